@@ -1,0 +1,48 @@
+"""The readable loop: every layer, every character, one step of the cell. The oracle of all faster backends.
+
+In and out as `Backend.run`. It is slow (thousands of small operations a chunk) and exact: its formulas are the cells',
+its gradients autograd's.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from storycell import cells
+from storycell.backends.backend import Backend
+from storycell.shapes import State
+
+
+class ReferenceBackend(Backend):
+    """Any registered cell, one character after the other."""
+
+    name = "reference"
+    merit = "the only one that runs a cell of your own"
+
+    def obstacle(self, cell: str) -> str | None:
+        """None: any cell that exists can be stepped."""
+        cells.get(cell)
+        return None
+
+    def run(
+        self,
+        cell: str,
+        x: torch.Tensor,
+        state: State,
+        layers: list[dict[str, torch.Tensor]],
+        dropout: float = 0.0,
+    ) -> tuple[torch.Tensor, State]:
+        """As `Backend.run`."""
+        step, names = cells.get(cell).step, cells.get(cell).state_names
+        finals = []
+        for k, weights in enumerate(layers):
+            if k > 0 and dropout > 0:
+                x = F.dropout(x, dropout)
+            now = {name: state[name][k] for name in names}
+            outputs = []
+            for x_t in x.unbind(dim=1):
+                values = step(x_t, now, weights)
+                now = {name: values[name] for name in names}
+                outputs.append(now[names[0]])
+            x = torch.stack(outputs, dim=1)
+            finals.append(now)
+        return x, {name: torch.stack([final[name] for final in finals]) for name in names}

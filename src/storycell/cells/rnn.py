@@ -1,0 +1,31 @@
+"""The vanilla recurrent network (Elman 1990).
+
+    h = tanh(W_xh x + W_hh h + b)
+
+The hidden weights start with spectral radius 1 (their largest eigenvalue has absolute value 1), as in the article's
+series: a smaller radius lets gradients vanish, a larger one lets them explode. Training then moves it where it will.
+"""
+
+import torch
+
+from storycell.cells.cell import Cell, Values, Weights, affine
+
+
+class RNN(Cell):
+    """One tanh, no gates: the baseline that the LSTM was invented to replace."""
+
+    name = "rnn"
+    gates = 1
+    state_names = ("h",)
+
+    def initialise(self, w: Weights, generator: torch.Generator, forget_bias: float) -> None:
+        """As torch does, with the hidden weights drawn from a normal distribution and scaled to spectral radius 1."""
+        super().initialise(w, generator, forget_bias)
+        W_hh = w["weight_hh"]
+        W_hh.normal_(generator=generator)
+        W_hh /= torch.linalg.eigvals(W_hh.double().cpu()).abs().max().to(W_hh)
+
+    def step(self, x: torch.Tensor, state: Values, w: Weights) -> Values:
+        """One character: `x [B D]`, `h [B H]` -> `h [B H]`."""
+        h = torch.tanh(affine(x, w, "ih") + affine(state["h"], w, "hh"))
+        return {"h": h}

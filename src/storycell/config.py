@@ -1,0 +1,143 @@
+"""Settings and recipes: every number that a training run depends on, frozen and validated.
+
+In: a recipe (a TOML file in the package), flags or keyword arguments, a `config.json`. Out: `Settings`, whose fields
+are all set. The order is defaults < recipe < flags. A wrong value raises `SettingsError` that names the setting.
+
+The surprising decision: a run has exactly one budget (steps, characters or minutes), and setting one on top of a
+recipe clears the recipe's.
+"""
+
+import tomllib
+from importlib import resources
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from storycell.errors import SettingsError
+
+BUDGETS = ("steps", "chars", "minutes")
+
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+
+class ModelSettings(_Frozen):
+    """What the network is: enough, with the vocabulary, to build it again."""
+
+    cell: str = Field("lstm", description="recurrent cell: lstm, gru, rnn, or one you registered")
+    layers: PositiveInt = Field(1, le=64, description="cells stacked on top of each other")
+    hidden: PositiveInt = Field(256, le=65_536, description="hidden width H of a layer")
+    embedding: int = Field(64, ge=0, le=65_536, description="width of the character embedding; 0 feeds one-hot characters")
+    dropout: Probability = Field(0.0, description="dropout between layers and before the output, while training")
+    gate_bias: bool = Field(True, description="biases inside the gates")
+    forget_bias: float = Field(1.0, description="where the LSTM's forget-gate biases start")
+
+
+class TrainSettings(_Frozen):
+    """How the network is trained: batches, optimiser, schedule, budget, machine."""
+
+    streams: PositiveInt = Field(64, le=65_536, description="streams B read side by side")
+    chunk: PositiveInt = Field(128, le=1_048_576, description="characters T between truncations of the gradient")
+    batching: Literal["streams", "windows"] = Field(
+        "streams", description="streams: carried state; windows: random places, zero state"
+    )
+    optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="adamw, adam or sgd")
+    lr: PositiveFloat = Field(4e-3, le=1e3, description="highest learning rate")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="what the learning rate does after the warm-up")
+    warmup: Probability = Field(0.02, description="share of the budget over which the learning rate rises from zero")
+    final_lr: float = Field(0.02, ge=0, le=1, description="share of the learning rate left at the end of the cosine")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's decay of weight matrices")
+    clip: PositiveFloat | None = Field(1.0, description="largest global norm of the gradient; none switches it off")
+    steps: PositiveInt | None = Field(None, description="budget in steps")
+    chars: PositiveInt | None = Field(None, description="budget in characters")
+    minutes: PositiveFloat | None = Field(None, le=525_600, description="budget in minutes, evaluations included")
+    evaluations: PositiveInt = Field(12, le=100_000, description="how often to look at the validation text on the way")
+    save_every: PositiveFloat = Field(30.0, description="seconds between two saves of last.safetensors")
+    seed: int = Field(1, ge=0, lt=2**63, description="seed of initialisation, dropout and batches")
+    backend: Literal["auto", "reference", "torch"] = Field("auto", description="what computes the cells")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="what goes into matrix products")
+    threads: PositiveInt | None = Field(None, le=1024, description="processor threads; unset takes every core")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1 or mps")
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> "TrainSettings":
+        given = [name for name in BUDGETS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)}: give one budget, in steps, characters or minutes")
+        return self
+
+    @property
+    def budget(self) -> tuple[str, float]:
+        """The unit of the budget and its amount, such as `("minutes", 3.0)`; a minute where none was given."""
+        for name in BUDGETS:
+            amount = getattr(self, name)
+            if amount is not None:
+                return name, amount
+        return "minutes", 1.0
+
+
+class Settings(_Frozen):
+    """Everything a run was made with, apart from its text."""
+
+    recipe: str = "quick"
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    training: TrainSettings = Field(default_factory=TrainSettings)
+
+    def changed(self, **overrides: Any) -> "Settings":
+        """These settings with some replaced, by their flat names: `changed(hidden=512, minutes=3)`."""
+        if any(overrides.get(name) is not None for name in BUDGETS):
+            overrides = {**dict.fromkeys(BUDGETS), **overrides}
+        groups = {"model": self.model.model_dump(), "training": self.training.model_dump()}
+        for name, value in overrides.items():
+            group = next((g for g, fields in groups.items() if name in fields), None)
+            if group is None:
+                raise SettingsError(f"there is no setting named {name!r}; the settings are {', '.join(names())}")
+            groups[group][name] = value
+        return validated(Settings, {"recipe": self.recipe, **groups})
+
+
+def names() -> list[str]:
+    """The flat names of all settings, in the order of their definition."""
+    return [*ModelSettings.model_fields, *TrainSettings.model_fields]
+
+
+def recipes() -> list[str]:
+    """The names of the recipes in the package."""
+    folder = resources.files("storycell") / "recipes"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def recipe(name: str) -> Settings:
+    """The settings of a recipe; `SettingsError` lists the names if there is none of that name."""
+    if name not in recipes():
+        raise SettingsError(f"there is no recipe {name!r}; the recipes are {', '.join(recipes())}")
+    text = (resources.files("storycell") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+    tables = tomllib.loads(text)
+    tables.pop("about")
+    return validated(Settings, {"recipe": name, **tables})
+
+
+def resolve(name: str = "quick", /, **overrides: Any) -> Settings:
+    """Defaults < recipe `name` < `overrides`, which are flat names (`hidden=512`) and win wherever they are given."""
+    return recipe(name).changed(**overrides)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validated(kind: type[M], values: Any) -> M:
+    """`values` as a `kind`, or a `SettingsError` whose one sentence names the first setting that is wrong, and why."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][-1]) if first["loc"] else ""
+        reason = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "value_error":
+            raise SettingsError(reason) from None
+        raise SettingsError(f"{name} = {first['input']!r}: {reason[0].lower()}{reason[1:]}") from None

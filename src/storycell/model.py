@@ -1,0 +1,172 @@
+"""`CharLM`: characters in, logits of the next character out.
+
+ids `[B T]` -> embedding (or one-hot) -> recurrent layers, on a backend -> output layer -> logits `[B T V]`.
+
+The surprising decision: the recurrent weights are this module's own parameters under torch's names, and a backend is
+a function that is handed them; so a model can change its backend at any time and its state_dict never does.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from storycell import backends, cells, loss
+from storycell.config import ModelSettings
+from storycell.errors import SettingsError
+from storycell.shapes import State, check
+from storycell.vocab import UNKNOWN
+
+
+class Recurrent(nn.Module):
+    """The weights of a stack of cells: `weight_ih_l0`, `weight_hh_l0`, … as torch names them."""
+
+    def __init__(self, cell: str, D: int, H: int, L: int, bias: bool) -> None:
+        super().__init__()
+        for k in range(L):
+            for name, shape in cells.get(cell).shapes(D if k == 0 else H, H, bias).items():
+                self.register_parameter(f"{name}_l{k}", nn.Parameter(torch.empty(shape)))
+        self.L = L
+
+    def layers(self) -> list[dict[str, torch.Tensor]]:
+        """The weights of each layer, by name without the layer."""
+        stacks: list[dict[str, torch.Tensor]] = [{} for _ in range(self.L)]
+        for name, weight in self.named_parameters():
+            plain, _, k = name.rpartition("_l")
+            stacks[int(k)][plain] = weight
+        return stacks
+
+
+class CharLM(nn.Module):
+    """A character-level recurrent language model.
+
+    `vocab_size` is V, `hidden_size` H; `embedding_size` 0 feeds one-hot characters. `backend` and `precision` are
+    `auto` or a name; `backend_reason` says why the backend is the one it is. Weights are drawn from `seed`.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        hidden_size: int = 256,
+        layers: int = 1,
+        cell: str = "lstm",
+        *,
+        embedding_size: int = 64,
+        dropout: float = 0.0,
+        gate_bias: bool = True,
+        forget_bias: float = 1.0,
+        backend: str = "auto",
+        precision: str = "auto",
+        seed: int = 1,
+    ) -> None:
+        super().__init__()
+        for name, size in (("vocab_size", vocab_size), ("hidden_size", hidden_size), ("layers", layers)):
+            if size < 1:
+                raise SettingsError(f"{name} = {size}: it must be at least 1")
+        self.vocab_size, self.hidden_size, self.num_layers, self.cell = vocab_size, hidden_size, layers, cell
+        self.embedding_size, self.dropout, self.forget_bias = embedding_size, dropout, forget_bias
+        self.embedding = nn.Embedding(vocab_size, embedding_size) if embedding_size else None
+        self.recurrent = Recurrent(cell, embedding_size or vocab_size, hidden_size, layers, gate_bias)
+        self.output = nn.Linear(hidden_size, vocab_size)
+        self.use(backend, precision)
+        self.initialise(seed)
+
+    @classmethod
+    def from_settings(cls, vocab_size: int, model: ModelSettings, **keywords: Any) -> "CharLM":
+        """The model that `ModelSettings` describe, for a vocabulary of V ids; `keywords` as the constructor's."""
+        return cls(
+            vocab_size,
+            model.hidden,
+            model.layers,
+            model.cell,
+            embedding_size=model.embedding,
+            dropout=model.dropout,
+            gate_bias=model.gate_bias,
+            forget_bias=model.forget_bias,
+            **keywords,
+        )
+
+    def use(self, backend: str = "auto", precision: str = "auto") -> "CharLM":
+        """Compute with another backend or precision from now on; `BackendError` if that cannot be."""
+        self.backend, self.backend_reason = backends.choose(backend, self.cell)
+        if precision not in ("auto", "fp32", "bf16"):
+            raise SettingsError(f"precision = {precision!r}: it is auto, fp32 or bf16")
+        self.precision = precision
+        return self
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> None:
+        """Draw all weights anew from `seed`; a meta model, which has none, is left as it is."""
+        if self.output.weight.is_meta:
+            return
+        generator = torch.Generator().manual_seed(seed)
+        for weights in self.recurrent.layers():
+            cells.get(self.cell).initialise(weights, generator, self.forget_bias)
+        bound = self.hidden_size**-0.5
+        self.output.weight.uniform_(-bound, bound, generator=generator)
+        self.output.bias.zero_()
+        if self.embedding is not None:
+            self.embedding.weight.normal_(0.0, 0.5, generator=generator)
+            self.embedding.weight[UNKNOWN] = 0.0  # never trained: an unknown character says nothing
+        else:
+            self.recurrent.get_parameter("weight_ih_l0")[:, UNKNOWN] = 0.0
+
+    def zero_state(self, B: int) -> State:
+        """The state before a text begins: zeros `[L B H]`."""
+        weight = self.output.weight
+        shape = (self.num_layers, B, self.hidden_size)
+        return {name: weight.new_zeros(shape) for name in cells.get(self.cell).state_names}
+
+    def forward(
+        self, ids: torch.Tensor, state: State | None = None, targets: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, State]:
+        """ids `[B T]` -> logits `[B T V]` and the final state `[L B H]`; with `targets [B T]`, the mean nats instead.
+
+        `state=None` is the zero state. The returned state is detached: gradients end at the chunk.
+        """
+        check("ids", ids, "B T")
+        state = self.zero_state(ids.shape[0]) if state is None else state
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.rounds_to_bf16):
+            y, state = self.backend.run(self.cell, self._inputs(ids), state, self.recurrent.layers(), self._dropout)
+            if self._dropout:
+                y = F.dropout(y, self._dropout)
+            logits = self.output(y)
+        state = {name: value.detach().to(self.output.weight.dtype) for name, value in state.items()}
+        if targets is None:
+            return logits if logits.dtype == torch.float64 else logits.float(), state
+        check("targets", targets, "B T", B=ids.shape[0], T=ids.shape[1])
+        return loss.mean_nats(logits, targets), state
+
+    @property
+    def rounds_to_bf16(self) -> bool:
+        """Whether matrix products take bf16 now: as asked for, or with `auto` where the hardware multiplies it."""
+        weight = self.output.weight
+        if weight.dtype != torch.float32:
+            return False
+        return self.precision == "bf16" or (self.precision == "auto" and self.training and multiplies_bf16(weight.device))
+
+    @property
+    def _dropout(self) -> float:
+        return self.dropout if self.training else 0.0
+
+    def _inputs(self, ids: torch.Tensor) -> torch.Tensor:
+        if self.embedding is not None:
+            x: torch.Tensor = self.embedding(ids)
+            return x
+        return F.one_hot(ids, self.vocab_size).to(self.output.weight.dtype)
+
+    def weights(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """All parameters by name, in the order of the state_dict."""
+        return self.named_parameters()
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether a device has instructions for bf16 matrix products, so that bf16 is faster and not slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)

@@ -1,0 +1,35 @@
+"""The axis legend: the letters that every docstring and error message uses for the axes of an array.
+
+| letter | axis                                   |
+|--------|----------------------------------------|
+| `B`    | streams side by side                   |
+| `T`    | characters in one chunk                |
+| `V`    | vocabulary, the two reserved ids included |
+| `D`    | width into a layer                     |
+| `H`    | hidden width                           |
+| `L`    | layers                                 |
+| `G`    | gates of a cell: LSTM 4, GRU 3, RNN 1  |
+
+Arrays are batch first outside (`[B T H]`) and time first only inside a kernel. Gates are stacked along the first axis
+of a weight, `i f g o` for the LSTM and `r z n` for the GRU, as torch stacks them. States are `[L B H]`, one tensor for
+each name in the cell's `state_names`.
+"""
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Ids: TypeAlias = npt.NDArray[np.unsignedinteger]  # [n] character ids, uint8 where V <= 256, otherwise uint16
+State: TypeAlias = dict[str, torch.Tensor]  # state name -> [L B H] (inside one layer: [B H])
+
+
+def check(name: str, tensor: torch.Tensor, axes: str, **sizes: int) -> None:
+    """Raise `ValueError` unless `tensor` has the axes named in `axes` (such as `"B T"`), of the `sizes` given."""
+    letters = axes.split()
+    if tensor.dim() != len(letters):
+        raise ValueError(f"{name} must be [{axes}], {len(letters)} axes; it has shape {list(tensor.shape)}")
+    for letter, size in zip(letters, tensor.shape, strict=True):
+        if letter in sizes and sizes[letter] != size:
+            raise ValueError(f"{name} must be [{axes}] with {letter} = {sizes[letter]}; it has shape {list(tensor.shape)}")

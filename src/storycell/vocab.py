@@ -1,0 +1,232 @@
+"""Characters <-> ids.
+
+In: code points, as strings or as the byte blocks of a corpus. Out: ids, one for each Unicode character, in code point
+order after two reserved ones: `0`, the boundary between stories, and `1`, a character the model does not know. With
+`kind = "bytes"` the characters are the 256 bytes of UTF-8.
+
+The surprising decision: in the blocks that a corpus gives, the byte 0xFF stands for a boundary. It occurs nowhere in
+UTF-8, so text needs no escaping, and a whole block is translated without looking for separators again.
+"""
+
+import json
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from storycell.errors import UnknownCharacterError, VocabularyError
+
+BOUNDARY = 0
+UNKNOWN = 1
+RESERVED = 2
+SEPARATOR = "<|endoftext|>"  # a line of its own between two stories
+BOUNDARY_BYTE = b"\xff"
+LARGEST = 65_536  # ids are uint16 at most
+_BOUNDARY_CODE = 0xDCFF  # what `surrogateescape` decodes 0xFF to; UTF-8 text holds no surrogates
+_CODE_POINTS = 0x110000
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The characters a model knows: `characters[k]` has id `k + 2`. Bytes are written as the code points 0 to 255."""
+
+    characters: str
+    kind: Literal["characters", "bytes"] = "characters"
+
+    def __len__(self) -> int:
+        """V, the number of ids, the two reserved ones included."""
+        return len(self.characters) + RESERVED
+
+    @property
+    def dtype(self) -> type[np.unsignedinteger[Any]]:
+        """The smallest type that holds an id: uint8 or uint16."""
+        return np.uint8 if len(self) <= 256 else np.uint16
+
+    @cached_property
+    def _id_of_code(self) -> npt.NDArray[np.unsignedinteger[Any]]:
+        table = np.full(_CODE_POINTS, UNKNOWN, dtype=self.dtype)
+        codes = _codes(self.characters)
+        table[codes] = np.arange(RESERVED, len(self), dtype=self.dtype)
+        if self.kind == "characters":
+            table[_BOUNDARY_CODE] = BOUNDARY
+        return table
+
+    @cached_property
+    def _id_of_byte(self) -> npt.NDArray[np.unsignedinteger[Any]]:
+        table = self._id_of_code[:256].copy()
+        table[0xFF] = BOUNDARY
+        return table
+
+    def encode_block(self, block: bytes) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """A block of a corpus (UTF-8, boundaries as 0xFF) -> ids `[n]`; unknown characters get `UNKNOWN`."""
+        if self.kind == "bytes" or _ascii(block):
+            return self._id_of_byte[np.frombuffer(block, dtype=np.uint8)]
+        return self._id_of_code[_block_codes(block)]
+
+    def encode(self, text: str) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """Text (separator lines become boundaries) -> ids `[n]`; unknown characters get `UNKNOWN`."""
+        return self.encode_block(BOUNDARY_BYTE.join(story.encode() for story in story_lines(well_formed(text))))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Ids -> text; a boundary becomes a separator line, an unknown character U+FFFD."""
+        if self.kind == "bytes":
+            parts = [SEPARATOR.encode() + b"\n" if k == BOUNDARY else self.bytes_of(k) for k in ids]
+            return b"".join(parts).decode("utf-8", "replace")
+        return "".join(self.text_of(k) for k in ids)
+
+    def text_of(self, k: int) -> str:
+        """The text of one id. (Of a byte vocabulary: of a byte on its own, U+FFFD unless it is ASCII.)"""
+        if k == BOUNDARY:
+            return SEPARATOR + "\n"
+        if k == UNKNOWN:
+            return "�"
+        character = self.characters[k - RESERVED]
+        return character if self.kind == "characters" or character.isascii() else "�"
+
+    def bytes_of(self, k: int) -> bytes:
+        """The UTF-8 bytes of one id; none for a boundary."""
+        if k == BOUNDARY:
+            return b""
+        if k == UNKNOWN:
+            return "�".encode()
+        character = self.characters[k - RESERVED]
+        return bytes([ord(character)]) if self.kind == "bytes" else character.encode()
+
+    def prompt_ids(self, prompt: str, unknown: Literal["error", "replace", "skip"] = "error") -> tuple[list[int], str]:
+        """A prompt's ids and the prompt as the model reads it.
+
+        `unknown` says what becomes of characters that the model does not know: an `UnknownCharacterError` that names
+        each, its position and the closest known one; the closest known one in its place; or nothing.
+        """
+        prompt = well_formed(prompt)
+        if self.kind == "bytes":
+            return self.encode(prompt).tolist(), prompt
+        strangers = [(position, c) for position, c in enumerate(prompt) if c not in self.characters]
+        if strangers and SEPARATOR in prompt:
+            outside = set("".join(story_lines(prompt)))
+            strangers = [(position, c) for position, c in strangers if c in outside]
+        if strangers and unknown == "error":
+            raise UnknownCharacterError(self._describe(strangers))
+        put = {ord(c): self.closest(c) if unknown == "replace" else "" for _, c in strangers}
+        read = prompt.translate(put)
+        return self.encode(read).tolist(), read
+
+    def _describe(self, strangers: list[tuple[int, str]]) -> str:
+        first_of: dict[str, int] = {}
+        for position, character in strangers:
+            first_of.setdefault(character, position)
+        shown = [
+            f"{c!r} (U+{ord(c):04X}) at position {p}, closest known {self.closest(c)!r}"
+            for c, p in list(first_of.items())[:8]
+        ]
+        more = f", and {len(first_of) - 8} more" if len(first_of) > 8 else ""
+        return (
+            f"the model does not know {'; '.join(shown)}{more}; "
+            "write the prompt without, or go on with --unknown replace or --unknown skip"
+        )
+
+    def closest(self, character: str) -> str:
+        """The known character most like an unknown one: without its accent, in the other case, of the same kind."""
+        known = self.characters
+        plain = unicodedata.normalize("NFKD", character)[:1]
+        spoken = _PUNCTUATION.get(character, plain)
+        for candidate in (plain, spoken, plain.lower(), plain.upper(), character.lower(), character.upper()):
+            if candidate and candidate in known:
+                return candidate
+        category = unicodedata.category(character)
+        alike = [c for c in known if unicodedata.category(c) == category]
+        alike = alike or [c for c in known if unicodedata.category(c)[0] == category[0]] or list(known)
+        return min(alike, key=lambda c: abs(ord(c) - ord(character)))
+
+    def merged(self, other: "Vocabulary") -> "Vocabulary":
+        """This vocabulary with the characters of another added, in code point order again."""
+        if self.kind != other.kind:
+            raise VocabularyError(f"a vocabulary of {self.kind} cannot take the characters of one of {other.kind}")
+        return self if self.kind == "bytes" else Vocabulary("".join(sorted(set(self.characters) | set(other.characters))))
+
+    def to_json(self) -> str:
+        """The text of `vocab.json`; ASCII, so that any character survives any editor."""
+        reserved = [SEPARATOR, "<|unknown|>"]
+        return json.dumps({"format": 1, "kind": self.kind, "reserved": reserved, "characters": list(self.characters)}) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Vocabulary":
+        """The vocabulary in the text of a `vocab.json`; `VocabularyError` says what is wrong with it."""
+        try:
+            data = json.loads(text)
+            kind, listed = data["kind"], data["characters"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise VocabularyError("it is not the JSON of a vocabulary") from None
+        if not (isinstance(listed, list) and all(isinstance(c, str) and len(c) == 1 for c in listed)):
+            raise VocabularyError("'characters' is not a list of single characters")
+        if kind not in ("characters", "bytes") or not 0 < len(listed) <= LARGEST - RESERVED:
+            raise VocabularyError(f"a vocabulary of {len(listed)} {kind!r} is not one that storycell writes")
+        if listed != sorted(set(listed)) or (kind == "bytes" and "".join(listed) != BYTES.characters):
+            raise VocabularyError("its characters are not in code point order, each once")
+        return cls("".join(listed), kind)
+
+
+BYTES = Vocabulary("".join(map(chr, range(256))), "bytes")
+
+_PUNCTUATION = {"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "‘": "'", "’": "'", "–": "-", "—": "-", "…": "."}
+
+
+def well_formed(text: str) -> str:
+    """A string with each lone surrogate, which no file can hold, made U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def story_lines(text: str) -> list[str]:
+    """A text cut at its separator lines: the stories between them, each with its line ends, empty ones too."""
+    if SEPARATOR not in text:
+        return [text]
+    stories, lines = [], []
+    for line in text.split("\n"):
+        if line == SEPARATOR:
+            stories.append("\n".join([*lines, ""]) if lines else "")
+            lines = []
+        else:
+            lines.append(line)
+    return [*stories, "\n".join(lines)]
+
+
+def count_codes(block: bytes) -> npt.NDArray[np.int64]:
+    """How often each code point occurs in a block of a corpus: `[0x110000]`, boundaries left out."""
+    if _ascii(block):
+        counts = np.bincount(np.frombuffer(block, dtype=np.uint8), minlength=256)
+        return np.concatenate([counts[:255], np.zeros(_CODE_POINTS - 255, dtype=np.int64)])
+    counts = np.bincount(_block_codes(block), minlength=_CODE_POINTS)
+    counts[_BOUNDARY_CODE] = 0
+    return counts
+
+
+def from_counts(counts: npt.NDArray[np.int64]) -> Vocabulary:
+    """The vocabulary of a text whose code points occur `counts` times, `[0x110000]`."""
+    codes = np.flatnonzero(counts)
+    if len(codes) > LARGEST - RESERVED:
+        raise VocabularyError(
+            f"the text has {len(codes):,} different characters, and a vocabulary holds {LARGEST - RESERVED:,}; "
+            "train on its bytes with --vocab bytes"
+        )
+    return Vocabulary("".join(map(chr, codes)))
+
+
+def utf8_bytes(counts: npt.NDArray[np.int64]) -> int:
+    """The size in UTF-8 of a text whose code points occur `counts` times, `[0x110000]`."""
+    return int(counts.sum() + counts[0x80:].sum() + counts[0x800:].sum() + counts[0x10000:].sum())
+
+
+def _ascii(block: bytes) -> bool:
+    return block.isascii() or block.replace(BOUNDARY_BYTE, b"").isascii()
+
+
+def _codes(text: str) -> npt.NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+
+
+def _block_codes(block: bytes) -> npt.NDArray[np.uint32]:
+    return _codes(block.decode("utf-8", "surrogateescape"))
