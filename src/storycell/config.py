@@ -22,11 +22,13 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
-class _Frozen(BaseModel):
+class StrictModel(BaseModel):
+    """Base of all settings: frozen, nothing unknown, no silent conversion, no nan."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
-class ModelSettings(_Frozen):
+class ModelSettings(StrictModel):
     """What the network is: enough, with the vocabulary, to build it again."""
 
     cell: str = Field("lstm", description="recurrent cell: lstm, gru, rnn, or one you registered")
@@ -38,7 +40,7 @@ class ModelSettings(_Frozen):
     forget_bias: float = Field(1.0, description="where the LSTM's forget-gate biases start")
 
 
-class TrainSettings(_Frozen):
+class TrainSettings(StrictModel):
     """How the network is trained: batches, optimiser, schedule, budget, machine."""
 
     streams: PositiveInt = Field(64, le=65_536, description="streams B read side by side")
@@ -81,7 +83,7 @@ class TrainSettings(_Frozen):
         return "minutes", 1.0
 
 
-class Settings(_Frozen):
+class Settings(StrictModel):
     """Everything a run was made with, apart from its text."""
 
     recipe: str = "quick"

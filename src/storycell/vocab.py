@@ -61,6 +61,11 @@ class Vocabulary:
         table[0xFF] = BOUNDARY
         return table
 
+    @cached_property
+    def utf8_sizes(self) -> npt.NDArray[np.int64]:
+        """How many bytes each id takes in UTF-8, `[V]`; a boundary none, an unknown character three (as U+FFFD)."""
+        return np.array([len(self.bytes_of(k)) for k in range(len(self))])
+
     def encode_block(self, block: bytes) -> npt.NDArray[np.unsignedinteger[Any]]:
         """A block of a corpus (UTF-8, boundaries as 0xFF) -> ids `[n]`; unknown characters get `UNKNOWN`."""
         if self.kind == "bytes" or _ascii(block):
@@ -163,6 +168,8 @@ class Vocabulary:
             raise VocabularyError("it is not the JSON of a vocabulary") from None
         if not (isinstance(listed, list) and all(isinstance(c, str) and len(c) == 1 for c in listed)):
             raise VocabularyError("'characters' is not a list of single characters")
+        if any("\ud800" <= c <= "\udfff" for c in listed):
+            raise VocabularyError("'characters' holds a lone surrogate, which is no character")
         if kind not in ("characters", "bytes") or not 0 < len(listed) <= LARGEST - RESERVED:
             raise VocabularyError(f"a vocabulary of {len(listed)} {kind!r} is not one that storycell writes")
         if listed != sorted(set(listed)) or (kind == "bytes" and "".join(listed) != BYTES.characters):
@@ -194,14 +201,13 @@ def story_lines(text: str) -> list[str]:
     return [*stories, "\n".join(lines)]
 
 
-def count_codes(block: bytes) -> npt.NDArray[np.int64]:
-    """How often each code point occurs in a block of a corpus: `[0x110000]`, boundaries left out."""
-    if _ascii(block):
-        counts = np.bincount(np.frombuffer(block, dtype=np.uint8), minlength=256)
-        return np.concatenate([counts[:255], np.zeros(_CODE_POINTS - 255, dtype=np.int64)])
-    counts = np.bincount(_block_codes(block), minlength=_CODE_POINTS)
-    counts[_BOUNDARY_CODE] = 0
-    return counts
+def add_counts(counts: npt.NDArray[np.int64], block: bytes) -> None:
+    """Add to `counts [0x110000]` how often each code point occurs in a block of a corpus; boundaries do not count."""
+    codes = np.frombuffer(block, dtype=np.uint8) if _ascii(block) else _block_codes(block)
+    found = np.bincount(codes)
+    boundary = 0xFF if codes.dtype == np.uint8 else _BOUNDARY_CODE
+    found[boundary : boundary + 1] = 0
+    counts[: len(found)] += found
 
 
 def from_counts(counts: npt.NDArray[np.int64]) -> Vocabulary:

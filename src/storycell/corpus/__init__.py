@@ -1,0 +1,133 @@
+"""Words a user typed -> stories, as a stream of blocks that fits in memory however large the text.
+
+In: files, folders, globs, `-`, or the name of a corpus: `stories` (embedded, endless, with a known floor) or
+`tinystories` (downloaded). Out: a `Corpus`, whose blocks are UTF-8 with the byte 0xFF between two stories (see
+`storycell.vocab`), and which can be read as often as wanted.
+"""
+
+import codecs
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from storycell.corpus import files
+from storycell.corpus.blocks import normalised
+from storycell.corpus.embedded import StoriesSource
+from storycell.corpus.files import Advance, FileSource
+from storycell.corpus.hub import tinystories
+from storycell.errors import CorpusError
+from storycell.vocab import BOUNDARY_BYTE, well_formed
+
+__all__ = ["NAMES", "Corpus", "Source", "open_corpus", "text_corpus"]
+
+NAMES = ("stories", "tinystories")
+
+
+class Source(Protocol):
+    """One file, or what takes the place of one."""
+
+    @property
+    def name(self) -> str:
+        """What errors and reports call it."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes `blocks` will report to `advance`."""
+
+    def blocks(self, advance: Advance = ...) -> Iterator[bytes]:
+        """Its normalised blocks."""
+
+    def raw_chunks(self) -> Iterator[bytes]:
+        """Bytes that determine its content, for hashing."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Sources read one after the other, a boundary between them."""
+
+    words: tuple[str, ...]  # what the user typed
+    sources: tuple[Source, ...]
+    encoding: str = "utf-8"
+
+    @property
+    def name(self) -> str:
+        """What errors and reports call it."""
+        return " ".join(self.words)
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is the embedded `stories`, whose floor is known."""
+        return self.words == ("stories",)
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of all sources."""
+        return sum(source.size_bytes for source in self.sources)
+
+    def blocks(self, advance: Advance = lambda _: None) -> Iterator[bytes]:
+        """All blocks, with the boundary byte between two stories and between two sources."""
+        for k, source in enumerate(self.sources):
+            if k > 0:
+                yield BOUNDARY_BYTE
+            yield from source.blocks(advance)
+
+    def digest(self) -> str:
+        """A hash of what the sources hold now; names and dates do not enter."""
+        content = hashlib.blake2b(self.encoding.encode(), digest_size=16)
+        for source in self.sources:
+            content.update(b"%d:" % source.size_bytes)
+            for chunk in source.raw_chunks():
+                content.update(chunk)
+        return content.hexdigest()
+
+
+def open_corpus(words: Sequence[str], encoding: str = "utf-8", split: str = "train") -> Corpus:
+    """The corpus that the words name. `split` is for `tinystories`, which comes with a validation file of its own."""
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise CorpusError(f"there is no encoding {encoding!r}; try utf-8, latin-1, cp1252 or utf-16") from None
+    sources: list[Source] = []
+    for word in words:
+        sources += _named(word, encoding, split)
+    if not any(source.size_bytes for source in sources):
+        raise CorpusError(f"{' '.join(words)} is empty: there is nothing to learn from")
+    return Corpus(tuple(words), tuple(sources), encoding)
+
+
+def _named(word: str, encoding: str, split: str) -> Sequence[Source]:
+    if word == "-":
+        return [files.standard_input()]
+    found = files.expand(word, encoding)
+    if found is not None:
+        return found
+    if word == "stories":
+        return [StoriesSource()]
+    if word == "tinystories":
+        return [FileSource(tinystories(split))]
+    if files.looks_like_a_path(word):
+        raise CorpusError(f"there is no file or folder {word}; the named corpora are {' and '.join(NAMES)}")
+    raise CorpusError(f"{word} is neither a file, nor a folder, nor a named corpus; the named corpora are {' and '.join(NAMES)}")
+
+
+def text_corpus(text: str) -> Corpus:
+    """A corpus of a string that is already in memory."""
+    return Corpus(("text",), (_TextSource(well_formed(text).encode()),))
+
+
+@dataclass(frozen=True)
+class _TextSource:
+    data: bytes
+    name: str = "the text"
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.data)
+
+    def blocks(self, advance: Advance = lambda _: None) -> Iterator[bytes]:
+        advance(len(self.data))
+        yield from normalised([self.data], self.name)
+
+    def raw_chunks(self) -> Iterator[bytes]:
+        yield self.data

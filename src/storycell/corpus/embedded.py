@@ -1,0 +1,32 @@
+"""The embedded corpus as a source: the first of the grammar's endless stories."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from storycell.corpus.files import Advance
+from storycell.corpus.stories import generate
+from storycell.vocab import BOUNDARY_BYTE
+
+STORIES = 16_000
+SEED = 1
+_GROUP = 200  # stories in one block
+
+
+@dataclass(frozen=True)
+class StoriesSource:
+    """A corpus of stories whose true probabilities are known."""
+
+    name: str = "stories"
+    size_bytes: int = STORIES  # progress is counted in stories here
+
+    def blocks(self, advance: Advance = lambda _: None) -> Iterator[bytes]:
+        """The stories, a boundary after each."""
+        stories = islice(generate(SEED), STORIES)
+        while group := list(islice(stories, _GROUP)):
+            advance(len(group))
+            yield b"".join(story.encode() + BOUNDARY_BYTE for story in group)
+
+    def raw_chunks(self) -> Iterator[bytes]:
+        """The first stories stand for all: they change whenever the grammar does."""
+        yield "".join(islice(generate(SEED), _GROUP)).encode()

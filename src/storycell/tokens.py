@@ -1,0 +1,355 @@
+"""Stories -> memory-mapped token files, in constant memory.
+
+In: a `Corpus`, and the vocabulary to use or its kind. Out: a folder with `train.tokens` and `valid.tokens` (ids as
+uint8 or uint16, nothing else), `vocab.json` and `prepared.json`. A token file is `0 s1 … sn 0 s1 … sm`: every story
+after its boundary. Two passes over the text: characters are counted, then translated.
+
+The surprising decision: a story goes to the validation half by a hash of its first 4,096 bytes, not of all of it, so
+that a story larger than memory is placed when its beginning has been seen. Equal stories are always on the same side.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import platformdirs
+
+from storycell import vocab as vocabularies
+from storycell.corpus import Corpus
+from storycell.errors import CorpusError, RunFolderError, VocabularyError
+from storycell.shapes import Ids
+from storycell.vocab import BOUNDARY, BOUNDARY_BYTE, UNKNOWN, Vocabulary
+
+FORMAT = 1
+VALID_SHARE = 0.05  # of the stories, where there are several
+VALID_TAIL = 0.10  # of the characters, where there is one story
+_HASHED_BYTES = 4096
+_THRESHOLD = int(VALID_SHARE * 2**64)
+
+Halves = dict[str, "Half | None"]
+Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """The progress display of a caller that wants none."""
+
+
+@dataclass(frozen=True)
+class Half:
+    """What is in one token file."""
+
+    tokens: int  # ids, boundaries included
+    chars: int
+    stories: int
+    utf8_bytes: int
+    unknown_chars: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A folder of token files, open for reading."""
+
+    folder: Path
+    name: str  # the words that named the text
+    digest: str  # of the text, the vocabulary and the split
+    vocab: Vocabulary
+    train: Half
+    valid: Half | None
+
+    @property
+    def train_ids(self) -> Ids:
+        """The ids of the training half, mapped from disk `[tokens]`."""
+        return _mapped(self.folder / "train.tokens", self.train, self.vocab)
+
+    @property
+    def valid_ids(self) -> Ids | None:
+        """The ids of the validation half, mapped from disk `[tokens]`; None where there is none."""
+        return None if self.valid is None else _mapped(self.folder / "valid.tokens", self.valid, self.vocab)
+
+
+def prepare(
+    corpus: Corpus,
+    out: Path,
+    *,
+    valid: Corpus | None = None,
+    vocab: str | Vocabulary = "characters",
+    digest: str = "",
+    progress: Progress = _silent,
+) -> Prepared:
+    """Write the token files of a corpus to the folder `out`, which appears when it is complete, and open them.
+
+    `vocab` is a `Vocabulary`, or `characters` or `bytes` to find one. Without `valid`, a part of the corpus becomes the
+    validation half. Raises `CorpusError` where the text cannot be read or holds nothing.
+    """
+    digest = digest or _digest(corpus, valid, vocab)
+    _refuse_occupied(out)
+    vocab, stories, total = _survey(corpus, vocab, progress)
+    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        partial.mkdir(parents=True)
+        if valid is not None:
+            halves = _write_both(corpus, valid, vocab, partial, progress)
+        elif stories > 1:
+            halves = _write_split(corpus, vocab, partial, progress)
+        else:
+            halves = _write_cut(corpus, vocab, total - int(total * VALID_TAIL), partial, progress)
+        (partial / "vocab.json").write_text(vocab.to_json(), encoding="ascii")
+        about = {"format": FORMAT, "name": corpus.name, "digest": digest}
+        about |= {name: half and asdict(half) for name, half in halves.items()}
+        (partial / "prepared.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        partial.rename(out)
+    except OSError as error:
+        raise RunFolderError(f"{out} cannot be written: {error.strerror or error}; free space or name another folder") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return open_prepared(out)
+
+
+def cached(
+    corpus: Corpus,
+    *,
+    valid: Corpus | None = None,
+    vocab: str | Vocabulary = "characters",
+    progress: Progress = _silent,
+) -> Prepared:
+    """As `prepare`, in the user's cache: what has been prepared once is opened at once, by a hash of its content."""
+    digest = _digest(corpus, valid, vocab)
+    folder = cache_folder() / digest
+    if (folder / "prepared.json").exists():
+        try:
+            return open_prepared(folder)
+        except RunFolderError:
+            shutil.rmtree(folder, ignore_errors=True)  # damaged: made again below
+    return prepare(corpus, folder, valid=valid, vocab=vocab, digest=digest, progress=progress)
+
+
+def cache_folder() -> Path:
+    """Where prepared text is kept: `STORYCELL_CACHE`, or the user's cache folder."""
+    return Path(os.environ.get("STORYCELL_CACHE") or platformdirs.user_cache_path("storycell")) / "tokens"
+
+
+def is_prepared(folder: str | Path) -> bool:
+    """Whether a folder was made by `prepare`."""
+    return (Path(folder) / "prepared.json").is_file()
+
+
+def open_prepared(folder: str | Path) -> Prepared:
+    """The token files in a folder; `RunFolderError` says what is damaged."""
+    folder = Path(folder)
+    try:
+        about = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
+        vocab = Vocabulary.from_json((folder / "vocab.json").read_text(encoding="utf-8"))
+        halves = {name: about[name] and Half(**about[name]) for name in ("train", "valid")}
+        prepared = Prepared(folder, about["name"], about["digest"], vocab, **halves)
+        _mapped(folder / "train.tokens", prepared.train, vocab)
+        _ = prepared.valid_ids
+    except (OSError, ValueError, KeyError, TypeError, VocabularyError, RecursionError) as error:
+        raise RunFolderError(f"{folder} is not a folder that prepare made, or is damaged ({error}); prepare it again") from None
+    return prepared
+
+
+def _digest(corpus: Corpus, valid: Corpus | None, vocab: str | Vocabulary) -> str:
+    parts = [str(FORMAT), corpus.digest(), valid.digest() if valid else "", vocab if isinstance(vocab, str) else vocab.to_json()]
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def _survey(corpus: Corpus, vocab: str | Vocabulary, progress: Progress) -> tuple[Vocabulary, int, int]:
+    """First pass: the vocabulary, the number of stories, and of characters (bytes, where they are the vocabulary)."""
+    advance = _counter("counting characters", corpus.size_bytes, progress)
+    counts = np.zeros(0x110000, dtype=np.int64)
+    stories = 0
+    for begins, piece in _pieces(_counted(corpus.blocks(advance), counts)):
+        stories += begins and bool(piece)
+    if not counts.any():
+        raise CorpusError(f"{corpus.name} holds no characters: there is nothing to learn from")
+    in_bytes = vocab == "bytes" or (isinstance(vocab, Vocabulary) and vocab.kind == "bytes")
+    total = vocabularies.utf8_bytes(counts) if in_bytes else int(counts.sum())
+    if isinstance(vocab, Vocabulary):
+        return vocab, stories, total
+    return vocabularies.BYTES if vocab == "bytes" else vocabularies.from_counts(counts), stories, total
+
+
+def _counted(blocks: Iterator[bytes], counts: npt.NDArray[np.int64]) -> Iterator[bytes]:
+    for block in blocks:
+        vocabularies.add_counts(counts, block)
+        yield block
+
+
+def _counter(what: str, total: int, progress: Progress) -> Callable[[int], None]:
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(what, done, total)
+
+    return advance
+
+
+def _write_both(corpus: Corpus, valid: Corpus, vocab: Vocabulary, folder: Path, progress: Progress) -> Halves:
+    """Two texts, a half each."""
+    return {
+        "train": write_tokens(corpus, vocab, folder / "train.tokens", progress),
+        "valid": write_tokens(valid, vocab, folder / "valid.tokens", progress),
+    }
+
+
+def _write_split(corpus: Corpus, vocab: Vocabulary, folder: Path, progress: Progress) -> Halves:
+    """Several stories: a share of them is held out, by their hashes; the one with the smallest hash if none is."""
+    threshold = _THRESHOLD
+    while True:
+        advance = _counter("translating", corpus.size_bytes, progress)
+        with _Writer(folder / "train.tokens", vocab) as train, _Writer(folder / "valid.tokens", vocab) as valid:
+            smallest, side = 2**64, train
+            for hashed, piece in _placed(corpus.blocks(advance)):
+                if hashed is not None:
+                    side = valid if hashed < threshold else train
+                    smallest = min(smallest, hashed)
+                side.add(piece, begins=hashed is not None)
+        if valid.stories:
+            break
+        threshold = smallest + 1
+    if not train.stories:
+        raise CorpusError(f"{corpus.name}: all its stories begin alike, so none can be held out; give --valid FILE")
+    return {"train": train.half(), "valid": valid.half()}
+
+
+def _write_cut(corpus: Corpus, vocab: Vocabulary, kept: int, folder: Path, progress: Progress) -> Halves:
+    """One story: its first `kept` characters stay, the rest is held out."""
+    advance = _counter("translating", corpus.size_bytes, progress)
+    done = 0
+    with _Writer(folder / "train.tokens", vocab) as train, _Writer(folder / "valid.tokens", vocab) as valid:
+        for _, piece in _pieces(corpus.blocks(advance)):
+            ids = vocab.encode_block(piece)
+            train.add_ids(ids[: max(0, kept - done)])
+            valid.add_ids(ids[max(0, kept - done) :])
+            done += len(ids)
+    return {"train": train.half(), "valid": valid.half() if valid.stories else None}
+
+
+def write_tokens(corpus: Corpus, vocab: Vocabulary, path: Path, progress: Progress = _silent) -> Half:
+    """A whole corpus into one token file, with the vocabulary given; what it says is in the file."""
+    advance = _counter("translating", corpus.size_bytes, progress)
+    with _Writer(path, vocab) as writer:
+        for begins, piece in _pieces(corpus.blocks(advance)):
+            writer.add(piece, begins)
+    if not writer.stories:
+        raise CorpusError(f"{corpus.name} holds no characters")
+    return writer.half()
+
+
+def _pieces(blocks: Iterator[bytes]) -> Iterator[tuple[bool, bytes]]:
+    """Blocks cut at boundaries: (whether a story begins here, some of its bytes). Empty stories vanish."""
+    begins = True
+    for block in blocks:
+        for k, piece in enumerate(block.split(BOUNDARY_BYTE)):
+            begins = begins or k > 0
+            if piece:
+                yield begins, piece
+                begins = False
+
+
+def _placed(blocks: Iterator[bytes]) -> Iterator[tuple[int | None, bytes]]:
+    """Pieces with the hash of the story that begins there, None where one goes on."""
+    held: list[bytes] = []
+    size = 0
+
+    def beginning() -> tuple[int, bytes]:
+        start = b"".join(held)
+        hashed = hashlib.blake2b(start[:_HASHED_BYTES], digest_size=8).digest()
+        return int.from_bytes(hashed, "big"), start
+
+    for begins, piece in _pieces(blocks):
+        if begins and held:
+            yield beginning()
+            held, size = [], 0
+        if not begins and not held:
+            yield None, piece
+            continue
+        held.append(piece)
+        size += len(piece)
+        if size >= _HASHED_BYTES:
+            yield beginning()
+            held, size = [], 0
+    if held:
+        yield beginning()
+
+
+class _Writer:
+    """Appends stories to a token file and counts what it wrote."""
+
+    def __init__(self, path: Path, vocab: Vocabulary) -> None:
+        self.path, self.vocab = path, vocab
+        self.stories = self.utf8_bytes = self.tokens = self.unknown_chars = 0
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+
+    def __enter__(self) -> "_Writer":
+        self._file: IO[bytes] = self.path.open("wb")
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        try:
+            self._flush()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        finally:
+            self._file.close()
+
+    def add(self, piece: bytes, begins: bool) -> None:
+        """Some bytes of a story; `begins` says that they are its first."""
+        if begins:
+            self.stories += 1
+            self._waiting.append(BOUNDARY_BYTE)
+        self._waiting.append(piece)
+        self.utf8_bytes += len(piece)
+        self._waiting_bytes += len(piece)
+        if self._waiting_bytes >= 4 << 20:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._append(self.vocab.encode_block(b"".join(self._waiting)))
+        self._waiting, self._waiting_bytes = [], 0
+
+    def _append(self, ids: npt.NDArray[Any]) -> None:
+        self._file.write(ids.tobytes())
+        self.tokens += len(ids)
+        self.unknown_chars += int(np.count_nonzero(ids == UNKNOWN))
+
+    def add_ids(self, ids: Ids) -> None:
+        """Some ids of the only story in this file."""
+        if len(ids) and not self.stories:
+            self.stories = 1
+            self._append(np.zeros(1, dtype=ids.dtype))
+        self.utf8_bytes += int(np.bincount(ids, minlength=len(self.vocab)) @ self.vocab.utf8_sizes)
+        self._append(ids)
+
+    def half(self) -> Half:
+        """What was written."""
+        return Half(self.tokens, self.tokens - self.stories, self.stories, self.utf8_bytes, self.unknown_chars)
+
+
+def _mapped(path: Path, half: Half, vocab: Vocabulary) -> Ids:
+    dtype = np.dtype(vocab.dtype)
+    if path.stat().st_size != half.tokens * dtype.itemsize:
+        raise RunFolderError(f"{path} has {path.stat().st_size:,} bytes, not {half.tokens * dtype.itemsize:,}; prepare it again")
+    return np.memmap(path, dtype=dtype, mode="r")
+
+
+def _refuse_occupied(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunFolderError(f"{out} exists and is not empty; name another folder")
+
+
+def stories_of(ids: Ids) -> list[Ids]:
+    """The stories in a token array, each with the boundary that begins it: views, `[n + 1]` each."""
+    starts = np.flatnonzero(np.asarray(ids) == BOUNDARY)
+    return [ids[a:b] for a, b in zip(starts, [*starts[1:], len(ids)], strict=True)]

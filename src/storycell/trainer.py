@@ -1,0 +1,188 @@
+"""The training loop: batches and a model in, one report a step out.
+
+It does not print, plot, sample, evaluate or save: its caller does, between two reports (and the clock of a budget in
+minutes runs on meanwhile). `snapshot` and `restore` hold everything that the next step depends on.
+
+The surprising decisions: a loss or gradient that is not finite never reaches the weights; and dropout draws from a
+generator seeded by the number of the step, so no generator's state has to survive a crash.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from storycell import optim
+from storycell.batches import Batches
+from storycell.config import TrainSettings
+from storycell.errors import TrainingError
+from storycell.model import CharLM
+from storycell.shapes import State
+
+SKIPS_IN_A_ROW = 5  # so many steps without a finite gradient, and training goes back to the last good state
+GOES_BACK = 4  # so many times, each with half the learning rate, before it gives up
+KEEP_EVERY = 100  # steps between two good states kept in memory
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one step did. `valid_nats` and `sample` are filled in by whoever evaluates and samples."""
+
+    step: int  # steps done, this one included
+    chars: int  # characters learnt from
+    train_nats: float  # mean loss of this step's chunk; nan where the step was skipped
+    learning_rate: float
+    grad_norm: float  # before clipping
+    skipped: int  # steps skipped so far because a loss or gradient was not finite
+    elapsed_s: float  # since the first step, evaluations included, pauses between two sessions not
+    chars_per_s: float  # of training itself, in this session
+    spent: float  # share of the budget
+    notice: str = ""
+    valid_nats: float | None = None
+    sample: str | None = None
+
+
+class Trainer:
+    """Trains `model` on `batches` until the budget in `settings` is spent."""
+
+    def __init__(
+        self,
+        model: CharLM,
+        batches: Batches,
+        settings: TrainSettings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.model, self.batches, self.settings, self._clock = model, batches, settings, clock
+        self.optimizer = optim.build(model, settings)
+        self.step = self.chars = self.skipped = 0
+        self.lr_scale = 1.0
+        self._state: State | None = None
+        self._elapsed_before_s, self._began_at = 0.0, math.nan
+        self._busy_s, self._chars_here = 0.0, 0
+        self._skips_in_a_row = self._went_back = 0
+        self._good: tuple[dict[str, torch.Tensor], dict[str, Any]] | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds from the first step until now, without the pauses between sessions."""
+        here = 0.0 if math.isnan(self._began_at) else self._clock() - self._began_at
+        return self._elapsed_before_s + here
+
+    @property
+    def spent(self) -> float:
+        """The share of the budget that is used up, 0 to 1."""
+        unit, amount = self.settings.budget
+        used = {"steps": self.step, "chars": self.chars, "minutes": self.elapsed_s / 60}[unit]
+        return min(1.0, used / amount)
+
+    def reports(self) -> Iterator[Report]:
+        """Train step by step until the budget is spent; `TrainingError` if the loss stays non-finite."""
+        self._began_at = self._clock()
+        while self.spent < 1.0:
+            if self._good is None or (self.step % KEEP_EVERY == 0 and self._skips_in_a_row == 0):
+                self._good = self.snapshot()
+            yield self._step()
+
+    def _step(self) -> Report:
+        began = self._clock()
+        rate = optim.learning_rate(self.settings, self.spent) * self.lr_scale
+        nats, norm, state = self._gradient()
+        notice = ""
+        if math.isfinite(nats) and math.isfinite(norm):
+            self._apply(rate)
+            self._state, self._skips_in_a_row = state, 0
+        else:
+            notice = self._skip()
+        self.optimizer.zero_grad()
+        self.step += 1
+        self.chars += self.batches.B * self.batches.T
+        self._chars_here += self.batches.B * self.batches.T
+        self._busy_s += self._clock() - began
+        speed = self._chars_here / max(self._busy_s, 1e-9)
+        nats = nats if math.isfinite(nats) else math.nan
+        return Report(
+            self.step, self.chars, nats, rate, norm, self.skipped, self.elapsed_s, speed, self.spent, notice
+        )
+
+    def _gradient(self) -> tuple[float, float, State]:
+        """Loss, clipped gradient's norm before clipping, and the state after the chunk."""
+        device = self.model.output.weight.device
+        ids, targets = (part.to(device) for part in self.batches.at(self.step))
+        state = self._state if self.batches.carries_state else None
+        self.model.train()
+        with torch.random.fork_rng(enabled=self.model.dropout > 0):
+            if self.model.dropout > 0:
+                torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
+            loss, state = self.model(ids, state, targets=targets)
+            loss.backward()
+        limit = math.inf if self.settings.clip is None else self.settings.clip
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        return loss.item(), norm.item(), state
+
+    def _apply(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+
+    def _skip(self) -> str:
+        """Leave the weights alone; after several times in a row, go back to the last good state."""
+        self.skipped += 1
+        self._skips_in_a_row += 1
+        if self._skips_in_a_row < SKIPS_IN_A_ROW:
+            return f"step {self.step + 1} skipped: its loss or gradient is not finite"
+        if self._went_back == GOES_BACK or self._good is None:
+            raise TrainingError(
+                f"the loss is not finite for {SKIPS_IN_A_ROW} steps in a row, after {self._went_back} returns to an "
+                f"earlier state; train again with a lower --lr than {self.settings.lr:g}, or a smaller --clip"
+            )
+        step, chars, skipped, scale = self.step, self.chars, self.skipped, self.lr_scale
+        tensors, position = self._good
+        self.restore(tensors, {**position, "elapsed_s": self._elapsed_before_s})
+        self.step, self.chars, self.skipped, self.lr_scale = step, chars, skipped, scale / 2
+        self._went_back += 1
+        return (
+            f"step {self.step + 1}: {SKIPS_IN_A_ROW} steps without a finite gradient; "
+            f"back to the weights of step {position['step']}, at {self.lr_scale:g} of the learning rate"
+        )
+
+    def snapshot(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Copies of all tensors, and the position: together they determine every step to come."""
+        tensors = {f"model.{name}": value.detach().clone() for name, value in self.model.state_dict().items()}
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                if isinstance(value, torch.Tensor):
+                    tensors[f"optimizer.{name}.{key}"] = value.detach().clone()
+        for name, value in (self._state or {}).items():
+            tensors[f"state.{name}"] = value.clone()
+        position = {
+            "step": self.step,
+            "chars": self.chars,
+            "elapsed_s": self.elapsed_s,
+            "skipped": self.skipped,
+            "lr_scale": self.lr_scale,
+            "skips_in_a_row": self._skips_in_a_row,
+            "went_back": self._went_back,
+        }
+        return tensors, position
+
+    def restore(self, tensors: dict[str, torch.Tensor], position: dict[str, Any]) -> None:
+        """Go on from a snapshot; `KeyError` or `RuntimeError` if it does not fit this model and optimiser."""
+        device = self.model.output.weight.device
+        weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+        self.model.load_state_dict(weights)
+        for name, parameter in self.model.named_parameters():
+            start = f"optimizer.{name}."
+            found = {key.removeprefix(start): t.clone() for key, t in tensors.items() if key.startswith(start)}
+            if found:
+                self.optimizer.state[parameter] = {k: t.to(device) for k, t in found.items()}
+            else:
+                self.optimizer.state.pop(parameter, None)
+        carried = {name.removeprefix("state."): t.to(device) for name, t in tensors.items() if name.startswith("state.")}
+        self._state = carried or None
+        self.step, self.chars = position["step"], position["chars"]
+        self.skipped, self.lr_scale = position["skipped"], position["lr_scale"]
+        self._skips_in_a_row, self._went_back = position["skips_in_a_row"], position["went_back"]
+        self._elapsed_before_s = position["elapsed_s"]
