@@ -124,10 +124,10 @@ class RunFolder:
         self._save("model.safetensors", model.state_dict(), about)
 
     def load_weights(self, model: CharLM) -> dict[str, Any]:
-        """Fill a model with the best weights, whatever float type they were stored in; returns their metadata."""
+        """Give a model, which may be a meta model, the best weights as float32; returns their metadata."""
         tensors, about = self._load("model.safetensors")
         self._refuse_misfit("model.safetensors", tensors, model.state_dict())
-        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
         return about
 
     def save_last(self, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
@@ -300,5 +300,5 @@ def _tensor_digest(tensors: dict[str, torch.Tensor]) -> str:
     content = hashlib.blake2b(digest_size=16)
     for name in sorted(tensors):
         content.update(f"{name}{tuple(tensors[name].shape)}{tensors[name].dtype}".encode())
-        content.update(memoryview(tensors[name].contiguous().view(torch.uint8).numpy()).cast("B") if tensors[name].dim() else b"")
+        content.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return content.hexdigest()

@@ -7,6 +7,7 @@ a function that is handed them; so a model can change its backend at any time an
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -139,6 +140,19 @@ class CharLM(nn.Module):
         check("targets", targets, "B T", B=ids.shape[0], T=ids.shape[1])
         return loss.mean_nats(logits, targets), state
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Within: no dropout, no gradients, no rounding to bf16; what evaluation and sampling compute with."""
+        training, precision = self.training, self.precision
+        self.eval()
+        self.precision = "fp32"
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self.train(training)
+            self.precision = precision
+
     @property
     def rounds_to_bf16(self) -> bool:
         """Whether matrix products take bf16 now: as asked for, or with `auto` where the hardware multiplies it."""
@@ -156,10 +170,6 @@ class CharLM(nn.Module):
             x: torch.Tensor = self.embedding(ids)
             return x
         return F.one_hot(ids, self.vocab_size).to(self.output.weight.dtype)
-
-    def weights(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """All parameters by name, in the order of the state_dict."""
-        return self.named_parameters()
 
 
 def multiplies_bf16(device: torch.device) -> bool:

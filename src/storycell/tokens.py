@@ -52,6 +52,14 @@ class Half:
     utf8_bytes: int
     unknown_chars: int
 
+    def open(self, path: Path, vocab: Vocabulary) -> Ids:
+        """The ids of this token file, mapped from disk `[tokens]`; `RunFolderError` if it is not as long as it should."""
+        dtype = np.dtype(vocab.dtype)
+        size = path.stat().st_size
+        if size != self.tokens * dtype.itemsize:
+            raise RunFolderError(f"{path} has {size:,} bytes, not {self.tokens * dtype.itemsize:,}; prepare the text again")
+        return np.memmap(path, dtype=dtype, mode="r")
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -67,12 +75,12 @@ class Prepared:
     @property
     def train_ids(self) -> Ids:
         """The ids of the training half, mapped from disk `[tokens]`."""
-        return _mapped(self.folder / "train.tokens", self.train, self.vocab)
+        return self.train.open(self.folder / "train.tokens", self.vocab)
 
     @property
     def valid_ids(self) -> Ids | None:
         """The ids of the validation half, mapped from disk `[tokens]`; None where there is none."""
-        return None if self.valid is None else _mapped(self.folder / "valid.tokens", self.valid, self.vocab)
+        return None if self.valid is None else self.valid.open(self.folder / "valid.tokens", self.vocab)
 
 
 def prepare(
@@ -141,6 +149,11 @@ def is_prepared(folder: str | Path) -> bool:
     return (Path(folder) / "prepared.json").is_file()
 
 
+def vocabulary_of(corpus: Corpus) -> Vocabulary:
+    """The characters of a text."""
+    return _survey(corpus, "characters", _silent)[0]
+
+
 def open_prepared(folder: str | Path) -> Prepared:
     """The token files in a folder; `RunFolderError` says what is damaged."""
     folder = Path(folder)
@@ -149,7 +162,7 @@ def open_prepared(folder: str | Path) -> Prepared:
         vocab = Vocabulary.from_json((folder / "vocab.json").read_text(encoding="utf-8"))
         halves = {name: about[name] and Half(**about[name]) for name in ("train", "valid")}
         prepared = Prepared(folder, about["name"], about["digest"], vocab, **halves)
-        _mapped(folder / "train.tokens", prepared.train, vocab)
+        prepared.train.open(folder / "train.tokens", vocab)
         _ = prepared.valid_ids
     except (OSError, ValueError, KeyError, TypeError, VocabularyError, RecursionError) as error:
         raise RunFolderError(f"{folder} is not a folder that prepare made, or is damaged ({error}); prepare it again") from None
@@ -335,13 +348,6 @@ class _Writer:
     def half(self) -> Half:
         """What was written."""
         return Half(self.tokens, self.tokens - self.stories, self.stories, self.utf8_bytes, self.unknown_chars)
-
-
-def _mapped(path: Path, half: Half, vocab: Vocabulary) -> Ids:
-    dtype = np.dtype(vocab.dtype)
-    if path.stat().st_size != half.tokens * dtype.itemsize:
-        raise RunFolderError(f"{path} has {path.stat().st_size:,} bytes, not {half.tokens * dtype.itemsize:,}; prepare it again")
-    return np.memmap(path, dtype=dtype, mode="r")
 
 
 def _refuse_occupied(out: Path) -> None:

@@ -85,7 +85,7 @@ THINGS = {
         singer, shopkeeper, driver, cook, dancer, sailor, builder, pilot, fisherman, librarian, butcher, tailor,
         shepherd, carpenter, magician, dentist, barber, juggler, hunter, ranger, waiter, vet, plumber, florist, mayor,
         milkman, miller, drummer, cowboy, captain, blacksmith, king, potter""",
-    "home": """house, cottage, cabin, farm, village, town, castle, tent, hut, apartment, treehouse, mansion, tower, barn,
+    "home": """house, cottage, cabin, village, town, castle, tent, hut, apartment, treehouse, mansion, tower, barn,
         houseboat, lighthouse, palace, bakery, inn, windmill""",
     "den": """den, nest, burrow, cave, hollow tree, hole, hut, barn, log, cottage, tunnel, stable, thicket, treehouse,
         tent, shed, cabin, shelter, grotto, mushroom house""",
@@ -208,11 +208,23 @@ def places(kind: str, ways: dict[str, str]) -> list[Word]:
     return [row[i] for i in range(max(map(len, rows))) for row in rows if i < len(row)]
 
 
+def mixed(one: list[Word], other: list[Word]) -> list[Word]:
+    """Two lists dealt into one by turns."""
+    return [word for pair in zip(one, other, strict=True) for word in pair]
+
+
 def word_lists() -> dict[str, WordList]:
     """Every list of the lexicon by name."""
-    lists = {name: [make(e, he) for e in entries(t)] for he, group in PEOPLE.items() for name, t in group.items()}
+    lists = {
+        name: [make(e, he, kind="beast" if name.startswith("pet_") else "child") for e in entries(text)]
+        for he, group in PEOPLE.items()
+        for name, text in group.items()
+    }
     for group in (THINGS, ADJECTIVES, MANNERS, {"activity": ACTIVITIES}):
         lists |= {name: [make(e) for e in entries(text)] for name, text in group.items()}
     lists |= {name: places(name, ways) for name, ways in PLACES.items()}
     lists |= {"near_indoor": lists["furniture"], "near_outdoor": lists["landmark"]}
+    lists |= {"helper_child": lists["job"], "helper_beast": lists["species"]}
+    lists |= {"pal_child": mixed(lists["girl"], lists["boy"]), "pal_beast": mixed(lists["pet_girl"], lists["pet_boy"])}
+    lists |= {"abode_child": lists["home"], "abode_beast": lists["den"]}
     return {name: WordList(words) for name, words in lists.items()}
