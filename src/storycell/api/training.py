@@ -138,7 +138,7 @@ class _Session:
         self.best_nats = math.inf
         self.part_chars: int | None = None
         self.sum_nats, self.counted = 0.0, 0
-        self.saved_at_s = 0.0
+        self.saved_at_s = self.spent_before = 0.0
         self.final: dict[str, Any] = {}
 
     def drive(self, resumed: bool) -> Run:
@@ -166,7 +166,7 @@ class _Session:
             self.sum_nats, self.counted = about["sum_nats"], about["counted"]
         except (KeyError, TypeError, RuntimeError) as error:
             raise ResumeError(f"{self.folder.path}/last.safetensors does not hold what resuming needs ({error}); train again") from None
-        self.saved_at_s = self.trainer.elapsed_s
+        self.saved_at_s, self.spent_before = self.trainer.elapsed_s, self.trainer.spent
         self.folder.write_config(self.config)
 
     def _save(self) -> None:
@@ -186,23 +186,18 @@ class _Session:
         if not math.isnan(report.train_nats):
             self.sum_nats += report.train_nats
             self.counted += 1
-        unit, amount = self.settings.budget
-        before = {"steps": report.step - 1, "chars": report.chars - self.trainer.batches.B * self.trainer.batches.T}
-        spent_before = before[unit] / amount if unit in before else self._spent_before
-        self._spent_before = report.spent
-        if _passed(spent_before, report.spent, self.settings.evaluations):
+        before, self.spent_before = self.spent_before, report.spent
+        evaluations = self.settings.evaluations
+        evaluates = _passed(before, report.spent, evaluations)
+        if evaluates:
             report = self._evaluated(report)
-        if report.valid_nats is not None or _passed(
-            spent_before, report.spent, self.settings.evaluations * LOGS_PER_EVALUATION
-        ):
+        if evaluates or _passed(before, report.spent, evaluations * LOGS_PER_EVALUATION):
             self._log(report)
-        if report.valid_nats is not None:
+        if evaluates:
             self._draw()
         if self.trainer.elapsed_s - self.saved_at_s >= self.settings.save_every:
             self._save()
         self.callback(report)
-
-    _spent_before = 0.0  # for a budget in minutes, whose share is the clock's
 
     def _evaluated(self, report: Report) -> Report:
         """The report with its validation loss and a sample; the weights are kept if they are the best so far."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
-FORMS = ("base", "a", "cap", "he", "him", "his", "himself", "He", "His", "past", "where", "kind")
+FORMS = ("base", "a", "A", "Cap", "he", "him", "his", "himself", "He", "His", "past", "where", "kind")
 PRONOUNS = frozenset({"he", "him", "his", "himself", "He", "His"})
 
 

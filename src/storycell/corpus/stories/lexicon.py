@@ -194,7 +194,8 @@ def make(entry: str, he: str = "it", where: str = "", kind: str = "") -> Word:
     base, _, past = entry.partition("/")
     him, his, himself = POSSESSIVES[he]
     pronouns = (he, him, his, himself, he.capitalize(), his.capitalize())
-    return Word((base, article(base), base[0].upper() + base[1:], *pronouns, past, where, kind))
+    with_article = article(base)
+    return Word((base, with_article, with_article.capitalize(), base[0].upper() + base[1:], *pronouns, past, where, kind))
 
 
 def entries(text: str) -> list[str]:

@@ -138,3 +138,30 @@ def build(rules: str, lists: Mapping[str, WordList], start: str = "story") -> Gr
     """The grammar whose texts are the expansions of the start rule."""
     builder = Builder(rules, lists)
     return Grammar(builder.rule(start), len(builder.variables) - 1)
+
+
+def literal_texts(grammar: Grammar) -> Iterator[str]:
+    """Every fixed text and every form of a word that a grammar can write, those of one rule once."""
+    seen: set[int] = set()
+    forms: dict[int, set[int]] = {}
+    words: dict[int, list[WordList]] = {}
+    todo: list[Node] = [grammar.start]
+    while todo:
+        node = todo.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, Text):
+            yield node.text
+        elif isinstance(node, Chain):
+            todo.extend(node.nodes)
+        elif isinstance(node, Choice):
+            todo.extend(node.options)
+        elif isinstance(node, Draw):
+            forms.setdefault(node.var, set()).add(node.form)
+            words.setdefault(node.var, []).extend(node.lists.values())
+            yield from (word.forms[node.form] for each in node.lists.values() for word in each.words)
+        elif isinstance(node, Recall):
+            forms.setdefault(node.var, set()).add(node.form)
+    for var, lists in words.items():
+        yield from (word.forms[form] for form in sorted(forms[var] if var else ()) for each in lists for word in each.words)

@@ -8,8 +8,8 @@ model can see from a few characters away, and little of it in remembering what w
 
 PHRASES = """
 story =
-    7* <child>[ <looks>| <habits>| <looks> <habits>] <plot>
-    3* <beast>[ <coat>| <habits>| <coat> <habits>] <plot>
+    7* <child>[ <looks>| <habits>| <looks> <habits>] <plot><p>
+    3* <beast>[ <coat>| <habits>| <coat> <habits>] <plot><p>
 
 child =
     5* Once upon a time, there was {=nature.a} [little |young |]<child_named>.
@@ -94,13 +94,13 @@ saw =
     {c=creature.A} {x=critter} {=activity.past} by, and {=creature.a!c} {=critter!x} {=activity.past} [after it|too].
     {hero.He} waved at {=nature.a} {=job} who had {=look.a} {=color} {=vehicle}.
     The air smelled of {t=taste} {x=dish} and {=color} [flowers|leaves|berries].
-    There were {c=color}, {d=color!c}, and {=color!c!d} [flowers|birds|leaves|stones] {=under} {=size.a} {=landmark}.
+    There were {c=color}, {d=color!c}, and {=color!c!d} [flowers|birds|leaves|stones] <under> {=size.a} {=landmark}.
 
 felt_bad =
     {hero} felt {s=sorry} and {=sorry!s}.
     {hero} was [very|so] {=sorry}[ and {hero.his} eyes were wet| and wanted to cry|].
     {hero.His} [face|heart] was {s=sorry} and {hero.his} voice was {=eerie}.
-    {hero} sat down {=under} {=size.a} [box|rock|bag] and felt {=sorry}.
+    {hero} sat down <under> {=size.a} [box|rock|bag] and felt {=sorry}.
 
 felt_good =
     {hero} felt {g=glad}, {h=glad!g}, and {=glad!g!h}.

@@ -27,13 +27,13 @@ lost_cry =
     "hero: {=oh}, I cannot find my {=look} {toy}," <bad_said>
 
 helper =
-    {n=nature.A} {other=helper@hero!species} heard {hero.him} and came [to help|over]. <offer>
+    {=nature.A} {other=helper@hero!species} heard {hero.him} and came [to help|over]. <offer>
     Just then, {=nature.a} {other=helper@hero!species} with {=color.a} {=clothes} {=activity.past} by. <offer>
-    {n=nature.A} {other=helper@hero!species} saw that {hero} was {=sorry}. <offer>
+    {=nature.A} {other=helper@hero!species} saw that {hero} was {=sorry}. <offer>
 
 offer =
     "other: Do not [worry|cry], {hero}. [I will help you look|We can find it together]," <other_said>
-    "other: Let us look {=carefully}. I have {=idea.an} idea where it [is|can be]," <other_said>
+    "other: Let us look {=carefully}. I have {=idea.a} idea where it [is|can be]," <other_said>
     "other: What is wrong?" asked the {other}. "hero: My {toy} is lost," <bad_said>
 
 search =
@@ -68,7 +68,6 @@ broken_plot =
 breaks =
     {hero.He} {x=activity.past} too [fast|close], and the {toy} fell and broke [near|next to] {=size.a} {=near@place}.
     The {toy} hit {=look.a} {=near@place} with a {=eerie} {=noise}, and [a part|a piece] came off.
-    {creature.A} {critter} came by
     Then {=creature.a} {=critter} bumped into {hero.him}, and the {toy} broke with {=eerie.a} {=noise}.
 
 broken_cry =
@@ -171,14 +170,13 @@ rain_cry =
     "hero: {=oh}! This is {=sorry.a} [day|morning]. What can I do?" <bad_said>
 
 rain_idea =
-    "kin: I have {=idea.an} idea. Let us
     {hero.His} {=nature} <kin> came with {=look.a} {r=trifle} and {=color.a} {=trifle!r}. <indoor_plan>
     {hero.His} <kin> smiled {=kindly} and found {=look.a} {=trifle}. <indoor_plan>
 
 indoor_plan =
-    "kin: I have {=idea.an} idea. We can make {=size.a} {m=picture}," <kin_said>
+    "kin: I have {=idea.a} idea. We can make {=size.a} {m=picture}," <kin_said>
     "kin: We can {y=activity!x} inside and make {=look.a}, {=color} {m=picture}," <kin_said>
-    "kin: Let us turn this {=wet} day into {=idea.an} one and build {=size.a} {m=picture}," <kin_said>
+    "kin: Let us turn this {=wet} day into {=idea.a} one and build {=size.a} {m=picture}," <kin_said>
 
 rain_do =
     They took {x=mender}, {y=mender!x}, and {=look.a} {=trifle}, and soon the {m} was {l=look} and {=look!l}.
@@ -197,7 +195,7 @@ rain_end =
 
 rain_moral =
     {=wet.a} day can be {=idea} with {=nature.a} [friend|family].
-    {=idea.an} idea can chase the {w=wet}, {=wet!w} rain away.
+    {=idea.a} idea can chase the {w=wet}, {=wet!w} rain away.
     we can be {g=glad} and {=glad!g} in any weather.
     with {v=virtue} and {=virtue!v}, no day is too {=wet}.
 """

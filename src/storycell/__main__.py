@@ -1,0 +1,7 @@
+"""`python -m storycell`: the command line."""
+
+import sys
+
+from storycell.cli import main
+
+sys.exit(main())

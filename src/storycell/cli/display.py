@@ -1,0 +1,120 @@
+"""What training and preparing look like: a live bar on a terminal, a line now and then elsewhere.
+
+Everything here goes to standard error.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from storycell import loss
+from storycell.tokens import Progress
+from storycell.trainer import Report
+
+_REFRESH_S = 0.2
+
+
+def say(note: str) -> None:
+    """A note for the user."""
+    print(note, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def preparing() -> Iterator[Progress]:
+    """A progress callback for `tokens`: a bar on a terminal, nothing elsewhere. The line is gone when it is done."""
+    console = Console(stderr=True)
+    shown_at = 0.0
+
+    def show(what: str, done: int, total: int) -> None:
+        nonlocal shown_at
+        if console.is_terminal and (time.monotonic() - shown_at > _REFRESH_S or done >= total):
+            shown_at = time.monotonic()
+            share = done / max(total, 1)
+            end = "" if done < total else "\r\033[K"
+            sys.stderr.write(f"\r\033[Kreading the text: {what} {share:4.0%}{end}")
+            sys.stderr.flush()
+
+    yield show
+
+
+class TrainingDisplay:
+    """Shows reports as they come."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._live: Live | None = None
+        self._valid_nats: float | None = None
+        self._sample = ""
+        self._smooth_nats: float | None = None
+        self._shown_at = 0.0
+
+    def __enter__(self) -> "TrainingDisplay":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, report: Report) -> None:
+        """Take in a report; redraw if it is time to."""
+        if report.notice:
+            (self._live.console.print if self._live else self._console.print)(report.notice, highlight=False)
+        if report.train_nats == report.train_nats:
+            last = self._smooth_nats
+            self._smooth_nats = report.train_nats if last is None else 0.95 * last + 0.05 * report.train_nats
+        if report.valid_nats is not None or report.sample is not None:
+            self._valid_nats, self._sample = report.valid_nats, report.sample or ""
+            if not self._console.is_terminal:
+                say(self._line(report))
+        if self._console.is_terminal and (time.monotonic() - self._shown_at > _REFRESH_S or report.spent >= 1):
+            self._shown_at = time.monotonic()
+            if self._live is None:
+                self._live = Live(console=self._console, auto_refresh=False, transient=False)
+                self._live.start()
+            self._live.update(self._picture(report), refresh=True)
+
+    def _line(self, report: Report) -> str:
+        valid = "" if report.valid_nats is None else f", validation {report.valid_nats:.4f}"
+        return (
+            f"{report.spent:4.0%}  step {report.step:,}  training {self._smooth_nats or float('nan'):.4f}{valid} nats per character"
+            f"  {report.chars_per_s:,.0f} characters/s  {_clock(_left(report))} left"
+        )
+
+    def _picture(self, report: Report) -> Group:
+        top = Table.grid(padding=(0, 2))
+        top.add_row(
+            ProgressBar(total=1.0, completed=report.spent, width=36),
+            Text(f"{report.spent:4.0%}", style="bold"),
+            Text(f"step {report.step:,}"),
+            Text(f"{report.chars_per_s:,.0f} characters/s"),
+            Text(f"{_clock(_left(report))} left"),
+        )
+        numbers = Table.grid(padding=(0, 2))
+        numbers.add_row("", "nats per character", "bits per character", "perplexity", style="dim")
+        for name, nats in (("training", self._smooth_nats), ("validation", self._valid_nats)):
+            if nats is not None:
+                bits, perplexity = loss.bits_per_char(nats), loss.perplexity(nats)
+                numbers.add_row(name, f"{nats:.4f}", f"{bits:.4f}", f"{perplexity:.3f}")
+        parts = [top, numbers]
+        if self._sample:
+            return Group(*parts, Panel(Text(self._sample.strip()), title="a sample so far", border_style="dim"))
+        return Group(*parts)
+
+
+def _left(report: Report) -> float:
+    return report.elapsed_s * (1 - report.spent) / max(report.spent, 1e-9)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

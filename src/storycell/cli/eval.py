@@ -1,0 +1,68 @@
+"""`storycell eval [RUN] [TEXT…]`: the loss of a model on a text."""
+
+import argparse
+import dataclasses
+
+from storycell import api, corpus, loss, tokens
+from storycell.cli.display import preparing, say
+from storycell.cli.flags import print_json
+from storycell.errors import CorpusError
+from storycell.evaluator import Evaluation
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `eval`."""
+    parser.add_argument("run", nargs="?", default="demo", metavar="RUN", help="a run folder, or demo (the default)")
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="text to score (default: what the run held out)")
+    parser.add_argument("--windows", type=int, metavar="T", help="score zero-state windows of T characters instead of stories")
+    parser.add_argument("--encoding", default="utf-8", help="encoding of the files (default utf-8)")
+    parser.add_argument("--backend", default="auto", help="what computes the cells (default auto)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Score the text and print the result."""
+    model = api.load(arguments.run, backend=arguments.backend)
+    words = arguments.text
+    if words:
+        result = _of_words(model, words, arguments.encoding, arguments.windows)
+    else:
+        text = model.config.text
+        words = text.valid_words or text.words
+        if text.valid_words:
+            result = _of_words(model, words, text.encoding, arguments.windows)
+        else:
+            result = _held_out(model, words, text.encoding, arguments.windows)
+    if arguments.json:
+        print_json(dataclasses.asdict(result) | {"run": str(model.path), "text": " ".join(words)})
+    else:
+        _show(result, " ".join(words))
+
+
+def _of_words(model: api.Model, words: list[str], encoding: str, windows: int | None) -> Evaluation:
+    """A named corpus or a prepared folder is scored on the half that is held out, any other text as a whole."""
+    if words == ["stories"] or (len(words) == 1 and tokens.is_prepared(words[0])):
+        return _held_out(model, words, encoding, windows)
+    return model.evaluate(corpus.open_corpus(words, encoding, split="valid"), windows=windows)
+
+
+def _held_out(model: api.Model, words: list[str], encoding: str, windows: int | None) -> Evaluation:
+    if len(words) == 1 and tokens.is_prepared(words[0]):
+        return model.evaluate_prepared(tokens.open_prepared(words[0]), windows=windows)
+    text = corpus.open_corpus(words, encoding)
+    with preparing() as progress:
+        prepared = tokens.cached(text, vocab=model.vocab, progress=progress)
+    if prepared.valid is None:
+        raise CorpusError(f"{' '.join(words)} is too short to hold anything out; name a text to score")
+    return model.evaluate_prepared(prepared, windows=windows)
+
+
+def _show(result: Evaluation, name: str) -> None:
+    unit = f"zero-state windows of {result.windows}" if result.windows else "each story from a zero state"
+    print(f"loss        {result.loss_nats:.4f} ± {result.stderr_nats:.4f} nats per character")
+    if result.floor_nats is not None:
+        print(f"floor       {result.floor_nats:.4f} nats per character: the text's own entropy, which no model beats")
+    print(f"bits        {result.bits_per_char:.4f} per character, {result.bits_per_byte:.4f} per byte")
+    print(f"perplexity  {result.perplexity:.4f}")
+    print(f"text        {name}: {result.chars:,} targets in {result.stories:,} {'stories' if result.stories > 1 else 'story'}, {unit}")
+    if result.unknown_chars:
+        say(f"{result.unknown_chars:,} characters are unknown to the model; each cost {loss.ESCAPE_BITS:g} bits")

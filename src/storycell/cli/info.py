@@ -1,0 +1,74 @@
+"""`storycell info [RUN]`: a run; the machine; which backend computes, and why."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from storycell import api, backends, loss, tokens
+from storycell.api.machine import best_device, machine, versions
+from storycell.checkpoint import RunFolder
+from storycell.cli.flags import print_json
+from storycell.model import multiplies_bf16
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `info`."""
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or demo")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print what there is to know, as lines or as JSON."""
+    facts = {"machine": _machine()} | ({"run": _run(arguments.run)} if arguments.run else {})
+    if arguments.json:
+        print_json(facts)
+        return
+    for title, lines in facts.items():
+        print(title)
+        for name, value in lines.items():
+            print(f"  {name.replace('_', ' '):<18}{value:,}" if isinstance(value, int) else f"  {name.replace('_', ' '):<18}{value}")
+
+
+def _machine() -> dict[str, Any]:
+    backend, reason = backends.choose("auto", "lstm")
+    device = best_device("auto")
+    return {
+        **machine(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "backend": f"{backend.name}: {reason}",
+        "native_kernel": "not built",
+        "bf16": "multiplied in hardware" if multiplies_bf16(device) else "not multiplied in hardware",
+        **versions(),
+        "prepared_texts": str(tokens.cache_folder()),
+    }
+
+
+def _run(name: str) -> dict[str, Any]:
+    model = api.load(name)
+    config, metrics = model.config, RunFolder(model.path).metrics()
+    network, training = config.settings.model, config.settings.training
+    unit, amount = training.budget
+    facts: dict[str, Any] = {
+        "folder": str(Path(model.path)),
+        "made_at": config.made_at,
+        "text": f"{' '.join(config.text.words)}: {config.text.train_chars:,} characters, {config.text.valid_chars:,} held out",
+        "network": f"{network.cell}, {network.layers} x {network.hidden}, embedding {network.embedding or 'one-hot'}",
+        "vocabulary": f"{len(model.vocab)} ids ({model.vocab.kind})",
+        "parameters": model.params,
+        "recipe": config.settings.recipe,
+        "budget": f"{amount:g} {unit}",
+        "computed_by": f"{training.backend}, {training.precision}, {training.threads} threads, {training.device}",
+        "machine": f"{config.machine.get('processor')}, {config.machine.get('cores')} cores",
+    }
+    done = [entry for entry in metrics if entry.get("valid_nats") is not None]
+    if done:
+        best = min(done, key=lambda entry: float(entry["valid_nats"]))
+        facts["steps"] = int(metrics[-1]["step"])
+        facts["best"] = (
+            f"{best['valid_nats']:.4f} nats per character on a part of the held-out text, at step {best['step']:,} "
+            f"({loss.bits_per_char(best['valid_nats']):.3f} bits, perplexity {loss.perplexity(best['valid_nats']):.3f})"
+        )
+        facts["speed"] = f"{metrics[-1]['chars_per_s']:,.0f} characters per second"
+    return facts

@@ -1,0 +1,49 @@
+"""`storycell prepare TEXT… --out DIR`: text -> token files."""
+
+import argparse
+import time
+from pathlib import Path
+
+from storycell import corpus, tokens
+from storycell.cli.display import preparing, say
+from storycell.cli.flags import print_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `prepare`."""
+    parser.add_argument("text", nargs="+", metavar="TEXT", help="files, folders, globs, - or a named corpus")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the folder to make")
+    parser.add_argument("--valid", nargs="+", metavar="FILE", help="text to hold out, instead of a part of TEXT")
+    parser.add_argument("--vocab", choices=("characters", "bytes"), default="characters", help="what an id stands for")
+    parser.add_argument("--encoding", default="utf-8", help="encoding of the files (default utf-8)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prepare, and say what came out."""
+    text = corpus.open_corpus(arguments.text, arguments.encoding)
+    held_out = arguments.valid or (["tinystories"] if arguments.text == ["tinystories"] else None)
+    valid = corpus.open_corpus(held_out, arguments.encoding, split="valid") if held_out else None
+    began = time.monotonic()
+    with preparing() as progress:
+        prepared = tokens.prepare(text, Path(arguments.out), valid=valid, vocab=arguments.vocab, progress=progress)
+    elapsed_s = time.monotonic() - began
+    halves = [half for half in (prepared.train, prepared.valid) if half]
+    summary = {
+        "out": str(prepared.folder),
+        "chars": sum(half.chars for half in halves),
+        "stories": sum(half.stories for half in halves),
+        "valid_chars": prepared.valid.chars if prepared.valid else 0,
+        "valid_stories": prepared.valid.stories if prepared.valid else 0,
+        "vocab_size": len(prepared.vocab),
+        "bytes": sum(half.utf8_bytes for half in halves),
+        "elapsed_s": round(elapsed_s, 3),
+        "bytes_per_s": round(sum(half.utf8_bytes for half in halves) / max(elapsed_s, 1e-9)),
+    }
+    if arguments.json:
+        print_json(summary)
+        return
+    print(
+        f"{summary['chars']:,} characters in {summary['stories']:,} stories, {summary['vocab_size']} ids; "
+        f"{summary['valid_chars']:,} characters held out; {elapsed_s:.1f} s"
+    )
+    say(f"next: storycell train {prepared.folder}")

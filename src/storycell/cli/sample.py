@@ -1,0 +1,79 @@
+"""`storycell sample [RUN] [PROMPT]`: a model writes, character by character."""
+
+import argparse
+import os
+import secrets
+import sys
+import time
+from pathlib import Path
+
+from storycell import api
+from storycell.api.model import CHARS, PROMPT
+from storycell.cli.display import say
+from storycell.cli.flags import print_json
+from storycell.errors import SettingsError
+from storycell.sampler import Sampling
+from storycell.vocab import SEPARATOR
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `sample`."""
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or demo (the default)")
+    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help=f"what the text begins with (default {PROMPT!r})")
+    parser.add_argument("--chars", type=int, default=CHARS, help=f"most characters to write (default {CHARS}); a story may end before")
+    parser.add_argument("--temperature", type=float, default=0.8, help="above 1 bolder, below 1 safer, 0 greedy (default 0.8)")
+    parser.add_argument("--top-k", type=int, metavar="K", help="choose among the K likeliest only")
+    parser.add_argument("--top-p", type=float, metavar="P", help="choose among the likeliest that together have probability P")
+    parser.add_argument("--min-p", type=float, metavar="P", help="choose among those at least P times as likely as the likeliest")
+    parser.add_argument("--greedy", action="store_true", help="always choose the likeliest")
+    parser.add_argument("--seed", type=int, help="the same seed writes the same text (default: a new one)")
+    parser.add_argument("--stop", metavar="TEXT", help="end before this text")
+    parser.add_argument("--count", type=int, default=1, help="write several at once, separated by a line " + SEPARATOR)
+    parser.add_argument(
+        "--unknown", choices=("error", "replace", "skip"), default="error", help="what to do with characters the model does not know"
+    )
+    parser.add_argument("--backend", default="auto", help="what computes the cells (default auto)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write to standard output as the characters come, or a JSON object at the end."""
+    name, prompt = _run_and_prompt(arguments.run, arguments.prompt)
+    sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.min_p, arguments.greedy)
+    if arguments.chars < 0 or arguments.count < 1:
+        raise SettingsError(f"--chars {arguments.chars} --count {arguments.count}: at least 0 and at least 1")
+    model = api.load(name, backend=arguments.backend)
+    _, read = model.vocab.prompt_ids(prompt, arguments.unknown)
+    if read != prompt:
+        say(f"characters the model does not know were left out or replaced: the prompt is now {read!r}")
+    seed = secrets.randbits(32) if arguments.seed is None else arguments.seed
+    texts = [read] * arguments.count
+    live = not arguments.json and arguments.count == 1
+    if live:
+        _write(read)
+    began = time.monotonic()
+    for k, piece in model.streams(
+        read, arguments.chars, count=arguments.count, sampling=sampling, seed=seed, stop=arguments.stop
+    ):
+        texts[k] += piece
+        if live:
+            _write(piece)
+    elapsed_s = time.monotonic() - began
+    if arguments.json:
+        written = sum(len(text) - len(read) for text in texts)
+        summary = {"text": texts[0], "chars": written, "chars_per_s": round(written / max(elapsed_s, 1e-9), 1), "seed": seed}
+        print_json(summary | ({"texts": texts} if arguments.count > 1 else {}))
+    else:
+        _write("\n" if live else f"\n{SEPARATOR}\n".join(texts) + "\n")
+
+
+def _run_and_prompt(first: str | None, second: str | None) -> tuple[str, str]:
+    """One word alone is a run if it names a folder, or looks like a path; otherwise it is the prompt, for `demo`."""
+    if first is None or second is not None:
+        return first or "demo", PROMPT if second is None else second
+    is_path = first == "demo" or Path(first).exists() or (os.sep in first and not any(c.isspace() for c in first))
+    return (first, PROMPT) if is_path else ("demo", first)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,0 +1,98 @@
+"""`storycell train [TEXT…]` and `storycell train --resume RUN`."""
+
+import argparse
+import shlex
+import sys
+
+from storycell import api, config
+from storycell.api.training import sample_of
+from storycell.cli.display import TrainingDisplay, preparing, say
+from storycell.cli.flags import add_settings, given_settings, print_json
+from storycell.errors import SettingsError
+
+_SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `train`: the text, where it goes, and every setting."""
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="files, folders, globs, - or a named corpus (default: stories)")
+    parser.add_argument("--out", metavar="RUN", help="the run folder to make (default: a new name in runs/)")
+    parser.add_argument("--recipe", help=f"settings to start from: {', '.join(config.recipes())} (default quick)")
+    parser.add_argument("--valid", nargs="+", metavar="FILE", help="text to validate on, instead of a part of TEXT")
+    parser.add_argument("--vocab", choices=("characters", "bytes"), help="what an id stands for (default characters)")
+    parser.add_argument("--encoding", help="encoding of the files (default utf-8)")
+    parser.add_argument("--init", metavar="RUN", help="start from the weights of another run, or of demo")
+    parser.add_argument("--resume", metavar="RUN", help="go on with a run from its last save")
+    add_settings(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train or resume; show it live; print a story and what to type next, or the summary as JSON."""
+    settings = given_settings(arguments)
+    display = TrainingDisplay()
+    with preparing() as progress, display:
+        if arguments.resume:
+            _refuse(arguments, ("out", "recipe", "vocab", "encoding", "init"))
+            run = api.resume(
+                arguments.resume,
+                text=arguments.text or None,
+                valid=arguments.valid,
+                callback=display.show,
+                progress=progress,
+                **settings,
+            )
+        else:
+            run = api.train(
+                arguments.text or "stories",
+                valid=arguments.valid,
+                out=arguments.out,
+                recipe=arguments.recipe or "quick",
+                init=arguments.init,
+                vocab=arguments.vocab or "characters",
+                encoding=arguments.encoding or "utf-8",
+                callback=display.show,
+                progress=progress,
+                **settings,
+            )
+    _report(run, as_json=arguments.json)
+    return _SIGNALS.get(run.interrupted, 0)
+
+
+def _refuse(arguments: argparse.Namespace, names: tuple[str, ...]) -> None:
+    for name in names:
+        if getattr(arguments, name) is not None:
+            raise SettingsError(f"--{name} does not go with --resume: a resumed run keeps what it has")
+
+
+def _report(run: api.Run, as_json: bool) -> None:
+    path = shlex.quote(str(run.path))
+    summary = run.summary
+    if run.interrupted:
+        say(f"stopped by {run.interrupted} at step {summary['step']:,}, everything saved")
+        say(f"next: storycell train --resume {path}")
+    else:
+        say(_result(summary))
+    if as_json:
+        print_json(summary)
+    elif not run.interrupted:
+        print(f"\n{sample_of(run.model, 1000, seed=1)}\n", flush=True)
+        say(f"next: storycell sample {path} {shlex.quote('One day')}   more of its stories")
+        say(f"      storycell eval {path}              its loss, in full")
+        say(f"      storycell train --resume {path} --minutes {_more(run):g}   go on training")
+    sys.stdout.flush()
+
+
+def _more(run: api.Run) -> float:
+    unit, amount = run.settings.training.budget
+    return 2 * amount if unit == "minutes" else max(1.0, round(2 * run.summary["elapsed_s"] / 60, 1))
+
+
+def _result(summary: dict[str, object]) -> str:
+    said = f"{summary['run']}: {summary['params']:,} parameters, {summary['step']:,} steps in {summary['elapsed_s']} s"
+    if summary["valid_nats"] is None:
+        return f"{said}; no validation text"
+    said += (
+        f"; on the held-out text {summary['valid_nats']:.4f} nats per character "
+        f"({summary['bits_per_char']:.3f} bits, perplexity {summary['perplexity']:.3f})"
+    )
+    return said + (f", floor {summary['floor_nats']:.4f}" if summary.get("floor_nats") is not None else "")

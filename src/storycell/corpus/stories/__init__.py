@@ -1,0 +1,65 @@
+"""The embedded corpus `stories`: small children's stories whose exact probability is known.
+
+In: a seed.  Out: endless stories, each independent of the others, and for any text the probability that the grammar
+writes it; minus the mean of its logarithm is a floor on the loss that no model can beat in expectation.
+
+The surprising decision: story `k` has its own random generator, made from the pair (seed, k), so any story can be
+written without those before it.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from functools import cache
+from itertools import count
+
+from storycell.corpus.stories.adventures import ADVENTURES
+from storycell.corpus.stories.annotation import Annotation, annotate_with
+from storycell.corpus.stories.grammar import Grammar
+from storycell.corpus.stories.lexicon import word_lists
+from storycell.corpus.stories.notation import build, literal_texts
+from storycell.corpus.stories.phrases import PHRASES
+from storycell.corpus.stories.plots import PLOTS
+
+__all__ = ["Annotation", "annotate", "generate", "log_probability", "parses", "story_at", "words"]
+
+
+@cache
+def grammar() -> Grammar:
+    """The story grammar, built on first use."""
+    return build(PHRASES + PLOTS + ADVENTURES, word_lists())
+
+
+def story_at(seed: int, index: int) -> tuple[str, float]:
+    """Story number `index` of a seed, and the log-probability of the draws that made it."""
+    if seed < 0 or index < 0:
+        raise ValueError("seed and index must not be negative")
+    return grammar().write(random.Random(seed << 48 | index).random)
+
+
+def generate(seed: int = 0) -> Iterator[str]:
+    """Endless stories, a pure function of the seed."""
+    return (story_at(seed, index)[0] for index in count())
+
+
+def log_probability(story: str) -> float:
+    """The exact natural logarithm of a story's probability, its final newline included; -inf if it has none."""
+    return grammar().log_probability(story)
+
+
+def parses(story: str) -> bool:
+    """Whether the grammar can write this text."""
+    return bool(grammar().read(story))
+
+
+def annotate(story: str) -> Annotation:
+    """Who speaks and whom pronouns mean, at every character; ValueError if the grammar cannot write the story."""
+    return annotate_with(grammar(), story)
+
+
+@cache
+def words() -> frozenset[str]:
+    """Every word type, in lower case, that the grammar can write."""
+    return frozenset(w for text in literal_texts(grammar()) for w in re.findall(r"[a-z]+(?:[-'][a-z]+)*", text.lower()))
