@@ -92,7 +92,9 @@ class RunFolder:
             with _disk_errors(self.path):
                 lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise RunFolderError(f"another training is writing to {self.path}; stop it first, or train into another folder") from None
+            raise RunFolderError(
+                f"another training is writing to {self.path}; stop it first, or train into another folder"
+            ) from None
         try:
             yield
         finally:
@@ -199,9 +201,13 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(f"{path} cannot be read: {error.strerror or error}") from None
         except (safetensors.SafetensorError, ValueError, RecursionError) as error:
-            raise RunFolderError(f"{path} is truncated or damaged ({error}); restore it from a copy, or train again") from None
+            raise RunFolderError(
+                f"{path} is truncated or damaged ({error}); restore it from a copy, or train again"
+            ) from None
         if "digest" in about and about["digest"] != _tensor_digest(tensors):
-            raise RunFolderError(f"{path} is damaged: its numbers are not the ones that were written; restore it from a copy")
+            raise RunFolderError(
+                f"{path} is damaged: its numbers are not the ones that were written; restore it from a copy"
+            )
         return tensors, about
 
     def _refuse_misfit(self, name: str, found: dict[str, torch.Tensor], expected: dict[str, Any]) -> None:
@@ -216,7 +222,9 @@ class RunFolder:
 def refuse_occupied(path: Path) -> None:
     """Raise `RunFolderError` unless a run folder can be made at `path` without losing anything."""
     if (path / "config.json").exists():
-        raise RunFolderError(f"{path} holds a run already; go on with `storycell train --resume {path}`, or name another --out")
+        raise RunFolderError(
+            f"{path} holds a run already; go on with `storycell train --resume {path}`, or name another --out"
+        )
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunFolderError(f"{path} exists and holds something else; name another --out")
 

@@ -34,7 +34,9 @@ class ModelSettings(StrictModel):
     cell: str = Field("lstm", description="recurrent cell: lstm, gru, rnn, or one you registered")
     layers: PositiveInt = Field(1, le=64, description="cells stacked on top of each other")
     hidden: PositiveInt = Field(256, le=65_536, description="hidden width H of a layer")
-    embedding: int = Field(64, ge=0, le=65_536, description="width of the character embedding; 0 feeds one-hot characters")
+    embedding: int = Field(
+        64, ge=0, le=65_536, description="width of the character embedding; 0 feeds one-hot characters"
+    )
     dropout: Probability = Field(0.0, description="dropout between layers and before the output, while training")
     gate_bias: bool = Field(True, description="biases inside the gates")
     forget_bias: float = Field(1.0, description="where the LSTM's forget-gate biases start")
@@ -50,7 +52,9 @@ class TrainSettings(StrictModel):
     )
     optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="adamw, adam or sgd")
     lr: PositiveFloat = Field(4e-3, le=1e3, description="highest learning rate")
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="what the learning rate does after the warm-up")
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="what the learning rate does after the warm-up"
+    )
     warmup: Probability = Field(0.02, description="share of the budget over which the learning rate rises from zero")
     final_lr: float = Field(0.02, ge=0, le=1, description="share of the learning rate left at the end of the cosine")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decay of weight matrices")
@@ -87,8 +91,8 @@ class Settings(StrictModel):
     """Everything a run was made with, apart from its text."""
 
     recipe: str = "quick"
-    model: ModelSettings = Field(default_factory=ModelSettings)
-    training: TrainSettings = Field(default_factory=TrainSettings)
+    model: ModelSettings = ModelSettings()
+    training: TrainSettings = TrainSettings()
 
     def changed(self, **overrides: Any) -> "Settings":
         """These settings with some replaced, by their flat names: `changed(hidden=512, minutes=3)`."""

@@ -43,7 +43,9 @@ class Evaluation:
     floor_nats: float | None = None  # the text's own entropy rate, where it is known: no model can beat it on average
 
 
-def evaluate(lm: CharLM, ids: Ids, vocab: Vocabulary, *, windows: int | None = None, utf8_bytes: int | None = None) -> Evaluation:
+def evaluate(
+    lm: CharLM, ids: Ids, vocab: Vocabulary, *, windows: int | None = None, utf8_bytes: int | None = None
+) -> Evaluation:
     """Score a text `[tokens]`, laid out as in a token file (`0 s1 … sn 0 s1 … sm`).
 
     `utf8_bytes` is the size of the stories; without it, it is counted from the ids (unknown characters as three bytes).

@@ -159,7 +159,9 @@ class CharLM(nn.Module):
         weight = self.output.weight
         if weight.dtype != torch.float32:
             return False
-        return self.precision == "bf16" or (self.precision == "auto" and self.training and multiplies_bf16(weight.device))
+        return self.precision == "bf16" or (
+            self.precision == "auto" and self.training and multiplies_bf16(weight.device)
+        )
 
     @property
     def _dropout(self) -> float:
@@ -175,8 +177,8 @@ class CharLM(nn.Module):
 def multiplies_bf16(device: torch.device) -> bool:
     """Whether a device has instructions for bf16 matrix products, so that bf16 is faster and not slower."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
+    return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)

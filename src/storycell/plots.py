@@ -20,11 +20,15 @@ def loss_curve(metrics: list[dict[str, Any]], title: str, floor_nats: float | No
     if trained:
         axes.plot(*zip(*trained, strict=True), color=BLUE, linewidth=1.2, label="training, mean since the last point")
     if valid:
-        axes.plot(*zip(*valid, strict=True), color=ORANGE, marker="o", markersize=4, label="validation, part of the text")
+        axes.plot(
+            *zip(*valid, strict=True), color=ORANGE, marker="o", markersize=4, label="validation, part of the text"
+        )
         axes.annotate(f"{valid[-1][1]:.3f}", valid[-1], textcoords="offset points", xytext=(4, 8), color=ORANGE)
     if floor_nats is not None:
         axes.axhline(floor_nats, color=GREY, linestyle="--", linewidth=1)
-        axes.annotate(f"floor {floor_nats:.3f}", (0.01, floor_nats), xycoords=("axes fraction", "data"), va="bottom", color=GREY)
+        axes.annotate(
+            f"floor {floor_nats:.3f}", (0.01, floor_nats), xycoords=("axes fraction", "data"), va="bottom", color=GREY
+        )
     finite = sorted(nats for _, nats in [*trained, *valid] if nats == nats)
     if finite:
         low = min(finite[0], floor_nats if floor_nats is not None else finite[0])

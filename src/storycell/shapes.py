@@ -32,4 +32,6 @@ def check(name: str, tensor: torch.Tensor, axes: str, **sizes: int) -> None:
         raise ValueError(f"{name} must be [{axes}], {len(letters)} axes; it has shape {list(tensor.shape)}")
     for letter, size in zip(letters, tensor.shape, strict=True):
         if letter in sizes and sizes[letter] != size:
-            raise ValueError(f"{name} must be [{axes}] with {letter} = {sizes[letter]}; it has shape {list(tensor.shape)}")
+            raise ValueError(
+                f"{name} must be [{axes}] with {letter} = {sizes[letter]}; it has shape {list(tensor.shape)}"
+            )

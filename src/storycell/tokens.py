@@ -53,11 +53,13 @@ class Half:
     unknown_chars: int
 
     def open(self, path: Path, vocab: Vocabulary) -> Ids:
-        """The ids of this token file, mapped from disk `[tokens]`; `RunFolderError` if it is not as long as it should."""
+        """The ids of this token file, mapped from disk `[tokens]`; `RunFolderError` if its length is wrong."""
         dtype = np.dtype(vocab.dtype)
         size = path.stat().st_size
         if size != self.tokens * dtype.itemsize:
-            raise RunFolderError(f"{path} has {size:,} bytes, not {self.tokens * dtype.itemsize:,}; prepare the text again")
+            raise RunFolderError(
+                f"{path} has {size:,} bytes, not {self.tokens * dtype.itemsize:,}; prepare the text again"
+            )
         return np.memmap(path, dtype=dtype, mode="r")
 
 
@@ -115,7 +117,9 @@ def prepare(
         (partial / "prepared.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         partial.rename(out)
     except OSError as error:
-        raise RunFolderError(f"{out} cannot be written: {error.strerror or error}; free space or name another folder") from None
+        raise RunFolderError(
+            f"{out} cannot be written: {error.strerror or error}; free space or name another folder"
+        ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return open_prepared(out)
@@ -165,12 +169,19 @@ def open_prepared(folder: str | Path) -> Prepared:
         prepared.train.open(folder / "train.tokens", vocab)
         _ = prepared.valid_ids
     except (OSError, ValueError, KeyError, TypeError, VocabularyError, RecursionError) as error:
-        raise RunFolderError(f"{folder} is not a folder that prepare made, or is damaged ({error}); prepare it again") from None
+        raise RunFolderError(
+            f"{folder} is not a folder that prepare made, or is damaged ({error}); prepare it again"
+        ) from None
     return prepared
 
 
 def _digest(corpus: Corpus, valid: Corpus | None, vocab: str | Vocabulary) -> str:
-    parts = [str(FORMAT), corpus.digest(), valid.digest() if valid else "", vocab if isinstance(vocab, str) else vocab.to_json()]
+    parts = [
+        str(FORMAT),
+        corpus.digest(),
+        valid.digest() if valid else "",
+        vocab if isinstance(vocab, str) else vocab.to_json(),
+    ]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
 

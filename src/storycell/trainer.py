@@ -103,9 +103,7 @@ class Trainer:
         self._busy_s += self._clock() - began
         speed = self._chars_here / max(self._busy_s, 1e-9)
         nats = nats if math.isfinite(nats) else math.nan
-        return Report(
-            self.step, self.chars, nats, rate, norm, self.skipped, self.elapsed_s, speed, self.spent, notice
-        )
+        return Report(self.step, self.chars, nats, rate, norm, self.skipped, self.elapsed_s, speed, self.spent, notice)
 
     def _gradient(self) -> tuple[float, float, State]:
         """Loss, clipped gradient's norm before clipping, and the state after the chunk."""
@@ -180,7 +178,9 @@ class Trainer:
                 self.optimizer.state[parameter] = {k: t.to(device) for k, t in found.items()}
             else:
                 self.optimizer.state.pop(parameter, None)
-        carried = {name.removeprefix("state."): t.to(device) for name, t in tensors.items() if name.startswith("state.")}
+        carried = {
+            name.removeprefix("state."): t.to(device) for name, t in tensors.items() if name.startswith("state.")
+        }
         self._state = carried or None
         self.step, self.chars = position["step"], position["chars"]
         self.skipped, self.lr_scale = position["skipped"], position["lr_scale"]

@@ -151,12 +151,17 @@ class Vocabulary:
         """This vocabulary with the characters of another added, in code point order again."""
         if self.kind != other.kind:
             raise VocabularyError(f"a vocabulary of {self.kind} cannot take the characters of one of {other.kind}")
-        return self if self.kind == "bytes" else Vocabulary("".join(sorted(set(self.characters) | set(other.characters))))
+        return (
+            self if self.kind == "bytes" else Vocabulary("".join(sorted(set(self.characters) | set(other.characters))))
+        )
 
     def to_json(self) -> str:
         """The text of `vocab.json`; ASCII, so that any character survives any editor."""
         reserved = [SEPARATOR, "<|unknown|>"]
-        return json.dumps({"format": 1, "kind": self.kind, "reserved": reserved, "characters": list(self.characters)}) + "\n"
+        return (
+            json.dumps({"format": 1, "kind": self.kind, "reserved": reserved, "characters": list(self.characters)})
+            + "\n"
+        )
 
     @classmethod
     def from_json(cls, text: str) -> "Vocabulary":
@@ -191,7 +196,8 @@ def story_lines(text: str) -> list[str]:
     """A text cut at its separator lines: the stories between them, each with its line ends, empty ones too."""
     if SEPARATOR not in text:
         return [text]
-    stories, lines = [], []
+    stories: list[str] = []
+    lines: list[str] = []
     for line in text.split("\n"):
         if line == SEPARATOR:
             stories.append("\n".join([*lines, ""]) if lines else "")

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import sys
 from importlib import metadata
 
 import torch
@@ -27,7 +26,7 @@ def machine() -> dict[str, str | int]:
 
 def cores() -> int:
     """How many cores this process may use."""
-    if sys.platform == "linux":
+    if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 

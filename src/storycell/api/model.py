@@ -124,7 +124,9 @@ class Model:
         if ids is None or prepared.valid is None:
             raise SettingsError(f"{prepared.name} has no validation text")
         if prepared.vocab != self.vocab:
-            raise SettingsError(f"{prepared.folder} was prepared with another vocabulary than the model's; give the text itself")
+            raise SettingsError(
+                f"{prepared.folder} was prepared with another vocabulary than the model's; give the text itself"
+            )
         result = evaluator.evaluate(self.lm, ids, self.vocab, windows=windows, utf8_bytes=prepared.valid.utf8_bytes)
         return self._with_floor(result, ids) if prepared.name == "stories" else result
 
@@ -150,7 +152,8 @@ class Model:
 
     def __repr__(self) -> str:
         lm = self.lm
-        return f"Model({self.path}: {lm.cell}, {lm.num_layers} x {lm.hidden_size}, {len(self.vocab)} ids, {self.params:,} parameters)"
+        network = f"{lm.cell}, {lm.num_layers} x {lm.hidden_size}, {len(self.vocab)} ids"
+        return f"Model({self.path}: {network}, {self.params:,} parameters)"
 
 
 class _Writer:

@@ -1,7 +1,7 @@
 """`train` and `resume`: drive the trainer, and do what it leaves to its caller: save, evaluate, sample, log.
 
-In: a text and settings, or a run folder. Out: a `Run`; on the way, a callback sees every report. Ctrl-C or SIGTERM stops
-after the step at hand, with everything saved.
+In: a text and settings, or a run folder. Out: a `Run`; on the way, a callback sees every report. Ctrl-C or SIGTERM
+stops after the step at hand, with everything saved.
 
 The surprising decision: evaluations and log lines come at fixed shares of the budget, and the part of the validation
 text they use is fixed by the budget too, so a run that was cut anywhere and resumed writes the same numbers.
@@ -112,8 +112,8 @@ def resume(
     prepared = _prepared(record, vocab, progress, may_merge=False)
     if prepared.digest != run_config.text.digest:
         raise ResumeError(
-            f"{' '.join(record.words)} is not the text that {folder.path} was trained on (it has "
-            f"{prepared.train.chars:,} characters to train on, and had {run_config.text.train_chars:,}, or other ones); "
+            f"{' '.join(record.words)} is not the text that {folder.path} was trained on ({prepared.train.chars:,} "
+            f"characters to train on now, {run_config.text.train_chars:,} then, or other ones); "
             f"give the same text, or start a new run from these weights with --init {folder.path}"
         )
     run_config = run_config.model_copy(update={"settings": chosen})
@@ -122,7 +122,7 @@ def resume(
 
 
 class _Session:
-    """One stretch of training into a run folder, from its start or its last save until the budget or a signal ends it."""
+    """One stretch of training into a run folder, until the budget is spent or a signal ends it."""
 
     def __init__(
         self, folder: RunFolder, run_config: RunConfig, prepared: Prepared, lm: CharLM, callback: Callback | None
@@ -138,7 +138,7 @@ class _Session:
         self.best_nats = math.inf
         self.part_chars: int | None = None
         self.sum_nats, self.counted = 0.0, 0
-        self.saved_at_s = self.spent_before = 0.0
+        self.saved_at_s = self.spent_before = self.elapsed_s = 0.0
         self.final: dict[str, Any] = {}
 
     def drive(self, resumed: bool) -> Run:
@@ -153,6 +153,7 @@ class _Session:
                 if interruption.requested:
                     break
             self._save()
+            self.elapsed_s = self.trainer.elapsed_s
             if not interruption.requested:
                 self._measure()
         return Run(self.folder.path, self._summary(), interruption.requested)
@@ -165,7 +166,9 @@ class _Session:
             self.best_nats, self.part_chars = about["best_nats"] or math.inf, about["part_chars"]
             self.sum_nats, self.counted = about["sum_nats"], about["counted"]
         except (KeyError, TypeError, RuntimeError) as error:
-            raise ResumeError(f"{self.folder.path}/last.safetensors does not hold what resuming needs ({error}); train again") from None
+            raise ResumeError(
+                f"{self.folder.path}/last.safetensors does not hold what resuming needs ({error}); train again"
+            ) from None
         self.saved_at_s, self.spent_before = self.trainer.elapsed_s, self.trainer.spent
         self.folder.write_config(self.config)
 
@@ -264,7 +267,7 @@ class _Session:
             "bits_per_char": None if nats is None else loss.bits_per_char(nats),
             "perplexity": None if nats is None else loss.perplexity(nats),
             "chars_per_s": metrics[-1]["chars_per_s"] if metrics else None,
-            "elapsed_s": round(self.trainer.elapsed_s, 2),
+            "elapsed_s": round(self.elapsed_s, 2),
             "backend": self.lm.backend.name,
             "precision": self.settings.precision,
             "skipped": self.trainer.skipped,
@@ -328,13 +331,17 @@ def _changed(settings: Settings, changes: dict[str, Any]) -> Settings:
     return settings.changed(**changes)
 
 
-def _prepared(record: TextRecord, vocab: Vocabulary | None, progress: Progress | None, may_merge: bool = True) -> Prepared:
+def _prepared(
+    record: TextRecord, vocab: Vocabulary | None, progress: Progress | None, may_merge: bool = True
+) -> Prepared:
     """The token files of a text: those it already is, or from the cache."""
     shown = progress or (lambda what, done, total: None)
     if len(record.words) == 1 and tokens.is_prepared(record.words[0]):
         prepared = tokens.open_prepared(record.words[0])
         if vocab is not None and prepared.vocab != vocab:
-            raise SettingsError(f"{record.words[0]} was prepared with another vocabulary than the model's; give the text itself")
+            raise SettingsError(
+                f"{record.words[0]} was prepared with another vocabulary than the model's; give the text itself"
+            )
         return prepared
     text = corpus.open_corpus(record.words, record.encoding)
     held_out = record.valid_words or (["tinystories"] if record.words == ["tinystories"] else None)

@@ -91,5 +91,8 @@ def _run_verb(verb: str, given: list[str]) -> int:
     except Exception as error:
         if parsed.debug:
             raise
-        print(f"storycell: unexpected {type(error).__name__}: {error}; this is a bug, --debug shows where", file=sys.stderr)
+        print(
+            f"storycell: unexpected {type(error).__name__}: {error}; this is a bug, --debug shows where",
+            file=sys.stderr,
+        )
         return 1

@@ -60,7 +60,9 @@ class TrainingDisplay:
     def __enter__(self) -> "TrainingDisplay":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live:
             self._live.stop()
 
@@ -83,9 +85,10 @@ class TrainingDisplay:
             self._live.update(self._picture(report), refresh=True)
 
     def _line(self, report: Report) -> str:
-        valid = "" if report.valid_nats is None else f", validation {report.valid_nats:.4f}"
+        trained = "" if self._smooth_nats is None else f"training {self._smooth_nats:.4f}, "
+        valid = "" if report.valid_nats is None else f"validation {report.valid_nats:.4f} "
         return (
-            f"{report.spent:4.0%}  step {report.step:,}  training {self._smooth_nats or float('nan'):.4f}{valid} nats per character"
+            f"{report.spent:4.0%}  step {report.step:,}  {trained}{valid}nats per character"
             f"  {report.chars_per_s:,.0f} characters/s  {_clock(_left(report))} left"
         )
 

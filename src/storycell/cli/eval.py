@@ -14,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `eval`."""
     parser.add_argument("run", nargs="?", default="demo", metavar="RUN", help="a run folder, or demo (the default)")
     parser.add_argument("text", nargs="*", metavar="TEXT", help="text to score (default: what the run held out)")
-    parser.add_argument("--windows", type=int, metavar="T", help="score zero-state windows of T characters instead of stories")
+    parser.add_argument(
+        "--windows", type=int, metavar="T", help="score zero-state windows of T characters instead of stories"
+    )
     parser.add_argument("--encoding", default="utf-8", help="encoding of the files (default utf-8)")
     parser.add_argument("--backend", default="auto", help="what computes the cells (default auto)")
 
@@ -63,6 +65,7 @@ def _show(result: Evaluation, name: str) -> None:
         print(f"floor       {result.floor_nats:.4f} nats per character: the text's own entropy, which no model beats")
     print(f"bits        {result.bits_per_char:.4f} per character, {result.bits_per_byte:.4f} per byte")
     print(f"perplexity  {result.perplexity:.4f}")
-    print(f"text        {name}: {result.chars:,} targets in {result.stories:,} {'stories' if result.stories > 1 else 'story'}, {unit}")
+    stories = "one story" if result.stories == 1 else f"{result.stories:,} stories"
+    print(f"text        {name}: {result.chars:,} targets in {stories}, {unit}")
     if result.unknown_chars:
         say(f"{result.unknown_chars:,} characters are unknown to the model; each cost {loss.ESCAPE_BITS:g} bits")

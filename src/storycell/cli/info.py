@@ -27,7 +27,11 @@ def run(arguments: argparse.Namespace) -> None:
     for title, lines in facts.items():
         print(title)
         for name, value in lines.items():
-            print(f"  {name.replace('_', ' '):<18}{value:,}" if isinstance(value, int) else f"  {name.replace('_', ' '):<18}{value}")
+            print(
+                f"  {name.replace('_', ' '):<18}{value:,}"
+                if isinstance(value, int)
+                else f"  {name.replace('_', ' '):<18}{value}"
+            )
 
 
 def _machine() -> dict[str, Any]:
@@ -53,7 +57,8 @@ def _run(name: str) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "folder": str(Path(model.path)),
         "made_at": config.made_at,
-        "text": f"{' '.join(config.text.words)}: {config.text.train_chars:,} characters, {config.text.valid_chars:,} held out",
+        "text": " ".join(config.text.words),
+        "characters": f"{config.text.train_chars:,} to train on, {config.text.valid_chars:,} held out",
         "network": f"{network.cell}, {network.layers} x {network.hidden}, embedding {network.embedding or 'one-hot'}",
         "vocabulary": f"{len(model.vocab)} ids ({model.vocab.kind})",
         "parameters": model.params,

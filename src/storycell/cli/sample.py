@@ -20,17 +20,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `sample`."""
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or demo (the default)")
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help=f"what the text begins with (default {PROMPT!r})")
-    parser.add_argument("--chars", type=int, default=CHARS, help=f"most characters to write (default {CHARS}); a story may end before")
-    parser.add_argument("--temperature", type=float, default=0.8, help="above 1 bolder, below 1 safer, 0 greedy (default 0.8)")
+    parser.add_argument(
+        "--chars", type=int, default=CHARS, help=f"most characters to write (default {CHARS}); a story may end before"
+    )
+    parser.add_argument(
+        "--temperature", type=float, default=0.8, help="above 1 bolder, below 1 safer, 0 greedy (default 0.8)"
+    )
     parser.add_argument("--top-k", type=int, metavar="K", help="choose among the K likeliest only")
-    parser.add_argument("--top-p", type=float, metavar="P", help="choose among the likeliest that together have probability P")
-    parser.add_argument("--min-p", type=float, metavar="P", help="choose among those at least P times as likely as the likeliest")
+    parser.add_argument(
+        "--top-p", type=float, metavar="P", help="choose among the likeliest that together have probability P"
+    )
+    parser.add_argument(
+        "--min-p", type=float, metavar="P", help="choose among those at least P times as likely as the likeliest"
+    )
     parser.add_argument("--greedy", action="store_true", help="always choose the likeliest")
     parser.add_argument("--seed", type=int, help="the same seed writes the same text (default: a new one)")
     parser.add_argument("--stop", metavar="TEXT", help="end before this text")
     parser.add_argument("--count", type=int, default=1, help="write several at once, separated by a line " + SEPARATOR)
     parser.add_argument(
-        "--unknown", choices=("error", "replace", "skip"), default="error", help="what to do with characters the model does not know"
+        "--unknown",
+        choices=("error", "replace", "skip"),
+        default="error",
+        help="what to do with characters the model does not know",
     )
     parser.add_argument("--backend", default="auto", help="what computes the cells (default auto)")
 
@@ -60,7 +71,12 @@ def run(arguments: argparse.Namespace) -> None:
     elapsed_s = time.monotonic() - began
     if arguments.json:
         written = sum(len(text) - len(read) for text in texts)
-        summary = {"text": texts[0], "chars": written, "chars_per_s": round(written / max(elapsed_s, 1e-9), 1), "seed": seed}
+        summary = {
+            "text": texts[0],
+            "chars": written,
+            "chars_per_s": round(written / max(elapsed_s, 1e-9), 1),
+            "seed": seed,
+        }
         print_json(summary | ({"texts": texts} if arguments.count > 1 else {}))
     else:
         _write("\n" if live else f"\n{SEPARATOR}\n".join(texts) + "\n")

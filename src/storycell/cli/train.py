@@ -15,7 +15,9 @@ _SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `train`: the text, where it goes, and every setting."""
-    parser.add_argument("text", nargs="*", metavar="TEXT", help="files, folders, globs, - or a named corpus (default: stories)")
+    parser.add_argument(
+        "text", nargs="*", metavar="TEXT", help="files, folders, globs, - or a named corpus (default: stories)"
+    )
     parser.add_argument("--out", metavar="RUN", help="the run folder to make (default: a new name in runs/)")
     parser.add_argument("--recipe", help=f"settings to start from: {', '.join(config.recipes())} (default quick)")
     parser.add_argument("--valid", nargs="+", metavar="FILE", help="text to validate on, instead of a part of TEXT")

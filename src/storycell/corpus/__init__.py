@@ -108,7 +108,9 @@ def _named(word: str, encoding: str, split: str) -> Sequence[Source]:
         return [FileSource(tinystories(split))]
     if files.looks_like_a_path(word):
         raise CorpusError(f"there is no file or folder {word}; the named corpora are {' and '.join(NAMES)}")
-    raise CorpusError(f"{word} is neither a file, nor a folder, nor a named corpus; the named corpora are {' and '.join(NAMES)}")
+    raise CorpusError(
+        f"{word} is neither a file, nor a folder, nor a named corpus; the named corpora are {' and '.join(NAMES)}"
+    )
 
 
 def text_corpus(text: str) -> Corpus:

@@ -10,6 +10,7 @@ behind `bytes`, which is what makes a gigabyte a matter of seconds.
 
 import codecs
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from storycell.errors import CorpusError
 from storycell.vocab import BOUNDARY_BYTE, SEPARATOR
@@ -55,7 +56,9 @@ def _refuse_invalid(block: bytes, name: str, position: int) -> None:
 
 
 def _not_utf8(name: str, position: int) -> str:
-    return f"{name} is not UTF-8: invalid byte at position {position:,}; name its encoding, for example --encoding latin-1"
+    return (
+        f"{name} is not UTF-8: invalid byte at position {position:,}; name its encoding, for example --encoding latin-1"
+    )
 
 
 def _refuse_marks_and_nuls(block: bytes, name: str, position: int) -> None:
@@ -78,7 +81,9 @@ def _decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[byte
             position += len(chunk)
         yield decoder.decode(b"", final=True).encode()
     except UnicodeError:
-        raise CorpusError(f"{name} cannot be read as {encoding}: see byte {position:,} and after; try another --encoding") from None
+        raise CorpusError(
+            f"{name} cannot be read as {encoding}: see byte {position:,} and after; try another --encoding"
+        ) from None
 
 
 def _plain_ends(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -119,7 +124,7 @@ def _replaced(block: bytes, at_line_start: bool) -> bytes:
         return block
     pieces = block.split(_LINE)
     out = [pieces[0]]
-    for before, piece in zip(pieces, pieces[1:], strict=False):
+    for before, piece in pairwise(pieces):
         is_line = before.endswith(b"\n") or (not before and at_line_start)
         out += [BOUNDARY_BYTE if is_line else _LINE, piece]
         at_line_start = True

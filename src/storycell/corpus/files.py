@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from storycell.corpus.blocks import normalised
 from storycell.errors import CorpusError
@@ -25,6 +25,14 @@ from storycell.vocab import BOUNDARY_BYTE
 CHUNK_BYTES = 4 << 20
 _TEXT_ENDINGS = (".txt", ".text", ".md", ".jsonl")
 _PACKED_ENDINGS = ("", ".gz", ".zst")
+
+
+class Readable(Protocol):
+    """What a decompressor gives: bytes, a chunk at a time."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end."""
+
 
 Advance = Callable[[int], None]  # is told how many bytes were read from disk
 
@@ -68,17 +76,17 @@ class FileSource:
                 yield chunk
 
 
-def _unpacked(raw: IO[bytes], suffix: str) -> IO[bytes]:
+def _unpacked(raw: IO[bytes], suffix: str) -> Readable:
     if suffix == ".gz":
-        return gzip.open(raw)  # type: ignore[return-value]
+        return gzip.open(raw)
     if suffix == ".zst":
         import zstandard
 
-        return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True, closefd=False)  # type: ignore[no-any-return]
+        return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True, closefd=False)
     return raw
 
 
-def _chunks(stream: IO[bytes], raw: IO[bytes], advance: Advance) -> Iterator[bytes]:
+def _chunks(stream: Readable, raw: IO[bytes], advance: Advance) -> Iterator[bytes]:
     position = 0
     while chunk := _read(stream):
         advance(raw.tell() - position)
@@ -86,7 +94,7 @@ def _chunks(stream: IO[bytes], raw: IO[bytes], advance: Advance) -> Iterator[byt
         yield chunk
 
 
-def _read(stream: IO[bytes]) -> bytes:
+def _read(stream: Readable) -> bytes:
     """A chunk; zstandard's own error is turned into one that is known without importing it."""
     try:
         return stream.read(CHUNK_BYTES)
@@ -104,7 +112,9 @@ def _json_stories(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
         try:
             text = json.loads(line)["text"].encode()
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise CorpusError(f'{name} line {number:,}: not a JSON object with a field "text" that holds Unicode text') from None
+            raise CorpusError(
+                f'{name} line {number:,}: not a JSON object with a field "text" that holds Unicode text'
+            ) from None
         yield b"".join(normalised([text], f"{name} line {number:,}")) + BOUNDARY_BYTE
 
 
@@ -137,18 +147,22 @@ def expand(word: str, encoding: str) -> list[FileSource] | None:
         found = sorted(p for p in path.rglob("*") if _is_text(p) and not _hidden(p.relative_to(path)))
         if not found:
             endings = " ".join(_TEXT_ENDINGS)
-            raise CorpusError(f"the folder {word} holds no text; a text ends in one of {endings} (or these with .gz, .zst)")
+            raise CorpusError(
+                f"the folder {word} holds no text; a text ends in one of {endings} (or these with .gz, .zst)"
+            )
         return [FileSource(p, encoding) for p in found]
     if path.exists():
         return [FileSource(path, encoding)]
     if glob.has_magic(word):
-        matched = [Path(p) for p in sorted(glob.glob(word, recursive=True))]
+        matched = [Path(p) for p in sorted(glob.glob(word, recursive=True))]  # noqa: PTH207 - Path.glob cannot start anywhere
         return [FileSource(p, encoding) for p in matched if p.is_file()] or None
     return None
 
 
 def _is_text(path: Path) -> bool:
-    return path.is_file() and any(path.name.endswith(end + packed) for end in _TEXT_ENDINGS for packed in _PACKED_ENDINGS)
+    return path.is_file() and any(
+        path.name.endswith(end + packed) for end in _TEXT_ENDINGS for packed in _PACKED_ENDINGS
+    )
 
 
 def _hidden(path: Path) -> bool:

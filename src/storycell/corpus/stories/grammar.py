@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
-FORMS = ("base", "a", "A", "Cap", "he", "him", "his", "himself", "He", "His", "past", "where", "kind")
+FORMS = ("base", "a", "A", "Cap", "he", "him", "his", "himself", "He", "His", "past", "kind")
 PRONOUNS = frozenset({"he", "him", "his", "himself", "He", "His"})
 
 
@@ -135,7 +135,7 @@ class Choice(Node):
 class WordList:
     """Words with Zipf-like weights: frequent ones first, 1 / (rank + offset) ** power."""
 
-    def __init__(self, words: Sequence[Word], power: float = 0.5, offset: float = 3.0) -> None:
+    def __init__(self, words: Sequence[Word], power: float = 0.35, offset: float = 3.0) -> None:
         weights = [(rank + offset) ** -power for rank in range(len(words))]
         total = sum(weights)
         self.words = tuple(words)

@@ -8,6 +8,9 @@ needs no rules: a story that binds a hero can only write that hero's pronouns.
 
 from __future__ import annotations
 
+from functools import cache
+from itertools import zip_longest
+
 from storycell.corpus.stories.grammar import Word, WordList
 
 PEOPLE = {
@@ -97,18 +100,13 @@ THINGS = {
         wax, felt, cotton, leather, plaster, paste, twine, foil, buttons, screws, bandages""",
 }
 
-PLACES = {  # kind -> how one is there -> places
-    "outdoor": {
-        "in": """park, garden, forest, yard, field, meadow, woods, village, orchard, jungle, valley, barnyard, town,
-            swamp, backyard, desert, vineyard, alley, courtyard, pasture, grove, canyon, glade, marsh""",
-        "at": """beach, playground, lake, pond, farm, river, zoo, market, stream, bridge, fair, harbor, campsite, seaside,
-            brook, circus, creek, waterfall, picnic spot, train station, dock, fountain, parade, carnival""",
-        "on": "hill, mountain, island, path, sidewalk, cliff, shore, hillside",
-    },
-    "indoor": {
-        "in": """kitchen, bedroom, living room, attic, playroom, hallway, library, basement, shop, classroom, barn, garage,
-            bathroom, dining room, tent, toy store, nursery, cellar, bakery, museum, laundry room, pantry, sunroom"""
-    },
+PLACES = {
+    "outdoor": """park, beach, garden, forest, playground, hill, lake, yard, field, pond, meadow, farm, woods, river, zoo,
+        village, market, orchard, mountain, stream, jungle, fair, valley, island, bridge, harbor, barnyard, campsite, town,
+        swamp, seaside, backyard, brook, desert, circus, cliff, vineyard, creek, alley, waterfall, courtyard, shore,
+        pasture, grove, train station, canyon, dock, glade, fountain, marsh, hillside, carnival""",
+    "indoor": """kitchen, bedroom, living room, attic, playroom, hallway, library, basement, shop, classroom, barn, garage,
+        bathroom, dining room, tent, toy store, nursery, cellar, bakery, museum, laundry room, pantry, sunroom""",
 }
 
 ACTIVITIES = """run/ran, dance/danced, sing/sang, play/played, read/read, paint/painted, draw/drew, jump/jumped,
@@ -122,21 +120,28 @@ ACTIVITIES = """run/ran, dance/danced, sing/sang, play/played, read/read, paint/
 ADJECTIVES = {
     "color": """red, blue, green, yellow, pink, purple, white, orange, brown, black, gold, silver, gray, tan, violet,
         turquoise, golden, ruby, cream, teal, scarlet, crimson, lilac, emerald, bronze, indigo, peach, navy, maroon""",
-    "size": "big, small, tiny, little, large, huge, long, tall, short, giant, enormous, wide",
-    "look": """shiny, new, old, pretty, soft, special, bright, funny, nice, wooden, round, lovely, smooth, strange,
+    "trait": """big, small, tiny, little, large, huge, long, tall, short, shiny, new, old, pretty, soft, special, bright, funny, nice, wooden, round, lovely, smooth, strange,
         colorful, beautiful, clean, striped, fancy, dusty, sparkly, heavy, plain, fuzzy, magic, spotted, broken, dirty,
         light, square, strong, simple, painted, muddy, cute, glowing, crooked, rusty, cheap, noisy, velvet, thin,
         glittery, wet, perfect, odd, flat, bumpy, rough, ugly, hollow, curly, dented, plastic, gigantic, silky,
+        wide, giant, enormous, skinny, floppy, lumpy, secret, famous, borrowed,
         ancient, modern, woolen, sticky, polished, metal, handmade, delicate""",
     "nature": """happy, kind, brave, good, curious, friendly, clever, sweet, shy, funny, nice, gentle, silly, smart,
         cheerful, quiet, playful, busy, polite, lively, honest, careful, helpful, jolly, loving, proud, noisy, bold,
         lucky, lonely, patient, sleepy, merry, messy, calm, strong, caring, energetic, wise, stubborn, grumpy, thoughtful,
         generous, restless, lazy, bouncy, dreamy, modest, neat, clumsy, eager, fearless, tidy, naughty, impatient,
         hungry, obedient, adventurous, chatty, fair""",
+    "praise": """kind, good, brave, nice, clever, sweet, gentle, smart, friendly, funny, helpful, careful, wise, polite,
+        cheerful, honest, patient, caring, loving, strong, generous, thoughtful, calm, playful, fair, jolly, bold, lovely,
+        fearless, merry, bright, wonderful, warm, fun, great, lively, modest, true, special, quick, neat, grateful""",
+    "spooky": """scary, spooky, strange, creepy, eerie, loud, weird, dark, terrible, ghostly, mysterious, awful, odd,
+        horrible, frightful, gloomy, wild, fierce""",
     "glad": """happy, glad, proud, excited, cheerful, joyful, thankful, pleased, delighted, relieved, merry, grateful,
-        lucky, thrilled, warm, calm, amazed, jolly, content, hopeful, safe, loved, peaceful, overjoyed, surprised""",
+        lucky, thrilled, calm, amazed, jolly, content, hopeful, peaceful, overjoyed, surprised, brave, gleeful, playful, bouncy,
+        giddy, carefree, sunny""",
     "sorry": """sad, worried, upset, lonely, unhappy, nervous, scared, sorry, gloomy, tired, hurt, angry, helpless,
-        puzzled, confused, miserable, anxious, afraid, disappointed, grumpy, lost, embarrassed, ashamed, troubled""",
+        puzzled, confused, miserable, anxious, afraid, disappointed, grumpy, lost, embarrassed, ashamed, troubled, alone,
+        cross, blue, heartbroken, bitter, shy, small, shaky, weary, glum""",
     "afraid": """scared, afraid, frightened, nervous, worried, shaky, alarmed, startled, uneasy, terrified, anxious,
         puzzled""",
     "creature": """small, tiny, little, fluffy, happy, brown, white, baby, furry, busy, gray, fat, pretty, hungry, shy,
@@ -171,7 +176,23 @@ MANNERS = {
     "sadly": """sadly, quietly, softly, slowly, shyly, nervously, weakly, unhappily, gloomily, glumly, bitterly,
         helplessly, tearfully, miserably, hopelessly""",
     "carefully": """carefully, slowly, quietly, quickly, bravely, gently, patiently, nervously, boldly, calmly, softly,
-        silently, eagerly, steadily, cautiously, busily, thoroughly, gingerly, neatly, suddenly""",
+        silently, eagerly, steadily, cautiously, busily, thoroughly, gingerly, neatly, suddenly""",    "went": """went, walked, ran, skipped, hurried, raced, marched, strolled, wandered, hopped, danced, rushed, tiptoed,
+        trotted, dashed, rode, galloped, hiked, zoomed, rolled, crept, bounced, climbed, jogged, scampered""",
+    "cheered": """said, shouted, called, cried, cheered, laughed, yelled, sang, giggled, squealed, exclaimed, beamed,
+        whooped, chuckled""",
+    "moaned": """said, cried, whispered, sobbed, sighed, moaned, sniffed, wailed, mumbled, groaned, whimpered, gasped,
+        muttered""",
+    "told": "said, answered, replied, explained, laughed, whispered, chuckled, declared, offered, agreed, began, added",
+    "very": "very, so, really, quite, a bit, rather, a little, too, truly, awfully, terribly, always, often",
+    "felt": "felt, was, became, grew, looked, seemed, got, sounded",
+    "loved": "loved, liked, wanted, learned, tried, hoped, wished, planned, loved most",
+    "spotted": "found, saw, spotted, noticed, met, discovered, heard, passed, watched, greeted",
+    "looked": "looked, searched, peeked, hunted, peered, checked, dug, felt",
+    "then": """Just then, Then, Soon, Suddenly, Right then, A moment later, After a while, At that moment, Before long,
+        Luckily, In a minute, Not long after, Later, All at once""",
+    "at_last": """At last, Finally, In the end, Then, Soon, After a long time, After an hour, At sunset, Before dark,
+        After lunch, Little by little, By noon, At the end of the day, That evening, After a nap""",
+    "by": """by, near, beside, next to, under, behind, close to, in front of, not far from, around, against""",
     "virtue": """kindness, sharing, friendship, love, honesty, patience, courage, help, trust, hope, courtesy, teamwork,
         laughter, hard work, thankfulness, gentleness, forgiveness, generosity, curiosity, good manners""",
     "oh": "Oh no, Oh dear, Oh my, Uh oh, Oh, Goodness, Oops, Dear me, Alas, Gosh, My goodness, Good grief, Oh bother",
@@ -189,13 +210,19 @@ def article(word: str) -> str:
     return f"{UNUSUAL_ARTICLE.get(word.split()[0], vowel)} {word}"
 
 
-def make(entry: str, he: str = "it", where: str = "", kind: str = "") -> Word:
-    """A word with its forms, in the order of `grammar.FORMS`; `entry` may carry a past tense: run/ran."""
+@cache
+def make(entry: str, he: str = "it", kind: str = "") -> Word:
+    """A word with its forms, in the order of `grammar.FORMS`; `entry` may carry a past tense: run/ran.
+
+    The same entry in two lists is one word, so that a list can avoid what was drawn from another.
+    """
     base, _, past = entry.partition("/")
     him, his, himself = POSSESSIVES[he]
     pronouns = (he, him, his, himself, he.capitalize(), his.capitalize())
     with_article = article(base)
-    return Word((base, with_article, with_article.capitalize(), base[0].upper() + base[1:], *pronouns, past, where, kind))
+    return Word(
+        (base, with_article, with_article.capitalize(), base[0].upper() + base[1:], *pronouns, past, kind)
+    )
 
 
 def entries(text: str) -> list[str]:
@@ -203,29 +230,37 @@ def entries(text: str) -> list[str]:
     return [" ".join(entry.split()) for entry in text.split(",")]
 
 
-def places(kind: str, ways: dict[str, str]) -> list[Word]:
-    """Places of one kind with their `where` form, dealt round-robin so that no way is rare."""
-    rows = [[make(e, where=f"{way} the {e}", kind=kind) for e in entries(text)] for way, text in ways.items()]
-    return [row[i] for i in range(max(map(len, rows))) for row in rows if i < len(row)]
-
-
-def mixed(one: list[Word], other: list[Word]) -> list[Word]:
-    """Two lists dealt into one by turns."""
-    return [word for pair in zip(one, other, strict=True) for word in pair]
+def mixed(*lists: list[Word]) -> list[Word]:
+    """Several lists dealt into one by turns, each word once."""
+    return list(dict.fromkeys(word for row in zip_longest(*lists) for word in row if word is not None))
 
 
 def word_lists() -> dict[str, WordList]:
     """Every list of the lexicon by name."""
     lists = {
-        name: [make(e, he, kind="beast" if name.startswith("pet_") else "child") for e in entries(text)]
+        name: [make(e, he, "beast" if name.startswith("pet_") else "child") for e in entries(text)]
         for he, group in PEOPLE.items()
         for name, text in group.items()
     }
     for group in (THINGS, ADJECTIVES, MANNERS, {"activity": ACTIVITIES}):
         lists |= {name: [make(e) for e in entries(text)] for name, text in group.items()}
-    lists |= {name: places(name, ways) for name, ways in PLACES.items()}
-    lists |= {"near_indoor": lists["furniture"], "near_outdoor": lists["landmark"]}
-    lists |= {"helper_child": lists["job"], "helper_beast": lists["species"]}
-    lists |= {"pal_child": mixed(lists["girl"], lists["boy"]), "pal_beast": mixed(lists["pet_girl"], lists["pet_boy"])}
-    lists |= {"abode_child": lists["home"], "abode_beast": lists["den"]}
-    return {name: WordList(words) for name, words in lists.items()}
+    lists |= {name: [make(e, "it", name) for e in entries(text)] for name, text in PLACES.items()}
+    return {name: WordList(words) for name, words in (lists | combined(lists)).items()}
+
+
+def combined(lists: dict[str, list[Word]]) -> dict[str, list[Word]]:
+    """The lists made of others: mixtures, and those chosen by the kind of a bound word (`near@place`)."""
+    return {
+        "look": mixed(lists["trait"], lists["color"]),
+        "trifle": mixed(lists["trifle"], lists["toy"]),
+        "critter": mixed(lists["critter"], lists["species"]),
+        "creature": mixed(lists["creature"], lists["nature"]),
+        "near_indoor": lists["furniture"],
+        "near_outdoor": lists["landmark"],
+        "helper_child": lists["job"],
+        "helper_beast": lists["species"],
+        "pal_child": mixed(lists["girl"], lists["boy"]),
+        "pal_beast": mixed(lists["pet_girl"], lists["pet_boy"]),
+        "abode_child": lists["home"],
+        "abode_beast": lists["den"],
+    }

@@ -164,4 +164,6 @@ def literal_texts(grammar: Grammar) -> Iterator[str]:
         elif isinstance(node, Recall):
             forms.setdefault(node.var, set()).add(node.form)
     for var, lists in words.items():
-        yield from (word.forms[form] for form in sorted(forms[var] if var else ()) for each in lists for word in each.words)
+        yield from (
+            word.forms[form] for form in sorted(forms[var] if var else ()) for each in lists for word in each.words
+        )

@@ -46,27 +46,27 @@ plot =
     2* <picture_plot>
 
 looks =
-    {hero.He} had {h=hair}[, {=hair!h}|] [brown|black|red|blond|dark|golden] hair and wore {=look.a} {=color} {=clothes}.
-    {hero.He} [always|often] wore {=color.a} {c=clothes} [and|with] {=look.a} {=color} {=clothes!c}.
-    {hero.He} lived in {=size.a} {=color} {=home} near {=scene.a} {=outdoor}.
+    {hero.He} had {h=hair}[, {=hair!h}|] [brown|black|red|blond|dark|golden] hair and wore {=trait.a} {=color} {=clothes}.
+    {hero.He} [always|often] wore {=color.a} {c=clothes} [and|with] {=trait.a} {=color} {=clothes!c}.
+    {hero.He} lived in {=trait.a} {=color} {=home} near {=scene.a} {=outdoor}.
     {hero.His} {=color} {c=clothes} was {l=look} and {hero.his} {=clothes!c} was {=look!l}.
     {hero.He} was {n=nature}, {m=nature!n}, and [very|a bit|always] {=nature!n!m}.
 
 coat =
-    {hero.He} had {c=coat}, {=coat!c} [brown|white|gray|golden|black] hair and {=size.a} [nose|tail|head].
-    {hero.He} [always|often] wore {=color.a} {c=clothes} [and|with] {=look.a} {=color} {=clothes!c}.
-    {hero.He} lived in {=size.a} {=den} [near|behind] {=scene.a} {=outdoor}.
+    {hero.He} had {c=coat}, {=coat!c} [brown|white|gray|golden|black] hair and {=look.a} [nose|tail|head].
+    {hero.He} [always|often] wore {=color.a} {c=clothes} [and|with] {=trait.a} {=color} {=clothes!c}.
+    {hero.He} lived in {=look.a} {=den} [near|behind] {=scene.a} {=outdoor}.
     {hero.He} was {n=nature}, {m=nature!n}, and [very|a bit|always] {=nature!n!m}.
-    {hero.His} {=den} was {l=look} and {=look!l}, with {=size.a} {=color} door.
+    {hero.His} {=den} was {l=look} and {=look!l}, with {=trait.a} {=color} door.
 
 habits =
     {hero.He} [loved|liked] to {x=activity}, {y=activity!x}, and {=activity!x!y}[ all day| every day|].
     {hero.He} [loved|liked] to {x=activity} and {=activity!x} [with|near] {hero.his} {n=nature} [friends|family].
     {hero.He} [loved|liked] to eat {t=taste} {x=dish} and {=taste!t} {=dish!x}.
     {hero.His} favorite food was {=taste.a} {=snack} with {=taste} {=dish}.
-    {hero.He} had {=look.a} {x=trifle}, {=color.a} {y=trifle!x}, and {=size.a} {=trifle!x!y} in a [box|bag|basket].
+    {hero.He} had {=look.a} {x=trifle}, {=look.a} {y=trifle!x}, and {=look.a} {=trifle!x!y} in a [box|bag|basket].
     Every [morning|evening|day], {hero.he} {x=activity.past} and {=activity.past!x} [like|with] {=creature.a} {=critter}.
-    {hero.He} dreamed of {=color.a} {x=picture} and {=size.a}, {=nature} {=picture!x}.
+    {hero.He} dreamed of {=look.a} {x=picture} and {=look.a}, {=nature} {=picture!x}.
 
 when =
     4* One {=weather} [day|morning|afternoon|evening],
@@ -90,23 +90,23 @@ under =
 
 saw =
     On the way, {hero.he} saw {=creature.a} {x=critter}, {c=color.a} {=vehicle}, and {=creature.a} {=critter!x}.
-    {hero.He} {x=activity.past} past {=size.a} {=plant}, {=creature.a} {=critter}, and {=color.a} {=vehicle}.
-    {c=creature.A} {x=critter} {=activity.past} by, and {=creature.a!c} {=critter!x} {=activity.past} [after it|too].
-    {hero.He} waved at {=nature.a} {=job} who had {=look.a} {=color} {=vehicle}.
+    {hero.He} {x=activity.past} past {=look.a} {=plant}, {=creature.a} {=critter}, and {=look.a} {=vehicle}.
+    {c=creature.A} {x=critter} {=went} by, and {=creature.a!c} {=critter!x} {=activity.past} [after it|too].
+    {hero.He} waved at {=nature.a} {=job} who had {=trait.a} {=look} {=vehicle}.
     The air smelled of {t=taste} {x=dish} and {=color} [flowers|leaves|berries].
-    There were {c=color}, {d=color!c}, and {=color!c!d} [flowers|birds|leaves|stones] <under> {=size.a} {=landmark}.
+    There were {c=color}, {d=color!c}, and {=color!c!d} [flowers|birds|leaves|stones] <under> {=look.a} {=landmark}.
 
 felt_bad =
     {hero} felt {s=sorry} and {=sorry!s}.
     {hero} was [very|so] {=sorry}[ and {hero.his} eyes were wet| and wanted to cry|].
     {hero.His} [face|heart] was {s=sorry} and {hero.his} voice was {=eerie}.
-    {hero} sat down <under> {=size.a} [box|rock|bag] and felt {=sorry}.
+    {hero} sat down <under> {=look.a} [box|rock|bag] and felt {=sorry}.
 
 felt_good =
     {hero} felt {g=glad}, {h=glad!g}, and {=glad!g!h}.
-    {hero} was [so|very] {=glad} that {hero.he} {x=activity.past} and {=activity.past!x}.
+    {hero} was [glad} that {hero.he} {x=activity.past} and {=activity.past!x}.
     {hero} {x=activity.past} {=gladly} and felt {=glad}.
-    {hero.His} smile was [as bright as|bigger than] {=color.a} {=picture}.
+    {hero.His} smile was [as bright as|bigger than] {=look.a} {=picture}.
 
 bad_said =
     [{hero.he} said|said {hero}|{hero.he} cried|cried {hero}] {=sadly}.
@@ -118,25 +118,25 @@ good_said =
 
 kin_said =
     [said|answered] {hero.his} {kin} {=kindly}.
-    said {hero.his} {=nature} {kin}.
+    said {hero.his} {=praise} {kin}.
     {hero.his} {kin} [said|told {hero.him}] {=kindly}.
 
 other_said =
     [said|answered] the {other} {=kindly}.
-    said the {=nature} {other}.
+    said the {=praise} {other}.
     the {other} [said|told {hero.him}] with {=glad.a} smile.
 
 thanks =
-    "hero: Thank you! You are so {n=nature} and {=nature!n}," <good_said>
+    "hero: Thank you! You are {=very} {n=praise} and {=praise!n}," <good_said>
     To say thank you, {hero} gave the {other} {=taste.a} {x=snack} and [some|a bowl of] {=taste} {=dish}.
-    {hero} gave the {other} {=look.a} {=color} {=trifle} to say thank you.
+    {hero} gave the {other} {=trait.a} {=color} {=trifle} to say thank you.
     {hero} thanked the {other} {=gladly}, and they {x=activity.past} and {=activity.past!x} together.
 
 supper =
     After that, they ate {t=taste} {x=dish}, {=taste!t} {y=dish!x}, and {=taste.a} {=snack}.
     That night, {hero} had {=taste} {=dish} and {=taste.a} {=snack} for dinner.
-    That night, {hero} dreamed of {=size.a} {=color} {x=picture} and {=nature.a} {=picture!x}.
-    Then {hero} drew a picture of {=size.a} {=color} {x=picture} and {=nature.a} {=picture!x}.
+    That night, {hero} dreamed of {=trait.a} {=color} {x=picture} and {=nature.a} {=picture!x}.
+    {=then}, {hero} drew a picture of {=trait.a} {=color} {x=picture} and {=nature.a} {=picture!x}.
     At home, {hero} told {hero.his} {=nature} family about it, and they {x=activity.past} and {=activity.past!x}.
 
 moral =
