@@ -68,13 +68,20 @@ def score(lm: CharLM, ids: Ids) -> Nats:
     return np.concatenate([parts[k][0] for k in range(len(starts))])
 
 
-def beginning(ids: Ids, chars: int) -> Ids:
-    """The first whole stories that together have at least `chars` characters; of a single story, its first `chars`."""
+def part_of(ids: Ids, chars: int) -> Ids:
+    """Whole stories from all over a text, at least `chars` characters together; of a single story, its first `chars`.
+
+    Files are often in some order, so the first stories would not stand for the rest.
+    """
     starts = story_starts(ids)
-    if len(starts) == 1:
+    if len(starts) == 1 or chars >= len(ids):
         return ids[: chars + 1]
-    later = starts[starts >= chars]
-    return ids[: later[0]] if len(later) else ids
+    ends = np.append(starts[1:], len(ids))
+    spread = np.argsort(
+        np.arange(len(starts)) * 0.6180339887498949 % 1, kind="stable"
+    )  # golden ratio: even at any length
+    needed = int(np.searchsorted(np.cumsum((ends - starts)[spread]), chars)) + 1
+    return np.concatenate([ids[starts[k] : ends[k]] for k in sorted(spread[:needed])])
 
 
 def story_starts(ids: Ids) -> npt.NDArray[np.int64]:

@@ -136,11 +136,11 @@ class Trainer:
                 f"the loss is not finite for {SKIPS_IN_A_ROW} steps in a row, after {self._went_back} returns to an "
                 f"earlier state; train again with a lower --lr than {self.settings.lr:g}, or a smaller --clip"
             )
-        step, chars, skipped, scale = self.step, self.chars, self.skipped, self.lr_scale
         tensors, position = self._good
-        self.restore(tensors, {**position, "elapsed_s": self._elapsed_before_s})
-        self.step, self.chars, self.skipped, self.lr_scale = step, chars, skipped, scale / 2
-        self._went_back += 1
+        now = self._position()
+        kept = {key: now[key] for key in ("step", "chars", "skipped")}  # the text goes on, only the weights go back
+        lower = {"lr_scale": self.lr_scale / 2, "went_back": self._went_back + 1, "skips_in_a_row": 0}
+        self.restore(tensors, {**kept, **lower, "elapsed_s": self._elapsed_before_s})
         return (
             f"step {self.step + 1}: {SKIPS_IN_A_ROW} steps without a finite gradient; "
             f"back to the weights of step {position['step']}, at {self.lr_scale:g} of the learning rate"
@@ -155,7 +155,10 @@ class Trainer:
                     tensors[f"optimizer.{name}.{key}"] = value.detach().clone()
         for name, value in (self._state or {}).items():
             tensors[f"state.{name}"] = value.clone()
-        position = {
+        return tensors, self._position()
+
+    def _position(self) -> dict[str, Any]:
+        return {
             "step": self.step,
             "chars": self.chars,
             "elapsed_s": self.elapsed_s,
@@ -164,7 +167,6 @@ class Trainer:
             "skips_in_a_row": self._skips_in_a_row,
             "went_back": self._went_back,
         }
-        return tensors, position
 
     def restore(self, tensors: dict[str, torch.Tensor], position: dict[str, Any]) -> None:
         """Go on from a snapshot; `KeyError` or `RuntimeError` if it does not fit this model and optimiser."""

@@ -109,8 +109,8 @@ def resume(
         }
     )
     vocab = folder.vocab()
-    prepared = _prepared(record, vocab, progress, may_merge=False)
-    if prepared.digest != run_config.text.digest:
+    prepared = _prepared(record, vocab if run_config.init else None, progress, may_merge=False)
+    if prepared.digest != run_config.text.digest or prepared.vocab != vocab:
         raise ResumeError(
             f"{' '.join(record.words)} is not the text that {folder.path} was trained on ({prepared.train.chars:,} "
             f"characters to train on now, {run_config.text.train_chars:,} then, or other ones); "
@@ -223,7 +223,7 @@ class _Session:
             per_step = self.trainer.batches.B * self.trainer.batches.T
             chars = {"steps": amount * per_step, "chars": amount, "minutes": amount * 60 * report.chars_per_s}[unit]
             self.part_chars = int(chars * EVALUATION_SHARE / self.settings.evaluations)
-        part = evaluator.beginning(ids, max(1, self.part_chars))
+        part = evaluator.part_of(ids, max(1, self.part_chars))
         return evaluator.evaluate(self.lm, part, self.prepared.vocab).loss_nats
 
     def _log(self, report: Report) -> None:

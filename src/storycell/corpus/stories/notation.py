@@ -5,6 +5,7 @@ In: rules as text and word lists.  Out: a `Grammar`.
     rule =                        an unindented line opens a rule
         one alternative           each indented line is one alternative, equally likely ...
         3* another                ... unless it carries a weight
+            and more          a line indented further continues the one above, after a space
     <rule>   <p>                  the expansion of another rule; a line break
     [big|small|]                  one of these, equally likely
     {toy=toys.a}                  draw from the list `toys`, bind the word to `toy`, write its form `a` ("an egg")
@@ -52,11 +53,19 @@ class Builder:
         if name not in self.built:
             self.built[name] = None
             weights, texts = zip(*self.rules[name], strict=True)
-            options = [self.chain(Tokens(text)) for text in texts]
+            options = [self.whole(text) for text in texts]
             self.built[name] = options[0] if len(options) == 1 else Choice(options, weights)
         node = self.built[name]
         if node is None:
             raise ValueError(f"rule {name!r} is recursive")
+        return node
+
+    def whole(self, text: str) -> Node:
+        """The node of one alternative, all of it."""
+        tokens = Tokens(text)
+        node = self.chain(tokens)
+        if tokens.next:
+            raise ValueError(f"unbalanced brackets in {text!r}")
         return node
 
     def chain(self, tokens: Tokens) -> Node:
@@ -70,8 +79,12 @@ class Builder:
     def bracket(self, tokens: Tokens) -> list[Node]:
         """The alternatives between [ and ]."""
         options = [self.chain(tokens)]
-        while tokens.take() == "|":
+        while tokens.next == "|":
+            tokens.take()
             options.append(self.chain(tokens))
+        if tokens.next != "]":
+            raise ValueError("an alternative in brackets does not end")
+        tokens.take()
         return [Choice(options, [1.0] * len(options))]
 
     def token(self, token: str) -> list[Node]:
@@ -107,7 +120,7 @@ class Tokens:
     """The tokens of one alternative, with one token of foresight ("" at the end)."""
 
     def __init__(self, text: str) -> None:
-        self.rest = [*TOKEN.findall(text), ""]
+        self.rest: list[str] = [*TOKEN.findall(text), ""]
         if "".join(self.rest) != text:
             raise ValueError(f"cannot read the alternative {text!r}")
 
@@ -124,7 +137,7 @@ class Tokens:
 def split_rules(rules: str) -> Iterator[tuple[str, list[tuple[float, str]]]]:
     """Each rule's name with its weighted alternatives."""
     for block in re.split(r"\n(?=\w)", rules.strip("\n")):
-        head, *lines = [line for line in block.split("\n") if line.strip()]
+        head, *lines = [line for line in re.sub(r"\n {5,}", " ", block).split("\n") if line.strip()]
         yield head.removesuffix(" ="), [weighted(line.strip()) for line in lines]
 
 

@@ -1,0 +1,117 @@
+"""Drawing text: greedy, filters, seeds, stop strings, streams that do not touch each other."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from storycell.errors import SettingsError
+from storycell.model import CharLM
+from storycell.sampler import Draw, Sampling, streams
+from storycell.vocab import BOUNDARY, UNKNOWN
+
+LOGITS = np.log(np.array([0.05, 0.60, 0.20, 0.10, 0.03, 0.02], dtype=np.float32))  # id 1 is never drawn
+
+
+def drawn(sampling: Sampling, n: int = 3000) -> np.ndarray:
+    draw = Draw(1)
+    return np.bincount([sampling.choose(LOGITS, draw) for _ in range(n)], minlength=len(LOGITS)) / n
+
+
+def test_the_generator_is_xoshiro128plusplus_seeded_by_splitmix64() -> None:
+    """The reference implementation's outputs for the state 1 2 3 4, and splitmix64's for the seed 0."""
+    draw = Draw(0)
+    assert draw._s == [0x7B1DCDAF, 0xE220A839, 0xA1B965F4, 0x6E789E6A]  # 0xE220A8397B1DCDAF 0x6E789E6AA1B965F4
+    draw._s = [1, 2, 3, 4]
+    assert [round(draw.next() * 2**32) for _ in range(4)] == [641, 1573767, 3222811527, 3517856514]
+
+
+def test_draws_are_uniform() -> None:
+    draw = Draw(42)
+    values = np.array([draw.next() for _ in range(20_000)])
+    assert values.min() >= 0
+    assert values.max() < 1
+    assert values.mean() == pytest.approx(0.5, abs=4 / math.sqrt(12 * len(values)))
+    assert np.corrcoef(values[1:], values[:-1])[0, 1] == pytest.approx(0, abs=4 / math.sqrt(len(values)))
+
+
+def test_temperature_one_draws_the_models_probabilities_without_the_unknown() -> None:
+    expected = np.exp(LOGITS.astype(float))
+    expected[UNKNOWN] = 0
+    assert drawn(Sampling(temperature=1.0)) == pytest.approx(expected / expected.sum(), abs=0.04)
+
+
+def test_a_temperature_sharpens_or_flattens() -> None:
+    p = np.exp(LOGITS.astype(float) / 0.5)
+    p[UNKNOWN] = 0
+    assert drawn(Sampling(temperature=0.5)) == pytest.approx(p / p.sum(), abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "allowed"),
+    [
+        (Sampling(greedy=True), {2}),
+        (Sampling(temperature=0.0), {2}),
+        (Sampling(1.0, top_k=1), {2}),
+        (Sampling(1.0, top_k=2), {2, 3}),
+        (Sampling(1.0, top_k=99), {0, 2, 3, 4, 5}),
+        (Sampling(1.0, top_p=0.5), {2}),  # 0.2 / 0.4 is exactly half
+        (Sampling(1.0, top_p=0.7), {2, 3}),
+        (Sampling(1.0, top_p=1.0), {0, 2, 3, 4, 5}),
+        (Sampling(1.0, min_p=0.4), {2, 3}),
+        (Sampling(1.0, min_p=0.9), {2}),
+        (Sampling(1.0, top_k=3, top_p=0.8, min_p=0.01), {2, 3}),
+    ],
+)
+def test_filters_keep_what_they_should(sampling: Sampling, allowed: set[int]) -> None:
+    assert set(np.flatnonzero(drawn(sampling))) == allowed
+
+
+def test_the_lowest_id_wins_a_tie() -> None:
+    assert Sampling(greedy=True).choose(np.array([0.0, 9.0, 1.0, 1.0], dtype=np.float32), Draw(1)) == 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": -1.0},
+        {"temperature": math.nan},
+        {"temperature": math.inf},
+        {"top_k": 0},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"min_p": -0.1},
+    ],
+)
+def test_nonsense_is_refused_by_name(wrong: dict[str, float]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(wrong))):
+        Sampling(**wrong)  # type: ignore[arg-type]
+
+
+def test_greedy_text_is_the_argmax_of_the_whole_text_so_far() -> None:
+    lm = CharLM(9, 20, layers=2, embedding_size=5, seed=3).eval()
+    lm.output.bias.data[BOUNDARY] = -9.0
+    written = [row[0] for row in streams(lm, [4, 5], Sampling(greedy=True), [1], 25)]
+    text = [BOUNDARY, 4, 5]
+    for chosen in written:
+        with lm.reading():
+            logits = lm(torch.tensor([text]))[0][0, -1].numpy().copy()
+        logits[UNKNOWN] = -math.inf
+        assert chosen == int(logits.argmax())
+        text.append(int(logits.argmax()))
+    assert len(written) == 25
+
+
+def test_a_stream_depends_on_its_seed_and_not_on_its_neighbours() -> None:
+    lm = CharLM(9, 20, embedding_size=5, seed=4).double().eval()
+    alone = [row[0] for row in streams(lm, [3], Sampling(1.0), [12], 60)]
+    beside = [row[1] for row in streams(lm, [3], Sampling(1.0), [11, 12, 13], 60)]
+    assert alone == beside[: len(alone)]
+    assert all(k is None for k in beside[len(alone) :])
+
+
+def test_a_story_ends_at_the_boundary() -> None:
+    lm = CharLM(9, 20, seed=4).eval()
+    lm.output.bias.data[BOUNDARY] = 99.0
+    assert list(streams(lm, [3], Sampling(1.0), [1, 2], 10)) == [[None, None]]
