@@ -14,8 +14,8 @@ from storycell.corpus.stories.lexicon import PEOPLE, entries, make, word_lists
 from storycell.corpus.stories.notation import build
 
 GOLDEN = """\
-Once upon a time, a thoughtful, jolly goose named Tilly lived beside a hidden glade. She had a beautiful net, \
-a secret hoop, and a snowy spring in a tin. Her hole was dry and sleek, with a full scarlet door.
+Once upon a time, a thoughtful, jolly goose named Tilly lived beside a hidden fountain. She had a beautiful \
+net, a secret hoop, and a snowy spring in a tin. Her hole was dry and sleek, with a full scarlet door.
 Tilly had a floppy toy tiger that was as twisted as a jade reel. One perfect Tuesday, she took it to the \
 chilly bus. The air smelled of sweet celery, syrupy porridge, and tan berries. But she stopped under a lovely \
 organ to waddle and knit, and it was gone! Tilly grew frustrated, unhappy, and a little small. "Oh me, I \

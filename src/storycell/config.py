@@ -39,7 +39,7 @@ class ModelSettings(StrictModel):
     )
     dropout: Probability = Field(0.0, description="dropout between layers and before the output, while training")
     gate_bias: bool = Field(True, description="biases inside the gates")
-    forget_bias: float = Field(1.0, description="where the LSTM's forget-gate biases start")
+    forget_bias: float = Field(-1.0, description="where the LSTM's forget-gate biases start")
 
 
 class TrainSettings(StrictModel):
@@ -51,7 +51,7 @@ class TrainSettings(StrictModel):
         "streams", description="streams: carried state; windows: random places, zero state"
     )
     optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="adamw, adam or sgd")
-    lr: PositiveFloat = Field(4e-3, le=1e3, description="highest learning rate")
+    lr: PositiveFloat = Field(6e-3, le=1e3, description="highest learning rate")
     schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="what the learning rate does after the warm-up"
     )

@@ -20,6 +20,8 @@ from storycell.errors import SettingsError
 from storycell.shapes import State, check
 from storycell.vocab import UNKNOWN
 
+EMBEDDING_STD = 4.0  # wide, so that a character is heard over the recurrence from the first step (LOG.md)
+
 
 class Recurrent(nn.Module):
     """The weights of a stack of cells: `weight_ih_l0`, `weight_hh_l0`, … as torch names them."""
@@ -57,7 +59,7 @@ class CharLM(nn.Module):
         embedding_size: int = 64,
         dropout: float = 0.0,
         gate_bias: bool = True,
-        forget_bias: float = 1.0,
+        forget_bias: float = -1.0,
         backend: str = "auto",
         precision: str = "auto",
         seed: int = 1,
@@ -109,7 +111,7 @@ class CharLM(nn.Module):
         self.output.weight.uniform_(-bound, bound, generator=generator)
         self.output.bias.zero_()
         if self.embedding is not None:
-            self.embedding.weight.normal_(0.0, 0.5, generator=generator)
+            self.embedding.weight.normal_(0.0, EMBEDDING_STD, generator=generator)
             self.embedding.weight[UNKNOWN] = 0.0  # never trained: an unknown character says nothing
         else:
             self.recurrent.get_parameter("weight_ih_l0")[:, UNKNOWN] = 0.0

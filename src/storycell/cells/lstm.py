@@ -23,7 +23,7 @@ class LSTM(Cell):
     state_names = ("h", "c")
 
     def initialise(self, w: Weights, generator: torch.Generator, forget_bias: float) -> None:
-        """As torch does, but the forget gate starts at `forget_bias`, so that a new cell keeps what it holds."""
+        """As torch does, but the forget gate starts at `forget_bias`: above 0 a new cell keeps, below it lets go."""
         super().initialise(w, generator, forget_bias)
         if "bias_ih" in w:
             H = w["weight_hh"].shape[1]

@@ -268,7 +268,7 @@ cook_done =
 
 cook_eat =
     They {=ate} it {=gladly} {=by} {=look.a} {=plant} with {=taste} {=dish}.
-    They {=ate} it with {t=taste} {x=dish} and {=taste!t} {=dish!x} and {=felt} {=glad}.
+    They {=ate} it with {t=taste} {x=dish} and {=taste!t} {=dish!x} and felt {=glad}.
     They {=ate} it {=gladly} and {=gave} {a=creature.a} {x=critter} and {=creature.a!a} {=critter!x} some too.
 
 cook_guest =

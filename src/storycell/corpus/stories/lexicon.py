@@ -88,12 +88,12 @@ THINGS = {
         jersey, tiara, turban, cloth cap, sun hat, straw hat, top hat, veil, visor, parka, anorak, sweatshirt,
         collar pin, toga, hood, mask, bib""",
     "furniture": """bed, table, couch, chair, box, shelf, door, rug, basket, lamp, desk, pillow, blanket, curtain,
-        clock, fridge, stove, window, closet, piano, stairs, cupboard, bench, dresser, bathtub, bookcase, sink,
-        bucket, stool, plant, mirror, toy chest, oven, cushion, fireplace, drawer, crib, laundry basket,
-        wardrobe, trash can, sofa, armchair, ladder, radiator, suitcase, television, cabinet, mat, washing
-        machine, broom, bin, pot, cot, sofa bed, vase, heater, freezer, kettle, toolbox, hamper, footstool,
-        trunk, globe, fan, crate, barrel, tub, easel, tray, rack, hook, shoe rack, fish tank, birdcage, doorway,
-        hammock, bunk bed, toaster, wall, pillar, organ, harp, loom, doormat""",
+        clock, fridge, stove, window, closet, piano, cupboard, bench, dresser, bathtub, bookcase, sink, bucket,
+        stool, plant, mirror, toy chest, oven, cushion, fireplace, drawer, crib, laundry basket, wardrobe, trash
+        can, sofa, armchair, ladder, radiator, suitcase, television, cabinet, mat, washing machine, broom, bin,
+        pot, cot, sofa bed, vase, heater, freezer, kettle, toolbox, hamper, footstool, trunk, globe, fan, crate,
+        barrel, tub, easel, tray, rack, hook, shoe rack, fish tank, birdcage, doorway, hammock, bunk bed,
+        toaster, wall, pillar, organ, harp, loom, doormat""",
     "landmark": """tree, bush, rock, log, bench, flower bed, fence, bridge, gate, stump, hedge, stone wall, pond,
         swing, slide, wagon, path, oak, barn, well, hill, cart, shed, statue, sign, fountain, hollow log,
         stream, haystack, tent, berry bush, doghouse, mushroom, pine tree, picnic table, mailbox, puddle,
@@ -147,10 +147,10 @@ THINGS = {
 }
 
 PLACES = {
-    "outdoor": """park, beach, garden, forest, playground, hill, lake, yard, field, pond, meadow, farm, woods,
-        river, zoo, village, market, orchard, mountain, stream, jungle, fair, valley, island, bridge, harbor,
-        barnyard, campsite, town, swamp, seaside, backyard, brook, desert, circus, cliff, vineyard, creek,
-        alley, waterfall, courtyard, shore, pasture, grove, train station, canyon, dock, glade, fountain, marsh,
+    "outdoor": """park, beach, garden, forest, playground, hill, lake, yard, field, pond, meadow, farm, river, zoo,
+        village, market, orchard, mountain, stream, jungle, fair, valley, island, bridge, harbor, barnyard,
+        campsite, town, swamp, seaside, backyard, brook, desert, circus, cliff, vineyard, creek, alley,
+        waterfall, courtyard, shore, pasture, grove, train station, canyon, dock, glade, fountain, marsh,
         hillside, carnival, bay, lane, road, port, camp, cave, dune, park gate, plaza, plain, pier, street,
         square, stable, tree farm, trail, vale, wood, wharf, ranch, reef, ridge, school, skate park, castle,
         city, palace, ballpark, bus stop, churchyard, corn field, duck pond, fish pond, flower shop, ice rink,
@@ -310,7 +310,7 @@ MANNERS = {
         time""",
     "ill": "sad, bad, gloomy, awful, terrible, unlucky, horrible, dull, hard, silly, rotten, long, miserable",
     "took": "took, carried, brought, pulled, rolled, dragged, lugged",
-    "ate": "ate, had, shared, tasted, enjoyed, munched, nibbled, gobbled up, finished",
+    "ate": "ate, had, shared, tasted, enjoyed, munched, nibbled, gobbled, finished",
     "gave": "gave, brought, handed, offered, passed",
     "box": "box, bag, basket, pocket, sack, drawer, chest, tin, jar, bucket",
     "time": "day, morning, afternoon, evening, Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday",

@@ -181,7 +181,7 @@ rain_cry =
 
 rain_idea =
     {hero}'s {=praise} <kin> {=went} in with {a=look.a} {r=trifle} and {=look.a!a} {=trifle!r}. <indoor_plan>
-    {hero}'s <kin> {=told} {=kindly} and found {=look.a} {=trifle}. <indoor_plan>
+    {hero}'s <kin> [smiled|nodded|laughed] {=kindly} and found {=look.a} {=trifle}. <indoor_plan>
 
 indoor_plan =
     "kin: I have {=idea.a} idea. We can make {=look.a} {m=picture}," <kin_said>
@@ -200,7 +200,8 @@ rain_more =
 
 rain_end =
     {=at_last}, {=trait.a} rainbow stood over {=look.a} {=landmark}, and they {=activity.past}.
-    {=at_last}, the rain stopped, and they {=activity.past} {=by} [a big|a deep|a muddy|an icy|a cold|a wide] puddle
+    {=at_last}, the rain stopped, and they {=activity.past} [in|by|near|around|through] [a big|a deep|a muddy|an icy|a
+        cold|a wide] puddle
         with {=creature.a} {=critter}.
     {=at_last}, the {=wet} rain stopped, but they stayed in and {x=activity.past} and {=activity.past!x}.
 
