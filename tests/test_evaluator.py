@@ -1,6 +1,7 @@
 """The loss of a text: equal to a plain loop, and independent of how the work is cut up."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def by_hand(lm: CharLM, stories: list[str], predicts_end: bool) -> list[list[flo
     for story in stories:
         ids = [BOUNDARY, *VOCAB.encode(story).tolist(), *([BOUNDARY] if predicts_end else [])]
         state, nats = None, []
-        for now, then in zip(ids, ids[1:], strict=False):
+        for now, then in pairwise(ids):
             with torch.no_grad():
                 logits, state = lm(torch.tensor([[now]]), state)
             chances = torch.log_softmax(logits[0, 0].double(), dim=0)

@@ -133,7 +133,7 @@ def test_after_several_in_a_row_it_goes_back_with_half_the_learning_rate() -> No
 
 def test_it_gives_up_with_a_clear_error_when_nothing_helps() -> None:
     made = trainer(Poisoned(set(range(5, 10**4))), steps=10**4)
-    with pytest.raises(TrainingError, match="lower --lr than 0.01"):
+    with pytest.raises(TrainingError, match=r"lower --lr than 0.01"):
         list(made.reports())
     assert made.skipped == SKIPS_IN_A_ROW * (GOES_BACK + 1)
     assert all(torch.isfinite(p).all() for p in made.model.parameters())

@@ -7,11 +7,13 @@ The surprising decision: a run has exactly one budget (steps, characters or minu
 recipe clears the recipe's.
 """
 
+import re
+import reprlib
 import tomllib
 from importlib import resources
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from storycell.errors import SettingsError
 
@@ -39,7 +41,7 @@ class ModelSettings(StrictModel):
     )
     dropout: Probability = Field(0.0, description="dropout between layers and before the output, while training")
     gate_bias: bool = Field(True, description="biases inside the gates")
-    forget_bias: float = Field(-1.0, description="where the LSTM's forget-gate biases start")
+    forget_bias: float = Field(-1.0, ge=-100, le=100, description="where the LSTM's forget-gate biases start")
 
 
 class TrainSettings(StrictModel):
@@ -57,18 +59,25 @@ class TrainSettings(StrictModel):
     )
     warmup: Probability = Field(0.02, description="share of the budget over which the learning rate rises from zero")
     final_lr: float = Field(0.02, ge=0, le=1, description="share of the learning rate left at the end of the cosine")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's decay of weight matrices")
+    weight_decay: float = Field(0.01, ge=0, le=100, description="AdamW's decay of weight matrices")
     clip: PositiveFloat | None = Field(1.0, description="largest global norm of the gradient; none switches it off")
-    steps: PositiveInt | None = Field(None, description="budget in steps")
-    chars: PositiveInt | None = Field(None, description="budget in characters")
+    steps: PositiveInt | None = Field(None, le=10**15, description="budget in steps")
+    chars: PositiveInt | None = Field(None, le=10**15, description="budget in characters")
     minutes: PositiveFloat | None = Field(None, le=525_600, description="budget in minutes, evaluations included")
     evaluations: PositiveInt = Field(12, le=100_000, description="how often to look at the validation text on the way")
     save_every: PositiveFloat = Field(30.0, description="seconds between two saves of last.safetensors")
-    seed: int = Field(1, ge=0, lt=2**63, description="seed of initialisation, dropout and batches")
+    seed: int = Field(1, ge=0, lt=2**32, description="seed of initialisation, dropout and batches")
     backend: Literal["auto", "reference", "torch"] = Field("auto", description="what computes the cells")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="what goes into matrix products")
     threads: PositiveInt | None = Field(None, le=1024, description="processor threads; unset takes every core")
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1 or mps")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, name: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", name):
+            raise ValueError(f"device = {name!r}: it must be auto, cpu, cuda, cuda:1 (or another number) or mps")
+        return name
 
     @model_validator(mode="after")
     def _one_budget(self) -> "TrainSettings":
@@ -135,15 +144,42 @@ def resolve(name: str = "quick", /, **overrides: Any) -> Settings:
 
 M = TypeVar("M", bound=BaseModel)
 
+_REASONS = {  # pydantic's types of error, in our words
+    "greater_than_equal": "it must be at least {ge}",
+    "greater_than": "it must be above {gt}",
+    "less_than_equal": "it must be at most {le}",
+    "less_than": "it must be below {lt}",
+    "literal_error": "it must be {expected}",
+    "finite_number": "it must be a finite number",
+    "int_type": "it must be a whole number",
+    "float_type": "it must be a number",
+    "bool_type": "it must be true or false",
+    "string_type": "it must be a text",
+    "list_type": "it must be a list",
+    "dict_type": "it must be a JSON object",
+    "model_type": "it must be a JSON object",
+}
+_NOT_NAMES = {"settings", "model", "training", "str", "int"}  # groups, and what pydantic adds for the sides of a union
+
 
 def validated(kind: type[M], values: Any) -> M:
     """`values` as a `kind`, or a `SettingsError` whose one sentence names the first setting that is wrong, and why."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][-1]) if first["loc"] else ""
-        reason = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "value_error":
-            raise SettingsError(reason) from None
-        raise SettingsError(f"{name} = {first['input']!r}: {reason[0].lower()}{reason[1:]}") from None
+        raise SettingsError(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    path = first["loc"]
+    name = ".".join(str(part) for part in path if part not in _NOT_NAMES) or ".".join(map(str, path)) or "the whole"
+    if first["type"] == "value_error":
+        return first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        return f"{name} is missing"
+    if first["type"] == "extra_forbidden":
+        return f"there is no setting named {name!r}"
+    context = first.get("ctx", {})
+    reason = _REASONS.get(first["type"], first["msg"]).format(**context)
+    return f"{name} = {reprlib.repr(first['input'])}: {reason}"

@@ -13,8 +13,11 @@ import json
 import os
 import shutil
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, astuple, dataclass, replace
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,15 +27,15 @@ import platformdirs
 
 from storycell import vocab as vocabularies
 from storycell.corpus import Corpus
-from storycell.errors import CorpusError, RunFolderError, VocabularyError
+from storycell.corpus.blocks import hashed_pieces, pieces
+from storycell.errors import CorpusError, RunFolderError, SettingsError, VocabularyError
 from storycell.shapes import Ids
 from storycell.vocab import BOUNDARY, BOUNDARY_BYTE, UNKNOWN, Vocabulary
 
 FORMAT = 1
 VALID_SHARE = 0.05  # of the stories, where there are several
 VALID_TAIL = 0.10  # of the characters, where there is one story
-_HASHED_BYTES = 4096
-_THRESHOLD = int(VALID_SHARE * 2**64)
+_WAITING_BYTES = 1 << 20
 
 Halves = dict[str, "Half | None"]
 Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
@@ -52,15 +55,23 @@ class Half:
     utf8_bytes: int
     unknown_chars: int
 
+    def __post_init__(self) -> None:
+        """Refuse what a damaged `prepared.json` may say, with `ValueError`."""
+        if any(type(count) is not int or count < 0 for count in astuple(self)) or not self.chars:
+            raise ValueError(f"{self} makes no sense")
+        if self.tokens != self.chars + self.stories:
+            raise ValueError("its tokens are not its characters and boundaries")
+
     def open(self, path: Path, vocab: Vocabulary) -> Ids:
-        """The ids of this token file, mapped from disk `[tokens]`; `RunFolderError` if its length is wrong."""
-        dtype = np.dtype(vocab.dtype)
-        size = path.stat().st_size
-        if size != self.tokens * dtype.itemsize:
-            raise RunFolderError(
-                f"{path} has {size:,} bytes, not {self.tokens * dtype.itemsize:,}; prepare the text again"
-            )
-        return np.memmap(path, dtype=dtype, mode="r")
+        """The ids of this token file, mapped from disk `[tokens]`; `RunFolderError` if it is not as long as that."""
+        expected = self.tokens * np.dtype(vocab.dtype).itemsize
+        try:
+            size = path.stat().st_size
+            if size == expected:
+                return np.memmap(path, dtype=vocab.dtype, mode="r")
+        except OSError as error:
+            raise RunFolderError(f"{path} cannot be read: {error.strerror or error}; prepare the text again") from None
+        raise RunFolderError(f"{path} has {size:,} bytes, not {expected:,}; prepare the text again")
 
 
 @dataclass(frozen=True)
@@ -97,12 +108,17 @@ def prepare(
     """Write the token files of a corpus to the folder `out`, which appears when it is complete, and open them.
 
     `vocab` is a `Vocabulary`, or `characters` or `bytes` to find one. Without `valid`, a part of the corpus becomes the
-    validation half. Raises `CorpusError` where the text cannot be read or holds nothing.
+    validation half. Raises `CorpusError` where the text cannot be read or holds nothing, `RunFolderError` where `out`
+    holds something or cannot be written; either way nothing is left behind.
     """
-    digest = digest or _digest(corpus, valid, vocab)
+    if isinstance(vocab, str) and vocab not in ("characters", "bytes"):
+        raise SettingsError(f"vocab = {vocab!r}: it must be characters or bytes")
     _refuse_occupied(out)
+    unfinished = f".{out.name}.{uuid.uuid4().hex[:8]}.part"
+    partial = out / unfinished if out.exists() else out.with_name(unfinished)
+    digest = digest or _digest(corpus, valid, vocab)
     vocab, stories, total = _survey(corpus, vocab, progress)
-    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
+    new_folders = [folder for folder in partial.parents if not folder.exists()]
     try:
         partial.mkdir(parents=True)
         if valid is not None:
@@ -112,16 +128,23 @@ def prepare(
         else:
             halves = _write_cut(corpus, vocab, total - int(total * VALID_TAIL), partial, progress)
         (partial / "vocab.json").write_text(vocab.to_json(), encoding="ascii")
-        about = {"format": FORMAT, "name": corpus.name, "digest": digest}
+        about = {"format": FORMAT, "name": corpus.name, "digest": digest, "vocab_size": len(vocab)}
         about |= {name: half and asdict(half) for name, half in halves.items()}
         (partial / "prepared.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        partial.rename(out)
+        if partial.parent == out:
+            for name in ("train.tokens", "valid.tokens", "vocab.json", "prepared.json"):
+                (partial / name).rename(out / name)
+        else:
+            partial.rename(out)
     except OSError as error:
         raise RunFolderError(
             f"{out} cannot be written: {error.strerror or error}; free space or name another folder"
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        for folder in new_folders:  # innermost first; those that hold `out` now stay
+            with suppress(OSError):
+                folder.rmdir()
     return open_prepared(out)
 
 
@@ -135,12 +158,17 @@ def cached(
     """As `prepare`, in the user's cache: what has been prepared once is opened at once, by a hash of its content."""
     digest = _digest(corpus, valid, vocab)
     folder = cache_folder() / digest
-    if (folder / "prepared.json").exists():
+    if folder.exists():
         try:
-            return open_prepared(folder)
+            return replace(open_prepared(folder), name=corpus.name)
         except RunFolderError:
             shutil.rmtree(folder, ignore_errors=True)  # damaged: made again below
-    return prepare(corpus, folder, valid=valid, vocab=vocab, digest=digest, progress=progress)
+    try:
+        return prepare(corpus, folder, valid=valid, vocab=vocab, digest=digest, progress=progress)
+    except RunFolderError:
+        if not is_prepared(folder):
+            raise
+        return replace(open_prepared(folder), name=corpus.name)  # another process was faster
 
 
 def cache_folder() -> Path:
@@ -164,13 +192,18 @@ def open_prepared(folder: str | Path) -> Prepared:
     try:
         about = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
         vocab = Vocabulary.from_json((folder / "vocab.json").read_text(encoding="utf-8"))
-        halves = {name: about[name] and Half(**about[name]) for name in ("train", "valid")}
-        prepared = Prepared(folder, about["name"], about["digest"], vocab, **halves)
-        prepared.train.open(folder / "train.tokens", vocab)
-        _ = prepared.valid_ids
-    except (OSError, ValueError, KeyError, TypeError, VocabularyError, RecursionError) as error:
+        name, digest, valid = about["name"], about["digest"], about["valid"]
+        if not (isinstance(name, str) and isinstance(digest, str)) or about["format"] != FORMAT:
+            raise ValueError("prepared.json says what prepare does not write")
+        if about["vocab_size"] != len(vocab):
+            raise ValueError(f"vocab.json has {len(vocab)} ids, prepared.json says {about['vocab_size']}")
+        prepared = Prepared(folder, name, digest, vocab, Half(**about["train"]), valid and Half(**valid))
+        _ = prepared.train_ids, prepared.valid_ids
+    except KeyError as error:
+        raise RunFolderError(f"{folder / 'prepared.json'} does not say {error}; prepare the text again") from None
+    except (OSError, ValueError, TypeError, VocabularyError, RecursionError) as error:
         raise RunFolderError(
-            f"{folder} is not a folder that prepare made, or is damaged ({error}); prepare it again"
+            f"{folder} is not a folder that prepare made, or is damaged ({error}); prepare the text again"
         ) from None
     return prepared
 
@@ -186,12 +219,12 @@ def _digest(corpus: Corpus, valid: Corpus | None, vocab: str | Vocabulary) -> st
 
 
 def _survey(corpus: Corpus, vocab: str | Vocabulary, progress: Progress) -> tuple[Vocabulary, int, int]:
-    """First pass: the vocabulary, the number of stories, and of characters (bytes, where they are the vocabulary)."""
+    """First pass: the vocabulary, the stories (two for any more), the characters (bytes, where they are the ids)."""
     advance = _counter("counting characters", corpus.size_bytes, progress)
     counts = np.zeros(0x110000, dtype=np.int64)
-    stories = 0
-    for begins, piece in _pieces(_counted(corpus.blocks(advance), counts)):
-        stories += begins and bool(piece)
+    blocks = _counted(corpus.blocks(advance), counts)
+    stories = sum(1 for _ in islice((begins for begins, _ in pieces(blocks) if begins), 2))
+    deque(blocks, maxlen=0)  # the rest is counted too, and not cut into stories
     if not counts.any():
         raise CorpusError(f"{corpus.name} holds no characters: there is nothing to learn from")
     in_bytes = vocab == "bytes" or (isinstance(vocab, Vocabulary) and vocab.kind == "bytes")
@@ -227,23 +260,27 @@ def _write_both(corpus: Corpus, valid: Corpus, vocab: Vocabulary, folder: Path, 
 
 
 def _write_split(corpus: Corpus, vocab: Vocabulary, folder: Path, progress: Progress) -> Halves:
-    """Several stories: a share of them is held out, by their hashes; the one with the smallest hash if none is."""
-    threshold = _THRESHOLD
+    """Several stories: a share of them is held out, by their hashes.
+
+    Where they are so few that this leaves a half empty, the story with the smallest hash goes to the validation half,
+    or that with the largest to the training half, in a second round.
+    """
+    threshold = int(VALID_SHARE * 2**64)
     while True:
         advance = _counter("translating", corpus.size_bytes, progress)
+        smallest, largest = 2**64, 0
         with _Writer(folder / "train.tokens", vocab) as train, _Writer(folder / "valid.tokens", vocab) as valid:
-            smallest, side = 2**64, train
-            for hashed, piece in _placed(corpus.blocks(advance)):
+            side = train
+            for hashed, piece in hashed_pieces(corpus.blocks(advance)):
                 if hashed is not None:
                     side = valid if hashed < threshold else train
-                    smallest = min(smallest, hashed)
+                    smallest, largest = min(smallest, hashed), max(largest, hashed)
                 side.add(piece, begins=hashed is not None)
-        if valid.stories:
-            break
-        threshold = smallest + 1
-    if not train.stories:
-        raise CorpusError(f"{corpus.name}: all its stories begin alike, so none can be held out; give --valid FILE")
-    return {"train": train.half(), "valid": valid.half()}
+        if train.stories and valid.stories:
+            return {"train": train.half(), "valid": valid.half()}
+        if smallest == largest:
+            raise CorpusError(f"{corpus.name}: all its stories begin alike, so none can be held out; give --valid FILE")
+        threshold = largest if valid.stories else smallest + 1
 
 
 def _write_cut(corpus: Corpus, vocab: Vocabulary, kept: int, folder: Path, progress: Progress) -> Halves:
@@ -251,11 +288,14 @@ def _write_cut(corpus: Corpus, vocab: Vocabulary, kept: int, folder: Path, progr
     advance = _counter("translating", corpus.size_bytes, progress)
     done = 0
     with _Writer(folder / "train.tokens", vocab) as train, _Writer(folder / "valid.tokens", vocab) as valid:
-        for _, piece in _pieces(corpus.blocks(advance)):
-            ids = vocab.encode_block(piece)
-            train.add_ids(ids[: max(0, kept - done)])
-            valid.add_ids(ids[max(0, kept - done) :])
-            done += len(ids)
+        for _, piece in pieces(corpus.blocks(advance)):
+            chars = len(piece) if vocab.kind == "bytes" or piece.isascii() else len(piece.decode())
+            cut = min(max(0, kept - done), chars)
+            if cut < chars and vocab.kind == "characters":
+                cut = len(piece.decode()[:cut].encode())
+            train.add(piece[:cut], begins=not train.stories)
+            valid.add(piece[cut:], begins=not valid.stories)
+            done += chars
     return {"train": train.half(), "valid": valid.half() if valid.stories else None}
 
 
@@ -263,48 +303,11 @@ def write_tokens(corpus: Corpus, vocab: Vocabulary, path: Path, progress: Progre
     """A whole corpus into one token file, with the vocabulary given; what it says is in the file."""
     advance = _counter("translating", corpus.size_bytes, progress)
     with _Writer(path, vocab) as writer:
-        for begins, piece in _pieces(corpus.blocks(advance)):
+        for begins, piece in pieces(corpus.blocks(advance)):
             writer.add(piece, begins)
     if not writer.stories:
         raise CorpusError(f"{corpus.name} holds no characters")
     return writer.half()
-
-
-def _pieces(blocks: Iterator[bytes]) -> Iterator[tuple[bool, bytes]]:
-    """Blocks cut at boundaries: (whether a story begins here, some of its bytes). Empty stories vanish."""
-    begins = True
-    for block in blocks:
-        for k, piece in enumerate(block.split(BOUNDARY_BYTE)):
-            begins = begins or k > 0
-            if piece:
-                yield begins, piece
-                begins = False
-
-
-def _placed(blocks: Iterator[bytes]) -> Iterator[tuple[int | None, bytes]]:
-    """Pieces with the hash of the story that begins there, None where one goes on."""
-    held: list[bytes] = []
-    size = 0
-
-    def beginning() -> tuple[int, bytes]:
-        start = b"".join(held)
-        hashed = hashlib.blake2b(start[:_HASHED_BYTES], digest_size=8).digest()
-        return int.from_bytes(hashed, "big"), start
-
-    for begins, piece in _pieces(blocks):
-        if begins and held:
-            yield beginning()
-            held, size = [], 0
-        if not begins and not held:
-            yield None, piece
-            continue
-        held.append(piece)
-        size += len(piece)
-        if size >= _HASHED_BYTES:
-            yield beginning()
-            held, size = [], 0
-    if held:
-        yield beginning()
 
 
 class _Writer:
@@ -320,41 +323,32 @@ class _Writer:
         self._file: IO[bytes] = self.path.open("wb")
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        try:
-            self._flush()
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        finally:
-            self._file.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        with self._file:
+            if kind is None:
+                self._flush()
+                self._file.flush()
+                os.fsync(self._file.fileno())
 
     def add(self, piece: bytes, begins: bool) -> None:
-        """Some bytes of a story; `begins` says that they are its first."""
+        """Some bytes of a story; `begins` says that they are its first. No bytes are no story."""
+        if not piece:
+            return
         if begins:
             self.stories += 1
             self._waiting.append(BOUNDARY_BYTE)
         self._waiting.append(piece)
         self.utf8_bytes += len(piece)
         self._waiting_bytes += len(piece)
-        if self._waiting_bytes >= 4 << 20:
+        if self._waiting_bytes >= _WAITING_BYTES:
             self._flush()
 
     def _flush(self) -> None:
-        self._append(self.vocab.encode_block(b"".join(self._waiting)))
+        ids = self.vocab.encode_block(b"".join(self._waiting))
         self._waiting, self._waiting_bytes = [], 0
-
-    def _append(self, ids: npt.NDArray[Any]) -> None:
-        self._file.write(ids.tobytes())
+        self._file.write(ids.data)
         self.tokens += len(ids)
         self.unknown_chars += int(np.count_nonzero(ids == UNKNOWN))
-
-    def add_ids(self, ids: Ids) -> None:
-        """Some ids of the only story in this file."""
-        if len(ids) and not self.stories:
-            self.stories = 1
-            self._append(np.zeros(1, dtype=ids.dtype))
-        self.utf8_bytes += int(np.bincount(ids, minlength=len(self.vocab)) @ self.vocab.utf8_sizes)
-        self._append(ids)
 
     def half(self) -> Half:
         """What was written."""
@@ -368,5 +362,5 @@ def _refuse_occupied(out: Path) -> None:
 
 def stories_of(ids: Ids) -> list[Ids]:
     """The stories in a token array, each with the boundary that begins it: views, `[n + 1]` each."""
-    starts = np.flatnonzero(np.asarray(ids) == BOUNDARY)
-    return [ids[a:b] for a, b in zip(starts, [*starts[1:], len(ids)], strict=True)]
+    starts = [*np.flatnonzero(np.asarray(ids) == BOUNDARY).tolist(), len(ids)]
+    return [ids[a:b] for a, b in pairwise(starts)]

@@ -5,7 +5,8 @@ order after two reserved ones: `0`, the boundary between stories, and `1`, a cha
 `kind = "bytes"` the characters are the 256 bytes of UTF-8.
 
 The surprising decision: in the blocks that a corpus gives, the byte 0xFF stands for a boundary. It occurs nowhere in
-UTF-8, so text needs no escaping, and a whole block is translated without looking for separators again.
+UTF-8, so text needs no escaping, and a whole block is translated without looking for separators again: ASCII through a
+table of 256 bytes, what is left through a table of all code points.
 """
 
 import json
@@ -26,8 +27,9 @@ RESERVED = 2
 SEPARATOR = "<|endoftext|>"  # a line of its own between two stories
 BOUNDARY_BYTE = b"\xff"
 LARGEST = 65_536  # ids are uint16 at most
-_BOUNDARY_CODE = 0xDCFF  # what `surrogateescape` decodes 0xFF to; UTF-8 text holds no surrogates
 _CODE_POINTS = 0x110000
+_ASCII = bytes(range(0x80))
+_CONTINUATION = bytes(range(0x80, 0xC0))  # the bytes of a character in UTF-8 after its first
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,7 @@ class Vocabulary:
     @cached_property
     def _id_of_code(self) -> npt.NDArray[np.unsignedinteger[Any]]:
         table = np.full(_CODE_POINTS, UNKNOWN, dtype=self.dtype)
-        codes = _codes(self.characters)
-        table[codes] = np.arange(RESERVED, len(self), dtype=self.dtype)
-        if self.kind == "characters":
-            table[_BOUNDARY_CODE] = BOUNDARY
+        table[_codes(self.characters)] = np.arange(RESERVED, len(self), dtype=self.dtype)
         return table
 
     @cached_property
@@ -68,9 +67,16 @@ class Vocabulary:
 
     def encode_block(self, block: bytes) -> npt.NDArray[np.unsignedinteger[Any]]:
         """A block of a corpus (UTF-8, boundaries as 0xFF) -> ids `[n]`; unknown characters get `UNKNOWN`."""
-        if self.kind == "bytes" or _ascii(block):
-            return self._id_of_byte[np.frombuffer(block, dtype=np.uint8)]
-        return self._id_of_code[_block_codes(block)]
+        rare = b"" if self.kind == "bytes" else _rare(block)
+        firsts = block.translate(None, _CONTINUATION) if rare else block  # a byte for each character and boundary
+        if self.dtype is np.uint8:
+            ids = np.frombuffer(bytearray(firsts.translate(self._id_of_byte.tobytes())), dtype=np.uint8)
+        else:
+            ids = self._id_of_byte[np.frombuffer(firsts, dtype=np.uint8)]
+        if rare:
+            first = np.frombuffer(firsts, dtype=np.uint8)
+            ids[(first >= 0x80) & (first < 0xFF)] = self._id_of_code[_codes(rare.decode())]
+        return ids
 
     def encode(self, text: str) -> npt.NDArray[np.unsignedinteger[Any]]:
         """Text (separator lines become boundaries) -> ids `[n]`; unknown characters get `UNKNOWN`."""
@@ -107,18 +113,24 @@ class Vocabulary:
         `unknown` says what becomes of characters that the model does not know: an `UnknownCharacterError` that names
         each, its position and the closest known one; the closest known one in its place; or nothing.
         """
-        prompt = well_formed(prompt)
-        if self.kind == "bytes":
-            return self.encode(prompt).tolist(), prompt
-        strangers = [(position, c) for position, c in enumerate(prompt) if c not in self.characters]
-        if strangers and SEPARATOR in prompt:
-            outside = set("".join(story_lines(prompt)))
-            strangers = [(position, c) for position, c in strangers if c in outside]
-        if strangers and unknown == "error":
-            raise UnknownCharacterError(self._describe(strangers))
-        put = {ord(c): self.closest(c) if unknown == "replace" else "" for _, c in strangers}
-        read = prompt.translate(put)
+        stories = story_lines(well_formed(prompt))
+        if self.kind == "characters":
+            strangers = self._strangers(stories)
+            if strangers and unknown == "error":
+                raise UnknownCharacterError(self._describe(strangers))
+            put = {ord(c): self.closest(c) if unknown == "replace" else "" for _, c in strangers}
+            stories = [story.translate(put) for story in stories]
+        read = f"{SEPARATOR}\n".join(stories)
         return self.encode(read).tolist(), read
+
+    def _strangers(self, stories: list[str]) -> list[tuple[int, str]]:
+        """The unknown characters of a prompt and their positions in it; those of separator lines do not count."""
+        found: list[tuple[int, str]] = []
+        start = 0
+        for story in stories:
+            found += [(start + k, c) for k, c in enumerate(story) if c not in self.characters]
+            start += len(story) + len(SEPARATOR) + 1
+        return found
 
     def _describe(self, strangers: list[tuple[int, str]]) -> str:
         first_of: dict[str, int] = {}
@@ -140,7 +152,7 @@ class Vocabulary:
         plain = unicodedata.normalize("NFKD", character)[:1]
         spoken = _PUNCTUATION.get(character, plain)
         for candidate in (plain, spoken, plain.lower(), plain.upper(), character.lower(), character.upper()):
-            if candidate and candidate in known:
+            if len(candidate) == 1 and candidate in known:
                 return candidate
         category = unicodedata.category(character)
         alike = [c for c in known if unicodedata.category(c) == category]
@@ -151,9 +163,7 @@ class Vocabulary:
         """This vocabulary with the characters of another added, in code point order again."""
         if self.kind != other.kind:
             raise VocabularyError(f"a vocabulary of {self.kind} cannot take the characters of one of {other.kind}")
-        return (
-            self if self.kind == "bytes" else Vocabulary("".join(sorted(set(self.characters) | set(other.characters))))
-        )
+        return self if self.kind == "bytes" else _of_characters(set(self.characters) | set(other.characters))
 
     def to_json(self) -> str:
         """The text of `vocab.json`; ASCII, so that any character survives any editor."""
@@ -168,9 +178,11 @@ class Vocabulary:
         """The vocabulary in the text of a `vocab.json`; `VocabularyError` says what is wrong with it."""
         try:
             data = json.loads(text)
-            kind, listed = data["kind"], data["characters"]
+            version, kind, listed = data["format"], data["kind"], data["characters"]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise VocabularyError("it is not the JSON of a vocabulary") from None
+        if version != 1:
+            raise VocabularyError(f"it has format {version!r}, and this storycell reads format 1")
         if not (isinstance(listed, list) and all(isinstance(c, str) and len(c) == 1 for c in listed)):
             raise VocabularyError("'characters' is not a list of single characters")
         if any("\ud800" <= c <= "\udfff" for c in listed):
@@ -209,22 +221,24 @@ def story_lines(text: str) -> list[str]:
 
 def add_counts(counts: npt.NDArray[np.int64], block: bytes) -> None:
     """Add to `counts [0x110000]` how often each code point occurs in a block of a corpus; boundaries do not count."""
-    codes = np.frombuffer(block, dtype=np.uint8) if _ascii(block) else _block_codes(block)
-    found = np.bincount(codes)
-    boundary = 0xFF if codes.dtype == np.uint8 else _BOUNDARY_CODE
-    found[boundary : boundary + 1] = 0
-    counts[: len(found)] += found
+    counts[:0x80] += np.bincount(np.frombuffer(block, dtype=np.uint8), minlength=0x80)[:0x80]
+    if rare := _rare(block):
+        found = np.bincount(_codes(rare.decode()))
+        counts[: len(found)] += found
 
 
 def from_counts(counts: npt.NDArray[np.int64]) -> Vocabulary:
     """The vocabulary of a text whose code points occur `counts` times, `[0x110000]`."""
-    codes = np.flatnonzero(counts)
-    if len(codes) > LARGEST - RESERVED:
+    return _of_characters({chr(code) for code in np.flatnonzero(counts)})
+
+
+def _of_characters(characters: set[str]) -> Vocabulary:
+    if len(characters) > LARGEST - RESERVED:
         raise VocabularyError(
-            f"the text has {len(codes):,} different characters, and a vocabulary holds {LARGEST - RESERVED:,}; "
+            f"the text has {len(characters):,} different characters, and a vocabulary holds {LARGEST - RESERVED:,}; "
             "train on its bytes with --vocab bytes"
         )
-    return Vocabulary("".join(map(chr, codes)))
+    return Vocabulary("".join(sorted(characters)))
 
 
 def utf8_bytes(counts: npt.NDArray[np.int64]) -> int:
@@ -232,13 +246,10 @@ def utf8_bytes(counts: npt.NDArray[np.int64]) -> int:
     return int(counts.sum() + counts[0x80:].sum() + counts[0x800:].sum() + counts[0x10000:].sum())
 
 
-def _ascii(block: bytes) -> bool:
-    return block.isascii() or block.replace(BOUNDARY_BYTE, b"").isascii()
+def _rare(block: bytes) -> bytes:
+    """What is left of a block without its ASCII characters and boundaries: the other characters, in their order."""
+    return b"" if block.isascii() else block.translate(None, _ASCII + BOUNDARY_BYTE)
 
 
 def _codes(text: str) -> npt.NDArray[np.uint32]:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-
-
-def _block_codes(block: bytes) -> npt.NDArray[np.uint32]:
-    return _codes(block.decode("utf-8", "surrogateescape"))

@@ -15,7 +15,8 @@ class Interruption:
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup: it stays ignored
+                    self._before[number] = signal.signal(number, self._note) or signal.SIG_DFL
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:

@@ -6,12 +6,16 @@ from importlib import metadata
 
 import torch
 
-PACKAGES = ("storycell", "torch", "numpy", "safetensors")
+import storycell
+from storycell.errors import BackendError
+
+PACKAGES = ("torch", "numpy", "safetensors")
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of what computes."""
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+    ours = {"python": platform.python_version(), "storycell": storycell.__version__}
+    return ours | {name: metadata.version(name) for name in PACKAGES}
 
 
 def machine() -> dict[str, str | int]:
@@ -32,12 +36,19 @@ def cores() -> int:
 
 
 def best_device(asked: str) -> torch.device:
-    """`auto` takes a GPU where there is one; any other name is taken as it is."""
-    if asked != "auto":
-        return torch.device(asked)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    """`auto` takes a GPU where there is one; `BackendError` if the device that is asked for is not there."""
+    if asked == "auto":
+        asked = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind, _, number = asked.partition(":")
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if kind not in there or (number and not number.isdecimal()):
+        raise BackendError(f"there is no device {asked!r}; the devices are auto, cpu, cuda, cuda:1 and mps")
+    if int(number or 0) >= there[kind]:
+        raise BackendError(
+            f"torch {torch.__version__} finds no device {asked} on this machine; leave --device out to take the best "
+            "there is, or install the torch that is built for your GPU (https://pytorch.org/get-started)"
+        )
+    return torch.device(asked)
 
 
 def _processor() -> str:

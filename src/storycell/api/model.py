@@ -15,9 +15,10 @@ from typing import Literal
 import torch
 
 from storycell import evaluator, sampler, tokens
+from storycell.api.machine import best_device
 from storycell.checkpoint import RunConfig, RunFolder
 from storycell.corpus import Corpus, stories, text_corpus
-from storycell.errors import SettingsError
+from storycell.errors import CorpusError, SettingsError, VocabularyError
 from storycell.evaluator import Evaluation, Nats
 from storycell.model import CharLM
 from storycell.sampler import Sampling
@@ -26,17 +27,23 @@ from storycell.vocab import Vocabulary
 
 PROMPT = "Once upon a"
 CHARS = 1000
+MOST_STREAMS = 65_536
+LARGEST_SEED = 2**64 - 1
 Unknown = Literal["error", "replace", "skip"]
 
 
 def load(run: str | Path = "demo", *, backend: str = "auto", device: str = "cpu") -> "Model":
-    """The model in a run folder; `demo` is the one in the package. Nothing is unpickled."""
+    """The model in a run folder; `demo` is the one in the package. Nothing is unpickled.
+
+    Raises `RunFolderError` where a file is missing or damaged, `BackendError` where backend or device cannot be had.
+    """
+    place = best_device(device)
     folder = RunFolder(_demo_folder() if str(run) == "demo" and not Path("demo/config.json").exists() else run)
     config, vocab = folder.config(), folder.vocab()
     with torch.device("meta"):  # nothing is allocated before the weights are known to fit
         lm = CharLM.from_settings(len(vocab), config.settings.model, backend=backend)
     folder.load_weights(lm)
-    return Model(lm.to(device).eval(), vocab, config, folder.path)
+    return Model(lm.to(place).eval(), vocab, config, folder.path)
 
 
 def _demo_folder() -> Path:
@@ -93,13 +100,18 @@ class Model:
         unknown: Unknown = "error",
     ) -> Iterator[tuple[int, str]]:
         """Several continuations of one prompt side by side: (number of the stream, piece). Stream k has seed + k."""
-        if chars < 0 or count < 1:
-            raise SettingsError(f"chars = {chars}, count = {count}: the one must be at least 0, the other at least 1")
-        seed = secrets.randbits(32) if seed is None else seed
+        _check_whole("chars", chars, 0, None)
+        _check_whole("count", count, 1, MOST_STREAMS)
+        if seed is None:
+            seed = secrets.randbits(32)
+        _check_whole("seed", seed, 0, LARGEST_SEED)
         ids, _ = self.vocab.prompt_ids(prompt, unknown)
-        writers = [_Writer(self.vocab, stop) for _ in range(count)]
         seeds = [seed + k for k in range(count)]
-        for row in sampler.streams(self.lm, ids, sampling or Sampling(), seeds, chars):
+        return self._pieces(sampler.streams(self.lm, ids, sampling or Sampling(), seeds, chars), count, stop)
+
+    def _pieces(self, rows: Iterator[list[int | None]], count: int, stop: str | None) -> Iterator[tuple[int, str]]:
+        writers = [_Writer(self.vocab, stop) for _ in range(count)]
+        for row in rows:
             for k, (writer, chosen) in enumerate(zip(writers, row, strict=True)):
                 if piece := writer.take(chosen):
                     yield k, piece
@@ -122,9 +134,9 @@ class Model:
         """The loss on the validation half of a prepared text, whose vocabulary must be this model's."""
         ids = prepared.valid_ids
         if ids is None or prepared.valid is None:
-            raise SettingsError(f"{prepared.name} has no validation text")
+            raise CorpusError(f"{prepared.name} holds nothing out to score; name a text to score")
         if prepared.vocab != self.vocab:
-            raise SettingsError(
+            raise VocabularyError(
                 f"{prepared.folder} was prepared with another vocabulary than the model's; give the text itself"
             )
         result = evaluator.evaluate(self.lm, ids, self.vocab, windows=windows, utf8_bytes=prepared.valid.utf8_bytes)
@@ -154,6 +166,12 @@ class Model:
         lm = self.lm
         network = f"{lm.cell}, {lm.num_layers} x {lm.hidden_size}, {len(self.vocab)} ids"
         return f"Model({self.path}: {network}, {self.params:,} parameters)"
+
+
+def _check_whole(name: str, value: int, least: int, most: int | None) -> None:
+    if value < least or (most is not None and value > most):
+        bound = f"at least {least}" if most is None else f"from {least} to {most:,}"
+        raise SettingsError(f"{name} = {value}: it must be {bound}")
 
 
 class _Writer:

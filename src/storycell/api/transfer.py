@@ -1,7 +1,7 @@
 """Weights of one model into another that knows more characters: what `--init` does.
 
 In: a fresh model and the donor. Out: nothing; the model is filled. What concerns a character moves with it; a new
-character keeps its fresh input weights and starts as unlikely as the donor's least likely one.
+character keeps its fresh input weights and starts less likely than any of the donor's.
 """
 
 import torch
@@ -18,7 +18,7 @@ def adopt(lm: CharLM, vocab: Vocabulary, donor: Model) -> None:
     rows = torch.tensor([*range(RESERVED), *(place[c] for c in donor.vocab.characters)])
     given = donor.lm.state_dict()
     lm.output.weight.mul_(0.1)
-    lm.output.bias.fill_(given["output.bias"][RESERVED:].min().item())
+    lm.output.bias.fill_(given["output.bias"][RESERVED:].min().item() - 2.0)
     for name, weight in lm.state_dict().items():
         if name in ("embedding.weight", "output.weight", "output.bias"):
             weight[rows] = given[name]

@@ -5,11 +5,13 @@ standard error. Errors that a user can make end in one or two sentences and exit
 """
 
 import argparse
+import contextlib
 import importlib
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import storycell
@@ -33,20 +35,46 @@ examples:
   storycell sample runs/book-small-1 "Chapter 1"    what it writes after these words
 """
 
+_PLAIN = "\0"
+_HOW_TO_GO_ON = "; a run that had begun goes on from its last save with `storycell train --resume RUN`"
+
 
 class Parser(argparse.ArgumentParser):
     """argparse with an error of one line, and the place of the help."""
 
     def error(self, message: str) -> NoReturn:
         """Print the message and exit with 2."""
-        self.exit(2, f"storycell: {message}; see `{self.prog} --help`\n")
+        self.exit(2, f"storycell: {message.replace(_PLAIN, '')}; see `{self.prog} --help`\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and given[0] in VERBS:
-        return _run_verb(given[0], given[1:])
+    _ready_streams()
+    try:
+        try:
+            return _run_verb(given[0], given[1:]) if given and given[0] in VERBS else _without_verb(given)
+        finally:
+            sys.stdout.flush()  # here, where an error of it can still be answered
+    except BrokenPipeError:  # whoever was reading has seen enough
+        _drop_output()
+        return 0
+    except KeyboardInterrupt:
+        with contextlib.suppress(ValueError):  # one more Ctrl-C ends at once, without a traceback
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        print(f"storycell: interrupted{_HOW_TO_GO_ON if given[:1] == ['train'] else ''}", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Exception as error:
+        if "--debug" in given:
+            raise
+        if isinstance(error, OSError) and not error.filename:  # standard output itself
+            _drop_output()
+        message, code = _explained(error)
+        print(f"storycell: {' '.join(message.splitlines())}", file=sys.stderr)
+        return code
+
+
+def _without_verb(given: list[str]) -> int:
     parser = Parser(
         prog="storycell",
         description=(storycell.__doc__ or "").split("\n")[0],
@@ -59,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, about in VERBS.items():
         verbs.add_parser(name, help=about)
     parser.parse_args(given)
-    return 2
+    parser.error("the verb comes first")
 
 
 def _run_verb(verb: str, given: list[str]) -> int:
@@ -68,31 +96,46 @@ def _run_verb(verb: str, given: list[str]) -> int:
     module.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parsed = parser.parse_args(given)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+    return int(module.run(_parsed(parser, given)) or 0)
+
+
+def _parsed(parser: Parser, given: list[str]) -> argparse.Namespace:
+    """The arguments; flags may stand between positionals, and after `--` nothing is a flag.
+
+    argparse can do the one or the other, so what follows `--` goes through it with a mark that no argument can hold.
+    """
+    end = given.index("--") if "--" in given else len(given)
+    parsed = parser.parse_intermixed_args([*given[:end], *(_PLAIN + word for word in given[end + 1 :])])
+    for name, value in vars(parsed).items():
+        if isinstance(value, str):
+            setattr(parsed, name, value.removeprefix(_PLAIN))
+        elif isinstance(value, list):
+            setattr(parsed, name, [word.removeprefix(_PLAIN) for word in value])
+    return parsed
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """What to say about an error, and the exit code."""
+    if isinstance(error, StorycellError):
+        return str(error), error.exit_code
+    is_torch = isinstance(error, RuntimeError) and ("allocate memory" in str(error) or "out of memory" in str(error))
+    if isinstance(error, MemoryError) or is_torch:
+        return "out of memory; try a smaller --hidden, --layers, --streams or --chunk", 1
+    if isinstance(error, OSError):
+        return f"{error.filename or 'standard output'}: {error.strerror or error}", 1
+    return f"unexpected {type(error).__name__}: {error}; this is a bug, --debug shows where", 1
+
+
+def _ready_streams() -> None:
+    """Both streams UTF-8 whatever the locale, and there even if they were closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - to the end
+        elif hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    try:
-        return int(module.run(parsed) or 0)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that Python's last flush does not complain either
-        return 0
-    except KeyboardInterrupt:
-        print("storycell: interrupted", file=sys.stderr)
-        return 128 + signal.SIGINT
-    except StorycellError as error:
-        if parsed.debug:
-            raise
-        print(f"storycell: {error}", file=sys.stderr)
-        return error.exit_code
-    except MemoryError:
-        print("storycell: out of memory; try a smaller --hidden, --streams or --chunk", file=sys.stderr)
-        return 1
-    except Exception as error:
-        if parsed.debug:
-            raise
-        print(
-            f"storycell: unexpected {type(error).__name__}: {error}; this is a bug, --debug shows where",
-            file=sys.stderr,
-        )
-        return 1
+
+
+def _drop_output() -> None:
+    """Send what is still to be written nowhere, so that Python's last flush does not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -32,18 +32,23 @@ def say(note: str) -> None:
 def preparing() -> Iterator[Progress]:
     """A progress callback for `tokens`: a bar on a terminal, nothing elsewhere. The line is gone when it is done."""
     console = Console(stderr=True)
-    shown_at = 0.0
+    shown_at, clear = 0.0, "\r\033[K"
 
     def show(what: str, done: int, total: int) -> None:
         nonlocal shown_at
         if console.is_terminal and (time.monotonic() - shown_at > _REFRESH_S or done >= total):
             shown_at = time.monotonic()
-            share = done / max(total, 1)
-            end = "" if done < total else "\r\033[K"
-            sys.stderr.write(f"\r\033[Kreading the text: {what} {share:4.0%}{end}")
+            sys.stderr.write(
+                f"{clear}reading the text: {what} {done / max(total, 1):4.0%}{clear if done >= total else ''}"
+            )
             sys.stderr.flush()
 
-    yield show
+    try:
+        yield show
+    finally:
+        if shown_at:  # an error in the middle must not be written after the bar
+            sys.stderr.write(clear)
+            sys.stderr.flush()
 
 
 class TrainingDisplay:

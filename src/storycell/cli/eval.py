@@ -4,9 +4,10 @@ import argparse
 import dataclasses
 
 from storycell import api, corpus, loss, tokens
+from storycell.checkpoint import TextRecord
 from storycell.cli.display import preparing, say
-from storycell.cli.flags import print_json
-from storycell.errors import CorpusError
+from storycell.cli.flags import add_backend, print_json
+from storycell.errors import CorpusError, SettingsError
 from storycell.evaluator import Evaluation
 
 
@@ -18,26 +19,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--windows", type=int, metavar="T", help="score zero-state windows of T characters instead of stories"
     )
     parser.add_argument("--encoding", default="utf-8", help="encoding of the files (default utf-8)")
-    parser.add_argument("--backend", default="auto", help="what computes the cells (default auto)")
+    add_backend(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Score the text and print the result."""
+    if arguments.windows is not None and arguments.windows < 1:
+        raise SettingsError(f"windows = {arguments.windows}: it must be at least 1")
     model = api.load(arguments.run, backend=arguments.backend)
-    words = arguments.text
-    if words:
+    if arguments.text:
+        words = arguments.text
         result = _of_words(model, words, arguments.encoding, arguments.windows)
     else:
-        text = model.config.text
-        words = text.valid_words or text.words
-        if text.valid_words:
-            result = _of_words(model, words, text.encoding, arguments.windows)
-        else:
-            result = _held_out(model, words, text.encoding, arguments.windows)
+        words = model.config.text.valid_words or model.config.text.words
+        result = _of_run(model, arguments.windows)
     if arguments.json:
         print_json(dataclasses.asdict(result) | {"run": str(model.path), "text": " ".join(words)})
     else:
         _show(result, " ".join(words))
+
+
+def _of_run(model: api.Model, windows: int | None) -> Evaluation:
+    """The text that the run held out, read again from where it was."""
+    text = model.config.text
+    words = text.valid_words or text.words
+    again = f"name a text to score, as in `storycell eval {model.path} TEXT`"
+    if "-" in words:
+        raise CorpusError(f"{model.path} was trained on standard input, which is gone; {again}")
+    try:
+        if text.valid_words or words == ["tinystories"]:  # which come as a file of their own
+            return _of_words(model, words, text.encoding, windows)
+        return _held_out(model, words, text.encoding, windows, text)
+    except CorpusError as error:
+        raise CorpusError(f"the text of {model.path}: {error}; or {again}") from None
 
 
 def _of_words(model: api.Model, words: list[str], encoding: str, windows: int | None) -> Evaluation:
@@ -47,14 +61,20 @@ def _of_words(model: api.Model, words: list[str], encoding: str, windows: int | 
     return model.evaluate(corpus.open_corpus(words, encoding, split="valid"), windows=windows)
 
 
-def _held_out(model: api.Model, words: list[str], encoding: str, windows: int | None) -> Evaluation:
+def _held_out(
+    model: api.Model, words: list[str], encoding: str, windows: int | None, trained_on: TextRecord | None = None
+) -> Evaluation:
+    """The half of a text that training holds out; says so if it is not the text of the run any more."""
     if len(words) == 1 and tokens.is_prepared(words[0]):
         return model.evaluate_prepared(tokens.open_prepared(words[0]), windows=windows)
     text = corpus.open_corpus(words, encoding)
     with preparing() as progress:
         prepared = tokens.cached(text, vocab=model.vocab, progress=progress)
     if prepared.valid is None:
-        raise CorpusError(f"{' '.join(words)} is too short to hold anything out; name a text to score")
+        raise CorpusError(f"{' '.join(words)} is too short to hold anything out")
+    lengths = prepared.train.chars, prepared.valid.chars
+    if trained_on and lengths != (trained_on.train_chars, trained_on.valid_chars):
+        say(f"{' '.join(words)} has changed since the training: what is scored may be text that the model has learnt")
     return model.evaluate_prepared(prepared, windows=windows)
 
 

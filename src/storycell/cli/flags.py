@@ -3,10 +3,12 @@
 import argparse
 import json
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from storycell.config import ModelSettings, TrainSettings, names
+
+_NONE = object()  # a flag that was given as `none`; None is one that was not given
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -18,8 +20,16 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
             about = f"{field.description} (default {_shown(field.default)}, unless the recipe says otherwise)"
             if field.annotation is bool:
                 group.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, default=None, help=about)
+            elif get_origin(field.annotation) is Literal:
+                group.add_argument(flag, dest=name, choices=get_args(field.annotation), help=about)
             else:
-                group.add_argument(flag, dest=name, type=_parser_of(str(field.annotation)), metavar="X", help=about)
+                group.add_argument(flag, dest=name, type=_parser_of(field.annotation), metavar="X", help=about)
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """The flag `--backend` of the verbs that use a model which is there already."""
+    choices = get_args(TrainSettings.model_fields["backend"].annotation)
+    parser.add_argument("--backend", choices=choices, default="auto", help="what computes the cells (default auto)")
 
 
 def _shown(default: Any) -> str:
@@ -28,27 +38,40 @@ def _shown(default: Any) -> str:
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings that were given as flags, by name."""
-    values = {name: getattr(arguments, name) for name in names() if getattr(arguments, name) is not None}
-    return {name: None if value == "none" else value for name, value in values.items()}
+    values = {name: getattr(arguments, name) for name in names()}
+    return {name: None if value is _NONE else value for name, value in values.items() if value is not None}
 
 
-def _parser_of(annotation: str) -> Any:
+def _parser_of(annotation: Any) -> Callable[[str], Any]:
     """int, float or str, as the field's type says; `none` stands for no value where that is allowed."""
-    base: Any = int if "int" in annotation else float if "float" in annotation else str
-    if "None" not in annotation:
+    kinds = _kinds(annotation)
+    base: Callable[[str], Any] = int if int in kinds else float if float in kinds else str
+    if type(None) not in kinds:
         return base
 
     def optional(text: str) -> Any:
-        return text if text == "none" else base(text)
+        return _NONE if text == "none" else base(text)
 
-    optional.__name__ = base.__name__
+    optional.__name__ = base.__name__  # argparse names it in errors
     return optional
+
+
+def _kinds(annotation: Any) -> set[type]:
+    """The types in an annotation: int and NoneType in `PositiveInt | None`."""
+    if isinstance(annotation, type):
+        return {annotation}
+    inner = get_args(annotation)
+    return set().union(*map(_kinds, inner[:1] if get_origin(annotation) is Annotated else inner))
 
 
 def print_json(data: Mapping[str, Any]) -> None:
     """One JSON object on a line of standard output; numbers that are not finite become null."""
-    print(json.dumps({key: _finite(value) for key, value in data.items()}), flush=True)
+    print(json.dumps(_finite(data)), flush=True)
 
 
 def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

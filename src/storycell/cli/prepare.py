@@ -13,7 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `prepare`."""
     parser.add_argument("text", nargs="+", metavar="TEXT", help="files, folders, globs, - or a named corpus")
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to make")
-    parser.add_argument("--valid", nargs="+", metavar="FILE", help="text to hold out, instead of a part of TEXT")
+    parser.add_argument(
+        "--valid", action="append", metavar="FILE", help="text to hold out, not a part of TEXT; may be repeated"
+    )
     parser.add_argument("--vocab", choices=("characters", "bytes"), default="characters", help="what an id stands for")
     parser.add_argument("--encoding", default="utf-8", help="encoding of the files (default utf-8)")
 

@@ -5,13 +5,11 @@ import os
 import secrets
 import sys
 import time
-from pathlib import Path
 
 from storycell import api
 from storycell.api.model import CHARS, PROMPT
 from storycell.cli.display import say
-from storycell.cli.flags import print_json
-from storycell.errors import SettingsError
+from storycell.cli.flags import add_backend, print_json
 from storycell.sampler import Sampling
 from storycell.vocab import SEPARATOR
 
@@ -43,28 +41,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="error",
         help="what to do with characters the model does not know",
     )
-    parser.add_argument("--backend", default="auto", help="what computes the cells (default auto)")
+    add_backend(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write to standard output as the characters come, or a JSON object at the end."""
     name, prompt = _run_and_prompt(arguments.run, arguments.prompt)
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.min_p, arguments.greedy)
-    if arguments.chars < 0 or arguments.count < 1:
-        raise SettingsError(f"--chars {arguments.chars} --count {arguments.count}: at least 0 and at least 1")
     model = api.load(name, backend=arguments.backend)
     _, read = model.vocab.prompt_ids(prompt, arguments.unknown)
     if read != prompt:
         say(f"characters the model does not know were left out or replaced: the prompt is now {read!r}")
     seed = secrets.randbits(32) if arguments.seed is None else arguments.seed
+    pieces = model.streams(
+        read, arguments.chars, count=arguments.count, sampling=sampling, seed=seed, stop=arguments.stop
+    )
     texts = [read] * arguments.count
     live = not arguments.json and arguments.count == 1
     if live:
         _write(read)
     began = time.monotonic()
-    for k, piece in model.streams(
-        read, arguments.chars, count=arguments.count, sampling=sampling, seed=seed, stop=arguments.stop
-    ):
+    for k, piece in pieces:
         texts[k] += piece
         if live:
             _write(piece)
@@ -84,9 +81,11 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _run_and_prompt(first: str | None, second: str | None) -> tuple[str, str]:
     """One word alone is a run if it names a folder, or looks like a path; otherwise it is the prompt, for `demo`."""
+    # os.path.exists, because Path.exists raises where a prompt is longer than a file name may be
     if first is None or second is not None:
         return first or "demo", PROMPT if second is None else second
-    is_path = first == "demo" or Path(first).exists() or (os.sep in first and not any(c.isspace() for c in first))
+    looks_like_a_path = os.sep in first and not any(c.isspace() for c in first)
+    is_path = first == "demo" or looks_like_a_path or (first != "" and os.path.exists(first))  # noqa: PTH110
     return (first, PROMPT) if is_path else ("demo", first)
 
 

@@ -3,12 +3,13 @@
 import argparse
 import shlex
 import sys
+from pathlib import Path
 
 from storycell import api, config
 from storycell.api.training import sample_of
 from storycell.cli.display import TrainingDisplay, preparing, say
 from storycell.cli.flags import add_settings, given_settings, print_json
-from storycell.errors import SettingsError
+from storycell.errors import CorpusError, SettingsError
 
 _SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
@@ -20,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="RUN", help="the run folder to make (default: a new name in runs/)")
     parser.add_argument("--recipe", help=f"settings to start from: {', '.join(config.recipes())} (default quick)")
-    parser.add_argument("--valid", nargs="+", metavar="FILE", help="text to validate on, instead of a part of TEXT")
+    parser.add_argument(
+        "--valid", action="append", metavar="FILE", help="text to validate on, not a part of TEXT; may be repeated"
+    )
     parser.add_argument("--vocab", choices=("characters", "bytes"), help="what an id stands for (default characters)")
     parser.add_argument("--encoding", help="encoding of the files (default utf-8)")
     parser.add_argument("--init", metavar="RUN", help="start from the weights of another run, or of demo")
@@ -31,9 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train or resume; show it live; print a story and what to type next, or the summary as JSON."""
     settings = given_settings(arguments)
+    _refuse_runs_as_text(arguments.text)
     display = TrainingDisplay()
     with preparing() as progress, display:
-        if arguments.resume:
+        if arguments.resume is not None:
             _refuse(arguments, ("out", "recipe", "vocab", "encoding", "init"))
             run = api.resume(
                 arguments.resume,
@@ -64,6 +68,15 @@ def _refuse(arguments: argparse.Namespace, names: tuple[str, ...]) -> None:
     for name in names:
         if getattr(arguments, name) is not None:
             raise SettingsError(f"--{name} does not go with --resume: a resumed run keeps what it has")
+
+
+def _refuse_runs_as_text(words: list[str]) -> None:
+    for word in words:
+        if Path(word, "config.json").is_file() and Path(word, "vocab.json").is_file():
+            raise CorpusError(
+                f"{word} is a run, not a text; go on with it by `storycell train --resume {shlex.quote(word)}`, "
+                f"or start from its weights with --init {shlex.quote(word)}"
+            )
 
 
 def _report(run: api.Run, as_json: bool) -> None:

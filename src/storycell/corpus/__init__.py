@@ -5,7 +5,6 @@ In: files, folders, globs, `-`, or the name of a corpus: `stories` (embedded, en
 `storycell.vocab`), and which can be read as often as wanted.
 """
 
-import codecs
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ class Source(Protocol):
         """Its normalised blocks."""
 
     def raw_chunks(self) -> Iterator[bytes]:
-        """Bytes that determine its content, for hashing."""
+        """Bytes that determine its stories, for hashing."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Corpus:
     @property
     def is_embedded(self) -> bool:
         """Whether it is the embedded `stories`, whose floor is known."""
-        return self.words == ("stories",)
+        return len(self.sources) == 1 and isinstance(self.sources[0], StoriesSource)
 
     @property
     def size_bytes(self) -> int:
@@ -73,7 +72,7 @@ class Corpus:
             yield from source.blocks(advance)
 
     def digest(self) -> str:
-        """A hash of what the sources hold now; names and dates do not enter."""
+        """A hash of what the sources hold now and how it is read; names and dates do not enter."""
         content = hashlib.blake2b(self.encoding.encode(), digest_size=16)
         for source in self.sources:
             content.update(b"%d:" % source.size_bytes)
@@ -84,10 +83,8 @@ class Corpus:
 
 def open_corpus(words: Sequence[str], encoding: str = "utf-8", split: str = "train") -> Corpus:
     """The corpus that the words name. `split` is for `tinystories`, which comes with a validation file of its own."""
-    try:
-        codecs.lookup(encoding)
-    except LookupError:
-        raise CorpusError(f"there is no encoding {encoding!r}; try utf-8, latin-1, cp1252 or utf-16") from None
+    if not _is_text_encoding(encoding):
+        raise CorpusError(f"there is no encoding {encoding!r}; try utf-8, latin-1, cp1252 or utf-16")
     sources: list[Source] = []
     for word in words:
         sources += _named(word, encoding, split)
@@ -96,9 +93,20 @@ def open_corpus(words: Sequence[str], encoding: str = "utf-8", split: str = "tra
     return Corpus(tuple(words), tuple(sources), encoding)
 
 
+def _is_text_encoding(encoding: str) -> bool:
+    """Whether bytes can become text by it (`hex` and `rot13` are encodings too, for Python)."""
+    try:
+        b"a".decode(encoding)
+    except UnicodeError:
+        return True  # one such as utf-16, for which that is too little
+    except (LookupError, ValueError):
+        return False
+    return True
+
+
 def _named(word: str, encoding: str, split: str) -> Sequence[Source]:
     if word == "-":
-        return [files.standard_input()]
+        return [files.standard_input(encoding)]
     found = files.expand(word, encoding)
     if found is not None:
         return found
@@ -109,7 +117,8 @@ def _named(word: str, encoding: str, split: str) -> Sequence[Source]:
     if files.looks_like_a_path(word):
         raise CorpusError(f"there is no file or folder {word}; the named corpora are {' and '.join(NAMES)}")
     raise CorpusError(
-        f"{word} is neither a file, nor a folder, nor a named corpus; the named corpora are {' and '.join(NAMES)}"
+        f"{word or 'an empty name'} is neither a file, nor a folder, nor a named corpus; "
+        f"the named corpora are {' and '.join(NAMES)}"
     )
 
 

@@ -1,31 +1,89 @@
-"""Raw bytes of a file -> normalised blocks of stories.
+"""Raw bytes of a file -> normalised blocks of stories -> stories.
 
 In: an iterator of byte chunks, as they come from a disk or a decompressor, and the name to use in errors. Out: blocks
 of UTF-8 that hold whole characters, lines ended by `\\n`, a byte order mark at the start dropped, and each separator
-line replaced by the byte 0xFF (see `storycell.vocab`). Concatenated, the blocks are the text.
+line replaced by the byte 0xFF (see `storycell.vocab`). Concatenated, the blocks are the text, wherever the chunks were
+cut.
 
 The surprising decision: nothing here looks at a character. Chunks are validated, cut and replaced by the C routines
 behind `bytes`, which is what makes a gigabyte a matter of seconds.
 """
 
 import codecs
+import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from storycell.errors import CorpusError
 from storycell.vocab import BOUNDARY_BYTE, SEPARATOR
 
+HASHED_BYTES = 4096
 _SEPARATOR = SEPARATOR.encode()
 _LINE = _SEPARATOR + b"\n"
-_MARKS = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_MARKS = (  # the marks of UTF-32 first: that of UTF-16 begins one of them
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_LONGEST_MARK = 4
 
 
 def normalised(chunks: Iterable[bytes], name: str, encoding: str = "utf-8") -> Iterator[bytes]:
     """The blocks of one text: see the module. `CorpusError` names the text and the byte position of what is wrong."""
-    if codecs.lookup(encoding).name == "utf-8":
-        yield from _separated(_plain_ends(_validated(chunks, name)))
-    else:
-        yield from _separated(_plain_ends(_decoded(chunks, name, encoding)))
+    chunks = _mark_in_one_chunk(chunks)
+    is_utf8 = codecs.lookup(encoding).name == "utf-8"
+    yield from _separated(_plain_ends(_validated(chunks, name) if is_utf8 else _decoded(chunks, name, encoding)))
+
+
+def pieces(blocks: Iterable[bytes]) -> Iterator[tuple[bool, bytes]]:
+    """Blocks cut at boundaries: (whether a story begins here, some of its bytes). Empty stories vanish."""
+    begins = True
+    for block in blocks:
+        for k, piece in enumerate(block.split(BOUNDARY_BYTE)):
+            begins = begins or k > 0
+            if piece:
+                yield begins, piece
+                begins = False
+
+
+def hashed_pieces(blocks: Iterable[bytes]) -> Iterator[tuple[int | None, bytes]]:
+    """Pieces with the 64-bit hash of the story that begins there, None where one goes on.
+
+    Hashed are its first 4,096 bytes, white space around them apart, so that a story at the end of a file, which may
+    lack its last line end, has the hash that it has elsewhere.
+    """
+    held, goes_on = b"", False
+    for begins, piece in pieces(blocks):
+        if begins:
+            if held:
+                yield _hash(held), held
+            held, goes_on = b"", False
+        if goes_on:
+            yield None, piece
+            continue
+        held += piece
+        if len(held) >= HASHED_BYTES:
+            yield _hash(held), held
+            held, goes_on = b"", True
+    if held:
+        yield _hash(held), held
+
+
+def _hash(start: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(start[:HASHED_BYTES].strip(), digest_size=8).digest(), "big")
+
+
+def _mark_in_one_chunk(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes, the first chunk long enough to hold any byte order mark."""
+    rest = iter(chunks)
+    first = b""
+    for chunk in rest:
+        first += chunk
+        if len(first) >= _LONGEST_MARK:
+            break
+    yield first
+    yield from rest
 
 
 def _validated(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
@@ -34,23 +92,18 @@ def _validated(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
     for chunk in chunks:
         block = rest + chunk
         _refuse_marks_and_nuls(block, name, position)
-        rest = b""
-        if not block.isascii():
-            valid = codecs.utf_8_decode(block, "surrogateescape", False)[1]
-            block, rest = block[:valid], block[valid:]
-            _refuse_invalid(block, name, position)
-        consumed = len(block)
-        if position == 0:
-            block = block.removeprefix(codecs.BOM_UTF8)
-        position += consumed
-        yield block
+        whole = len(block) if block.isascii() else _whole_characters(block, name, position)
+        block, rest = block[:whole], block[whole:]
+        yield block.removeprefix(codecs.BOM_UTF8) if position == 0 else block
+        position += whole
     if rest:
         raise CorpusError(_not_utf8(name, position))
 
 
-def _refuse_invalid(block: bytes, name: str, position: int) -> None:
+def _whole_characters(block: bytes, name: str, position: int) -> int:
+    """How many bytes of a block are whole characters; the few left begin one that the next block ends."""
     try:
-        block.decode()
+        return codecs.utf_8_decode(block, "strict", False)[1]
     except UnicodeDecodeError as error:
         raise CorpusError(_not_utf8(name, position + error.start)) from None
 
@@ -75,15 +128,26 @@ def _decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[byte
     """Chunks of another encoding as UTF-8."""
     decoder = codecs.getincrementaldecoder(encoding)()
     position = 0
-    try:
-        for chunk in chunks:
-            yield decoder.decode(chunk).removeprefix("\ufeff" if position == 0 else "").encode()
-            position += len(chunk)
-        yield decoder.decode(b"", final=True).encode()
-    except UnicodeError:
-        raise CorpusError(
-            f"{name} cannot be read as {encoding}: see byte {position:,} and after; try another --encoding"
-        ) from None
+    for chunk in _with_end(chunks):
+        pending = len(decoder.getstate()[0])
+        try:
+            text = decoder.decode(chunk, final=not chunk)
+            block = text.removeprefix("\ufeff" if position == 0 else "").encode()
+        except UnicodeError as error:
+            at = position - pending + error.start if isinstance(error, UnicodeDecodeError) else position
+            raise CorpusError(
+                f"{name} cannot be read as {encoding}, from byte {at:,} on; try another --encoding"
+            ) from None
+        if b"\0" in block:
+            raise CorpusError(f"{name} read as {encoding} holds NUL characters; try another --encoding")
+        yield block
+        position += len(chunk)
+
+
+def _with_end(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Chunks that hold something, and an empty one that says that the text has ended."""
+    yield from filter(None, chunks)
+    yield b""
 
 
 def _plain_ends(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -122,10 +186,10 @@ def _replaced(block: bytes, at_line_start: bool) -> bytes:
     """A block that ends with a line end, its separator lines replaced."""
     if _LINE not in block:
         return block
-    pieces = block.split(_LINE)
-    out = [pieces[0]]
-    for before, piece in pairwise(pieces):
+    parts = block.split(_LINE)
+    out = [parts[0]]
+    for before, part in pairwise(parts):
         is_line = before.endswith(b"\n") or (not before and at_line_start)
-        out += [BOUNDARY_BYTE if is_line else _LINE, piece]
+        out += [BOUNDARY_BYTE if is_line else _LINE, part]
         at_line_start = True
     return b"".join(out)

@@ -1,7 +1,10 @@
 """Files and folders -> sources of byte chunks.
 
 In: the words a user typed: files, folders, globs, `-`; `.gz`, `.zst` and `.jsonl` by their ending. Out: `Source`s, each
-read in constant memory, as often as wanted (standard input is kept in a temporary file for that).
+read in constant memory, as often as wanted (standard input and pipes are kept in temporary files for that).
+
+The surprising decision: `.zst` is unpacked a little at a time through zstandard's lower interface, because its stream
+reader takes a truncated file for a complete one.
 """
 
 import atexit
@@ -13,7 +16,8 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -22,13 +26,14 @@ from storycell.corpus.blocks import normalised
 from storycell.errors import CorpusError
 from storycell.vocab import BOUNDARY_BYTE
 
-CHUNK_BYTES = 4 << 20
+CHUNK_BYTES = 1 << 20
+_ZSTD_BYTES = 1 << 11  # read at a time; the most that these unpack to is 64 MB, as 512 blocks of one repeated byte
 _TEXT_ENDINGS = (".txt", ".text", ".md", ".jsonl")
-_PACKED_ENDINGS = ("", ".gz", ".zst")
+_PACKED_ENDINGS = (".gz", ".zst")
 
 
 class Readable(Protocol):
-    """What a decompressor gives: bytes, a chunk at a time."""
+    """A file or a decompressor."""
 
     def read(self, size: int, /) -> bytes:
         """At most `size` bytes; none at the end."""
@@ -53,58 +58,98 @@ class FileSource:
     @property
     def size_bytes(self) -> int:
         """Its size on disk."""
-        return self.path.stat().st_size
+        with self._failures_named():
+            return self.path.stat().st_size
 
     def blocks(self, advance: Advance = lambda _: None) -> Iterator[bytes]:
         """Its normalised blocks (see `storycell.corpus.blocks`)."""
+        packing, is_jsonl = self._format
+        with self._failures_named(), self.path.open("rb") as raw:
+            chunks = _told(_unpacked(raw, packing), raw, advance)
+            if is_jsonl:
+                yield from _gathered(_json_stories(chunks, self.name))
+            else:
+                yield from normalised(chunks, self.name, self.encoding)
+
+    def raw_chunks(self) -> Iterator[bytes]:
+        """How it is read, and its bytes as they lie on disk."""
+        yield repr(self._format).encode()
+        with self._failures_named(), self.path.open("rb") as raw:
+            yield from _read(raw)
+
+    @property
+    def _format(self) -> tuple[str, bool]:
+        """(the ending that names its packing, or nothing; whether it holds JSON lines)."""
+        name = self.path.name.lower()
+        packing = next((ending for ending in _PACKED_ENDINGS if name.endswith(ending)), "")
+        return packing, name.removesuffix(packing).endswith(".jsonl")
+
+    @contextmanager
+    def _failures_named(self) -> Iterator[None]:
+        """What a disk or a decompressor raises, as a `CorpusError` with the name of the file."""
         try:
-            with self.path.open("rb") as raw:
-                chunks = _chunks(_unpacked(raw, self.path.suffix), raw, advance)
-                if ".jsonl" in self.path.suffixes[-2:]:
-                    yield from _json_stories(chunks, self.name)
-                else:
-                    yield from normalised(chunks, self.name, self.encoding)
+            yield
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise CorpusError(f"{self.name} is truncated or damaged ({error}); unpack or copy it again") from None
         except OSError as error:
             raise CorpusError(f"{self.name} cannot be read: {error.strerror or error}") from None
 
-    def raw_chunks(self) -> Iterator[bytes]:
-        """Its bytes as they lie on disk."""
-        with self.path.open("rb") as raw:
-            while chunk := raw.read(CHUNK_BYTES):
-                yield chunk
+
+def _read(stream: Readable) -> Iterator[bytes]:
+    while chunk := stream.read(CHUNK_BYTES):
+        yield chunk
 
 
-def _unpacked(raw: IO[bytes], suffix: str) -> Readable:
-    if suffix == ".gz":
-        return gzip.open(raw)
-    if suffix == ".zst":
-        import zstandard
-
-        return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True, closefd=False)
-    return raw
+def _unpacked(raw: IO[bytes], packing: str) -> Iterator[bytes]:
+    if packing == ".gz":
+        with gzip.open(raw) as stream:
+            yield from _read(stream)
+    else:
+        yield from _gathered(_zstd_parts(raw)) if packing == ".zst" else _read(raw)
 
 
-def _chunks(stream: Readable, raw: IO[bytes], advance: Advance) -> Iterator[bytes]:
+def _zstd_parts(raw: IO[bytes]) -> Iterator[bytes]:
+    """The contents of all frames, in parts of any size; `EOFError` if a frame is damaged or lacks its end."""
+    import zstandard
+
+    unpacker = zstandard.ZstdDecompressor().decompressobj()
+    complete = True
+    try:
+        while packed := raw.read(_ZSTD_BYTES):
+            while packed:
+                yield unpacker.decompress(packed)
+                complete, packed = unpacker.eof, unpacker.unused_data
+                if complete:
+                    unpacker = zstandard.ZstdDecompressor().decompressobj()
+    except zstandard.ZstdError as error:
+        raise EOFError(str(error)) from None
+    if not complete:
+        raise EOFError("it ends too early")
+
+
+def _told(chunks: Iterator[bytes], raw: IO[bytes], advance: Advance) -> Iterator[bytes]:
+    """The same chunks; how much was read from disk for each is told."""
     position = 0
-    while chunk := _read(stream):
+    for chunk in chunks:
         advance(raw.tell() - position)
         position = raw.tell()
         yield chunk
 
 
-def _read(stream: Readable) -> bytes:
-    """A chunk; zstandard's own error is turned into one that is known without importing it."""
-    try:
-        return stream.read(CHUNK_BYTES)
-    except Exception as error:
-        if type(error).__name__ == "ZstdError":
-            raise EOFError(str(error)) from None
-        raise
+def _gathered(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in blocks of at least `CHUNK_BYTES`."""
+    held: list[bytes] = []
+    size = 0
+    for part in parts:
+        held.append(part)
+        size += len(part)
+        if size >= CHUNK_BYTES:
+            yield b"".join(held)
+            held, size = [], 0
+    yield b"".join(held)
 
 
-def _json_stories(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
+def _json_stories(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
     """JSON lines: the field `text` of each line is a story (or several, with separator lines)."""
     for number, line in enumerate(_lines(chunks), start=1):
         if not line.strip():
@@ -118,7 +163,7 @@ def _json_stories(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
         yield b"".join(normalised([text], f"{name} line {number:,}")) + BOUNDARY_BYTE
 
 
-def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     rest: list[bytes] = []
     for chunk in chunks:
         first, *others = chunk.split(b"\n")
@@ -129,20 +174,33 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
     yield b"".join(rest)
 
 
-def standard_input() -> FileSource:
+def standard_input(encoding: str) -> FileSource:
     """What comes in through `-`, kept in a temporary file until the process ends."""
+    return _kept(sys.stdin.buffer, "standard input", encoding)
+
+
+def _kept(stream: IO[bytes], shown: str, encoding: str) -> FileSource:
     with tempfile.NamedTemporaryFile(prefix="storycell-", suffix=".txt", delete=False) as kept:
         atexit.register(Path(kept.name).unlink, missing_ok=True)
         try:
-            shutil.copyfileobj(sys.stdin.buffer, kept, CHUNK_BYTES)
+            shutil.copyfileobj(stream, kept, CHUNK_BYTES)
         except OSError as error:
-            raise CorpusError(f"standard input cannot be kept in {kept.name}: {error.strerror}") from None
-    return FileSource(Path(kept.name), shown="standard input")
+            raise CorpusError(f"{shown} cannot be kept in {kept.name}: {error.strerror or error}") from None
+    return FileSource(Path(kept.name), encoding, shown)
 
 
 def expand(word: str, encoding: str) -> list[FileSource] | None:
     """The files that a word names: itself, those in a folder, those that a glob matches. None if it names none."""
+    try:
+        return _expanded(word, encoding) if word else None
+    except OSError as error:
+        raise CorpusError(f"{word[:200]} cannot be read: {error.strerror or error}") from None
+
+
+def _expanded(word: str, encoding: str) -> list[FileSource] | None:
     path = Path(word)
+    if (path / "prepared.json").is_file():
+        raise CorpusError(f"the folder {word} was made by prepare; give it alone, or the text it was made from")
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if _is_text(p) and not _hidden(p.relative_to(path)))
         if not found:
@@ -151,6 +209,9 @@ def expand(word: str, encoding: str) -> list[FileSource] | None:
                 f"the folder {word} holds no text; a text ends in one of {endings} (or these with .gz, .zst)"
             )
         return [FileSource(p, encoding) for p in found]
+    if path.exists() and not path.is_file():  # a pipe can be read once
+        with path.open("rb") as pipe:
+            return [_kept(pipe, word, encoding)]
     if path.exists():
         return [FileSource(path, encoding)]
     if glob.has_magic(word):
@@ -160,9 +221,8 @@ def expand(word: str, encoding: str) -> list[FileSource] | None:
 
 
 def _is_text(path: Path) -> bool:
-    return path.is_file() and any(
-        path.name.endswith(end + packed) for end in _TEXT_ENDINGS for packed in _PACKED_ENDINGS
-    )
+    endings = tuple(end + packed for end in _TEXT_ENDINGS for packed in ("", *_PACKED_ENDINGS))
+    return path.name.lower().endswith(endings) and path.is_file()
 
 
 def _hidden(path: Path) -> bool:

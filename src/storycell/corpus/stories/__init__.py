@@ -27,7 +27,7 @@ __all__ = ["Annotation", "annotate", "generate", "log_probability", "parses", "s
 
 
 @cache
-def grammar() -> Grammar:
+def story_grammar() -> Grammar:
     """The story grammar, built on first use."""
     return build(PHRASES + PLOTS + ADVENTURES, word_lists())
 
@@ -36,7 +36,7 @@ def story_at(seed: int, index: int) -> tuple[str, float]:
     """Story number `index` of a seed, and the log-probability of the draws that made it."""
     if seed < 0 or index < 0:
         raise ValueError("seed and index must not be negative")
-    return grammar().write(random.Random(seed << 48 | index).random)
+    return story_grammar().write(random.Random(seed << 48 | index).random)
 
 
 def generate(seed: int = 0) -> Iterator[str]:
@@ -46,20 +46,20 @@ def generate(seed: int = 0) -> Iterator[str]:
 
 def log_probability(story: str) -> float:
     """The exact natural logarithm of a story's probability, its final newline included; -inf if it has none."""
-    return grammar().log_probability(story)
+    return story_grammar().log_probability(story)
 
 
 def parses(story: str) -> bool:
     """Whether the grammar can write this text."""
-    return bool(grammar().read(story))
+    return bool(story_grammar().read(story))
 
 
 def annotate(story: str) -> Annotation:
     """Who speaks and whom pronouns mean, at every character; ValueError if the grammar cannot write the story."""
-    return annotate_with(grammar(), story)
+    return annotate_with(story_grammar(), story)
 
 
 @cache
 def words() -> frozenset[str]:
     """Every word type, in lower case, that the grammar can write."""
-    return frozenset(w for text in literal_texts(grammar()) for w in re.findall(r"[a-z]+(?:[-'][a-z]+)*", text.lower()))
+    return frozenset(w for text in literal_texts(story_grammar()) for w in re.findall(r"[a-z]+(?:[-'][a-z]+)*", text.lower()))

@@ -1,0 +1,11 @@
+"""The run folder: everything that is left of a training, written atomically and read without trust.
+
+`folder` is the run folder itself, `record` what its `config.json` holds, `tensors` its safetensors files, `disk` how a
+file is written so that a crash leaves the old one or the new one. Nothing is ever unpickled.
+"""
+
+from storycell.checkpoint.disk import write_atomically
+from storycell.checkpoint.folder import LOGS, RunFolder, refuse_occupied
+from storycell.checkpoint.record import RunConfig, TextRecord, now
+
+__all__ = ["LOGS", "RunConfig", "RunFolder", "TextRecord", "now", "refuse_occupied", "write_atomically"]

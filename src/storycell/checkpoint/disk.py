@@ -1,0 +1,96 @@
+"""Writing a file so that a crash leaves the old one or the new one; reading one that anything may have happened to.
+
+In: paths and bytes. Out: files, text, JSON; whatever the disk refuses becomes a `RunFolderError` of one sentence.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from storycell.errors import RunFolderError
+
+_LARGEST_JSON = 64 << 20
+_GOES_ON = (
+    "what was saved before is whole, and `storycell train --resume` goes on from it once there is room and permission"
+)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that it is either the old one or the whole new one, even after a crash."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    flush_folder(path.parent)
+
+
+def flush_folder(path: Path) -> None:
+    """Make what was created or renamed in a folder survive a power cut, where the system can."""
+    if os.name == "posix":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def flushed_length(path: Path) -> int:
+    """The length of a file in bytes, once it has reached the disk; 0 where there is none."""
+    if not path.exists():
+        return 0
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+        return os.fstat(file.fileno()).st_size
+
+
+@contextmanager
+def writing(path: Path, advice: str = _GOES_ON) -> Iterator[None]:
+    """Within, an error of the disk becomes a `RunFolderError` about `path` that ends in `advice`."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be written: {reason(error)}; {advice}") from None
+
+
+def reason(error: OSError) -> str:
+    """What the system says about an error, such as `no space left on device`."""
+    said = error.strerror or str(error) or type(error).__name__
+    return said[0].lower() + said[1:]
+
+
+def read_text(path: Path, *, log: bool = False) -> str:
+    """The text of a file of a run. A log may have any size, and damaged bytes in it are U+FFFD."""
+    try:
+        if not log and path.stat().st_size > _LARGEST_JSON:
+            raise RunFolderError(f"{path} is too large to be what storycell wrote; restore it from a copy")
+        return path.read_text(encoding="utf-8", errors="replace" if log else "strict")
+    except FileNotFoundError:
+        raise RunFolderError(f"{path.parent} has no {path.name}; copy the whole folder, or train again") from None
+    except UnicodeDecodeError:
+        raise RunFolderError(f"{path} is damaged: it is not UTF-8 text; restore it from a copy") from None
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be read: {reason(error)}; see to its permissions") from None
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in a file of a run."""
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise RunFolderError(
+            f"{path} is damaged or was edited by hand: it is not JSON ({error}); restore it from a copy"
+        ) from None
+
+
+def to_json(data: dict[str, Any]) -> bytes:
+    """The bytes of a JSON file for people to read."""
+    return (json.dumps(data, indent=2) + "\n").encode()
