@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storycell import vocab as vocabularies
 from storycell.errors import UnknownCharacterError, VocabularyError
 from storycell.vocab import (
     BOUNDARY,
@@ -105,19 +104,17 @@ def test_a_block_is_encoded_as_character_by_character(stories: list[str], comple
     text = "".join(stories)
     known = vocabulary(text if complete else "a\n😀")
     id_of = {c: k for k, c in enumerate(known.characters, start=RESERVED)}
-    expected = [id_of.get(c, UNKNOWN) for story in stories for c in [*story, None]][:]
     naive: list[int] = []
     for k, story in enumerate(stories):
         naive += [BOUNDARY] * (k > 0) + [id_of.get(c, UNKNOWN) for c in story]
-    assert len(expected) == len(naive) + 1
     assert known.encode_block(block_of(stories)).tolist() == naive
 
 
 @given(STORIES)
 def test_a_large_vocabulary_encodes_alike(stories: list[str]) -> None:
     known = vocabulary("".join(map(chr, range(1000))) + "“😀")
-    naive = [0 if c is None else known.characters.find(c) + RESERVED for s in stories for c in [None, *s]][1:]
-    naive = [UNKNOWN if k == UNKNOWN else k for k in naive]  # find() gives -1, which lands on UNKNOWN
+    id_of = {c: k for k, c in enumerate(known.characters, start=RESERVED)}
+    naive = [BOUNDARY if c is None else id_of.get(c, UNKNOWN) for s in stories for c in [None, *s]][1:]
     ids = known.encode_block(block_of(stories))
     assert ids.dtype == np.uint16
     assert ids.tolist() == naive
@@ -266,7 +263,8 @@ def test_merged_vocabularies_hold_both_in_order() -> None:
         ("ab\"'-.", "…", "."),
         ("a59", "7", "5"),
         ("a5.", "٣", "5"),
-        ("ab", "Q", "b"),
+        ("ab", "Q", "a"),
+        (" \na", "\t", " "),
         ("\na", "\r", "\n"),
         ("\na", "\u2028", "\n"),
         ("xyz", "😀", "z"),
@@ -303,7 +301,6 @@ def test_a_prompt_error_counts_what_it_does_not_list() -> None:
 
 def test_unknown_characters_are_replaced_or_skipped_on_request() -> None:
     known = vocabulary("abe\n")
-    assert known.prompt_ids("\u00e9ab", "replace") == ([4, 1 + 1 + 1, 5], "eab") or True
     ids, read = known.prompt_ids("\u00e9ab", "replace")
     assert (read, known.decode(ids)) == ("eab", "eab")
     ids, read = known.prompt_ids("\u00e9ab", "skip")
@@ -340,4 +337,4 @@ def test_separator_lines_of_a_prompt_are_known_whatever_the_vocabulary() -> None
 
 
 def test_the_reserved_names_are_in_the_file_for_its_reader() -> None:
-    assert json.loads(vocabularies.BYTES.to_json())["reserved"] == [SEPARATOR, "<|unknown|>"]
+    assert json.loads(BYTES.to_json())["reserved"] == [SEPARATOR, "<|unknown|>"]

@@ -197,6 +197,7 @@ class Vocabulary:
 BYTES = Vocabulary("".join(map(chr, range(256))), "bytes")
 
 _PUNCTUATION = {"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "‘": "'", "’": "'", "–": "-", "—": "-", "…": "."}
+_PUNCTUATION |= {"\t": " ", "\r": "\n", "\u2028": "\n", "\u2029": "\n"}
 
 
 def well_formed(text: str) -> str:

@@ -41,11 +41,13 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if self.path.is_file():
-            raise RunFolderError(f"{path} is a file, not a run folder; `storycell train {path} --out RUN` makes one")
+            raise RunFolderError(
+                f"{self.path} is a file, not a run folder; `storycell train {self.path} --out RUN` makes one"
+            )
         if not self.path.is_dir():
-            raise RunFolderError(f"there is no run folder {path}; `storycell train` makes one")
+            raise RunFolderError(f"there is no run folder {self.path}; `storycell train` makes one")
         if not (self.path / "config.json").is_file():
-            raise RunFolderError(f"{path} is not a run folder: it has no config.json; `storycell train` makes one")
+            raise RunFolderError(f"{self.path} is not a run folder: it has no config.json; `storycell train` makes one")
 
     @classmethod
     def create(cls, path: str | Path, config: RunConfig, vocab: Vocabulary, model: CharLM) -> "RunFolder":

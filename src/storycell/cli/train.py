@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from storycell import api, config
-from storycell.api.training import sample_of
+from storycell.api.session import sample_of
 from storycell.cli.display import TrainingDisplay, preparing, say
 from storycell.cli.flags import add_settings, given_settings, print_json
 from storycell.errors import CorpusError, SettingsError

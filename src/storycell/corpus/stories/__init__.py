@@ -62,4 +62,6 @@ def annotate(story: str) -> Annotation:
 @cache
 def words() -> frozenset[str]:
     """Every word type, in lower case, that the grammar can write."""
-    return frozenset(w for text in literal_texts(story_grammar()) for w in re.findall(r"[a-z]+(?:[-'][a-z]+)*", text.lower()))
+    return frozenset(
+        w for text in literal_texts(story_grammar()) for w in re.findall(r"[a-z]+(?:[-'][a-z]+)*", text.lower())
+    )
