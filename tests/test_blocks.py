@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from hypothesis import assume, given
@@ -19,7 +20,7 @@ CUTS = st.lists(st.integers(0, 200), max_size=12)
 
 def chunks_of(data: bytes, cuts: list[int]) -> list[bytes]:
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    return [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(places)]
 
 
 def naive(text: str) -> bytes:
@@ -116,7 +117,9 @@ def test_a_nul_looks_binary(text: str, cuts: list[int]) -> None:
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-le", "utf-8-sig", "shift_jis", "UTF8"])
 @given(text=st.text(st.sampled_from("ab <|\r\n"), max_size=40), cuts=CUTS)
 def test_other_encodings_give_the_same_text(encoding: str, text: str, cuts: list[int]) -> None:
-    letters = {"shift_jis": "日", "utf-16": "😀é", "utf-16-le": "😀é", "utf-8-sig": "😀é", "UTF8": "😀é"}.get(encoding, "éÿ")
+    letters = {"shift_jis": "日", "utf-16": "😀é", "utf-16-le": "😀é", "utf-8-sig": "😀é", "UTF8": "😀é"}.get(
+        encoding, "éÿ"
+    )
     whole = f"{text}{letters}\r\n{SEPARATOR}\r\n{letters}"
     assert b"".join(blocks_of(chunks_of(whole.encode(encoding), cuts), encoding)) == naive(whole)
 
@@ -177,7 +180,9 @@ def test_pieces_are_the_stories_without_the_empty_ones(stories: list[str], cuts:
     assert found == [story.encode() for story in stories if story]
 
 
-@given(st.lists(st.sampled_from([0, 1, 5, HASHED_BYTES - 1, HASHED_BYTES, HASHED_BYTES + 1, 9000]), max_size=5), st.data())
+@given(
+    st.lists(st.sampled_from([0, 1, 5, HASHED_BYTES - 1, HASHED_BYTES, HASHED_BYTES + 1, 9000]), max_size=5), st.data()
+)
 def test_the_hash_of_a_story_depends_on_its_text_alone(sizes: list[int], data: st.DataObject) -> None:
     stories = [random.Random(size).randbytes(size).hex()[:size].encode() for size in sizes]
     text = BOUNDARY_BYTE.join(stories)

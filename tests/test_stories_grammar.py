@@ -14,18 +14,17 @@ from storycell.corpus.stories.lexicon import PEOPLE, entries, make, word_lists
 from storycell.corpus.stories.notation import build
 
 GOLDEN = """\
-Once upon a time, a thoughtful, jolly goose named Tilly lived beside a hidden fountain. She had a beautiful \
-net, a secret hoop, and a snowy spring in a tin. Her hole was dry and sleek, with a full scarlet door.
-Tilly had a floppy toy tiger that was as twisted as a jade reel. One perfect Tuesday, she took it to the \
-chilly bus. The air smelled of sweet celery, syrupy porridge, and tan berries. But she stopped under a lovely \
-organ to waddle and knit, and it was gone! Tilly grew frustrated, unhappy, and a little small. "Oh me, I \
-cannot find my perfect, twisted toy tiger," wailed grumpy Tilly dully.
-At that moment, a bold squirrel with a bright tunic rode by. "Let us look slowly close to a scratched bunk \
-bed," began the squirrel smoothly. They nervously peered beside the misty rack. All they saw was a tidy horse \
-with a plastic nut. Just in time, the sunny squirrel discovered it by a floppy, ivory broom! Tilly seemed \
-cheerful, delighted, and perky. Tilly thanked the squirrel cheerfully, and they cooked and chanted by a dented \
-hammock.
-The moral: a good, true helper makes a dull day jolly.
+Once upon a time, a cool, bold pony named Tilly lived near a warm city. She had a fat yo-yo, a full pin, and \
+an indigo tambourine in a pocket. Her nest was clean and bright, with a funny mint door.
+Tilly had a fine toy rabbit that was as sparkly as a rose crayon. One clear morning, she took it to the cozy \
+bedroom. The air smelled of big bread, bubbly milk, and gray berries. But she stopped beside an odd toy chest \
+to march and read, and it was gone! Tilly grew confused, shy, and a bit small. "Uh oh, I cannot find my ugly, \
+emerald toy rabbit," wailed sorry Tilly quietly.
+Just then, a wise owl with a tan toga dashed by. "Let us look slowly next to a tight cupboard," declared the \
+owl helpfully. They softly peered near the lumpy barrel. All they saw was a dear giraffe with a cool pea. At \
+the end of the day, the lovable owl uncovered it by a fine, rust couch! Tilly looked calm, fine, and pleased. \
+Tilly thanked the owl gladly, and they hummed and leaped by a calm hammock.
+The moral: a fun, jolly helper makes an awful day proud.
 """
 
 TOY_LISTS = {"fruit": WordList([make(word) for word in ("apple", "fig", "plum")])}

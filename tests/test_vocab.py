@@ -62,7 +62,7 @@ def test_bytes_round_trip_and_lone_surrogates_become_the_replacement_character(t
     assert vocabulary(whole).decode(vocabulary(whole).encode(text)) == whole
 
 
-@pytest.mark.parametrize("text", ["\ud800", "a\udfffb", "\udc00\ud800", "\ud83dx", "\ud800\ud800"])
+@pytest.mark.parametrize("text", ["\ud800", "a\udfffb", "\udc00\ud800", "\ud83dx", "x\ud800\ud801"])
 def test_each_lone_surrogate_is_one_replacement_character(text: str) -> None:
     assert well_formed(text) == "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
 
@@ -295,7 +295,7 @@ def test_a_prompt_error_names_each_unknown_character_its_position_and_the_closes
 
 
 def test_a_prompt_error_counts_what_it_does_not_list() -> None:
-    with pytest.raises(UnknownCharacterError, match="'7' .*, and 2 more; write"):
+    with pytest.raises(UnknownCharacterError, match=r"'7' .*, and 2 more; write"):
         vocabulary("a").prompt_ids("0123456789")
 
 

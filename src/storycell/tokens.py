@@ -289,13 +289,12 @@ def _write_cut(corpus: Corpus, vocab: Vocabulary, kept: int, folder: Path, progr
     done = 0
     with _Writer(folder / "train.tokens", vocab) as train, _Writer(folder / "valid.tokens", vocab) as valid:
         for _, piece in pieces(corpus.blocks(advance)):
-            chars = len(piece) if vocab.kind == "bytes" or piece.isascii() else len(piece.decode())
-            cut = min(max(0, kept - done), chars)
-            if cut < chars and vocab.kind == "characters":
-                cut = len(piece.decode()[:cut].encode())
+            text: bytes | str = piece if vocab.kind == "bytes" else piece.decode()
+            before = text[: max(0, kept - done)]
+            cut = len(before if isinstance(before, bytes) else before.encode())
             train.add(piece[:cut], begins=not train.stories)
             valid.add(piece[cut:], begins=not valid.stories)
-            done += chars
+            done += len(text)
     return {"train": train.half(), "valid": valid.half() if valid.stories else None}
 
 

@@ -51,7 +51,8 @@ def train(
     Raises `StorycellError`s: each says what is wrong, where, and what to do.
     """
     chosen = _chosen(recipe, init, settings)
-    words, valid_words = _words(text), None if valid is None else _words(valid)
+    words = _words(text)
+    valid_words = corpus.held_out_words(words, None if valid is None else _words(valid))
     out = Path(out) if out is not None else _free_name(words, recipe)
     checkpoint.refuse_occupied(out)
     donor = None if init is None else load(init)
@@ -169,7 +170,7 @@ def _prepared(
             )
         return prepared
     text = corpus.open_corpus(record.words, record.encoding)
-    held_out = record.valid_words or (["tinystories"] if record.words == ["tinystories"] else None)
+    held_out = record.valid_words
     valid = held_out and corpus.open_corpus(held_out, record.encoding, split="valid")
     wanted: str | Vocabulary = record.vocab if vocab is None else vocab
     if vocab is not None and may_merge and vocab.kind == "characters":

@@ -88,6 +88,10 @@ class TrainingDisplay:
                 self._live = Live(console=self._console, auto_refresh=False, transient=False)
                 self._live.start()
             self._live.update(self._picture(report), refresh=True)
+        if report.spent >= 1 and report.valid_nats is not None:
+            if self._live:
+                self._live.stop()
+            say("measuring the best weights on the whole held-out text")
 
     def _line(self, report: Report) -> str:
         trained = "" if self._smooth_nats is None else f"training {self._smooth_nats:.4f}, "

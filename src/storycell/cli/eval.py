@@ -47,7 +47,7 @@ def _of_run(model: api.Model, windows: int | None) -> Evaluation:
     if "-" in words:
         raise CorpusError(f"{model.path} was trained on standard input, which is gone; {again}")
     try:
-        if text.valid_words or words == ["tinystories"]:  # which come as a file of their own
+        if text.valid_words:
             return _of_words(model, words, text.encoding, windows)
         return _held_out(model, words, text.encoding, windows, text)
     except CorpusError as error:

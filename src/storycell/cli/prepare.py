@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Prepare, and say what came out."""
     text = corpus.open_corpus(arguments.text, arguments.encoding)
-    held_out = arguments.valid or (["tinystories"] if arguments.text == ["tinystories"] else None)
+    held_out = corpus.held_out_words(arguments.text, arguments.valid)
     valid = corpus.open_corpus(held_out, arguments.encoding, split="valid") if held_out else None
     began = time.monotonic()
     with preparing() as progress:

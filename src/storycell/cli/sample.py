@@ -49,12 +49,12 @@ def run(arguments: argparse.Namespace) -> None:
     name, prompt = _run_and_prompt(arguments.run, arguments.prompt)
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.min_p, arguments.greedy)
     model = api.load(name, backend=arguments.backend)
-    _, read = model.vocab.prompt_ids(prompt, arguments.unknown)
+    _, read = model.vocab.prompt_ids(_as_utf8(prompt), arguments.unknown)
     if read != prompt:
         say(f"characters the model does not know were left out or replaced: the prompt is now {read!r}")
     seed = secrets.randbits(32) if arguments.seed is None else arguments.seed
     pieces = model.streams(
-        read, arguments.chars, count=arguments.count, sampling=sampling, seed=seed, stop=arguments.stop
+        read, arguments.chars, count=arguments.count, sampling=sampling, seed=seed, stop=_as_utf8(arguments.stop or "")
     )
     texts = [read] * arguments.count
     live = not arguments.json and arguments.count == 1
@@ -87,6 +87,14 @@ def _run_and_prompt(first: str | None, second: str | None) -> tuple[str, str]:
     looks_like_a_path = os.sep in first and not any(c.isspace() for c in first)
     is_path = first == "demo" or looks_like_a_path or (first != "" and os.path.exists(first))  # noqa: PTH110
     return (first, PROMPT) if is_path else ("demo", first)
+
+
+def _as_utf8(argument: str) -> str:
+    """An argument that was typed in UTF-8, also where the locale did not let Python decode it."""
+    try:
+        return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:  # other surrogates, as Windows may give; the vocabulary answers for them
+        return argument
 
 
 def _write(text: str) -> None:

@@ -18,7 +18,7 @@ from storycell.corpus.hub import tinystories
 from storycell.errors import CorpusError
 from storycell.vocab import BOUNDARY_BYTE, well_formed
 
-__all__ = ["NAMES", "Corpus", "Source", "open_corpus", "text_corpus"]
+__all__ = ["NAMES", "Corpus", "Source", "held_out_words", "open_corpus", "text_corpus"]
 
 NAMES = ("stories", "tinystories")
 
@@ -102,6 +102,11 @@ def _is_text_encoding(encoding: str) -> bool:
     except (LookupError, ValueError):
         return False
     return True
+
+
+def held_out_words(words: Sequence[str], valid: Sequence[str] | None) -> list[str] | None:
+    """The words of the validation text: those given, or those of the one that a named corpus brings along."""
+    return list(valid) if valid else ["tinystories"] if list(words) == ["tinystories"] else None
 
 
 def _named(word: str, encoding: str, split: str) -> Sequence[Source]:

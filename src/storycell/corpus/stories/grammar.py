@@ -135,7 +135,7 @@ class Choice(Node):
 class WordList:
     """Words with Zipf-like weights: frequent ones first, 1 / (rank + offset) ** power."""
 
-    def __init__(self, words: Sequence[Word], power: float = 0.15, offset: float = 3.0) -> None:
+    def __init__(self, words: Sequence[Word], power: float = 1.0, offset: float = 5.0) -> None:
         weights = [(rank + offset) ** -power for rank in range(len(words))]
         total = sum(weights)
         self.words = tuple(words)

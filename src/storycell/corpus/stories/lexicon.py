@@ -1,9 +1,10 @@
-"""The words of the stories, as plain data: each list runs from the most to the least frequent word.
+"""The words of the stories, as plain data.
 
 In: nothing.  Out: `word_lists()`, the lists by name, every word with all its forms.
 
-The surprising decision: a word's sex, its article and the place it is at are forms of the word itself, so agreement
-needs no rules: a story that binds a hero can only write that hero's pronouns.
+The surprising decision: as in real language, short words are the frequent ones. Each list is ranked by length (ties in
+the order written), which packs more choice into each character and leaves long words to the tails. A word's sex and
+article are forms of the word itself, so agreement needs no rules.
 """
 
 from __future__ import annotations
@@ -215,7 +216,7 @@ ADJECTIVES = {
     "glad": """happy, glad, proud, excited, cheerful, joyful, thankful, pleased, delighted, relieved, merry,
         grateful, lucky, thrilled, calm, amazed, jolly, content, hopeful, peaceful, overjoyed, surprised, brave,
         gleeful, playful, bouncy, giddy, carefree, sunny, cozy, eager, fine, good, great, jubilant, lively,
-        perky, radiant, upbeat, well, wonderful, blissful, chirpy, elated, fearless, strong, kind""",
+        perky, radiant, upbeat, wonderful, blissful, chirpy, elated, fearless, strong, kind""",
     "sorry": """sad, worried, upset, lonely, unhappy, nervous, scared, sorry, gloomy, tired, hurt, angry, helpless,
         puzzled, confused, miserable, anxious, afraid, disappointed, grumpy, embarrassed, ashamed, troubled,
         cross, blue, heartbroken, bitter, shy, shaky, weary, glum, bored, dizzy, foolish, grim, guilty, jumpy,
@@ -374,7 +375,10 @@ def word_lists() -> dict[str, WordList]:
     for group in (THINGS, ADJECTIVES, MANNERS, {"activity": ACTIVITIES}):
         lists |= {name: [make(e) for e in entries(text)] for name, text in group.items()}
     lists |= {name: [make(e, "it", name) for e in entries(text)] for name, text in PLACES.items()}
-    return {name: WordList(words) for name, words in (lists | combined(lists)).items()}
+    return {
+        name: WordList(sorted(words, key=lambda word: len(word.forms[0])))
+        for name, words in (lists | combined(lists)).items()
+    }
 
 
 def combined(lists: dict[str, list[Word]]) -> dict[str, list[Word]]:

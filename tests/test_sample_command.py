@@ -1,0 +1,118 @@
+"""`storycell sample`: seeds, filters, prompts, several texts, and output that is closed, full or not UTF-8."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_runs
+from tiny_runs import command, process
+
+from storycell.vocab import SEPARATOR
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One run for all tests here, which none may change."""
+    return tiny_runs.make(tmp_path_factory.mktemp("made"), tmp_path_factory.getbasetemp() / "cache")
+
+
+def written(capsys: pytest.CaptureFixture[str], run: Path, *words: object) -> str:
+    outcome = command(capsys, "sample", run, "--chars", 60, *words)
+    assert outcome.code == 0, outcome.err
+    return outcome.out
+
+
+def test_one_seed_writes_one_text(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert written(capsys, run, "--seed", 5) == written(capsys, run, "--seed", 5)
+    assert written(capsys, run, "--seed", 5) != written(capsys, run, "--seed", 6)
+    told = json.loads(written(capsys, run, "--json"))
+    assert written(capsys, run, "--seed", told["seed"]) == told["text"] + "\n"
+    assert told["chars"] == len(told["text"]) - len("Once upon a")
+
+
+def test_several_texts_are_those_of_the_following_seeds(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    several = written(capsys, run, "--count", 3, "--seed", 7)
+    single = [written(capsys, run, "--seed", 7 + k) for k in range(3)]
+    assert several == f"{SEPARATOR}\n".join(single)
+    assert json.loads(written(capsys, run, "--count", 3, "--seed", 7, "--json"))["texts"] == [t[:-1] for t in single]
+
+
+def test_greedy_is_temperature_0_is_the_likeliest_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    greedy = written(capsys, run, "--greedy")
+    for words in (("--temperature", 0), ("--top-k", 1, "--seed", 9), ("--top-p", 1e-9), ("--min-p", 1)):
+        assert written(capsys, run, *words) == greedy
+
+
+def test_a_stop_text_ends_the_text_before_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = written(capsys, run, "--greedy")[:-1]
+    stop = whole[20:23]
+    end = whole.index(stop, len("Once upon a"))
+    assert written(capsys, run, "--greedy", "--stop", stop) == whole[:end] + "\n"
+    assert written(capsys, run, "--greedy", "--stop", "") == whole + "\n"
+
+
+def test_no_characters_are_the_prompt_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(capsys, "sample", run, "Ann had", "--chars", 0).out == "Ann had\n"
+    assert command(capsys, "sample", run, "", "--chars", 0).out == "\n"
+
+
+def test_a_single_word_is_a_run_or_a_prompt_for_the_demo(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run, tmp_path / "demo")  # a folder of that name is taken before the model in the package
+    shutil.copytree(run, tmp_path / "Ann")
+    prompts = {"Ben": "Ben", "Ben had 3": "Ben had 3", "a " * 400: "a " * 400, "": ""}
+    for word, prompt in prompts.items():
+        assert command(capsys, "sample", word, "--chars", 0).out == prompt + "\n"
+    for word in ("Ann", "demo", "./Ann", str(run)):
+        assert command(capsys, "sample", word, "--chars", 0).out == "Once upon a\n"
+    assert command(capsys, "sample", "--chars", 0).out == "Once upon a\n"
+    command(capsys, "sample", "runs/nosuch").stated(1, "there is no run folder runs/nosuch")
+
+
+def test_unknown_characters_are_replaced_or_skipped_with_a_notice(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for how, prompt in (("replace", "One cat"), ("skip", "On cat")):
+        outcome = command(capsys, "sample", run, "On\u00e9 cat", "--unknown", how, "--chars", 0)
+        assert outcome.out == prompt + "\n"
+        assert repr(prompt) in outcome.err
+        assert outcome.err.count("\n") == 1
+    assert command(capsys, "sample", run, "One cat", "--unknown", "skip", "--chars", 0).err == ""
+
+
+# Streams
+
+
+def test_a_reader_that_has_seen_enough_ends_the_text_quietly(run: Path) -> None:
+    words = [sys.executable, "-m", "storycell", "sample", str(run), "--greedy", "--chars", "20000"]
+    sample = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert sample.stdout is not None
+    assert sample.stderr is not None
+    assert len(sample.stdout.read(100)) == 100
+    sample.stdout.close()
+    assert sample.wait(timeout=60) == 0
+    assert sample.stderr.read() == b""
+    sample.stderr.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_output_that_cannot_be_written_is_an_error(run: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        words = [sys.executable, "-m", "storycell", "sample", str(run), "--chars", "5"]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert done.stderr == b"storycell: standard output: No space left on device\n"
+
+
+def test_curly_quotes_pass_through_a_locale_without_them(run: Path) -> None:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHON"))}
+    ascii_only = {**plain, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    outcome = process("sample", run, "Ann “had”", "--chars", 0, env=ascii_only)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out == "Ann “had”\n"  # also where the locale decodes arguments as ASCII

@@ -1,0 +1,180 @@
+"""Folders in use, full disks, Ctrl-C: whatever stops a training, what was saved goes on later.
+
+Trainings that a signal ends run in a process of their own, the others in this one.
+"""
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny_runs
+from tiny_runs import FLAGS, TEXT, command
+
+import storycell
+from storycell.checkpoint import RunFolder
+
+DISK_BYTES = 20_000  # the largest file on the full disk: larger than last.safetensors, smaller than loss.png
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One run for all tests here, which none may change."""
+    return tiny_runs.make(tmp_path_factory.mktemp("made"), tmp_path_factory.getbasetemp() / "cache")
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+# Folders and disks
+
+
+def test_an_output_folder_in_use_is_left_alone(
+    made: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {p: p.stat().st_mtime_ns for p in made.iterdir()}
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("Dear Ann,")
+    command(capsys, "train", text, "--out", made, *FLAGS).stated(1, "holds a run already", f"--resume {made}")
+    for name in ("full", "text.txt"):
+        command(capsys, "train", text, "--out", tmp_path / name, *FLAGS).stated(1, name, "holds something else")
+        command(capsys, "prepare", text, "--out", tmp_path / name).stated(1, name, "name another")
+    command(capsys, "train", text, "--out", text / "run", *FLAGS).stated(1, "text.txt/run", "not a directory")
+    long = "x" * 300
+    command(capsys, "train", text, "--out", tmp_path / long, *FLAGS).stated(1, "ile name too long")
+    assert {p: p.stat().st_mtime_ns for p in made.iterdir()} == before
+
+
+def test_the_working_folder_is_not_taken_for_a_run(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for name in (".", "..", "./"):
+        command(capsys, "train", text, "--out", name, *FLAGS).stated(1, "--out")
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_folder_that_may_not_be_written_is_named(
+    made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a read-only file system, which a test that may run as root has to pretend."""
+
+    def fail(path: object, *_: object, **__: object) -> int:
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(os, "open", fail)
+    outcome = command(capsys, "train", "--resume", made, "--steps", 5)
+    outcome.stated(1, f"{made} cannot be written: read-only file system", "--resume")
+    assert command(capsys, "sample", made, "--chars", 3).code == 0
+
+
+FULL_DISK = f"""
+import resource, signal, sys
+from storycell.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({DISK_BYTES}, {DISK_BYTES}))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the limit is a Unix one")
+def test_a_full_disk_loses_nothing_that_was_saved(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    words = ["train", str(text), "--out", str(run), *FLAGS, "--steps=20", "--evaluations=2", "--save-every=0.000001"]
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, *words], capture_output=True, timeout=120, check=False)
+    said = done.stderr.decode()
+    assert done.returncode == 1, said
+    assert said.startswith(f"storycell: {run} cannot be written: file too large; what was saved before is whole")
+    assert said.count("\n") == 1
+    assert not list(run.glob("*.part"))
+    assert not list(run.glob(".*.part"))
+    assert command(capsys, "sample", run, "--chars", 3).code == 0
+    assert RunFolder(run).load_last(storycell.load(run).lm)[1]["position"]["step"] >= 9
+    resumed = command(capsys, "train", "--resume", run, "--json")
+    assert resumed.code == 0
+    assert '"step": 20' in resumed.out
+    assert (run / "loss.png").exists()
+
+
+# Interruptions
+
+
+def test_ctrl_c_before_anything_began_is_quiet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Most of the first two seconds go into importing torch; that is when people change their minds."""
+
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(importlib, "import_module", interrupted)
+    try:
+        command(capsys, "sample").stated(130, "interrupted")
+        command(capsys, "train").stated(130, "interrupted", "storycell train --resume RUN")
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def started(text: Path, run: Path) -> subprocess.Popen[bytes]:
+    """A long training in a process of its own, which has begun."""
+    words = ["train", str(text), "--out", str(run), *FLAGS, "--steps=1000000", "--save-every=0.05"]
+    training = subprocess.Popen(
+        [sys.executable, "-m", "storycell", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 60
+    while not (run / "last.safetensors").exists():
+        assert training.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return training
+
+
+def test_a_second_ctrl_c_ends_at_once_and_the_run_goes_on_later(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    training = started(text, run)
+    time.sleep(0.3)
+    for _ in range(2):
+        training.send_signal(signal.SIGINT)
+        time.sleep(0.002)
+    _, said = training.communicate(timeout=30)
+    assert training.returncode in (130, -signal.SIGINT)
+    assert "Traceback" not in said.decode()
+    step = RunFolder(run).load_last(storycell.load(run).lm)[1]["position"]["step"]
+    assert command(capsys, "train", "--resume", run, "--steps", step + 2).code == 0
+
+
+def test_two_trainings_cannot_write_to_one_folder(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    training = started(text, run)
+    command(capsys, "train", text, "--out", run, *FLAGS).stated(1, "holds a run already")
+    command(capsys, "train", "--resume", run).stated(1, "another training is writing to", str(run))
+    training.send_signal(signal.SIGTERM)
+    _, said = training.communicate(timeout=60)
+    assert training.returncode == 143
+    assert f"next: storycell train --resume {run}" in said.decode()
+
+
+def test_an_ignored_ctrl_c_stays_ignored(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in the background of a script, or under nohup."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert command(capsys, "train", text, "--out", tmp_path / "run", *FLAGS).code == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,30 @@
+"""Make the model in the package from a run: `python tools/pack_demo.py RUN`.
+
+In: a run folder. Out: `src/storycell/demo/` with its settings and vocabulary, its learning curve, and its weights
+rounded to float16 (half the size; the loss moves in the fourth decimal).
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import storycell
+from storycell.checkpoint import RunFolder
+
+DEMO = Path(__file__).parents[1] / "src" / "storycell" / "demo"
+
+
+def main() -> None:
+    """Read the run's best weights, round them, write the folder anew; the README in it stays."""
+    run = Path(sys.argv[1])
+    model = storycell.load(run)
+    about = RunFolder(run).load_weights(model.lm)
+    DEMO.mkdir(exist_ok=True)
+    for name in ("config.json", "vocab.json", "metrics.jsonl"):
+        shutil.copy(run / name, DEMO / name)
+    RunFolder(DEMO).save_weights(model.lm.half(), about)
+    print(f"{DEMO}: {(DEMO / 'model.safetensors').stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
