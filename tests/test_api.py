@@ -72,7 +72,12 @@ def test_the_best_weights_are_kept_not_the_last(story_file: Path, tmp_path: Path
     """Validated on another kind of text than it learns, a model gets worse after a while."""
     other = tmp_path / "other.txt"
     other.write_text("Once once once! " * 40)
-    run = storycell.train(story_file, valid=other, out=tmp_path / "run", **TINY | {"steps": 300, "evaluations": 15, "schedule": "constant"})
+    run = storycell.train(
+        story_file,
+        valid=other,
+        out=tmp_path / "run",
+        **TINY | {"steps": 300, "evaluations": 15, "schedule": "constant"},
+    )
     curve = {m["step"]: m["valid_nats"] for m in run.metrics if m["valid_nats"] is not None}
     best = min(curve, key=lambda step: curve[step])
     assert best < 300

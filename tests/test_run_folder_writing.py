@@ -46,10 +46,10 @@ def test_a_folder_appears_complete_or_not_at_all(run: Path, tmp_path: Path, monk
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
         with pytest.raises(RunFolderError, match=r"new cannot be written: no space left on device; make room there"):
-            RunFolder.create(tmp_path / "new", config, vocab, lm)
+            RunFolder.create(tmp_path / "new", config, vocab, lm, {}, {})
     assert {p.name for p in tmp_path.iterdir()} == {"run"}
-    RunFolder.create(tmp_path / "new", config, vocab, lm)
-    assert {p.name for p in (tmp_path / "new").iterdir()} == set(NAMES)
+    RunFolder.create(tmp_path / "new", config, vocab, lm, {}, {})
+    assert {p.name for p in (tmp_path / "new").iterdir()} == {*NAMES, "last.safetensors"}
     assert {p.name for p in tmp_path.iterdir()} == {"run", "new"}
 
 
@@ -63,12 +63,12 @@ def test_two_trainings_that_make_one_folder_do_not_mix(
 
     def late(partial: Path, path: Path) -> Path:
         monkeypatch.setattr(Path, "rename", rename)
-        RunFolder.create(tmp_path / "new", config, vocab, lm)
+        RunFolder.create(tmp_path / "new", config, vocab, lm, {}, {})
         return rename(partial, path)
 
     monkeypatch.setattr(Path, "rename", late)
     with pytest.raises(RunFolderError, match="holds a run already"):
-        RunFolder.create(tmp_path / "new", config, vocab, lm)
+        RunFolder.create(tmp_path / "new", config, vocab, lm, {}, {})
     storycell.load(tmp_path / "new")
     assert {p.name for p in tmp_path.iterdir()} == {"run", "new"}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import storycell
 from storycell.checkpoint import RunFolder
+from storycell.checkpoint.disk import to_json
 
 DEMO = Path(__file__).parents[1] / "src" / "storycell" / "demo"
 
@@ -20,10 +21,18 @@ def main() -> None:
     model = storycell.load(run)
     about = RunFolder(run).load_weights(model.lm)
     DEMO.mkdir(exist_ok=True)
-    for name in ("config.json", "vocab.json", "metrics.jsonl"):
+    for name in ("vocab.json", "metrics.jsonl"):
         shutil.copy(run / name, DEMO / name)
+    config = RunFolder(run).config()
+    names = {"words": _names(config.text.words), "valid_words": _names(config.text.valid_words or [])}
+    (DEMO / "config.json").write_bytes(to_json(config.model_dump() | {"text": config.text.model_dump() | names}))
     RunFolder(DEMO).save_weights(model.lm.half(), about)
     print(f"{DEMO}: {(DEMO / 'model.safetensors').stat().st_size:,} bytes")
+
+
+def _names(words: list[str]) -> list[str]:
+    """The last two parts of paths: which text it was, not where it lay."""
+    return ["/".join(Path(word).parts[-2:]) for word in words]
 
 
 if __name__ == "__main__":

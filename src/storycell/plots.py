@@ -4,6 +4,7 @@ The palette is safe for the colour-blind (Okabe & Ito 2008), and figures are dra
 """
 
 import io
+import warnings
 from typing import Any
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
@@ -42,5 +43,7 @@ def loss_curve(metrics: list[dict[str, Any]], title: str, floor_nats: float | No
     if trained or valid:
         axes.legend(frameon=False)
     image = io.BytesIO()
-    figure.savefig(image, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a title in a script the font does not have
+        figure.savefig(image, format="png")
     return image.getvalue()

@@ -50,7 +50,8 @@ class Sampling:
         scores[UNKNOWN] = -np.inf
         if self.greedy or self.temperature == 0:
             return int(scores.argmax())
-        weights = np.exp((scores - scores.max()) / self.temperature)
+        with np.errstate(over="ignore"):  # a tiny temperature: minus infinity, and so a weight of 0, is right
+            weights = np.exp((scores - scores.max()) / self.temperature)
         weights = self._filtered(weights)
         cumulative = np.cumsum(weights)
         return int(np.searchsorted(cumulative, draw.next() * cumulative[-1], side="right"))

@@ -11,6 +11,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,13 +37,13 @@ SAMPLE_CHARS = 300
 class Session:
     """One stretch of training into a run folder, until the budget is spent or a signal ends it."""
 
-    def __init__(
-        self, folder: RunFolder, run_config: RunConfig, prepared: Prepared, lm: CharLM, callback: Callback | None
-    ) -> None:
+    folder: RunFolder
+
+    def __init__(self, run_config: RunConfig, prepared: Prepared, lm: CharLM, callback: Callback | None) -> None:
         settings = run_config.settings.training
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
-        self.folder, self.config, self.prepared, self.settings = folder, run_config, prepared, settings
+        self.config, self.prepared, self.settings = run_config, prepared, settings
         lm.use(settings.backend, settings.precision)
         self.lm = lm.to(best_device(settings.device))
         self.trainer = Trainer(self.lm, batches.make(prepared.train_ids, settings), settings)
@@ -53,13 +54,22 @@ class Session:
         self.saved_at_s = self.spent_before = self.elapsed_s = 0.0
         self.final: dict[str, Any] = {}
 
-    def drive(self, resumed: bool) -> Run:
+    def start(self, path: Path) -> Run:
+        """Make the run folder, which can be resumed from the moment it exists, and train into it."""
+        self.folder = RunFolder.create(path, self.config, self.prepared.vocab, self.lm, *self._everything())
+        with self.folder.locked():
+            return self._drive()
+
+    def go_on(self, folder: RunFolder) -> Run:
+        """Train on from the last save of a run."""
+        self.folder = folder
+        with folder.locked():
+            self._take_up()
+            return self._drive()
+
+    def _drive(self) -> Run:
         """Train, save, evaluate, sample and log until the end; then measure the best weights on the whole text."""
-        with self.folder.locked(), Interruption() as interruption:
-            if resumed:
-                self._take_up()
-            else:
-                self._save()
+        with Interruption() as interruption:
             for report in self.trainer.reports():
                 self._after(report)
                 if interruption.requested:
@@ -84,16 +94,19 @@ class Session:
         self.saved_at_s, self.spent_before = self.trainer.elapsed_s, self.trainer.spent
         self.folder.write_config(self.config)
 
-    def _save(self) -> None:
+    def _everything(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """What `last.safetensors` holds: tensors, and what is said about them."""
         tensors, position = self.trainer.snapshot()
-        about = {
+        return tensors, {
             "position": position,
             "best_nats": self.best_nats if math.isfinite(self.best_nats) else None,
             "part_chars": self.part_chars,
             "sum_nats": self.sum_nats,
             "counted": self.counted,
         }
-        self.folder.save_last(tensors, about)
+
+    def _save(self) -> None:
+        self.folder.save_last(*self._everything())
         self.saved_at_s = self.trainer.elapsed_s
 
     def _after(self, report: Report) -> None:

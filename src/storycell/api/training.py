@@ -7,9 +7,12 @@ The surprising decision: settings are resolved before they are stored (threads, 
 folder says what was computed, and resuming elsewhere does not quietly compute something else.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from storycell import batches, checkpoint, config, corpus, tokens
 from storycell.api.machine import best_device, cores, machine, versions
@@ -56,11 +59,16 @@ def train(
     out = Path(out) if out is not None else _free_name(words, recipe)
     checkpoint.refuse_occupied(out)
     donor = None if init is None else load(init)
+    if donor and vocab not in ("characters", donor.vocab.kind):
+        raise SettingsError(
+            f"--vocab {vocab}: --init {init} brings its own vocabulary of {donor.vocab.kind}; leave it out"
+        )
+    vocab = donor.vocab.kind if donor else vocab
     record = TextRecord(
         words=words, valid_words=valid_words, encoding=encoding, vocab=vocab, digest="", train_chars=0, valid_chars=0
     )
-    prepared = _prepared(record, donor.vocab if donor else None, progress)
     chosen = _resolved(chosen)
+    prepared = _prepared(record, donor.vocab if donor else None, progress)
     batches.make(prepared.train_ids, chosen.training)
     lm = CharLM.from_settings(len(prepared.vocab), chosen.model, seed=chosen.training.seed)
     if donor:
@@ -73,8 +81,7 @@ def train(
         versions=versions(),
         machine=machine(),
     )
-    folder = RunFolder.create(out, run_config, prepared.vocab, lm)
-    return Session(folder, run_config, prepared, lm, callback).drive(resumed=False)
+    return Session(run_config, prepared, lm, callback).start(out)
 
 
 def resume(
@@ -100,6 +107,8 @@ def resume(
         }
     )
     vocab = folder.vocab()
+    with torch.device("meta"):  # nothing is allocated before the weights are known to fit
+        folder.load_last(CharLM.from_settings(len(vocab), chosen.model))
     prepared = _prepared(record, vocab if run_config.init else None, progress, may_merge=False)
     if prepared.digest != run_config.text.digest or prepared.vocab != vocab:
         raise ResumeError(
@@ -109,7 +118,7 @@ def resume(
         )
     run_config = run_config.model_copy(update={"settings": chosen})
     lm = CharLM.from_settings(len(vocab), chosen.model, seed=chosen.training.seed)
-    return Session(folder, run_config, prepared, lm, callback).drive(resumed=True)
+    return Session(run_config, prepared, lm, callback).go_on(folder)
 
 
 def _chosen(recipe: str, init: str | Path | None, settings: dict[str, Any]) -> Settings:
@@ -185,7 +194,9 @@ def _recorded(record: TextRecord, prepared: Prepared) -> TextRecord:
 
 
 def _words(texts: Texts) -> list[str]:
-    return [str(texts)] if isinstance(texts, str | Path) else [str(text) for text in texts]
+    """What names the texts; a file or folder by its absolute path, so that a run can be resumed from anywhere."""
+    words = [texts] if isinstance(texts, str | Path) else texts
+    return [os.path.abspath(word) if os.path.exists(word) else str(word) for word in words]  # noqa: PTH100, PTH110
 
 
 def _free_name(words: list[str], recipe: str) -> Path:

@@ -50,8 +50,16 @@ class RunFolder:
             raise RunFolderError(f"{self.path} is not a run folder: it has no config.json; `storycell train` makes one")
 
     @classmethod
-    def create(cls, path: str | Path, config: RunConfig, vocab: Vocabulary, model: CharLM) -> "RunFolder":
-        """A new run folder, complete from the moment it exists: settings, vocabulary, the weights of step 0."""
+    def create(
+        cls,
+        path: str | Path,
+        config: RunConfig,
+        vocab: Vocabulary,
+        model: CharLM,
+        state: dict[str, torch.Tensor],
+        about: dict[str, Any],
+    ) -> "RunFolder":
+        """A new run folder, complete from the moment it exists; `state` and `about` are those of `save_last`."""
         path = Path(path)
         refuse_occupied(path)
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
@@ -60,8 +68,9 @@ class RunFolder:
                 partial.mkdir(parents=True)
                 disk.write_atomically(partial / "config.json", disk.to_json(config.model_dump()))
                 disk.write_atomically(partial / "vocab.json", vocab.to_json().encode())
-                about = {"step": 0, "vocab": _vocab_digest(vocab)}
-                disk.write_atomically(partial / "model.safetensors", tensors.packed(model.state_dict(), about))
+                run = cls(partial)
+                run.save_weights(model, {"step": 0})
+                run.save_last(state, about)
                 _put_in_place(partial, path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
