@@ -1,0 +1,3 @@
+#include "simd_avx512.h"
+#include "kernels_for_isa.inc"
+STORYCELL_KERNELS(kAvx512, "avx512")

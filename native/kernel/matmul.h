@@ -1,0 +1,171 @@
+// Products outside the recurrence: rows by packed weights (projections, their gradients to the
+// input), and the sum over all rows that gives a weight's gradient.
+#pragma once
+#include <cstdlib>
+#include <cstring>
+
+#include "arguments.h"
+
+namespace {
+
+template <class P>
+void product_rows(const storycell::Product& a, int64_t first, int64_t last) {
+    using E = typename P::Element;
+    constexpr int w = Simd::width;
+    const Packing shape{a.inner, a.columns, 0};
+    const auto* left = static_cast<const E*>(a.left);
+    const auto* packed = static_cast<const E*>(a.packed);
+    const int steps = static_cast<int>(a.inner / P::per_word);
+    alignas(64) float tile[Simd::tile_rows * kTileColumns];
+    constexpr int64_t strip = 8 * Simd::tile_rows;  // rows that meet a panel while it is cached
+    for (int64_t r0 = first; r0 < last; r0 += strip) {
+        const int64_t here = last - r0 < strip ? last - r0 : strip;
+        const RowBlocks blocks(here);
+        for (int64_t panel = 0; panel < shape.panels(); ++panel) {
+            const int vectors = shape.vectors(panel);
+            for (int64_t block = 0; block < blocks.count; ++block) {
+                const int64_t b0 = r0 + blocks.start(block);
+                const int rows = static_cast<int>(r0 + blocks.start(block + 1) - b0);
+                kernel_for<P, true>(rows, vectors)(words(left + b0 * a.left_stride),
+                                                   a.left_stride / P::per_word,
+                                                   words(packed + shape.offset(panel)), steps,
+                                                   tile);
+                for (int r = 0; r < rows; ++r)
+                    for (int v = 0; v < vectors; ++v) {
+                        const int64_t j = shape.column(panel, v);
+                        Simd::F x = Simd::load(tile + r * kTileColumns + v * w);
+                        if (a.bias) x = x + Simd::load(a.bias + j);
+                        Simd::store(a.out + (b0 + r) * a.columns + j, x);
+                    }
+            }
+        }
+    }
+}
+
+// One step (a row, or a pair of rows) of columns [0, columns) as words, in whole vectors: the
+// overhang of up to a vector past `columns` must be readable and writable.
+template <class P>
+inline void pack_step(const typename P::Element* one, const typename P::Element* two,
+                      int64_t columns, float* to) {
+    for (int64_t v = 0; v < columns; v += Simd::width)
+        Simd::store(to + v, P::words(one + v, two + v));
+}
+
+// The inner dimension (all characters of the step) is cut into depths whose packed operands stay
+// in the second-level cache; each thread owns a range of m, so no sums are shared between threads
+// and the result does not depend on their number. Rows are packed one after another: strip by
+// strip the same lines would be fetched again and again at page-sized strides.
+template <class P>
+void transposed_rows(const storycell::TransposedProduct& a, int64_t first, int64_t last) {
+    using E = typename P::Element;
+    constexpr int w = Simd::width, tr = Simd::tile_rows, pw = P::per_word;
+    constexpr int depth = 192;  // words
+    const int64_t m0 = first * 16, m1 = last * 16, mine = m1 - m0;
+    if (mine <= 0) return;
+    const auto* left = static_cast<const E*>(a.left);
+    const auto* right = static_cast<const E*>(a.right);
+    const Packing shape{depth, a.n, 0};
+    const int64_t strips = (mine + tr - 1) / tr;
+    // A strip's vectors overhang its six words; the next step overwrites that, and the last step
+    // of a strip needs the slack. Rows are first widened to end in zeros.
+    constexpr int64_t strip_words = depth * tr + w;
+    const int64_t row_elements = mine + tr + w;
+    const size_t right_words = static_cast<size_t>(depth * a.n);
+    const size_t left_words = static_cast<size_t>(strips * strip_words);
+    const size_t row_words = static_cast<size_t>(2 * row_elements + a.n);
+    auto* memory = static_cast<float*>(
+        std::calloc(right_words + left_words + row_words, sizeof(float)));
+    float* packed_right = memory;
+    float* packed_left = memory + right_words;
+    E* rows_here = reinterpret_cast<E*>(packed_left + left_words);
+    E* zeros = rows_here + 2 * row_elements;
+    alignas(64) float tile[tr * kTileColumns];
+
+    if (a.column_sums)
+        for (int64_t m = m0; m < m1; m += w) Simd::store(a.column_sums + m, Simd::set1(0.0f));
+    for (int64_t id = 0; a.table_grad && id < a.characters; ++id)
+        std::memset(a.table_grad + id * a.m + m0, 0, static_cast<size_t>(mine) * sizeof(float));
+    for (int64_t k0 = 0; k0 < a.rows; k0 += depth * pw) {
+        const int64_t here = a.rows - k0 < depth * pw ? a.rows - k0 : depth * pw;
+        const int steps = static_cast<int>((here + pw - 1) / pw);
+        for (int s = 0; s < steps; ++s) {
+            const int64_t k = k0 + s * pw;
+            const E* one = right + k * a.right_stride;
+            const bool pair = pw == 2 && k + 1 < a.rows;
+            for (int64_t panel = 0; panel < shape.panels(); ++panel) {
+                const int64_t j = shape.column(panel, 0);
+                const int columns = shape.vectors(panel) * w;
+                pack_step<P>(one + j, pair ? one + a.right_stride + j : zeros, columns,
+                             packed_right + panel * kTileColumns * steps + s * columns);
+            }
+            for (int i = 0; i < pw; ++i) {
+                const E* from = left + (k + i) * a.left_stride + m0;
+                if (i == 0 || pair) {
+                    std::memcpy(rows_here + i * row_elements, from,
+                                static_cast<size_t>(mine) * sizeof(E));
+                    if (a.column_sums)
+                        for (int64_t m = 0; m < mine; m += w)
+                            Simd::store(a.column_sums + m0 + m,
+                                        Simd::load(a.column_sums + m0 + m) + P::load(from + m));
+                    if (a.table_grad) {
+                        const int64_t t = (k + i) / a.streams, b = (k + i) % a.streams;
+                        const int64_t id = a.ids[b * a.ids_stream_stride + t * a.ids_step_stride];
+                        float* to = a.table_grad + id * a.m + m0;
+                        for (int64_t m = 0; m < mine; m += w)
+                            Simd::store(to + m, Simd::load(to + m) + P::load(from + m));
+                    }
+                } else {
+                    std::memset(rows_here + i * row_elements, 0,
+                                static_cast<size_t>(mine) * sizeof(E));
+                }
+            }
+            for (int64_t strip = 0; strip < strips; ++strip)
+                pack_step<P>(rows_here + strip * tr, rows_here + (pw - 1) * row_elements + strip * tr,
+                             tr, packed_left + strip * strip_words + s * tr);
+        }
+        for (int64_t panel = 0; panel < shape.panels(); ++panel) {
+            const int vectors = shape.vectors(panel);
+            const float* packed = packed_right + panel * kTileColumns * steps;
+            for (int64_t strip = 0; strip < strips; ++strip) {
+                const int64_t m = m0 + strip * tr;
+                const int rows = static_cast<int>(m1 - m < tr ? m1 - m : tr);
+                kernel_for<P, false>(rows, vectors)(packed_left + strip * strip_words, 0, packed,
+                                                    steps, tile);
+                for (int r = 0; r < rows; ++r)
+                    for (int v = 0; v < vectors; ++v) {
+                        float* to = a.out + (m + r) * a.n + shape.column(panel, v);
+                        const Simd::F x = Simd::load(tile + r * kTileColumns + v * w);
+                        Simd::store(to, k0 ? Simd::load(to) + x : x);
+                    }
+            }
+        }
+    }
+    std::free(memory);
+}
+
+// Each thread owns a range of columns, adds in the order of time and stream: no one-hot matrix,
+// no shared sums, the same bits for any number of threads.
+template <class P>
+void table_gradient_columns(const storycell::TableGradient& a, int64_t first, int64_t last) {
+    constexpr int w = Simd::width;
+    const bool gru = a.cell == storycell::kGru;
+    const int64_t H = a.units, gates = a.cell == storycell::kLstm ? 4 : gru ? 3 : 1;
+    const int64_t saved = gru ? 4 : gates, c0 = first * 16, c1 = last * 16;
+    const auto* grads = static_cast<const typename P::Element*>(a.gate_grads);
+    for (int64_t id = 0; id < a.characters; ++id)
+        for (int64_t c = c0; c < c1; c += w)
+            Simd::store(a.grad + id * gates * H + c, Simd::set1(0.0f));
+    for (int64_t t = 0; t < a.steps; ++t)
+        for (int64_t b = 0; b < a.streams; ++b) {
+            const int64_t id = a.ids[b * a.ids_stream_stride + t * a.ids_step_stride];
+            float* to = a.grad + id * gates * H;
+            const auto* from = grads + (t * a.streams + b) * saved * H;
+            for (int64_t c = c0; c < c1; c += w) {
+                // gru keeps r, z, h_n, x_n: the input's third gate is the fourth vector.
+                const int64_t source = gru && c >= 2 * H ? c + H : c;
+                Simd::store(to + c, Simd::load(to + c) + P::load(from + source));
+            }
+        }
+}
+
+}  // namespace

@@ -1,0 +1,59 @@
+// Output layer, softmax cross-entropy and both gradients in one pass over the rows: logits live
+// only in a strip of scratch that stays in the first-level cache.
+#pragma once
+#include <cmath>
+#include <cstdlib>
+
+#include "arguments.h"
+
+namespace {
+
+template <class P>
+void output_loss_rows(const storycell::OutputLoss& a, int64_t first, int64_t last) {
+    using E = typename P::Element;
+    constexpr int w = Simd::width;
+    constexpr int64_t strip = 4 * Simd::tile_rows;
+    const int64_t V = a.characters, wide = (V + 15) / 16 * 16, H = a.units;
+    auto* logits = static_cast<float*>(std::malloc(static_cast<size_t>(strip * wide) * 4));
+    const auto* hidden = static_cast<const E*>(a.hidden);
+    auto* grads = static_cast<E*>(a.logit_grads);
+    for (int64_t r0 = first; r0 < last; r0 += strip) {
+        const int64_t rows = last - r0 < strip ? last - r0 : strip;
+        storycell::Product forward{a.precision, rows, H, wide, hidden + r0 * H, H,
+                                   a.packed_forward, a.bias, logits};
+        product_rows<P>(forward, 0, rows);
+        for (int64_t r = 0; r < rows; ++r) {
+            float* row = logits + r * wide;
+            const int64_t t = (r0 + r) / a.streams, b = (r0 + r) % a.streams;
+            const int64_t target =
+                a.targets[b * a.targets_stream_stride + t * a.targets_step_stride];
+            for (int64_t j = V; j < wide; ++j) row[j] = -INFINITY;
+            Simd::F most = Simd::load(row);
+            for (int64_t j = w; j < wide; j += w) most = Simd::larger(most, Simd::load(row + j));
+            const float top = Simd::largest(most), at_target = row[target];
+            Simd::F sum = Simd::set1(0.0f);
+            for (int64_t j = 0; j < wide; j += w) {
+                const Simd::F e = exponential_of_negative(Simd::load(row + j) - Simd::set1(top));
+                Simd::store(row + j, e);
+                sum = sum + e;
+            }
+            const float total = Simd::sum(sum);
+            a.losses[r0 + r] = std::log(total) - (at_target - top);
+            if (!grads) continue;
+            const Simd::F factor = Simd::set1(a.scale / total);
+            for (int64_t j = 0; j < wide; j += w)
+                Simd::store(row + j, Simd::load(row + j) * factor);
+            row[target] -= a.scale;
+            for (int64_t j = V; j < wide; ++j) row[j] = 0.0f;
+            for (int64_t j = 0; j < wide; j += w)
+                P::store(grads + (r0 + r) * wide + j, Simd::load(row + j));
+        }
+        if (!grads) continue;
+        storycell::Product backward{a.precision, rows, wide, H, grads + r0 * wide, wide,
+                                    a.packed_backward, nullptr, a.grad_hidden + r0 * H};
+        product_rows<P>(backward, 0, rows);
+    }
+    std::free(logits);
+}
+
+}  // namespace

@@ -1,0 +1,206 @@
+#include "storycell.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "generate.h"
+#include "isa.h"
+#include "pool.h"
+
+namespace storycell {
+namespace {
+
+std::atomic<const Kernels*> chosen{nullptr};
+
+const Kernels* kernels() {
+    const Kernels* k = chosen.load();
+    if (!k) {
+        const char* name = std::getenv("STORYCELL_ISA");
+        k = name && *name ? kernels_named(name) : best_kernels();
+        if (k) chosen.store(k);
+    }
+    return k;
+}
+
+bool size_ok(int64_t n) { return n > 0 && n < (int64_t{1} << 31); }
+bool lanes_ok(int64_t n) { return size_ok(n) && n % 16 == 0; }
+bool precision_ok(int64_t p) { return p == 0 || p == 1; }
+
+int check_characters(const int64_t* ids, int64_t streams, int64_t stream_stride, int64_t steps,
+                     int64_t step_stride, int64_t characters) {
+    bool bad = false;
+    for (int64_t b = 0; b < streams; ++b)
+        for (int64_t t = 0; t < steps; ++t) {
+            const int64_t id = ids[b * stream_stride + t * step_stride];
+            bad |= id < 0 || id >= characters;
+        }
+    return bad ? kBadCharacter : kOk;
+}
+
+int gates_of(int64_t cell) { return cell == kLstm ? 4 : cell == kGru ? 3 : 1; }
+
+int check(const Recurrence& a, bool backward) {
+    if (a.cell < 0 || a.cell > 2 || !precision_ok(a.precision) || !size_ok(a.steps) ||
+        !size_ok(a.streams) || !lanes_ok(a.units))
+        return kBadSize;
+    if (!a.packed || !a.hidden || (backward && (!a.saved || !a.grad_initial))) return kMissing;
+    if (a.cell == kLstm && (backward ? !a.grad_carry || !a.cell_state : !a.carry && !a.cell_state))
+        return kMissing;
+    if (a.cell == kGru && (!a.carry || (!backward && !a.reset_bias))) return kMissing;
+    if (backward) return kOk;
+    if (!a.ids) return a.projected ? kOk : kMissing;
+    if (!a.table) return kMissing;
+    return check_characters(a.ids, a.streams, a.ids_stream_stride, a.steps, a.ids_step_stride,
+                            a.characters);
+}
+
+template <class Work>
+int run(int64_t count, int threads, Work work, int64_t grain = 1) {
+    const Kernels* k = kernels();
+    if (!k) return kUnknownIsa;
+    if (threads < 1 || threads > 1024) return kBadSize;
+    try {
+        split(count, grain, threads, [&](int64_t first, int64_t last) { work(*k, first, last); });
+    } catch (const std::bad_alloc&) {
+        return kNoMemory;
+    } catch (...) {  // no thread could be started
+        return kNoMemory;
+    }
+    return kOk;
+}
+
+}  // namespace
+}  // namespace storycell
+
+using namespace storycell;
+
+const char* storycell_isa() { return kernels() ? kernels()->name : ""; }
+
+int storycell_use_isa(const char* name) {
+    const Kernels* k = name && *name ? kernels_named(name) : best_kernels();
+    if (!k) return kUnknownIsa;
+    chosen.store(k);
+    return kOk;
+}
+
+int storycell_abi() { return 2; }
+
+int storycell_pack(int64_t precision, int64_t inner, int64_t columns, int64_t gates,
+                   const float* source, int64_t k_stride, int64_t j_stride, int64_t valid_inner,
+                   int64_t valid_columns, void* packed, int threads) {
+    if (!precision_ok(precision) || !lanes_ok(inner) || !lanes_ok(columns) || gates < 0 ||
+        gates > 4 || valid_inner < 0 || valid_columns < 0)
+        return kBadSize;
+    if (!source || !packed) return kMissing;
+    if (!kernels()) return kUnknownIsa;
+    return run(kernels()->panels(inner, columns, gates), threads,
+               [&](const Kernels& k, int64_t first, int64_t last) {
+                   k.pack(precision, inner, columns, gates, source, k_stride, j_stride,
+                          valid_inner, valid_columns, packed, first, last);
+               });
+}
+
+int storycell_forward(const Recurrence* a, int threads) {
+    if (const int bad = check(*a, false)) return bad;
+    return run(a->streams, threads,
+               [&](const Kernels& k, int64_t first, int64_t last) { k.forward(*a, first, last); });
+}
+
+int storycell_backward(const Recurrence* a, int threads) {
+    if (const int bad = check(*a, true)) return bad;
+    return run(a->streams, threads,
+               [&](const Kernels& k, int64_t first, int64_t last) { k.backward(*a, first, last); });
+}
+
+int storycell_product(const Product* a, int threads) {
+    if (!precision_ok(a->precision) || !size_ok(a->rows) || !lanes_ok(a->inner) ||
+        !lanes_ok(a->columns) || a->left_stride < a->inner || a->left_stride % 2)
+        return kBadSize;
+    if (!a->left || !a->packed || !a->out) return kMissing;
+    return run(a->rows, threads,
+               [&](const Kernels& k, int64_t first, int64_t last) { k.product(*a, first, last); });
+}
+
+int storycell_transposed(const TransposedProduct* a, int threads) {
+    if (!precision_ok(a->precision) || !size_ok(a->rows) || !lanes_ok(a->m) || !lanes_ok(a->n) ||
+        a->left_stride < a->m || a->right_stride < a->n)
+        return kBadSize;
+    if (!a->left || !a->right || !a->out) return kMissing;
+    if (a->table_grad) {
+        if (!a->ids) return kMissing;
+        if (!size_ok(a->streams) || !size_ok(a->characters) || a->rows % a->streams)
+            return kBadSize;
+        if (const int bad = check_characters(a->ids, a->streams, a->ids_stream_stride,
+                                             a->rows / a->streams, a->ids_step_stride,
+                                             a->characters))
+            return bad;
+    }
+    return run(a->m / 16, threads, [&](const Kernels& k, int64_t first, int64_t last) {
+        k.transposed(*a, first, last);
+    });
+}
+
+int storycell_table_gradient(const TableGradient* a, int threads) {
+    if (a->cell < 0 || a->cell > 2 || !precision_ok(a->precision) || !size_ok(a->steps) ||
+        !size_ok(a->streams) || !lanes_ok(a->units) || !size_ok(a->characters))
+        return kBadSize;
+    if (!a->ids || !a->gate_grads || !a->grad) return kMissing;
+    if (const int bad = check_characters(a->ids, a->streams, a->ids_stream_stride, a->steps,
+                                         a->ids_step_stride, a->characters))
+        return bad;
+    return run(gates_of(a->cell) * a->units / 16, threads,
+               [&](const Kernels& k, int64_t first, int64_t last) {
+                   k.table_gradient(*a, first, last);
+               });
+}
+
+int storycell_output_loss(const OutputLoss* a, int threads) {
+    if (!precision_ok(a->precision) || !size_ok(a->steps) || !size_ok(a->streams) ||
+        !lanes_ok(a->units) || !size_ok(a->characters))
+        return kBadSize;
+    if (!a->hidden || !a->packed_forward || !a->bias || !a->targets || !a->losses ||
+        (a->logit_grads && (!a->packed_backward || !a->grad_hidden)))
+        return kMissing;
+    if (const int bad = check_characters(a->targets, a->streams, a->targets_stream_stride,
+                                         a->steps, a->targets_step_stride, a->characters))
+        return bad;
+    return run(a->steps * a->streams, threads, [&](const Kernels& k, int64_t first, int64_t last) {
+        k.output_loss(*a, first, last);
+    });
+}
+
+int storycell_generate(const Generation* a, int threads) {
+    if (a->cell < 0 || a->cell > 2 || !precision_ok(a->precision) || !size_ok(a->layers) ||
+        !size_ok(a->streams) || !lanes_ok(a->units) || !size_ok(a->characters) ||
+        !size_ok(a->length) || (!a->greedy && !(a->temperature > 0)))
+        return kBadSize;
+    if (!a->layer || !a->packed_output || !a->output_bias || !a->logits || !a->current ||
+        !a->random || !a->out)
+        return kMissing;
+    if (const int bad = check_characters(a->current, a->streams, 1, 1, 1, a->characters))
+        return bad;
+    std::atomic<int> status{kOk};
+    const int ran = run(a->streams, threads, [&](const Kernels& k, int64_t first, int64_t last) {
+        if (!generate_streams(k, *a, first, last)) status.store(kNotFinite);
+    });
+    return ran ? ran : status.load();
+}
+
+int storycell_convert(int64_t precision, const float* from, void* to, int64_t count, int threads) {
+    if (!precision_ok(precision) || count < 0 || count % 16) return kBadSize;
+    if (!from || !to) return kMissing;
+    return run(count / 16, threads, [&](const Kernels& k, int64_t first, int64_t last) {
+        k.convert(precision, from + first * 16,
+                  static_cast<char*>(to) + first * 16 * (precision ? 2 : 4), (last - first) * 16);
+    }, 4096);
+}
+
+int storycell_widen(int64_t precision, const void* from, float* to, int64_t count, int threads) {
+    if (!precision_ok(precision) || count < 0 || count % 16) return kBadSize;
+    if (!from || !to) return kMissing;
+    return run(count / 16, threads, [&](const Kernels& k, int64_t first, int64_t last) {
+        k.widen(precision, static_cast<const char*>(from) + first * 16 * (precision ? 2 : 4),
+                to + first * 16, (last - first) * 16);
+    }, 4096);
+}

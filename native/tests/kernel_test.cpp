@@ -1,0 +1,160 @@
+// The whole library under the address and undefined-behaviour sanitizers: every cell, precision
+// and instruction set on odd sizes, with arrays of exactly the promised size on the heap. Checks
+// the float32 products against plain loops; the recurrences against torch are in test_native.py.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "../kernel/storycell.h"
+
+using namespace storycell;
+
+namespace {
+
+int failures = 0;
+
+void expect(bool ok, const char* what) {
+    if (ok) return;
+    ++failures;
+    std::printf("FAILED: %s (%s)\n", what, storycell_isa());
+}
+
+float noise() { return static_cast<float>(std::rand()) / static_cast<float>(RAND_MAX) - 0.5f; }
+
+std::vector<float> floats(int64_t n) {
+    std::vector<float> v(static_cast<size_t>(n));
+    for (float& x : v) x = noise();
+    return v;
+}
+
+// n elements of either precision, exactly sized.
+struct Elements {
+    int64_t precision;
+    std::vector<char> bytes;
+    Elements(int64_t p, int64_t n) : precision(p), bytes(static_cast<size_t>(n) * (p ? 2 : 4)) {}
+    void* at(int64_t i) { return bytes.data() + i * (precision ? 2 : 4); }
+};
+
+Elements elements(int64_t precision, const std::vector<float>& from) {
+    Elements e(precision, static_cast<int64_t>(from.size()));
+    const int64_t n = static_cast<int64_t>(from.size());
+    expect(!storycell_convert(precision, from.data(), e.at(0), n, 2), "convert");
+    return e;
+}
+
+void products(int64_t precision, int64_t rows, int64_t inner, int64_t columns) {
+    const auto left = floats(rows * inner), right = floats(inner * columns), bias = floats(columns);
+    auto l = elements(precision, left);
+    Elements packed(precision, inner * columns);
+    expect(!storycell_pack(precision, inner, columns, 0, right.data(), columns, 1, inner, columns,
+                           packed.at(0), 2), "pack");
+    std::vector<float> out(static_cast<size_t>(rows * columns));
+    Product p{precision, rows, inner, columns, l.at(0), inner, packed.at(0), bias.data(), out.data()};
+    expect(!storycell_product(&p, 2), "product");
+    const double tolerance = precision ? 3e-2 : 1e-4;
+    for (int64_t r = 0; r < rows; ++r)
+        for (int64_t j = 0; j < columns; ++j) {
+            double sum = bias[j];
+            for (int64_t k = 0; k < inner; ++k) sum += double(left[r * inner + k]) * right[k * columns + j];
+            expect(std::fabs(sum - out[r * columns + j]) < tolerance * std::sqrt(double(inner)), "product value");
+        }
+    auto r = elements(precision, floats(rows * columns));
+    std::vector<float> wide(static_cast<size_t>(rows * columns)), sums(static_cast<size_t>(inner));
+    storycell_widen(precision, r.at(0), wide.data(), rows * columns, 1);
+    std::vector<float> grad(static_cast<size_t>(inner * columns));
+    std::vector<int64_t> ids(static_cast<size_t>(rows));
+    for (auto& id : ids) id = std::rand() % 5;
+    std::vector<float> table(static_cast<size_t>(5 * inner));
+    TransposedProduct t{precision, rows, inner, columns, l.at(0), inner, r.at(0), columns,
+                        grad.data(), sums.data(), table.data(), ids.data(), rows, 1, 1, 5};
+    expect(!storycell_transposed(&t, 3), "transposed");
+    for (int64_t m = 0; m < inner; ++m) {
+        double sum = 0;
+        for (int64_t id = 0; id < 5; ++id) sum += table[id * inner + m];
+        expect(std::fabs(sum - sums[m]) < 1e-3, "table rows sum to the column sums");
+    }
+    for (int64_t m = 0; m < inner; ++m)
+        for (int64_t n = 0; n < columns; ++n) {
+            double sum = 0;
+            for (int64_t k = 0; k < rows; ++k) sum += double(left[k * inner + m]) * wide[k * columns + n];
+            expect(std::fabs(sum - grad[m * columns + n]) < tolerance * std::sqrt(double(rows)), "transposed value");
+        }
+}
+
+void recurrence(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_t H, int64_t V) {
+    const int64_t G = cell == kLstm ? 4 : cell == kGru ? 3 : 1, S = cell == kRnn ? 1 : 4;
+    const auto weight = floats(G * H * H), table = floats(V * G * H), reset = floats(H);
+    Elements forward(precision, G * H * H), backward(precision, G * H * H);
+    storycell_pack(precision, H, H, G > 1 ? G : 0, weight.data(), 1, H, H, G * H, forward.at(0), 2);
+    storycell_pack(precision, G * H, H, 0, weight.data(), H, 1, G * H, H, backward.at(0), 2);
+    std::vector<int64_t> ids(static_cast<size_t>(B * T));
+    for (auto& id : ids) id = std::rand() % V;
+    Elements hidden(precision, (T + 1) * B * H), saved(precision, T * B * S * H);
+    auto cells = floats((T + 1) * B * H), carry = floats(B * H), grad_carry = floats(B * H);
+    const auto grad_output = floats(T * B * H), grad_hidden = floats(B * H);
+    std::vector<float> grad_initial(static_cast<size_t>(B * H));
+    Recurrence r{};
+    r.cell = cell; r.precision = precision; r.steps = T; r.streams = B; r.units = H;
+    r.characters = V; r.packed = forward.at(0); r.ids = ids.data(); r.ids_stream_stride = T;
+    r.ids_step_stride = 1; r.table = table.data(); r.reset_bias = reset.data();
+    r.hidden = hidden.at(0); r.saved = saved.at(0);
+    if (cell == kLstm) r.cell_state = cells.data(); else r.carry = carry.data();
+    expect(!storycell_forward(&r, 2), "forward");
+    r.packed = backward.at(0); r.grad_output = grad_output.data();
+    r.grad_hidden = grad_hidden.data(); r.grad_carry = grad_carry.data();
+    r.grad_initial = grad_initial.data();
+    expect(!storycell_backward(&r, 2), "backward");
+    std::vector<float> grad_table(static_cast<size_t>(V * G * H));
+    TableGradient g{precision, cell, T, B, H, V, ids.data(), T, 1, saved.at(0), grad_table.data()};
+    expect(!storycell_table_gradient(&g, 2), "table gradient");
+    for (float x : grad_table) expect(std::isfinite(x), "finite table gradient");
+    for (float x : grad_initial) expect(std::isfinite(x), "finite gradient to the state");
+    ids[0] = V;
+    expect(storycell_table_gradient(&g, 2) == kBadCharacter, "bad character refused");
+
+    const int64_t wide = (V + 15) / 16 * 16;
+    const auto out = floats(V * H), bias = floats(wide);
+    Elements of(precision, H * wide), ob(precision, wide * H), logit_grads(precision, T * B * wide);
+    storycell_pack(precision, H, wide, 0, out.data(), 1, H, H, V, of.at(0), 2);
+    storycell_pack(precision, wide, H, 0, out.data(), H, 1, V, H, ob.at(0), 2);
+    std::vector<int64_t> targets(static_cast<size_t>(B * T), V - 1);
+    std::vector<float> losses(static_cast<size_t>(T * B)), grad(static_cast<size_t>(T * B * H));
+    OutputLoss o{precision, T, B, H, V, hidden.at(B * H), of.at(0), ob.at(0), bias.data(),
+                 targets.data(), T, 1, 1.0f, losses.data(), logit_grads.at(0), grad.data()};
+    expect(!storycell_output_loss(&o, 2), "output loss");
+    for (float x : losses) expect(std::isfinite(x) && x > 0, "finite loss");
+
+    Elements slots(precision, 2 * B * H);
+    std::vector<float> logits(static_cast<size_t>(B * wide));
+    std::vector<int64_t> current(static_cast<size_t>(B), 0), written(static_cast<size_t>(B * 9));
+    std::vector<uint32_t> random(static_cast<size_t>(B * 4), 7);
+    GenerationLayer layer{forward.at(0), nullptr, table.data(), nullptr, reset.data(), slots.at(0),
+                          carry.data(), nullptr};
+    Generation a{cell, precision, 1, B, H, V, 9, &layer, of.at(0), bias.data(), logits.data(),
+                 current.data(), random.data(), written.data(), 0.9, 0.95, 0.01, 20, 0, 1};
+    expect(!storycell_generate(&a, 2), "generate");
+    for (int64_t id : written) expect(id >= 0 && id < V && id != 1, "character written");
+}
+
+}  // namespace
+
+int main() {
+    for (const char* isa : {"portable", "avx2", "avx512", "avx512bf16"}) {
+        if (storycell_use_isa(isa)) continue;
+        for (int64_t precision : {0, 1}) {
+            products(precision, 1, 16, 16);
+            products(precision, 13, 48, 80);
+            products(precision, 401, 32, 96);
+            for (int64_t cell : {0, 1, 2}) {
+                recurrence(cell, precision, 1, 1, 16, 2);
+                recurrence(cell, precision, 3, 7, 48, 17);
+                recurrence(cell, precision, 5, 3, 80, 300);
+            }
+        }
+        std::printf("%s done\n", isa);
+    }
+    expect(storycell_use_isa("vax") == kUnknownIsa, "unknown kernels refused");
+    if (!failures) std::printf("all passed\n");
+    return failures != 0;
+}
