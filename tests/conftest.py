@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tiny_runs
 import torch
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -45,3 +46,17 @@ def real_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder that all tests of the command line share, and none may change; its text lies beside it."""
+    return tiny_runs.make(tmp_path_factory.mktemp("made"), tmp_path_factory.getbasetemp() / "cache")
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    """A text file of a test's own."""
+    path = tmp_path / "text.txt"
+    path.write_text(tiny_runs.TEXT, encoding="utf-8")
+    return path

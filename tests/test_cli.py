@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_runs
 from tiny_runs import FLAGS, TEXT, command, process
 
 import storycell
@@ -31,17 +30,10 @@ KEYS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One run for all tests here, which none may change; its text lies beside it."""
-    return tiny_runs.make(tmp_path_factory.mktemp("made"), tmp_path_factory.getbasetemp() / "cache")
-
-
 @pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT, encoding="utf-8")
-    return path
+def run(made: Path) -> Path:
+    """The run that all tests share, which none here may change; its text lies beside it."""
+    return made
 
 
 # Help and imports

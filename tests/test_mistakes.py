@@ -7,7 +7,6 @@ import gzip
 from pathlib import Path
 
 import pytest
-import tiny_runs
 import torch
 from tiny_runs import FLAGS, TEXT, command, process
 
@@ -15,20 +14,6 @@ import storycell
 from storycell import cli
 from storycell.api.machine import best_device
 from storycell.errors import BackendError
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One run for all tests here, which none may change."""
-    return tiny_runs.make(tmp_path_factory.mktemp("made"), tmp_path_factory.getbasetemp() / "cache")
-
-
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT, encoding="utf-8")
-    return path
-
 
 # Texts
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import safetensors.torch
-import tiny_runs
 import torch
 from tiny_runs import command
 
@@ -24,12 +23,6 @@ FLIPS = 40  # bits, each in a copy of its own
 NAMES = ("config.json", "vocab.json", "model.safetensors")
 
 Damage = Callable[[Path], object]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One run for all tests here; `run` is a copy to damage."""
-    return tiny_runs.make(tmp_path_factory.mktemp("made"), tmp_path_factory.getbasetemp() / "cache")
 
 
 @pytest.fixture

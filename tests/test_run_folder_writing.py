@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import tiny_runs
 import torch
 from tiny_runs import command
 
@@ -15,12 +14,6 @@ from storycell.checkpoint import RunFolder, write_atomically
 from storycell.errors import RunFolderError
 
 NAMES = ("config.json", "vocab.json", "model.safetensors")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One run for all tests here; `run` is a copy to write to."""
-    return tiny_runs.make(tmp_path_factory.mktemp("made"), tmp_path_factory.getbasetemp() / "cache")
 
 
 @pytest.fixture

@@ -8,16 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny_runs
 from tiny_runs import command, process
 
 from storycell.vocab import SEPARATOR
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One run for all tests here, which none may change."""
-    return tiny_runs.make(tmp_path_factory.mktemp("made"), tmp_path_factory.getbasetemp() / "cache")
+@pytest.fixture
+def run(made: Path) -> Path:
+    """The run that all tests share, which none here may change; its text lies beside it."""
+    return made
 
 
 def written(capsys: pytest.CaptureFixture[str], run: Path, *words: object) -> str:

@@ -12,26 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
-import tiny_runs
-from tiny_runs import FLAGS, TEXT, command
+from tiny_runs import FLAGS, command
 
 import storycell
 from storycell.checkpoint import RunFolder
 
 DISK_BYTES = 20_000  # the largest file on the full disk: larger than last.safetensors, smaller than loss.png
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One run for all tests here, which none may change."""
-    return tiny_runs.make(tmp_path_factory.mktemp("made"), tmp_path_factory.getbasetemp() / "cache")
-
-
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT, encoding="utf-8")
-    return path
 
 
 # Folders and disks
