@@ -44,3 +44,7 @@ class TrainingError(StorycellError):
 
 class BackendError(StorycellError):
     """The backend that was asked for cannot compute this model here."""
+
+
+class ExportError(StorycellError):
+    """A model cannot be exported as asked, or the file that was written is not the model."""
