@@ -165,7 +165,12 @@ class Model:
         `storycell.export`.
         """
         return export(
-            self.lm, self.vocab, path, weights, name=self.path.resolve().name, maker=f"storycell {versions()['storycell']}"
+            self.lm,
+            self.vocab,
+            path,
+            weights,
+            name=self.path.resolve().name,
+            maker=f"storycell {versions()['storycell']}",
         )
 
     @property

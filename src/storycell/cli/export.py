@@ -10,7 +10,7 @@ from storycell.errors import SettingsError
 
 _NEXT = {
     "html": "open it in a browser; it needs nothing else",
-    "onnx": "inputs ids [B] and the state [L B H], outputs logits [B V] and the next state; the vocabulary is in its metadata",
+    "onnx": "ids [B] and a state [L B H] go in, logits [B V] and the next state come out; its metadata hold the vocabulary",
     "c": "cc -O2 {file} -lm -o story && ./story 'Once upon a'",
 }
 
@@ -35,6 +35,10 @@ def run(arguments: argparse.Namespace) -> None:
         print_json(dataclasses.asdict(done))
         return
     print(f"{done.file}  {done.bytes / 1e6:.2f} MB, {done.weights} weights")
-    changed = "" if done.weights == "fp32" else f"; rounding the weights moves a logit by at most {done.max_abs_logit_change:.2g}"
+    changed = (
+        ""
+        if done.weights == "fp32"
+        else f"; rounding the weights moves a logit by at most {done.max_abs_logit_change:.2g}"
+    )
     print(f"read back, its logits are the run's to {done.max_abs_logit_error:.1e}{changed}")
     say(f"next: {_NEXT[done.file.rpartition('.')[2]].format(file=done.file)}")

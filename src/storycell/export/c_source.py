@@ -2,8 +2,8 @@
 
 In: a `Network`, its vocabulary, a rounding. Out: the text of the file; and the network in such a text, for the check.
 
-The surprising decision: weights are base64 in strings, not numbers in an array: half the size, and compilers read a string
-many times faster. No string is longer than the 4,095 characters that C99 promises.
+The surprising decision: weights are base64 in strings, not numbers in an array: half the size, and compilers read a
+string many times faster. No string is longer than the 4,095 characters that C99 promises.
 """
 
 import re
@@ -12,7 +12,7 @@ from importlib import resources
 from storycell.errors import ExportError
 from storycell.export import text_coding
 from storycell.export.network import CELLS, Network, Shape
-from storycell.export.rounding import Weights
+from storycell.export.rounding import Weights, checked
 from storycell.vocab import Vocabulary
 
 _STRING = 4000  # characters of weights in one string
@@ -62,4 +62,4 @@ def read(text: str) -> Network:
         strings = re.findall(r'^"(.*)",?$', text[text.index("weights[STRINGS] = {") :], re.MULTILINE)
     except (KeyError, ValueError) as error:
         raise ExportError(f"the file is not what was written: {error}") from None
-    return text_coding.decode("".join(strings), shape, weights)  # type: ignore[arg-type]
+    return text_coding.decode("".join(strings), shape, checked(weights))

@@ -2,8 +2,8 @@
 
 In: a `Network`, its vocabulary, a rounding. Out: the text of the file; and the network in such a text, for the check.
 
-The surprising decision: the page forbids itself everything but its own two scripts and its style, by their digests, so a
-file that someone sends you cannot have been given another script by a careless mail program or server.
+The surprising decision: the page forbids itself everything but its own two scripts and its style, by their digests, so
+that nothing in it, a name or a character of the vocabulary, can become a script, and it never asks the network.
 """
 
 import base64
@@ -17,7 +17,7 @@ from typing import Any
 from storycell.errors import ExportError
 from storycell.export import text_coding
 from storycell.export.network import Network, Shape
-from storycell.export.rounding import Weights
+from storycell.export.rounding import Weights, checked
 from storycell.vocab import Vocabulary
 
 _PARTS = {"STYLE": "page.css", "RUNTIME": "runtime.js", "PAGE": "page.js"}
@@ -64,6 +64,6 @@ def read(text: str) -> Network:
         )
         facts = json.loads(model)
         shape = Shape(facts["cell"], *(int(facts[axis]) for axis in "VDHL"))
-        return text_coding.decode(weights, shape, facts["weights"])
+        return text_coding.decode(weights, shape, checked(facts["weights"]))
     except (TypeError, KeyError, ValueError) as error:
         raise ExportError(f"the file is not what was written: {error}") from None

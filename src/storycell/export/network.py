@@ -4,8 +4,8 @@ In: a `CharLM`. Out: its tensors by name, simplified without changing what they 
 added become one, and an embedding whose product with the first layer's weights is smaller than the two is multiplied
 out, which leaves one-hot characters.
 
-The surprising decision: that product is stored only where it is smaller, although every runtime computes with it: a file
-is downloaded more often than it is opened, and multiplying takes a millisecond.
+The surprising decision: that product is stored only where it is smaller, although every runtime computes with it: a
+file is kept and sent for longer than it takes to open, and multiplying takes milliseconds.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Shape:
     L: int
 
     @property
-    def G(self) -> int:
+    def G(self) -> int:  # noqa: N802 - the axis
         """Gates of the cell."""
         return cells.get(self.cell).gates
 
@@ -98,9 +98,7 @@ class Network:
         return lm.eval()
 
 
-def _layer(
-    shape: Shape, k: int, weights: dict[str, npt.NDArray[np.float64]]
-) -> dict[str, npt.NDArray[np.float64]]:
+def _layer(shape: Shape, k: int, weights: dict[str, npt.NDArray[np.float64]]) -> dict[str, npt.NDArray[np.float64]]:
     """The tensors of one layer: its biases as one, but for the GRU's, of which `r` multiplies a part."""
     H, none = shape.H, np.zeros(shape.G * shape.H)
     bias = weights.get(f"recurrent.bias_ih_l{k}", none).copy()

@@ -1,8 +1,8 @@
 """One step of a network as an ONNX graph.
 
-In: a `Network`, a rounding, facts about the model. Out: the bytes of a model with inputs `ids [B]` and one state `[L B H]`
-for each of the cell's (`h`, and `c` of the LSTM), outputs `logits [B V]` and `h_next`, `c_next`. And the logits that such
-bytes compute, by the reference evaluator of the `onnx` package, for the check.
+In: a `Network`, a rounding, facts about the model. Out: the bytes of a model with inputs `ids [B]` and the states
+`[L B H]` (`h`, and `c` of the LSTM), outputs `logits [B V]` and `h_next`, `c_next`. And the logits that such bytes
+compute, by the reference evaluator of the `onnx` package, for the check.
 
 The surprising decision: plain products and activations instead of ONNX's own LSTM operator, whose gates are in another
 order and whose sequences are of no use for a step.

@@ -89,13 +89,11 @@ function writeOne() {
 
 let writing = null; // {left, began, at, owed} while it writes
 
+// Drops what is behind the mark; or begins anew, where the box or the seed has changed.
 function ready() {
   const changed = story.prompt !== $("prompt").value || story.seed !== $("seed").value.trim();
   if (changed || !story.draw) return begin();
-  if (story.mark < story.ids.length) {
-    cutAt(story.mark);
-    show();
-  }
+  cutAt(story.mark);
   return true;
 }
 
@@ -137,7 +135,7 @@ function stop() {
 
 function choose(id) {
   stop();
-  if (!ready()) return;
+  cutAt(story.mark);
   story.ended = id === storycell.BOUNDARY;
   if (!story.ended) append(id);
   show();
@@ -145,7 +143,7 @@ function choose(id) {
 
 function back() {
   stop();
-  if (story.mark) cutAt(story.mark - 1);
+  cutAt(Math.max(story.mark - 1, 0));
   show();
 }
 
@@ -328,7 +326,8 @@ const KEYS = {
   " ": () => (writing ? stop() : start()),
   Enter: () => {
     stop();
-    if (ready()) writeOne();
+    cutAt(story.mark);
+    if (story.draw) writeOne();
     show();
   },
   Backspace: back,

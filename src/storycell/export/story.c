@@ -265,7 +265,7 @@ static void print_code_point(uint32_t code, FILE *to) {
         return;
     }
     int more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
-    putc((int)((0xF00u >> more & 0xF0) | code >> 6 * more), to);
+    putc((int)((0xF0u << (3 - more) & 0xF0) | code >> 6 * more), to);
     while (more--) putc((int)(0x80 | (code >> 6 * more & 0x3F)), to);
 }
 

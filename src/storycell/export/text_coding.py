@@ -35,7 +35,7 @@ def _encode(matrix: Array, weights: Weights) -> str:
     return _base64(matrix.astype("<f2" if weights == "fp16" else "<f4"))
 
 
-def _base64(array: np.ndarray) -> str:  # type: ignore[type-arg]  # of any float
+def _base64(array: np.ndarray) -> str:
     return base64.b64encode(array.tobytes()).decode("ascii")
 
 
