@@ -46,5 +46,9 @@ class BackendError(StorycellError):
     """The backend that was asked for cannot compute this model here."""
 
 
+class NotFiniteError(StorycellError):
+    """A model computes numbers that are not finite, from which nothing can be drawn."""
+
+
 class ExportError(StorycellError):
     """A model cannot be exported as asked, or the file that was written is not the model."""

@@ -126,7 +126,7 @@ function frame(now) {
 function stop() {
   if (!writing) return;
   const rate = Math.round(writing.written / Math.max(writing.busy / 1000, 1e-6));
-  const speed = writing.written > 99 ? `, computed at ${rate.toLocaleString("en")} a second` : "";
+  const speed = writing.written > 99 ? `, ${rate.toLocaleString("en")} a second` : "";
   writing = null;
   $("write").textContent = "Write";
   show();
