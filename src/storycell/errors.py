@@ -48,3 +48,7 @@ class BackendError(StorycellError):
 
 class NotFiniteError(StorycellError):
     """A model computes numbers that are not finite, from which nothing can be drawn."""
+
+
+class ExportError(StorycellError):
+    """A model cannot be exported as asked, or the file that was written is not the model."""

@@ -22,6 +22,7 @@ VERBS = {
     "train": "train a model on a text, or go on with a run",
     "eval": "measure a model's loss on a text",
     "sample": "let a model write, character by character",
+    "export": "put a model into one file that plays elsewhere: a page, a C program, an ONNX graph",
     "info": "show a run, the machine, and what computes",
 }
 
