@@ -92,10 +92,19 @@ def rnn_at_radius(lm: CharLM, radius: float, seed: int = 1) -> CharLM:
     return rnn
 
 
+def longest(trace: Trace) -> int:
+    """The most lags that some story of a text can show."""
+    return max(1, int(_since_boundary(trace.all_ids)[:-1].max()) - 1)
+
+
+def _since_boundary(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """How many characters since the story began."""
+    rows = np.arange(len(ids))
+    return rows - np.maximum.accumulate(np.where(ids == BOUNDARY, rows, 0))
+
+
 def _sampled_rows(trace: Trace, lags: int, samples: int, seed: int) -> npt.NDArray[np.int64]:
-    ids = trace.all_ids
-    since = np.arange(len(ids)) - np.maximum.accumulate(np.where(ids == BOUNDARY, np.arange(len(ids)), 0))
-    good = np.flatnonzero(since[:-1] > lags)
+    good = np.flatnonzero(_since_boundary(trace.all_ids)[:-1] > lags)
     if not len(good):
         raise SettingsError(f"no story of the text is longer than {lags} characters; ask for fewer lags")
     return np.sort(np.random.default_rng(seed).choice(good, samples, replace=len(good) < samples))

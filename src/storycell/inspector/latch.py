@@ -162,14 +162,14 @@ class HoldTest:
         story = np.repeat(np.arange(len(self.ids))[:, None], self.ids.shape[1], axis=1)
         closed, closed_stderr = clustered(closing, story[self.closings])
         opened, opened_stderr = clustered(opening, story[self.openings])
-        return HoldResult(
-            label, tuple(units), closed, closed_stderr, len(closing), opened, opened_stderr, len(opening)
-        )
+        return HoldResult(label, tuple(units), closed, closed_stderr, len(closing), opened, opened_stderr, len(opening))
 
     def random_units(self, count: int, name: str, seed: int) -> list[Unit]:
         """Units drawn from all layers."""
         H = self.path.hidden
-        drawn = np.random.default_rng(seed).choice(self.path.layers * H, min(count, self.path.layers * H), replace=False)
+        drawn = np.random.default_rng(seed).choice(
+            self.path.layers * H, min(count, self.path.layers * H), replace=False
+        )
         return [(name, int(u) // H, int(u) % H) for u in drawn]
 
     def written(self, label: str, held: Held, prompt: str, seed: int = 1) -> HeldStory:
@@ -178,7 +178,9 @@ class HoldTest:
         ids, read = vocab.prompt_ids(prompt, "replace")
         seeds = list(range(seed, seed + _WRITTEN))
         rows = list(held_streams(lm, ids, Sampling(), seeds, _WRITTEN_CHARS, held))
-        texts = [vocab.decode([k for row in rows if (k := row[b]) is not None and k != BOUNDARY]) for b in range(_WRITTEN)]
+        texts = [
+            vocab.decode([k for row in rows if (k := row[b]) is not None and k != BOUNDARY]) for b in range(_WRITTEN)
+        ]
         return HeldStory(label, read + texts[0], int(sum(is_quote(t).sum() for t in texts)), sum(map(len, texts)))
 
     def _probabilities(self, held: Held) -> npt.NDArray[np.float64]:

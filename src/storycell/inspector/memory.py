@@ -132,4 +132,3 @@ def clustered(values: Floats, owner: npt.NDArray[np.int64]) -> tuple[float, floa
     mean = float(values.mean())
     spread, n = sums - mean * counts, len(sums)
     return mean, float(np.sqrt(n / (n - 1) * (spread @ spread)) / len(values)) if n > 1 else float("nan")
-

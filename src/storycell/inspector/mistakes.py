@@ -51,7 +51,9 @@ def mistakes(text: str, nats: npt.NDArray[np.float64]) -> list[MistakeKind]:
 
 def _counted(kind: str, these: Bools, nats: npt.NDArray[np.float64], block: npt.NDArray[np.int64]) -> MistakeKind:
     mean, stderr = clustered(these.astype(np.float64), block)
-    return MistakeKind(kind, 1000 * mean, 1000 * stderr, float(nats[these].sum() / nats.sum()), int(these.sum()), len(these))
+    return MistakeKind(
+        kind, 1000 * mean, 1000 * stderr, float(nats[these].sum() / nats.sum()), int(these.sum()), len(these)
+    )
 
 
 def _kinds(text: str, half: int) -> dict[str, Bools]:

@@ -43,7 +43,11 @@ class Trace:
     axes = ("T", "H")
 
     def __init__(self, walker: Walker, ids: Ids, vocab: Vocabulary, states: list[dict[str, torch.Tensor]]) -> None:
-        self._walker, self.all_ids, self.states = walker, ids.astype(np.int64), states  # with the row of the first boundary
+        self._walker, self.all_ids, self.states = (
+            walker,
+            ids.astype(np.int64),
+            states,
+        )  # with the row of the first boundary
         self.vocab, self.lm = vocab, walker.lm
         self.ids = self.all_ids[1:]
         self.names, self.layers, self.hidden = walker.names, walker.lm.num_layers, walker.lm.hidden_size

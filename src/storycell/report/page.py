@@ -107,20 +107,20 @@ def escaped(text: object) -> str:
 
 def embed_json(name: str, data: Any) -> str:
     """A script element that holds JSON; no text inside can end it, whatever it is. Not finite becomes null."""
-    text = json.dumps(_plain(data), separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(plain(data), separators=(",", ":"), ensure_ascii=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return f'<script type="application/json" id="{escaped(name)}">{text}</script>'
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Arrays as lists, numbers that JSON has not as null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
