@@ -102,7 +102,8 @@ def _text(model: api.Model, arguments: argparse.Namespace) -> tuple[bytes, str, 
 
 def _first(text: Corpus, chars: int) -> bytes:
     """The first `chars` characters of a corpus; whole stories, where it has several."""
-    found, length = [], 0
+    found: list[bytes] = []
+    length = 0
     for begins, piece in pieces(text.blocks()):
         if begins and found:
             found.append(BOUNDARY_BYTE)

@@ -31,7 +31,7 @@ Norms = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class GradientFlow:
-    """Norms `[samples lags+1]` by (name of the state, layer); lag 0 is the state from which the character is guessed."""
+    """Norms `[samples lags+1]` by (name of the state, layer); lag 0 is the state that the guess is made from."""
 
     norms: dict[tuple[str, int], Norms]
     through_sum: dict[tuple[str, int], Norms] = field(default_factory=dict)  # of c, where there is a c
@@ -117,7 +117,7 @@ def _gradients(
     start: list[Values],
     between: Callable[[Values], Values],
 ) -> dict[tuple[str, int], torch.Tensor]:
-    """dL/dstate at every step, `[samples lags+1 H]`, newest first; `between` is done to a state before the next step."""
+    """dL/dstate at every step, `[samples lags+1 H]`, newest first; `between` changes a state before the next step."""
     device = walker.lm.output.weight.device
     path: list[list[Values]] = []
     state = [{n: s.to(device) for n, s in layer.items()} for layer in start]
@@ -142,10 +142,14 @@ def _norms(grads: torch.Tensor) -> Norms:
     return np.asarray(grads.double().norm(dim=-1).cpu().numpy())
 
 
+def geometric(norms: Norms) -> Norms:
+    """The geometric mean over samples, `[lags+1]`; norms span many powers of ten."""
+    return np.asarray(np.exp(np.log(np.maximum(norms, 1e-300)).mean(0)))
+
+
 def _curve(norms: Norms) -> Norms:
-    with np.errstate(divide="ignore"):
-        logs = np.log(np.maximum(norms, 1e-300)).mean(0)
-    return np.asarray(np.exp(logs - logs[0]))
+    mean = geometric(norms)
+    return np.asarray(mean / mean[0])
 
 
 def _half_life(curve: Norms) -> float:

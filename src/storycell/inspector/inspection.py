@@ -8,7 +8,7 @@ threads of one product would mostly wait for each other (LOG.md); two analyses s
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,8 @@ def inspect(subject: Subject, against: Subject | None = None, extra: Mapping[str
             f"the text has {len(subject.ids) - 1:,} characters, too few for figures with meaning; "
             f"give at least {FEWEST_CHARS:,}"
         )
+    if against and against.name == subject.name:
+        against = replace(against, name=f"{against.name} (the second)")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool, subject.lm.reading():
@@ -164,7 +166,7 @@ def _flows(
         "untrained": lambda: gradients.gradient_flow(twin, lags),
     }
     if against and second:
-        jobs[against.name] = lambda: gradients.gradient_flow(second.result(), lags)
+        jobs["second"] = lambda: gradients.gradient_flow(second.result(), lags)
 
     def at_radius(radius: float) -> Callable[[], GradientFlow]:
         return lambda: gradients.gradient_flow(_rnn_trace(subject, path, radius), lags)
@@ -241,13 +243,17 @@ def _all(jobs: "Iterable[Future[Any]]") -> list[Any]:
     return [job.result() for job in jobs]
 
 
+def _by_interest(f: Finding) -> tuple[bool, bool, float]:
+    """The article's quotes first, then what is furthest ahead of the untrained network."""
+    return f.feature != "inside quotes", not f.is_finding, -f.excess
+
+
 def _telling(found: Mapping[str, list[Finding]], path: Trace) -> list[tuple[int, int, str]]:
     """The units to browse: the best of every finding, then other findings, then those that vary most."""
-    ranked = sorted((f for fs in found.values() for f in fs[:1]), key=lambda f: (not f.is_finding, -f.excess))
+    ranked = sorted((f for fs in found.values() for f in fs[:1]), key=_by_interest)
     units: dict[tuple[int, int], str] = {}
     for f in ranked:
-        label = f"{f.feature}" if f.is_finding else ""
-        units.setdefault((f.layer, f.unit), label)
+        units.setdefault((f.layer, f.unit), f.feature if f.is_finding else "")
     for layer in range(path.layers):
         spread = path.states[layer][path.names[-1]][1:].var(dim=0).numpy()
         for unit in np.argsort(-spread)[:2]:

@@ -195,7 +195,7 @@ class HoldTest:
         return np.stack(columns, axis=1)
 
     def _stories(self) -> npt.NDArray[np.int64]:
-        """The first characters of stories, `[stories chars]`, the ones with most quotes first; short ones end in boundaries."""
+        """The first characters of stories, `[stories chars]`, those with most quotes; short ones end in boundaries."""
         all_ids, starts = self.path.all_ids, self.path.starts
         if len(starts) < _STORIES:  # a text of few stories is cut in parts
             starts = np.arange(0, max(1, len(all_ids) - _CHARS), _CHARS)

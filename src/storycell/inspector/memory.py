@@ -101,7 +101,7 @@ def place_costs(trace: Trace) -> list[PlaceCost]:
         ("letter of a word", before["position in the word"] + 1, letters, [1, 2, 3, 4, 5, 6, 8, 11]),
         ("character of a line", before["position in the line"] + 1, character, [1, 2, 5, 17, 65, 257]),
         ("character of a story", before["position in the story"] + 1, character, [1, 17, 65, 257, 513, 1025]),
-        ("character since the quote opened", since_quote, quoted & character, [1, 2, 5, 17, 33, 65]),
+        ("character of a quotation", since_quote, quoted & character, [1, 2, 5, 17, 33, 65]),
     ]
     block = np.arange(len(trace)) // 1000
     costs = []

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from storycell.inspector.gradients import GradientFlow
+from storycell.inspector.gradients import GradientFlow, geometric
 from storycell.inspector.latch import HoldResult, LatchReading
 from storycell.inspector.memory import ContextCost, PlaceCost
 from storycell.inspector.mistakes import MistakeKind
@@ -19,12 +19,12 @@ from storycell.inspector.units import Finding
 from storycell.plots import BLUE, GREY, ORANGE
 from storycell.report.page import Figure
 
-INK, LINE, GREEN, PINK, YELLOW = "#000000", "#B0B0B0", "#009E73", "#CC79A7", "#E69F00"
+INK, LINE, GREEN, PINK, YELLOW = "#111111", "#B0B0B0", "#009E73", "#CC79A7", "#E69F00"
 GATE_NAMES = {
     "i": "input gate", "f": "forget gate", "o": "output gate", "g": "candidate", "c": "cell state", "h": "hidden state",
     "r": "reset gate", "z": "update gate", "n": "candidate",
 }  # fmt: skip
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "storycell", "font.family": "sans-serif", "font.size": 9,
     "axes.edgecolor": LINE, "axes.labelcolor": GREY, "axes.titlesize": 10, "axes.titlecolor": INK,
     "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
@@ -99,8 +99,9 @@ def reading(name: str, read: LatchReading, caption: str) -> Figure:
             colours = [(plus if v >= 0 else minus, min(1.0, abs(v) / scale)) for v in values]
             axes.add_collection(PatchCollection(cells, facecolor=colours, edgecolor="none"))
         for t, c in enumerate(read.text):
-            axes.text(t + 0.5, -0.32, "␣" if c == " " else c, ha="center", va="center", fontsize=8.5, fontfamily="monospace",
-                      color=LINE if c == " " else INK)  # fmt: skip
+            axes.text(
+                t + 0.5, -0.32, "" if c == " " else c, ha="center", va="center", fontsize=9, fontfamily="monospace"
+            )
             if c in '"“”':
                 axes.axvspan(t, t + 1, color=YELLOW, alpha=0.16, linewidth=0)
         axes.set_xlim(0, T)
@@ -127,8 +128,8 @@ def holds(results: Sequence[HoldResult]) -> Figure:
     def draw(all_axes: Any) -> None:
         y = np.arange(len(results))[::-1]
         panels = (
-            ("closing", "where the text closes a quotation, held at its outside value", ORANGE),
-            ("opening", "after a sentence outside quotes, held at its inside value", BLUE),
+            ("closing", "closing a quote that is open", ORANGE),
+            ("opening", "closing a quote that nobody opened", BLUE),
         )
         for axes, (part, about, colour) in zip(all_axes, panels, strict=True):
             means = np.array([getattr(r, part) for r in results])
@@ -159,7 +160,7 @@ def saturations(found: Sequence[Saturation]) -> Figure:
             axes.plot([0, 1], [1, 0], color=LINE, linewidth=0.8)
             axes.plot(s.left, s.right, "o", color=(BLUE, ORANGE, GREEN)[gates.index(s.gate) % 3], markersize=3.2,
                       alpha=0.55, markeredgewidth=0)  # fmt: skip
-            axes.set_title(f"{GATE_NAMES[s.gate] if s.gate in GATE_NAMES else s.gate}, layer {s.layer}", loc="left")
+            axes.set_title(f"{GATE_NAMES.get(s.gate, s.gate)}, layer {s.layer}", loc="left")
             axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
             axes.set_xticks([0, 0.5, 1])
             axes.set_yticks([0, 0.5, 1])
@@ -222,36 +223,30 @@ def two_terms(flow: GradientFlow) -> Figure:
     """The gradient of the cell state, split: through the sum, and through h and the gates."""
     layers = sorted({k for _, k in flow.through_sum})
 
-    def mean(norms: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return np.asarray(norms.mean(0))
+    numbers: dict[str, dict[str, Any]] = {}
+    for k in layers:
+        start = geometric(flow.norms["c", k])[0]
+        parts = {"all": flow.norms, "through_sum": flow.through_sum, "rest": flow.rest}
+        numbers[f"layer {k}"] = {name: geometric(part["c", k]) / start for name, part in parts.items()}
+        numbers[f"layer {k}"]["rest"][0] = np.nan  # nothing can have gone another way yet
 
     def draw(all_axes: Any) -> None:
-        for axes, k in zip(all_axes[0], layers, strict=True):
-            start = mean(flow.norms["c", k])[0]
-            whole, summed, rest = (mean(part["c", k]) / start for part in (flow.norms, flow.through_sum, flow.rest))
-            axes.plot(whole, color=INK, linewidth=2.2, alpha=0.35, label="all of it")
-            axes.plot(summed, color=BLUE, label="through the sum c = f·c + i·g")
-            axes.plot(np.maximum(rest, 1e-12), color=ORANGE, label="through h and the gates")
+        for axes, (title, curves) in zip(all_axes[0], numbers.items(), strict=True):
+            axes.plot(curves["all"], color=INK, linewidth=2.2, alpha=0.35, label="all of it")
+            axes.plot(curves["through_sum"], color=BLUE, label="through the sum c = f·c + i·g")
+            axes.plot(curves["rest"], color=ORANGE, label="through h and the gates")
             axes.set_yscale("log")
-            axes.set_ylim(bottom=max(1e-6, float(summed.min()) / 2))
             axes.set_xlabel("lag k, characters back")
-            axes.set_title(f"layer {k}", loc="left")
+            axes.set_title(title, loc="left")
             axes.grid()
-        all_axes[0][0].set_ylabel("mean norm of dL/dc, lag 0 = 1")
+        all_axes[0][0].set_ylim(bottom=1e-5)
+        all_axes[0][0].set_ylabel("norm of dL/dc, lag 0 = 1")
         all_axes[0][0].legend(fontsize=8)
 
     svg = _drawn(draw, height=3.2, ncols=len(layers), squeeze=False, sharey=True)
-    numbers = {
-        f"layer {k}": {
-            "all": mean(flow.norms["c", k]),
-            "through_sum": mean(flow.through_sum["c", k]),
-            "rest": mean(flow.rest["c", k]),
-        }
-        for k in layers
-    }
     alt = "; ".join(
-        f"layer {k}: at lag {len(n['all']) - 1} the sum carries {n['through_sum'][-1]:.2g}, the rest {n['rest'][-1]:.2g}"
-        for k, n in zip(layers, numbers.values(), strict=True)
+        f"{name}: at lag {len(n['all']) - 1} the sum carries {n['through_sum'][-1]:.2g}, the rest {n['rest'][-1]:.2g}"
+        for name, n in numbers.items()
     )
     return Figure("two-terms", svg, alt, "", numbers)
 
@@ -289,8 +284,8 @@ def places(costs: Sequence[PlaceCost]) -> Figure:
                           color=BLUE, marker="o", markersize=4, capsize=2, linewidth=1.3)  # fmt: skip
             axes.set_xticks(x, [c.label for c in rows], rotation=55, fontsize=7.5)
             axes.set_title(kind, loc="left", fontsize=8.5)
-            axes.set_ylim(bottom=0)
             axes.grid(axis="y")
+        all_axes[0][0].set_ylim(bottom=0)
         all_axes[0][0].set_ylabel("bits a character")
 
     svg = _drawn(draw, height=2.8, ncols=len(kinds), squeeze=False, sharey=True)

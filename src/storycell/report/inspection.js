@@ -13,8 +13,9 @@
     }
     return decoded.get(key);
   };
+  const written = (value) => value.toLocaleString("en", { maximumSignificantDigits: 2 });
   const signed = new Set(["c", "h", "g", "n"]);
-  const shown = (c) => ({ "\n": "⏎", "\0": "⏹", " ": "␣", "\t": "⇥" })[c] ?? c;
+  const shown = (c) => ({ "\n": "⏎", "\0": "■", " ": "␣", "\t": "⇥" })[c] ?? c;
   const element = (tag, className, ...children) => {
     const made = document.createElement(tag);
     if (className) made.className = className;
@@ -23,7 +24,7 @@
   };
 
   const spans = data.characters.map((c, t) => {
-    const span = element("span", c === "\n" || c === "\0" ? "mark" : "", c === "\n" ? "⏎\n" : c === "\0" ? "⏹\n\n" : c);
+    const span = element("span", c === "\n" || c === "\0" ? "mark" : "", c === "\n" ? "⏎\n" : c === "\0" ? "■\n\n" : c);
     span.dataset.t = t;
     return span;
   });
@@ -42,8 +43,8 @@
     }
     const both = !bits && signed.has(name);
     document.querySelector(".scale b").className = bits ? "bits" : both ? "" : "one";
-    document.getElementById("low").textContent = both ? (-scale).toPrecision(2) : "0";
-    document.getElementById("high").textContent = bits ? "8 bits" : scale.toPrecision(both ? 2 : 1);
+    document.getElementById("low").textContent = both ? written(-scale) : "0";
+    document.getElementById("high").textContent = bits ? "8 bits" : written(scale);
     show(now);
   };
 
@@ -53,8 +54,8 @@
     return element("div", className, element("span", "", label), element("i", "", fill), element("span", "", value));
   };
   const place = ([before, at, after], note) =>
-    element("p", "", "… " + [...before].map((c) => (c === "\0" ? "⏹" : c === "\n" ? "⏎" : c)).join(""),
-      element("b", "", shown(at)), [...after].map((c) => (c === "\0" ? "⏹" : c === "\n" ? "⏎" : c)).join("") + " … ",
+    element("p", "", "… " + [...before].map((c) => (c === "\0" ? "■" : c === "\n" ? "⏎" : c)).join(""),
+      element("b", "", shown(at)), [...after].map((c) => (c === "\0" ? "■" : c === "\n" ? "⏎" : c)).join("") + " … ",
       element("small", "", note));
 
   const show = (t) => {

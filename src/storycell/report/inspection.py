@@ -25,13 +25,10 @@ _SNIPPET = 34  # characters of context around a similar moment
 
 def inspection_page(found: Inspection, text_name: str) -> str:
     """The whole file."""
-    sections = [part for part in (
-        _text(found), _units(found), _latch(found), _saturation(found), _gradients(found), _memory(found),
-        _mistakes(found), _similar(found),
-    )]  # fmt: skip
+    parts = (_text, _units, _latch, _saturation, _gradients, _memory, _mistakes, _similar)
     return page(
         f"Inside {found.subject.name}",
-        sections,
+        [part(found) for part in parts],
         lead=prose.lead(found, text_name),
         data={"browse": _browse_data(found)},
         style=_resource("inspection.css"),
@@ -59,6 +56,8 @@ def figures(found: Inspection) -> dict[str, Figure]:
 def _flow_labels(found: Inspection) -> dict[str, str]:
     cell = found.subject.lm.cell
     names = {"trained": f"this {cell}", "untrained": f"the {cell} untrained"}
+    if found.against:
+        names["second"] = f"{found.against.name} ({found.against.lm.cell})"
     return {name: names.get(name, name.replace("RNN at ", "radius ")) for name in found.flows}
 
 
@@ -115,7 +114,7 @@ def _units(found: Inspection) -> Section:
 def _finding_table(rows: Sequence[Finding], caption: str) -> str:
     head = [
         "feature",
-        "unit",
+        "layer:unit",
         "score",
         "95 % interval",
         "untrained",
@@ -126,7 +125,7 @@ def _finding_table(rows: Sequence[Finding], caption: str) -> str:
     lines = [
         [
             f.feature,
-            f"layer {f.layer}, unit {f.unit} {'+' if f.sign > 0 else '−'}",
+            f"{f.layer}:{f.unit} {'+' if f.sign > 0 else '−'}",
             f"{f.measure} {f.score:.3f}",
             f"{f.low:.3f} to {f.high:.3f}",
             f"{f.twin_score:.3f}",
@@ -193,7 +192,8 @@ def _held_stories(stories: Sequence[HeldStory]) -> str:
         f' ({1000 * s.quotes / max(1, s.chars):.1f} in 1,000)</span></dt><dd class="mono">{escaped(s.text)}</dd>'
         for s in stories
     )
-    return f'<h3>What it writes</h3><p>The same eight seeds each time; the first story is shown.</p><dl class="held">{items}</dl>'
+    about = "<h3>What it writes</h3><p>The same eight seeds each time; the first story is shown.</p>"
+    return f'{about}<dl class="held">{items}</dl>'
 
 
 def _saturation(found: Inspection) -> Section:
@@ -316,7 +316,7 @@ def _browse_data(found: Inspection) -> dict[str, Any]:
             {"layer": layer, "unit": unit, "label": label, **_columns(found, layer, unit, part)}
             for layer, unit, label in browsed.units
         ],
-        "alphabet": ["⏹", "�", *path.vocab.characters],
+        "alphabet": ["■", "�", *path.vocab.characters],
         "likely": browsed.likely,
         "probabilities": np.round(browsed.likely_probabilities.astype(float), 4),
         "similar": [[_snippet(path.text, int(row)) for row in rows] for rows in browsed.similar],

@@ -19,6 +19,7 @@ from typing import Any
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
 _COLOURS = {  # what plots draw with -> the page's variables
     "#000000": "var(--ink)",
+    "#111111": "var(--ink)",
     "#ffffff": "var(--paper)",
     "#0072b2": "var(--blue)",
     "#d55e00": "var(--orange)",

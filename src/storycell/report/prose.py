@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from storycell import loss
+from storycell.inspector.gradients import geometric
 from storycell.inspector.inspection import Inspection
 from storycell.inspector.latch import HoldResult
 from storycell.inspector.units import SHIFTS, Finding
@@ -73,11 +74,12 @@ def units(found: Inspection, good: Sequence[Finding]) -> str:
     else:
         seen = f"Of {len(found.findings)} features, none has a unit that beats both chance and the untrained network."
     how = (
-        f"<p>All {tried} units were tried against every feature on the first half of the text; the scores are those of "
-        "the second half, of which the choice knew nothing. AUC is the chance that the unit is higher at a random place "
-        "with the feature than at a random place without. Chance is what the same search finds when text and units are "
-        f"shifted against each other ({SHIFTS} times), the largest over all units and features. A network "
-        "that was never trained remembers the last few characters too; so only the excess over its best unit counts.</p>"
+        f"<p>All {tried} units were tried against every feature on the first half of the text; the scores are those "
+        "of the second half, of which the choice knew nothing. AUC is the chance that the unit is higher at a random "
+        "place with the feature than at a random place without. Chance is what the same search finds when text and "
+        f"units are shifted against each other ({SHIFTS} times), the largest over all units and features. A network "
+        "that was never trained remembers the last few characters too; so only the excess over its best unit counts. "
+        "A minus says that the unit is low where the feature is.</p>"
     )
     return _both("A hidden unit can learn to encode something like “we are inside a double quote”.", seen) + how
 
@@ -85,9 +87,9 @@ def units(found: Inspection, good: Sequence[Finding]) -> str:
 def latch(found: Inspection) -> str:
     """The third section's opening."""
     predicted = (
-        "At the opening quote the input gate goes to one and the forget gate to zero, which latches “inside quote” into "
-        "a cell unit. Until the closing quote the input gate stays at zero and the forget gate at one; the output gate "
-        "stays open throughout."
+        "At the opening quote the input gate goes to one and the forget gate to zero, which latches “inside quote” "
+        "into a cell unit. Until the closing quote the input gate stays at zero and the forget gate at one; the output "
+        "gate stays open throughout."
     )
     readings = found.latch.readings
     if not readings:
@@ -120,9 +122,9 @@ def found_latch(found: Inspection) -> str:
     notes = ["<p>The unit that goes along with quotations best, along the article's two sentences."]
     if closing["f"] < 0.2 and closing["i"] < 0.5:
         notes.append(
-            "One thing differs from the story as told: at the closing quote the forget gate erases, but the input gate "
-            f"stays nearly shut ({closing['i']:.2f}). Going back to zero is enough of an “outside”; nothing needs to be "
-            "written."
+            "One thing differs from the story as told: at the closing quote the forget gate erases, but the input "
+            f"gate stays nearly shut ({closing['i']:.2f}). Going back to zero is enough of an “outside”; nothing needs "
+            "to be written."
         )
     if by_place.get("inside", {}).get("o", 1.0) < 0.9:
         notes.append(
@@ -156,23 +158,23 @@ def saturation(found: Inspection) -> str:
     """The fourth section."""
     forget = [s for s in found.saturation if s.gate == "f"]
     predicted = (
-        "Gates are smooth stand-ins for yes and no: to latch, they saturate at zero or one. Karpathy, Johnson and Fei-Fei "
-        "drew each unit as a dot: how often is its gate shut (below 0.1), how often open (above 0.9)?"
+        "Gates are smooth stand-ins for yes and no: to latch, they saturate at zero or one. Karpathy, Johnson and "
+        "Fei-Fei drew each unit as a dot: how often is its gate shut (below 0.1), how often open (above 0.9)?"
     )
     if forget:
         keepers = sum(int((s.right > 0.9).sum()) for s in forget)
         total = sum(len(s.right) for s in forget)
         seen = (
-            f"{keepers} of {total} forget gates are open more than 90 % of the time: units that keep what they hold for "
-            "long. A dot on the diagonal belongs to a gate that is always at one end or the other; at the origin, to one that is "
-            "never at either."
+            f"{keepers} of {total} forget gates are open more than 90 % of the time: units that keep what they hold "
+            "for long. A dot on the diagonal belongs to a gate that is always at one end or the other; at the origin, "
+            "to one that is never at either."
         )
     elif found.subject.lm.cell == "gru":
         seen = "A GRU has a reset and an update gate; where the update gate is open, the old state is kept."
     else:
         seen = (
-            "A vanilla RNN has no gates; what can saturate is the tanh itself. A unit in the corner to the right or above "
-            "is stuck at one end, where gradients through it vanish."
+            "A vanilla RNN has no gates; what can saturate is the tanh itself (below -0.9, above 0.9). A unit in the "
+            "corner to the right or above is stuck at one end, where gradients through it vanish."
         )
     return _both(predicted, seen)
 
@@ -182,16 +184,21 @@ def gradients(found: Inspection) -> str:
     flow = found.flows["trained"]
     top = max(k for _, k in flow.norms)
     lives = {state: flow.half_life(state, k)[0] for state, k in flow.norms if k == top}
-    lived = " and ".join(f"dL/d{s} of layer {top} has fallen to a half {_after(life)}" for s, life in lives.items())
+    lived = " and ".join(f"dL/d{s} falls to a half {_after(life)}" for s, life in lives.items())
     at_one = found.flows["RNN at 1"].curve("h", 0)
     last = len(at_one) - 1
+    left = {state: flow.curve(state, top)[last] for state in lives}
+    best = max(left, key=lambda state: left[state])
     predicted = (
         "In a vanilla RNN gradients vanish or explode, and a start with a principal eigenvalue of one helps only "
         "somewhat. The LSTM's cell gives them a second way back, around the tanh."
     )
     seen = (
-        f"In this run {lived}; at lag {last} the last layer still has {flow.curve(next(iter(lives)), top)[last]:.1g} of it, "
-        f"an untrained RNN of spectral radius 1 has {at_one[last]:.1g}."
+        f"In the last layer {lived}; what is left fades more slowly. At lag {last}, dL/d{best} still "
+        f"has {left[best]:.2g} of its size, where an untrained RNN of spectral radius 1 has {at_one[last]:.1g}."
+        if left[best] > 1e-4
+        else f"In the last layer {lived}. At lag {last}, dL/d{best} has {left[best]:.1g} of its size; an untrained RNN "
+        f"of spectral radius 1 has {at_one[last]:.1g}."
     )
     note = ""
     if found.radii:
@@ -199,8 +206,9 @@ def gradients(found: Inspection) -> str:
         note = f"<p>Spectral radius of the first layer's hidden weights. {drift}.</p>"
     how = (
         "<p>For sampled characters, the loss of the next character is followed back through time, by automatic "
-        "differentiation, to the states 1, 2, 3 … characters before; the curves are geometric means, relative to lag 0. "
-        "The radius says what the weights alone would do; the tanh in between, where it is saturated, takes the rest.</p>"
+        "differentiation, to the states 1, 2, 3 … characters before; the curves are geometric means, relative to lag "
+        "0. The radius says what the weights alone would do; the tanh in between, where it is saturated, takes its "
+        "share.</p>"
     )
     return _both(predicted, seen) + how + note
 
@@ -214,14 +222,17 @@ def two_terms(found: Inspection) -> str:
     flow = found.flows["trained"]
     parts = []
     for _, k in flow.through_sum:
-        summed, rest = flow.through_sum["c", k].mean(0)[-1], flow.rest["c", k].mean(0)[-1]
+        summed, rest = geometric(flow.through_sum["c", k])[-1], geometric(flow.rest["c", k])[-1]
         larger = "the sum" if summed > rest else "h and the gates"
-        parts.append(f"in layer {k} more of it came through {larger} ({summed:.2g} against {rest:.2g})")
+        parts.append(
+            f"in layer {k} more of it came through {larger} ({max(summed, rest) / min(summed, rest):.1f} times)"
+        )
     lag = flow.norms["c", 0].shape[1] - 1
     return (
-        "<h3>The two terms</h3><p>The gradient of the cell is a sum of two: what came straight through "
-        "<code>c = f·c + i·g</code>, and what went through the hidden state and the gates. They can point in different "
-        f"directions, so their norms need not add up. At lag {lag}, {'; '.join(parts)}.</p>"
+        "<h3>The two terms</h3><p>The gradient of the cell is a sum of two: what came through the sum "
+        "<code>c = f·c + i·g</code> alone, and what went, somewhere on its way, through the hidden state and the gates "
+        "of a later character. They can point in different directions, so their norms need not add up. "
+        f"At lag {lag}, {'; '.join(parts)}.</p>"
     )
 
 
@@ -253,7 +264,8 @@ def mistakes(found: Inspection) -> str:
         seen += f" {escaped(found.against.name)} does so {other.per_thousand:.0f} times."
     how = (
         "<p>Each mistake counts once, under the first kind that fits, in this order. The tables of characters and the "
-        f"counts of words are from the first half of the text, the mistakes from the second ({rows[0].chars:,} characters).</p>"
+        "counts of words are from the first half of the text, the mistakes from the second "
+        f"({rows[0].chars:,} characters).</p>"
     )
     return (
         _both(
