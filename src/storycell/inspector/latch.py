@@ -96,14 +96,14 @@ def read_sentence(lm: CharLM, vocab: Vocabulary, sentence: str, layer: int, unit
     ids, read = vocab.prompt_ids(text, "replace")
     path = trace(lm, np.array([BOUNDARY, *ids]), vocab)
     quote_ids = _quote_ids(vocab)
-    values = {name: path.column(name, layer, unit) for name in path.names}
+    values = {name: column[:, unit] for name, column in path.values(layer).items()}
     return LatchReading(read, layer, unit, values, path.probabilities()[:, quote_ids].sum(1))
 
 
 def moments(path: Trace, layer: int, unit: int) -> list[Moments]:
     """What a unit's gates and states are on average at opening quotes, inside, at closing quotes and outside."""
     inside, quote = inside_quotes(path.text) > 0, is_quote(path.text)
-    columns = {name: path.column(name, layer, unit).astype(np.float64) for name in path.names}
+    columns = {name: values[:, unit].astype(np.float64) for name, values in path.values(layer).items()}
     block = np.arange(len(path)) // 1000
     found = []
     kinds = {

@@ -103,7 +103,7 @@ def reading(name: str, read: LatchReading, caption: str) -> Figure:
                 t + 0.5, -0.32, "" if c == " " else c, ha="center", va="center", fontsize=9, fontfamily="monospace"
             )
             if c in '"“”':
-                axes.axvspan(t, t + 1, color=YELLOW, alpha=0.16, linewidth=0)
+                axes.axvspan(t, t + 1, color=YELLOW, alpha=0.16, linewidth=0, zorder=0)
         axes.set_xlim(0, T)
         axes.set_ylim(len(rows), -0.8)
         axes.set_yticks(np.arange(len(rows)) + 0.5, labels)

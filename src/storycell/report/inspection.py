@@ -16,6 +16,7 @@ from storycell import loss
 from storycell.inspector.inspection import Inspection
 from storycell.inspector.latch import HeldStory, HoldResult, Moments
 from storycell.inspector.saturation import HIGH
+from storycell.inspector.trace import Array, Trace
 from storycell.inspector.units import SHIFTS, Finding
 from storycell.report import drawings, prose
 from storycell.report.page import Figure, Section, escaped, figure, page, table
@@ -307,13 +308,14 @@ def _browse_data(found: Inspection) -> dict[str, Any]:
     """What the reader's script needs: characters, values as base64 float32, guesses, similar moments."""
     path, browsed = found.trace, found.browsed
     part = slice(browsed.rows.start, browsed.rows.stop)
+    values = {layer: path.values(layer, part) for layer in {layer for layer, _, _ in browsed.units}}
     return {
         "characters": list(path.text[part]),
         "bits": np.round(path.nats[part] / math.log(2), 4),
         "names": _value_order(path.names),
         "labels": drawings.GATE_NAMES,
         "units": [
-            {"layer": layer, "unit": unit, "label": label, **_columns(found, layer, unit, part)}
+            {"layer": layer, "unit": unit, "label": label, **_columns(path, layer, unit, values[layer])}
             for layer, unit, label in browsed.units
         ],
         "alphabet": ["■", "�", *path.vocab.characters],
@@ -324,10 +326,8 @@ def _browse_data(found: Inspection) -> dict[str, Any]:
     }
 
 
-def _columns(found: Inspection, layer: int, unit: int, part: slice) -> Mapping[str, Any]:
+def _columns(path: Trace, layer: int, unit: int, values: Mapping[str, Array]) -> Mapping[str, Any]:
     """Every value of a unit along the browsed part, and the size that its colours take as full."""
-    path = found.trace
-    values = path.values(layer, part)
     scales = {}
     for name in path.names:
         whole = path.states[layer][name][1:, unit].numpy() if name in path.states[layer] else values[name][:, unit]
