@@ -13,7 +13,8 @@ import tiny_runs
 from tiny_runs import command
 
 import storycell
-from storycell import inspector, report
+from storycell import corpus, inspector, report
+from storycell.cli import inspect
 from storycell.inspector import Inspection, Subject
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -64,6 +65,23 @@ def test_wrong_words_end_in_a_sentence(made: Path, tmp_path: Path, capsys: pytes
     command(capsys, "inspect", made, "--out", tmp_path / "no" / "r.html").stated(2, "there is no folder")
     command(capsys, "inspect", made, "--chars", "0").stated(2, "chars = 0")
     command(capsys, "inspect", tmp_path / "nothing").stated(1, "nothing")
+
+
+def test_the_grammars_truth_agrees_with_what_the_letters_show_and_the_demo_knows_it() -> None:
+    """On the embedded stories: where quotations are, and a unit of the model in the package that was found."""
+    model = storycell.load("demo")
+    block = inspect._first(corpus.open_corpus(["stories"]), 12_000)
+    subject = inspect._subject("demo", model, block)
+    truth = inspect._truth(block, subject)
+    path = inspector.trace(model.lm, subject.ids, model.vocab)
+    told = inspector.features(path.text)["inside quotes"].values
+    assert 11_000 < len(path) <= 12_000
+    assert np.array_equal(truth["truly inside quotes"].values, told)
+    assert 0 < truth["the last speaker has a name"].values.mean() < 1
+    twin = inspector.trace(inspector.untrained(model.lm), subject.ids, model.vocab)
+    found = inspector.find_units(path, twin, truth, top=1)["truly inside quotes"][0]
+    assert found.score > 0.95
+    assert found.is_finding
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru"])
@@ -141,6 +159,9 @@ def test_the_page_works_in_a_browser_without_network_or_message(
         with page.expect_download() as waiting:
             page.locator("figure .save button").nth(index).click()
         assert Path(waiting.value.path()).stat().st_size > 100
+    page.locator("button[data-unit]").first.click()
+    shown = page.locator("button[data-unit]").first.get_attribute("data-unit")
+    assert page.evaluate("document.getElementById('unit').value") == shown
     page.click("#theme")
     assert page.evaluate("document.documentElement.dataset.theme") == ("dark" if scheme == "light" else "light")
     assert complaints == []

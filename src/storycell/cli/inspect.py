@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -134,17 +135,26 @@ def _truth(block: bytes, subject: Subject) -> dict[str, Feature]:
     """What only the embedded stories' grammar knows: where quotations truly are, and who speaks."""
     inside: list[float] = []
     named: list[float] = []
-    for story in block.decode("utf-8", "surrogateescape").split(BOUNDARY_BYTE.decode("utf-8", "surrogateescape")):
+    for story in map(bytes.decode, block.split(BOUNDARY_BYTE)):
         known = stories.annotate(story) if stories.parses(story) else None
         quoted = known.inside_quotes if known else np.zeros(len(story), dtype=np.bool_)
         speakers = known.speaker if known else ("",) * len(story)
         closing = np.append(quoted[:-1] & ~quoted[1:], False)  # the closing quote itself ends the quotation
         inside += [0.0, *(quoted & ~closing)]
-        named += [0.0, *(float(who[:1].isupper()) for who in speakers)]
+        named += [0.0, *_last_named(speakers)]
     if len(inside) != len(subject.ids):
         return {}
-    truths = {"truly inside quotes": inside, "somebody with a name speaks": named}
+    truths = {"truly inside quotes": inside, "the last speaker has a name": named}
     return {name: Feature(name, np.array(values[1:], dtype=np.float32)) for name, values in truths.items()}
+
+
+def _last_named(speakers: Sequence[str]) -> list[float]:
+    """1 where who spoke last, or speaks now, is called by a name; 0 before anybody has spoken."""
+    now, found = 0.0, []
+    for who in speakers:
+        now = float(who[0].isupper()) if who else now
+        found.append(now)
+    return found
 
 
 def _write_figures(folder: Path, figures: dict[str, report.Figure]) -> None:

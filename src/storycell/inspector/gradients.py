@@ -55,6 +55,14 @@ class GradientFlow:
         low, high = np.quantile(lives, [0.025, 0.975], method="nearest")
         return _half_life(_curve(norms)), float(low), float(high)
 
+    def _repr_html_(self) -> str:
+        """For a notebook: the half-lives."""
+        lines = "".join(
+            "<tr><th>d{} of layer {}</th><td>{:.1f} ({:.1f} to {:.1f})</td></tr>".format(*key, *self.half_life(*key))
+            for key in self.norms
+        )
+        return f"<table><tr><th></th><th>half-life in characters, 95 % interval</th></tr>{lines}</table>"
+
 
 def gradient_flow(trace: Trace, lags: int = LAGS, samples: int = SAMPLES, seed: int = 0) -> GradientFlow:
     """Gradients of `samples` characters that have at least `lags` + 1 of their story before them."""

@@ -10,6 +10,7 @@ recurrence remembers recent input too; only what exceeds the best unit of the un
 95 %, from a bootstrap over stories (blocks of 1,000 characters in a text of few stories).
 """
 
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -58,8 +59,17 @@ class Finding:
 
     @property
     def is_finding(self) -> bool:
-        """Whether the null does not show it and the untrained network does not have it."""
-        return self.p_value < SIGNIFICANT and self.excess_low > 0
+        """Whether the null does not show it, the second half confirms it, and the untrained network lacks it."""
+        chance = 0.5 if self.measure == "AUC" else 0.0
+        return self.p_value < SIGNIFICANT and self.low > chance and self.excess_low > 0
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the finding in a line."""
+        return (
+            f"<p>{html.escape(self.feature)}: <b>{self.name} of layer {self.layer}, unit {self.unit}</b> "
+            f"{self.measure} {self.score:.3f} ({self.low:.3f} to {self.high:.3f}), untrained {self.twin_score:.3f}, "
+            f"corrected p {self.p_value:.2f}</p>"
+        )
 
 
 def find_units(

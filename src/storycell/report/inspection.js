@@ -117,6 +117,15 @@
   reader.addEventListener("click", (event) => { if (at(event)) { show(+at(event)); fixed = true; } });
   reader.addEventListener("mouseover", (event) => { if (at(event) && !fixed) show(+at(event)); });
   reader.addEventListener("mouseleave", () => { fixed = false; });
+  document.addEventListener("click", (event) => {
+    const chosen = event.target.dataset?.unit;
+    if (!chosen) return;
+    unitChoice.value = chosen;
+    if (valueChoice.value === "bits") valueChoice.selectedIndex = 0;
+    colour();
+    document.getElementById("text").scrollIntoView();
+    reader.focus({ preventScroll: true });
+  });
   unitChoice.addEventListener("change", colour);
   valueChoice.addEventListener("change", colour);
   const quote = data.characters.findIndex((c) => '"“'.includes(c));

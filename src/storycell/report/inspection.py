@@ -19,7 +19,7 @@ from storycell.inspector.saturation import HIGH
 from storycell.inspector.trace import Array, Trace
 from storycell.inspector.units import SHIFTS, Finding
 from storycell.report import drawings, prose
-from storycell.report.page import Figure, Section, escaped, figure, page, table
+from storycell.report.page import Figure, Html, Section, escaped, figure, page, table
 
 _SNIPPET = 34  # characters of context around a similar moment
 
@@ -102,17 +102,18 @@ def _units(found: Inspection) -> Section:
     body = (
         prose.units(found, good)
         + _figure(found, "units")
-        + _finding_table(good, "Found: more than chance, and more than the untrained network")
+        + _finding_table(found, good, "Found: more than chance, and more than the untrained network")
     )
     if others:
         body += (
             "<details><summary>Not findings: the untrained network does as well, or chance would</summary>"
-            f"{_finding_table(others, 'Tried, and not a finding')}</details>"
+            f"{_finding_table(found, others, 'Tried, and not a finding')}</details>"
         )
     return Section("Units with a meaning", body, "units")
 
 
-def _finding_table(rows: Sequence[Finding], caption: str) -> str:
+def _finding_table(found: Inspection, rows: Sequence[Finding], caption: str) -> str:
+    places = {(layer, unit): k for k, (layer, unit, _) in enumerate(found.browsed.units)}
     head = [
         "feature",
         "layer:unit",
@@ -126,7 +127,7 @@ def _finding_table(rows: Sequence[Finding], caption: str) -> str:
     lines = [
         [
             f.feature,
-            f"{f.layer}:{f.unit} {'+' if f.sign > 0 else '−'}",
+            _unit_button(f, places.get((f.layer, f.unit))),
             f"{f.measure} {f.score:.3f}",
             f"{f.low:.3f} to {f.high:.3f}",
             f"{f.twin_score:.3f}",
@@ -137,6 +138,13 @@ def _finding_table(rows: Sequence[Finding], caption: str) -> str:
         for f in rows
     ]
     return table(head, lines, caption)
+
+
+def _unit_button(f: Finding, place: int | None) -> str:
+    """The unit, with the sign of what it does; pressed, it colours the text."""
+    name = f"{f.layer}:{f.unit} {'+' if f.sign > 0 else '−'}"
+    about = f"Colour the text by unit {f.unit} of layer {f.layer}"
+    return name if place is None else Html(f'<button type="button" data-unit="{place}" title="{about}">{name}</button>')
 
 
 def _latch(found: Inspection) -> Section:

@@ -155,11 +155,17 @@ def image(data: bytes, alt: str, kind: str = "image/png") -> str:
     return f'<img alt="{escaped(alt)}" src="data:{kind};base64,{base64.b64encode(data).decode()}">'
 
 
+class Html(str):
+    """A cell of a table that is HTML already."""
+
+    __slots__ = ()
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[object]], caption: str = "") -> str:
-    """A table of plain text; numbers stand to the right; the first column names the row."""
+    """A table of text (or `Html`); numbers stand to the right; the first column names the row."""
     top = "".join(f'<th scope="col">{escaped(cell)}</th>' for cell in head)
     lines = "".join(
-        f'<tr><th scope="row">{escaped(row[0])}</th>{"".join(f"<td>{escaped(cell)}</td>" for cell in row[1:])}</tr>'
+        f'<tr><th scope="row">{escaped(row[0])}</th>{"".join(f"<td>{_cell(cell)}</td>" for cell in row[1:])}</tr>'
         for row in rows
     )
     about = f"<caption>{escaped(caption)}</caption>" if caption else ""
@@ -167,6 +173,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]], caption: str = 
         f'<div class="table" tabindex="0" role="region" aria-label="{escaped(caption or "table")}"><table>{about}'
         f"<thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>"
     )
+
+
+def _cell(content: object) -> str:
+    return content if isinstance(content, Html) else escaped(content)
 
 
 def _resource(name: str) -> str:

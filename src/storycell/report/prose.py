@@ -79,7 +79,7 @@ def units(found: Inspection, good: Sequence[Finding]) -> str:
         "place with the feature than at a random place without. Chance is what the same search finds when text and "
         f"units are shifted against each other ({SHIFTS} times), the largest over all units and features. A network "
         "that was never trained remembers the last few characters too; so only the excess over its best unit counts. "
-        "A minus says that the unit is low where the feature is.</p>"
+        "A minus says that the unit is low where the feature is; press a unit to see it in the text.</p>"
     )
     return _both("A hidden unit can learn to encode something like “we are inside a double quote”.", seen) + how
 
