@@ -26,6 +26,7 @@ from storycell.inspector.saturation import Saturation, saturation
 from storycell.inspector.trace import Trace, trace
 from storycell.inspector.twin import untrained
 from storycell.inspector.units import Finding, find_units
+from storycell.inspector.walk import Walker
 from storycell.model import CharLM
 from storycell.shapes import Ids
 from storycell.vocab import Vocabulary
@@ -216,8 +217,8 @@ def _latch_jobs(pool: ThreadPoolExecutor, path: Trace, found: list[Finding]) -> 
     best = found[0]
     readings = [pool.submit(latch.read_sentence, lm, vocab, s, best.layer, best.unit) for s in latch.SENTENCES]
     means = pool.submit(latch.moments, path, best.layer, best.unit)
-    test = HoldTest(path)
-    if not test.is_possible:
+    test = HoldTest(path) if Walker(lm).can_hold else None
+    if test is None or not test.is_possible:
         return lambda: Latch(ideal.result(), [r.result() for r in readings], means.result())
     units = [(f.name, f.layer, f.unit) for f in found]
     group = test.random_units(_GROUP, best.name, seed=_RANDOM_UNITS)
@@ -255,7 +256,7 @@ def _telling(found: Mapping[str, list[Finding]], path: Trace) -> list[tuple[int,
     for f in ranked:
         units.setdefault((f.layer, f.unit), f.feature if f.is_finding else "")
     for layer in range(path.layers):
-        spread = path.states[layer][path.names[-1]][1:].var(dim=0).numpy()
+        spread = path.states[layer][path.output][1:].var(dim=0).numpy()
         for unit in np.argsort(-spread)[:2]:
             units.setdefault((layer, int(unit)), "")
     return [(layer, unit, label) for (layer, unit), label in units.items()][:_SHOWN_UNITS]

@@ -18,7 +18,7 @@ def nearest(
     trace: Trace, rows: npt.NDArray[np.int64], count: int = 3
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """`[rows count]`: the nearest rows (-1 where there are no more) and their cosines, best first."""
-    h = trace.states[-1][trace.names[-1]][1:].float()
+    h = trace.states[-1][trace.output][1:].float()
     h = h / h.norm(dim=1, keepdim=True).clamp_min(1e-12)
     places = np.full((len(rows), count), -1, dtype=np.int64)
     cosines = np.zeros((len(rows), count), dtype=np.float32)

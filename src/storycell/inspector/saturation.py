@@ -13,7 +13,7 @@ from storycell.inspector.trace import Trace
 
 LOW, HIGH = 0.1, 0.9
 _TANH_LOW = -0.9
-_GATES = {"lstm": ("i", "f", "o"), "gru": ("r", "z"), "rnn": ("h",)}
+_GATES = ("i", "f", "o", "r", "z")
 _ROWS = 16_384  # characters of one pass; bounds the memory
 
 
@@ -30,12 +30,12 @@ class Saturation:
 
 
 def saturation(trace: Trace) -> list[Saturation]:
-    """Every gate of every layer; a cell of one's own is taken by its output, as a tanh."""
-    gates = _GATES.get(trace.lm.cell, (trace.names[-1],))
+    """Every gate of every layer; of a cell without gates its output, as a tanh."""
+    gates = tuple(name for name in _GATES if name in trace.names) or (trace.output,)
     found = []
     for layer in range(trace.layers):
         counts = {gate: np.zeros((2, trace.hidden)) for gate in gates}
-        lows = {gate: _TANH_LOW if gate == trace.names[-1] else LOW for gate in gates}
+        lows = {gate: _TANH_LOW if gate == trace.output else LOW for gate in gates}
         for a in range(0, len(trace), _ROWS):
             for gate, values in trace.values(layer, slice(a, a + _ROWS), gates).items():
                 counts[gate] += [(values < lows[gate]).sum(0), (values > HIGH).sum(0)]

@@ -82,7 +82,7 @@ class Trace:
 
     def logits(self, rows: slice = slice(None)) -> Array:
         """What the model expects after each character, `[rows V]`."""
-        h = self.states[-1][self._output][1:][rows]
+        h = self.states[-1][self.output][1:][rows]
         with torch.no_grad():
             weight = self.lm.output.weight
             return np.asarray(self.lm.output(h.to(weight)).cpu().numpy())
@@ -92,12 +92,18 @@ class Trace:
         return torch.from_numpy(self.logits(rows)).softmax(-1).numpy()
 
     @property
-    def _output(self) -> str:
+    def output(self) -> str:
+        """The name of what a layer shows to the one above."""
         return self._walker.cell.state_names[0]
+
+    @property
+    def memory(self) -> str:
+        """The name of the state that keeps: the cell state where there is one, otherwise the output."""
+        return "c" if "c" in self._walker.cell.state_names else self.output
 
     def _nats(self) -> npt.NDArray[np.float64]:
         """The cost of each character: from the row before it, the first boundary's included."""
-        h, targets = self.states[-1][self._output], torch.from_numpy(self.ids)
+        h, targets = self.states[-1][self.output], torch.from_numpy(self.ids)
         weight = self.lm.output.weight
         parts = []
         with torch.no_grad():
@@ -114,7 +120,7 @@ class Trace:
         if layer == 0:
             x = self._walker.inputs(torch.from_numpy(self.all_ids[rows]).to(device))
         else:
-            x = self.states[layer - 1][self._output][now].to(device)
+            x = self.states[layer - 1][self.output][now].to(device)
         before = {name: value[now - 1].to(device) for name, value in self.states[layer].items()}
         fresh = torch.from_numpy(self.all_ids[rows] == BOUNDARY).to(device).unsqueeze(1)
         before = {name: value.masked_fill(fresh, 0.0) for name, value in before.items()}

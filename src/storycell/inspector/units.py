@@ -83,7 +83,7 @@ def find_units(
         raise SettingsError(
             f"finding units takes a text of at least {4 * _NEAREST_SHIFT:,} characters; this one has {len(trace):,}"
         )
-    name = name or ("c" if "c" in trace.names else trace.names[-1])
+    name = name or trace.memory
     half = len(trace) // 2
     first, second = slice(0, half, _STRIDE), slice(half, len(trace))
     chosen = {key: feature for key, feature in features.items() if _tellable(feature, half)}

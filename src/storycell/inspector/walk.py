@@ -30,6 +30,11 @@ class Walker:
         self._holds = [self._hold_of(k, held or {}) for k in range(lm.num_layers)]
         self._check(held or {})
 
+    @property
+    def can_hold(self) -> bool:
+        """Whether the cell's step lets values be held."""
+        return "hold" in inspect.signature(self.cell.step).parameters
+
     def inputs(self, ids: torch.Tensor) -> torch.Tensor:
         """ids `[...]` -> what the first layer hears, `[... D]`."""
         if self.lm.embedding is not None:
@@ -98,7 +103,7 @@ class Walker:
                     f"hold {name!r} of layer {layer}, unit {unit}: layers count from 0 to {self.lm.num_layers - 1}, "
                     f"units from 0 to {self.lm.hidden_size - 1}"
                 )
-        if held and "hold" not in inspect.signature(self.cell.step).parameters:
+        if held and not self.can_hold:
             raise SettingsError(
                 f"the cell {self.cell.name!r} lets nothing be held: give its `step` a fourth argument `hold` "
                 "and pass each value through it, as in storycell/cells/lstm.py"

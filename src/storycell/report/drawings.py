@@ -183,8 +183,8 @@ def gradient_curves(flows: Mapping[str, GradientFlow], labels: Mapping[str, str]
     """Norms against the lag, each curve relative to lag 0: this run's states, then RNNs before training."""
 
     def draw(all_axes: Any) -> None:
-        colours = iter((BLUE, ORANGE, GREEN, PINK, YELLOW, GREY, INK) * 3)
         left, right = all_axes
+        colours = {axes: iter((BLUE, ORANGE, GREEN, PINK, YELLOW, GREY, INK) * 3) for axes in all_axes}
         for name, flow in flows.items():
             axes = right if name.startswith("RNN at") else left
             top = max(k for _, k in flow.norms)
@@ -194,7 +194,7 @@ def gradient_curves(flows: Mapping[str, GradientFlow], labels: Mapping[str, str]
                 curve = np.maximum(flow.curve(state, layer), 1e-14)
                 label = labels[name] + (f", {state}" if len({s for s, _ in flow.norms}) > 1 else "")
                 dashed = "--" if name == "untrained" else "-"
-                axes.plot(curve, color=next(colours), label=label, linestyle=dashed, linewidth=1.6)
+                axes.plot(curve, color=next(colours[axes]), label=label, linestyle=dashed, linewidth=1.6)
         for axes in all_axes:
             axes.set_yscale("log")
             axes.set_ylim(1e-12, 4)
@@ -202,7 +202,7 @@ def gradient_curves(flows: Mapping[str, GradientFlow], labels: Mapping[str, str]
             axes.grid()
             axes.legend(loc="best", fontsize=8)
         left.set_ylabel("norm of the gradient, lag 0 = 1")
-        left.set_title("dL/dc and dL/dh of the last layer", loc="left")
+        left.set_title("gradients of the last layer's states", loc="left")
         right.set_title("a vanilla RNN before training, by spectral radius", loc="left")
 
     svg = _drawn(draw, height=3.5, ncols=2, sharey=True)

@@ -117,8 +117,7 @@ def _finding_table(found: Inspection, rows: Sequence[Finding], caption: str) -> 
     head = [
         "feature",
         "layer:unit",
-        "score",
-        "95 % interval",
+        "score, 95 % interval",
         "untrained",
         "excess, 95 % interval",
         "p, corrected",
@@ -128,10 +127,9 @@ def _finding_table(found: Inspection, rows: Sequence[Finding], caption: str) -> 
         [
             f.feature,
             _unit_button(f, places.get((f.layer, f.unit))),
-            f"{f.measure} {f.score:.3f}",
-            f"{f.low:.3f} to {f.high:.3f}",
+            f"{f.measure} {f.score:.3f} ({f.low:.3f} to {f.high:.3f})",
             f"{f.twin_score:.3f}",
-            f"{f.excess:+.3f} ({f.excess_low:+.3f} to {f.excess_high:+.3f})",
+            f"{f.excess:+.3f} ({f.excess_low:.3f} to {f.excess_high:.3f})",
             f"{'≤ ' if f.p_value <= 1 / (1 + SHIFTS) else ''}{f.p_value:.2f}",
             f"{f.yes:,} / {f.chars:,}",
         ]

@@ -38,7 +38,7 @@ def lead(found: Inspection, text_name: str) -> str:
         f"and paid {bits:.3f} bits for each ({float(path.nats.mean()):.3f} nats). "
         "Here is what went on inside while it did: which gates opened, what the cells kept, where gradients went.</p>"
         '<p class="note">Layers and units count from 0, as they do from Python: '
-        f"<code>model.trace(text)[{path.names[-1]!r}, 0]</code> gives the numbers shown here.</p>"
+        f"<code>model.trace(text)[{path.memory!r}, 0]</code> gives the numbers shown here.</p>"
     )
 
 
@@ -96,7 +96,14 @@ def latch(found: Inspection) -> str:
         return _both(
             predicted, "This text or this vocabulary has no quotations to follow; only the ideal can be shown."
         )
-    if "f" not in found.trace.names:
+    best = found.findings["inside quotes"][0]
+    if not best.is_finding:
+        seen = (
+            "No unit of this run tells quotations better than chance and better than the untrained network. The best, "
+            f"unit {best.unit} of layer {best.layer}, has an AUC of {best.score:.3f} (untrained: {best.twin_score:.3f}) "
+            "and is shown for comparison only."
+        )
+    elif "f" not in found.trace.names:
         seen = (
             f"This network is no LSTM, but unit {readings[0].unit} of layer {readings[0].layer} goes along with "
             "quotations best; its values are shown beside the ideal."
@@ -141,9 +148,9 @@ def holds(results: Sequence[HoldResult]) -> str:
     text = (
         "<p>A unit may go along with quotes without being used. So its state is kept, by force, at the mean it has "
         "outside quotes while the model reads real stories: where the text closes a quotation, the probability of a "
-        f"quote goes from {nothing.closing:.3f} to {unit.closing:.3f}. Kept at the mean it has inside, the model wants "
-        f"to close a quotation that nobody opened: from {nothing.opening:.4f} to {unit.opening:.4f} at the ends of "
-        "sentences outside quotes."
+        f"quote goes from {nothing.closing:.3f} to {unit.closing:.3f}. Kept at the mean it has inside, the probability "
+        "of a quote at the ends of sentences outside quotations, where nothing is open, goes from "
+        f"{nothing.opening:.4f} to {unit.opening:.4f}."
     )
     if random:
         low, high = min(r.closing for r in random), max(r.closing for r in random)
