@@ -4,10 +4,18 @@ The defaults follow torch: `weight_ih [G*H D]`, `weight_hh [G*H H]` and two bias
 distribution on +-1/sqrt(H), under the names that torch gives them, so that weights load both ways unchanged.
 """
 
+from collections.abc import Callable
+
 import torch
 
 Weights = dict[str, torch.Tensor]
 Values = dict[str, torch.Tensor]
+Hold = Callable[[str, torch.Tensor], torch.Tensor]  # (name, value as computed) -> the value to go on with
+
+
+def unheld(name: str, value: torch.Tensor) -> torch.Tensor:
+    """The hold that holds nothing."""
+    return value
 
 
 class Cell:
@@ -29,8 +37,11 @@ class Cell:
         for weight in w.values():
             weight.uniform_(-bound, bound, generator=generator)
 
-    def step(self, x: torch.Tensor, state: Values, w: Weights) -> Values:
-        """One character: `x [B D]`, `state` -> every value of the step by name, `[B H]`, the new state among them."""
+    def step(self, x: torch.Tensor, state: Values, w: Weights, hold: Hold = unheld) -> Values:
+        """One character: `x [B D]`, `state` -> every value of the step by name, `[B H]`, the new state among them.
+
+        Every value passes through `hold` as it is computed, so that what is held in one line changes those below.
+        """
         raise NotImplementedError
 
 

@@ -8,7 +8,7 @@ series: a smaller radius lets gradients vanish, a larger one lets them explode. 
 
 import torch
 
-from storycell.cells.cell import Cell, Values, Weights, affine
+from storycell.cells.cell import Cell, Hold, Values, Weights, affine, unheld
 
 
 class RNN(Cell):
@@ -25,7 +25,7 @@ class RNN(Cell):
         W_hh.normal_(generator=generator)
         W_hh /= torch.linalg.eigvals(W_hh.double().cpu()).abs().max().to(W_hh)
 
-    def step(self, x: torch.Tensor, state: Values, w: Weights) -> Values:
+    def step(self, x: torch.Tensor, state: Values, w: Weights, hold: Hold = unheld) -> Values:
         """One character: `x [B D]`, `h [B H]` -> `h [B H]`."""
-        h = torch.tanh(affine(x, w, "ih") + affine(state["h"], w, "hh"))
+        h = hold("h", torch.tanh(affine(x, w, "ih") + affine(state["h"], w, "hh")))
         return {"h": h}

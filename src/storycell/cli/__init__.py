@@ -23,6 +23,7 @@ VERBS = {
     "eval": "measure a model's loss on a text",
     "sample": "let a model write, character by character",
     "export": "put a model into one file that plays elsewhere: a page, a C program, an ONNX graph",
+    "inspect": "show what a model's gates, cells and gradients do",
     "info": "show a run, the machine, and what computes",
 }
 
