@@ -44,3 +44,7 @@ class TrainingError(StorycellError):
 
 class BackendError(StorycellError):
     """The backend that was asked for cannot compute this model here."""
+
+
+class CodecError(StorycellError):
+    """A file cannot be compressed, or what was compressed is damaged or belongs to another model or machine."""
