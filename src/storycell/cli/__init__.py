@@ -24,6 +24,7 @@ VERBS = {
     "sample": "let a model write, character by character",
     "compress": "compress any file with a model, without loss",
     "decompress": "get back a file that compress made smaller",
+    "novelty": "measure how much of what a model writes is copied",
     "info": "show a run, the machine, and what computes",
 }
 
