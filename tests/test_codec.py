@@ -16,7 +16,7 @@ from tiny_runs import TEXT, command
 import storycell
 from storycell import codec, loss
 from storycell.codec import archive, container, fingerprint, framing
-from storycell.errors import CodecError
+from storycell.errors import CodecError, NotFiniteError
 from storycell.model import CharLM
 from storycell.vocab import BYTES, UNKNOWN, Vocabulary
 
@@ -286,7 +286,7 @@ def test_a_model_that_is_not_finite_is_said_to_be() -> None:
     lm = network(CHARACTERS)
     with torch.no_grad():
         lm.output.bias[3] = float("nan")
-    with pytest.raises(CodecError, match="not finite"):
+    with pytest.raises(NotFiniteError, match="not finite"):
         compressed(TEXT.encode(), lm)
 
 

@@ -46,5 +46,9 @@ class BackendError(StorycellError):
     """The backend that was asked for cannot compute this model here."""
 
 
+class NotFiniteError(StorycellError):
+    """A model computes numbers that are not finite, from which nothing can be drawn."""
+
+
 class CodecError(StorycellError):
     """A file cannot be compressed, or what was compressed is damaged or belongs to another model or machine."""

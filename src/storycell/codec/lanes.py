@@ -19,7 +19,7 @@ import torch
 
 from storycell import loss
 from storycell.codec.framing import CODE_BITS
-from storycell.errors import CodecError
+from storycell.errors import NotFiniteError
 from storycell.model import CharLM
 from storycell.vocab import BOUNDARY, UNKNOWN
 
@@ -79,7 +79,7 @@ def probabilities(logits: torch.Tensor) -> Probabilities:
     """Logits `[B V]` -> probabilities `[B V]` in float64: the softmax over what the model knows, and the escape."""
     x = logits.double().cpu().numpy()
     if not np.isfinite(x).all():
-        raise CodecError("the model's numbers are not finite, so nothing can be coded with it; train it again")
+        raise NotFiniteError("the model computes numbers that are not finite, so nothing can be coded; its weights are damaged")
     p: Probabilities = np.exp(x - x.max(axis=1, keepdims=True))
     p[:, UNKNOWN] = 0.0
     p *= (1 - _ESCAPE) / p.sum(axis=1, keepdims=True)
