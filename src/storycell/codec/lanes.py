@@ -19,6 +19,7 @@ import torch
 
 from storycell import loss
 from storycell.codec.framing import CODE_BITS
+from storycell.codec.step import step_of
 from storycell.errors import NotFiniteError
 from storycell.model import CharLM
 from storycell.vocab import BOUNDARY, UNKNOWN
@@ -47,9 +48,10 @@ def run(lm: CharLM, lengths: Numbers | None, segments: int, coder: Coder) -> Non
     fed = np.zeros(begun, dtype=np.int64)
     state = lm.zero_state(begun)
     with lm.reading():
+        step = step_of(lm)
         while len(lanes):
-            logits, state = lm(torch.from_numpy(fed)[:, None].to(lm.output.weight.device), state)
-            symbols = coder.code(lanes, probabilities(logits[:, 0]))
+            logits, state = step(torch.from_numpy(fed), state)
+            symbols = coder.code(lanes, probabilities(logits))
             if left is None:
                 ended = symbols == BOUNDARY
             else:
@@ -79,7 +81,9 @@ def probabilities(logits: torch.Tensor) -> Probabilities:
     """Logits `[B V]` -> probabilities `[B V]` in float64: the softmax over what the model knows, and the escape."""
     x = logits.double().cpu().numpy()
     if not np.isfinite(x).all():
-        raise NotFiniteError("the model computes numbers that are not finite, so nothing can be coded; its weights are damaged")
+        raise NotFiniteError(
+            "the model computes numbers that are not finite, so nothing can be coded; its weights are damaged"
+        )
     p: Probabilities = np.exp(x - x.max(axis=1, keepdims=True))
     p[:, UNKNOWN] = 0.0
     p *= (1 - _ESCAPE) / p.sum(axis=1, keepdims=True)
