@@ -82,8 +82,8 @@ class Session:
 
     def _take_up(self) -> None:
         tensors, about = self.folder.load_last(self.lm)
-        self.folder.cut_logs(about)
         try:
+            self.folder.cut_logs(about)
             self.trainer.restore(tensors, about["position"])
             self.best_nats, self.part_chars = about["best_nats"] or math.inf, about["part_chars"]
             self.sum_nats, self.counted = about["sum_nats"], about["counted"]
