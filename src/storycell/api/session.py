@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from storycell import batches, evaluator, loss, plots
+from storycell import batches, cells, evaluator, loss, plots
 from storycell.api.interruption import Interruption
 from storycell.api.machine import best_device
 from storycell.api.model import PROMPT, Model
@@ -163,8 +163,16 @@ class Session:
             "chars_per_s": round(report.chars_per_s, 1),
             "skipped": report.skipped,
         }
+        if report.sample is not None:
+            entry |= self._watched()
         self.folder.log(entry)
         self.sum_nats, self.counted = 0.0, 0
+
+    def _watched(self) -> dict[str, float]:
+        """What the cell has worth following, of every layer."""
+        watch = cells.get(self.lm.cell).watch
+        layers = enumerate(self.lm.recurrent.layers())
+        return {f"{name}_l{k}": value for k, weights in layers for name, value in watch(weights).items()}
 
     def _draw(self) -> None:
         self.folder.write("loss.png", plots.loss_curve(self.folder.metrics(), str(self.folder.path)))

@@ -22,6 +22,7 @@ VERBS = {
     "train": "train a model on a text, or go on with a run",
     "eval": "measure a model's loss on a text",
     "sample": "let a model write, character by character",
+    "compare": "put runs and baselines beside each other on one text",
     "info": "show a run, the machine, and what computes",
 }
 
