@@ -23,6 +23,7 @@ VERBS = {
     "eval": "measure a model's loss on a text",
     "sample": "let a model write, character by character",
     "compare": "put runs and baselines beside each other on one text",
+    "reproduce": "train the models of the article on equal terms and tabulate them",
     "info": "show a run, the machine, and what computes",
 }
 

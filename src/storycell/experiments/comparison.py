@@ -14,6 +14,7 @@ from typing import Any
 from storycell import api
 from storycell.api import Model
 from storycell.baselines.compressors import MOST_LEARNT
+from storycell.checkpoint import TextRecord
 from storycell.errors import CorpusError, SettingsError
 from storycell.experiments import kinds, passage, scoring
 from storycell.experiments.passage import Passage
@@ -76,7 +77,7 @@ def compare(
         scored.append(scoring.of_run(model, target, length, name))
     notes: list[str] = []
     if baselines:
-        scored += _baselines(models[0], target, length, notes, say)
+        scored += baselines_on(models[0].config.text, target, length, notes, say)
     floor = scoring.of_floor(target)
     scored += [floor] if floor else []
     rows = [scoring.row(scores, target, against=scored[0]) for scores in scored]
@@ -102,11 +103,11 @@ def _target(model: Model, text: Sequence[str] | None, encoding: str) -> Passage:
         raise CorpusError(f"what {model.path} held out cannot be read: {error}; name a text with --text") from None
 
 
-def _baselines(model: Model, target: Passage, windows: int, notes: list[str], say: Say) -> list[Scores]:
+def baselines_on(record: TextRecord, target: Passage, windows: int, notes: list[str], say: Say) -> list[Scores]:
     """n-grams, xz and bz2; what needs the training text is left out, with a note, where that is gone."""
     alone = [scoring.of_compressor(name, target) for name in ("xz", "bz2")]
     try:
-        learnt, vocab = passage.learnt(model.config.text)
+        learnt, vocab = passage.learnt(record)
     except CorpusError as error:
         notes.append(f"no n-gram, and xz only alone: {error}")
         return alone
