@@ -29,8 +29,9 @@ from storycell.vocab import Vocabulary
 
 Texts = str | Path | Sequence[str | Path]
 
+DROPOUTS = ("dropout", "weight_dropout", "embedding_dropout")
 CHANGEABLE = {*BUDGETS, "evaluations", "save_every", "lr", "schedule", "final_lr", "warmup", "clip", "weight_decay"}
-CHANGEABLE |= {"dropout", "backend", "precision", "threads", "device"}
+CHANGEABLE |= {*DROPOUTS, "reset", "average", "backend", "precision", "threads", "device"}
 
 
 def train(
@@ -128,7 +129,7 @@ def _chosen(recipe: str, init: str | Path | None, settings: dict[str, Any]) -> S
     network = load(init).config.settings.model
     given = {name: settings[name] for name in config.ModelSettings.model_fields if name in settings}
     for name, value in given.items():
-        if name != "dropout" and value != getattr(network, name):
+        if name not in DROPOUTS and value != getattr(network, name):
             raise SettingsError(
                 f"{name} = {value!r}: --init {init} brings its own network, with {name} = {getattr(network, name)!r}; "
                 f"leave --{name} out"
