@@ -27,6 +27,8 @@ VERBS = {
     "compress": "compress any file with a model, without loss",
     "decompress": "get back a file that compress made smaller",
     "novelty": "measure how much of what a model writes is copied",
+    "compare": "put runs and baselines beside each other on one text",
+    "reproduce": "train the models of the article on equal terms and tabulate them",
     "info": "show a run, the machine, and what computes",
 }
 
