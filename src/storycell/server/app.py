@@ -31,6 +31,7 @@ from storycell.server.settings import ServerSettings
 _PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
     **{f"/{name}": (name, "text/javascript; charset=utf-8") for name in ("page.js", "server.js", "shades.js")},
 }
 Handler = Callable[[Request], Awaitable[Response]]

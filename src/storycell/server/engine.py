@@ -70,7 +70,6 @@ class Measure:
 
     streams: int = 0
     chars_written: int = 0
-    slices: int = 0
     busy_s: float = 0.0
     observe_slice_s: Callable[[float], None] = field(default=lambda elapsed_s: None)
 
@@ -166,15 +165,17 @@ class Engine:
         if not ready:
             return False
         chars = self._pace.chars(len(ready), any(writing.written == 0 for writing in ready))
-        began = time.monotonic()
         deliveries: list[tuple[Outbox[Slice], Slice]] = []
+        slice_s = 0.0
         for group in _groups(ready, chars):
-            deliveries += self._advance(group, min(chars, group[0].left))
-        elapsed_s = time.monotonic() - began
-        self._pace.learn(len(ready), chars, elapsed_s)
-        self.measure.slices += 1
-        self.measure.busy_s += elapsed_s
-        self.measure.observe_slice_s(elapsed_s)
+            length, began = min(chars, group[0].left), time.monotonic()
+            deliveries += self._advance(group, length)
+            elapsed_s = time.monotonic() - began
+            slice_s += elapsed_s
+            if group[0].advance is None:
+                self._pace.learn(len(group), length, elapsed_s)
+        self.measure.busy_s += slice_s
+        self.measure.observe_slice_s(slice_s)
         if self._loop is not None:
             self._tell(self._loop, _deliver, deliveries)
         return True

@@ -54,8 +54,10 @@ class Slots:
     def save(self, stream: Stream, chars: int) -> Slot:
         """Keep a copy of a stream under a new name."""
         self.require_room(1)
-        now = self._clock()
-        slot = Slot("state-" + secrets.token_urlsafe(_NAME_BYTES), stream.copy(), chars, now, now + self._expiry_s)
+        now, kept = self._clock(), stream.copy()
+        if kept.state is not None:  # what the batch gives are views: one would keep the states of all streams alive
+            kept.state = {name: value.clone() for name, value in kept.state.items()}
+        slot = Slot("state-" + secrets.token_urlsafe(_NAME_BYTES), kept, chars, now, now + self._expiry_s)
         self._slots[slot.name] = slot
         return slot
 

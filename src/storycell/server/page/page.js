@@ -10,6 +10,7 @@ const PASSAGE = 600; // characters that one press of Write asks for
 const PER_SECOND = 70; // characters shown in a second; the model is far faster than a reader
 const LIKELIEST = 12;
 const POLL_MS = 2000;
+const TRACE_MS = 800; // between two looks inside while the story comes
 const GATES = ["i", "f", "o", "r", "z"];
 const MEANINGS = {
   i: "Input gate: how much of the new the cell takes in.",
@@ -31,6 +32,7 @@ let model = null;
 let writing = null; // the AbortController of the passage that is being written
 let looking = null; // that of the question what may follow
 let lookTimer = 0;
+let tracedAt = 0;
 
 const characters = () => Array.from($("text").value);
 const chosenColour = () => document.querySelector("input[name=colour]:checked").value;
@@ -148,12 +150,21 @@ async function trace(text, signal) {
   const seen = all.slice(-model.max_traced);
   const body = { prompt: seen.join(""), layer: Number($("layer").value), name: $("value").value, units: [unit()], unknown: "replace" };
   const found = await call("/v1/trace", body, signal);
-  if ($("text").value !== text) return;
+  if (!$("text").value.startsWith(text)) return;
   const values = found.values[0].length === seen.length ? found.values[0] : [];
   story.values = [...Array(all.length - seen.length), ...values];
   if (seen.length < all.length) say(`Coloured are the last ${model.max_traced.toLocaleString()} characters.`);
   showLively(found.lively);
+  reachTo(story.values);
   redraw();
+}
+
+// The slider of the hold covers what the unit does by itself.
+function reachTo(values) {
+  const most = heldState() === "h" ? 1 : Math.max(4, Math.ceil(Math.max(...values.map((value) => Math.abs(value ?? 0)))));
+  if (GATES.includes($("value").value) || most === Number($("held-at").max)) return;
+  Object.assign($("held-at"), { min: -most, max: most, step: most / 16 });
+  describe();
 }
 
 function showLively(units) {
@@ -196,8 +207,9 @@ async function writePassage(passage) {
   let finish = null;
   await attempt(async () => {
     for await (const part of parts(asked, mine.signal)) {
-      finish = part.finish ?? finish;
       await show(part, mine.signal);
+      if (mine.signal.aborted) return;
+      finish = part.finish;
     }
   });
   if (writing !== mine) return; // another passage has taken over
@@ -220,6 +232,10 @@ async function show(part, signal) {
     redraw(calm.matches ? 0 : 1);
     if (follow) scrollTo(0, document.documentElement.scrollHeight);
     if (!calm.matches) await new Promise((done) => setTimeout(done, 1000 / PER_SECOND));
+    if (chosenColour() === "value" && performance.now() > tracedAt + TRACE_MS) {
+      tracedAt = performance.now();
+      attempt(() => trace($("text").value, signal));
+    }
   }
 }
 

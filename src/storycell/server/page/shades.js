@@ -4,6 +4,7 @@ const layer = document.querySelector("#shades");
 const scale = document.querySelector("#scale");
 const MOST_NATS = 4; // a character this surprising has the full colour
 const STRONGEST = 0.72;
+const drawn = []; // {span, character, wanted}: what each character shows now
 
 // kind: "surprise" (nats), "gate" (0 to 1), "signed" (both ways from 0) or "nothing"
 function colour(kind, value, reach) {
@@ -19,27 +20,22 @@ function reachOf(kind, values) {
   return Math.max(0.1, ...values.map((value) => Math.abs(value ?? 0)));
 }
 
-// Draw all characters; `fresh` of them, at the end, light up. Spans that need not change are left as they are.
+// Draw all characters; `fresh` of them, at the end, light up. What is drawn already is left as it is.
 export function draw(characters, values, kind, fresh = 0) {
   const reach = reachOf(kind, values);
-  const spans = layer.children;
-  while (spans.length > characters.length) layer.lastElementChild.remove();
+  while (drawn.length > characters.length) drawn.pop().span.remove();
   characters.forEach((character, k) => {
-    let span = spans[k];
-    if (!span) {
-      span = document.createElement("span");
+    if (k === drawn.length) {
+      const span = document.createElement("span");
+      if (k >= characters.length - fresh) span.className = "fresh";
       layer.append(span);
+      drawn.push({ span, character: "", wanted: "" });
     }
-    if (span.textContent !== character) span.textContent = character;
+    const one = drawn[k];
     const wanted = colour(kind, values[k], reach);
-    if (span.dataset.colour !== wanted) {
-      span.dataset.colour = wanted;
-      span.style.backgroundColor = wanted;
-    }
-    span.classList.toggle("fresh", k >= characters.length - fresh);
+    if (one.character !== character) one.span.textContent = one.character = character;
+    if (one.wanted !== wanted) one.span.style.backgroundColor = one.wanted = wanted;
   });
-  // a line end in a span of its own would end the box; one more character keeps the last line
-  layer.dataset.tail = "";
   drawScale(kind, reach);
 }
 
