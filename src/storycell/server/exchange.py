@@ -20,6 +20,7 @@ from storycell.server.settings import ServerSettings
 
 R = TypeVar("R")
 Asked = TypeVar("Asked", bound=schemas.Request)
+_PATIENCE_BYTES = 50_000_000  # of a body that is too large
 ABORT = "storycell.abort"  # in the scope: a function that cuts the connection
 
 
@@ -47,19 +48,20 @@ async def parsed(request: Request, kind: type[Asked], settings: ServerSettings) 
 
 
 async def _body(request: Request, most: int) -> bytes:
-    too_large = ApiError(413, f"the body is larger than {most:,} bytes", headers={"Connection": "close"})
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > most:
-        raise too_large
-    body, more = bytearray(), True
-    while more:
+    """The whole body. What is too large is read to its end (within reason) and forgotten: a client that is still
+    sending when the connection closes would see that, and never the answer that says why."""
+    body, seen, more = bytearray(), 0, True
+    while more and seen <= most + _PATIENCE_BYTES:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientGoneError
-        body += message.get("body", b"")
+        piece = message.get("body", b"")
+        seen += len(piece)
+        if seen <= most:
+            body += piece
         more = message.get("more_body", False)
-        if len(body) > most:
-            raise too_large
+    if seen > most:
+        raise ApiError(413, f"the body is larger than {most:,} bytes", headers={"Connection": "close"})
     return bytes(body)
 
 

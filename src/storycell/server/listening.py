@@ -8,7 +8,7 @@ became.
 import contextlib
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
@@ -45,14 +45,14 @@ def serve(model: Model, settings: ServerSettings, port: int, on_ready: Callable[
 
 
 def _listener(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 65_536:
+        raise SettingsError(f"port {port}: it must be from 0 (any that is free) to 65535")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise SettingsError(
-            f"cannot listen on {host} port {port}: {reason}; choose another with --host and --port"
-        ) from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SettingsError(f"cannot listen on {host} port {port}: {reason}; choose another with --port") from None
 
 
 def _address(listener: socket.socket) -> str:
@@ -61,7 +61,7 @@ def _address(listener: socket.socket) -> str:
 
 
 @contextlib.contextmanager
-def _signals_end_quietly():  # type: ignore[no-untyped-def]
+def _signals_end_quietly() -> Iterator[None]:
     """uvicorn raises the signal that stopped it once more; here it has done its work by then."""
     signals = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, lambda *_: None) for number in signals}
