@@ -2,10 +2,10 @@
 
     python benchmarks/serve_load.py [RUN] [--clients 200] [--chars 500] [--rounds 5]
 
-Each round starts `--clients` streaming requests in the same instant, every one over a connection of its own; stories that end early
-are begun anew by the grammar of the request (`min_p` none, temperature 1, a seed each), so the characters are counted as they came.
-Every text is checked: complete, and equal in the first and the last round. With `--rough`, as many clients again read slowly,
-vanish or send half a request meanwhile. Prints a line for each round and one JSON object.
+Each round starts `--clients` streaming requests in the same instant, every one over a connection of its own, with a
+seed of its own; a story may end before `--chars`, and what counts is what came. Every text must be complete, and the
+same in every round. With `--rough`, as many clients again read slowly, vanish, or send half a request meanwhile.
+Prints a line for each round and one JSON object. The clients share the machine with the server.
 """
 
 import argparse

@@ -22,19 +22,23 @@ def memory_bytes(served: Served) -> int:
     return int(Path(f"/proc/{served.process.pid}/statm").read_text().split()[1]) * PAGE
 
 
-def test_schemathesis_finds_nothing(served: Served) -> None:
+@pytest.mark.parametrize("key", [None, "sesame"])
+def test_schemathesis_finds_nothing(made: Path, key: str | None) -> None:
     pytest.importorskip("schemathesis", reason="schemathesis is not installed")
     # 400 is right where the schema cannot know better: characters of a prompt, layers and units of this very model
     config = Path(__file__).with_name("schemathesis.toml")
-    words = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"]
-    done = subprocess.run(
-        [*words, f"{served.url}/openapi.json", "--max-examples", "100", "--no-color"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=3_000,
-    )
+    words = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run", "--no-color"]
+    words += [] if key is None else ["-H", f"Authorization: Bearer {key}"]
+    with serving(made, key=key) as served:
+        done = subprocess.run(
+            [*words, f"{served.url}/openapi.json", "--max-examples", "100"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=3_000,
+        )
     assert done.returncode == 0, done.stdout[-5_000:] + done.stderr[-2_000:]
+    assert "11 selected" in done.stdout
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")

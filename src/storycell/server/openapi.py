@@ -27,6 +27,15 @@ _ERRORS = {
     500: "A bug",
 }
 
+_EVENT = {
+    "type": "object",
+    "description": "One event of a streamed answer",
+    "properties": {
+        "data": {"type": "string", "description": "the JSON of a part of the answer; [DONE] after the last"}
+    },
+    "required": ["data"],
+}
+
 
 @dataclass(frozen=True)
 class Operation:
@@ -70,7 +79,7 @@ def _described(operation: Operation, model_id: str, has_key: bool) -> dict[str, 
     if operation.gives is not None:
         answer = {"application/json": {"schema": _reference(operation.gives)}}
     if operation.events:
-        answer["text/event-stream"] = {"schema": {"type": "string"}}
+        answer["text/event-stream"] = {"schema": _EVENT}
     error = {"application/json": {"schema": _reference(schemas.Error)}}
     responses: dict[str, Any] = {str(operation.status): {"description": "As asked", "content": answer}}
     responses |= {str(status): {"description": said, "content": error} for status, said in _ERRORS.items()}
