@@ -166,5 +166,5 @@ def test_a_cell_of_ones_own_runs_on_the_reference_and_says_why_elsewhere() -> No
 def test_unknown_names_list_what_there_is() -> None:
     with pytest.raises(SettingsError, match=r"gru, .*lstm, .*rnn"):
         cells.get("transformer")
-    with pytest.raises(BackendError, match="auto, torch, reference"):
+    with pytest.raises(BackendError, match="auto, native, torch, reference"):
         backends.choose("abacus", "lstm")

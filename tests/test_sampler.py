@@ -22,8 +22,8 @@ def drawn(sampling: Sampling, n: int = 3000) -> np.ndarray:
 def test_the_generator_is_xoshiro128plusplus_seeded_by_splitmix64() -> None:
     """The reference implementation's outputs for the state 1 2 3 4, and splitmix64's for the seed 0."""
     draw = Draw(0)
-    assert draw._s == [0x7B1DCDAF, 0xE220A839, 0xA1B965F4, 0x6E789E6A]  # 0xE220A8397B1DCDAF 0x6E789E6AA1B965F4
-    draw._s = [1, 2, 3, 4]
+    assert draw.words == [0x7B1DCDAF, 0xE220A839, 0xA1B965F4, 0x6E789E6A]  # 0xE220A8397B1DCDAF 0x6E789E6AA1B965F4
+    draw.words = [1, 2, 3, 4]
     assert [round(draw.next() * 2**32) for _ in range(4)] == [641, 1573767, 3222811527, 3517856514]
 
 

@@ -67,7 +67,7 @@ class TrainSettings(StrictModel):
     evaluations: PositiveInt = Field(12, le=100_000, description="how often to look at the validation text on the way")
     save_every: PositiveFloat = Field(30.0, description="seconds between two saves of last.safetensors")
     seed: int = Field(1, ge=0, lt=2**32, description="seed of initialisation, dropout and batches")
-    backend: Literal["auto", "reference", "torch"] = Field("auto", description="what computes the cells")
+    backend: Literal["auto", "native", "reference", "torch"] = Field("auto", description="what computes the cells")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="what goes into matrix products")
     threads: PositiveInt | None = Field(None, le=1024, description="processor threads; unset takes every core")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")

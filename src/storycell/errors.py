@@ -44,3 +44,7 @@ class TrainingError(StorycellError):
 
 class BackendError(StorycellError):
     """The backend that was asked for cannot compute this model here."""
+
+
+class NotFiniteError(StorycellError):
+    """A model computes numbers that are not finite, from which nothing can be drawn."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from storycell import batches, checkpoint, config, corpus, tokens
+from storycell import backends, batches, checkpoint, config, corpus, tokens
 from storycell.api.machine import best_device, cores, machine, versions
 from storycell.api.model import load
 from storycell.api.run import Run
@@ -23,7 +23,7 @@ from storycell.api.transfer import adopt
 from storycell.checkpoint import RunConfig, RunFolder, TextRecord
 from storycell.config import BUDGETS, Settings
 from storycell.errors import ResumeError, SettingsError
-from storycell.model import CharLM, multiplies_bf16
+from storycell.model import CharLM
 from storycell.tokens import Prepared, Progress
 from storycell.vocab import Vocabulary
 
@@ -141,14 +141,14 @@ def _resolved(settings: Settings) -> Settings:
     """`auto` and unset values as what they come to on this machine."""
     training = settings.training
     device = best_device(training.device)
-    lm = CharLM(2, 1, cell=settings.model.cell, backend=training.backend)
+    backend, _ = backends.choose(training.backend, settings.model.cell, torch.empty(0, device=device))
     precision = training.precision
     if precision == "auto":
-        precision = "bf16" if multiplies_bf16(device) else "fp32"
+        precision = "bf16" if backend.multiplies_bf16(device) else "fp32"
     unit, amount = training.budget
     return settings.changed(
         device=str(device),
-        backend=lm.backend.name,
+        backend=backend.name,
         precision=precision,
         threads=training.threads or cores(),
         **{unit: amount},

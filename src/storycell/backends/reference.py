@@ -18,7 +18,7 @@ class ReferenceBackend(Backend):
     name = "reference"
     merit = "the only one that runs a cell of your own"
 
-    def obstacle(self, cell: str) -> str | None:
+    def obstacle(self, cell: str, weight: torch.Tensor | None = None) -> str | None:
         """None: any cell that exists can be stepped."""
         cells.get(cell)
         return None
