@@ -11,10 +11,10 @@ from storycell.vocab import RESERVED
 
 pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not installed")
 
+from storycell.sampler import Stream
 from storycell.server.errors import ApiError
 from storycell.server.settings import ServerSettings
 from storycell.server.slots import Slots
-from storycell.server.standin import Stream
 
 A, B = "Once upon a time ", "Ben had 3 red"
 ASKED = {"max_tokens": 60, "seed": 4, "temperature": 0.9}

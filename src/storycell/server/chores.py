@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 
 from storycell.model import CharLM
+from storycell.sampler import Stream, advance, read
 from storycell.server.logprobs import CharLogprobs, describe
-from storycell.server.standin import Stream, advance, read
 
 SLICE = 256  # characters
 
@@ -42,7 +42,8 @@ def foreseeing(lm: CharLM, stream: Stream) -> Generator[None, None, npt.NDArray[
     """The logits `[V]` of the character that comes next."""
     ahead = stream.copy()
     yield
-    return _logits(lm, ahead, [ahead.next_id])[-1]
+    logits: npt.NDArray[np.float32] = _logits(lm, ahead, [ahead.next_id])[-1]
+    return logits
 
 
 def going_on(lm: CharLM, stream: Stream, chars: int) -> Generator[None, None, Stream]:

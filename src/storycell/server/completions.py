@@ -65,8 +65,8 @@ class Answer:
         outbox = self._service.engine.outbox(self.streams)
         try:
             for number, prompt in enumerate(self._prompts):
-                async for said in self._begin(number, prompt, outbox):
-                    yield said
+                async for echo in self._begin(number, prompt, outbox):
+                    yield echo
             unfinished = sum(not transcript.done for transcript in self._transcripts.values())
             while unfinished:
                 piece = await outbox.take()

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from storycell.model import CharLM
+from storycell.sampler import Stream, advance
 from storycell.server.logprobs import CharLogprobs, describe
 from storycell.server.outbox import Outbox
 from storycell.server.pace import SLICE_S, Pace
-from storycell.server.standin import Stream, advance
 
 R = TypeVar("R")
 Chore = Generator[None, None, R]  # yields between slices of work, returns its result

@@ -14,14 +14,13 @@ from typing import Any
 from storycell import cells
 from storycell.api import Model
 from storycell.errors import UnknownCharacterError
-from storycell.sampler import Sampling
+from storycell.sampler import Sampling, Stream
 from storycell.server.engine import Engine
 from storycell.server.errors import ApiError
 from storycell.server.metrics import Metrics
 from storycell.server.schemas import Unknown
 from storycell.server.settings import ServerSettings
 from storycell.server.slots import Slots
-from storycell.server.standin import Stream
 from storycell.server.values import value_names
 
 _LONG = 10_000  # characters whose translation to ids is worth a thread

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from storycell.sampler import Stream
 from storycell.server.errors import ApiError
-from storycell.server.standin import Stream
 
 _NAME_BYTES = 18  # 144 random bits
 

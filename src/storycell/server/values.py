@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from storycell import cells
 from storycell.model import CharLM
-from storycell.server.standin import Stream, Written
+from storycell.sampler import Stream, Written
 from storycell.vocab import BOUNDARY
 
 Values = dict[str, torch.Tensor]
