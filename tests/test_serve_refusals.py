@@ -164,7 +164,7 @@ def test_too_many_texts_at_once_are_told_to_come_again(made: Path) -> None:
         assert small.refusal(COMPLETIONS, FINE | {"n": 3})[0] == 400
         with opened(small, receive_buffer=2_048) as reader:  # fills the places, and reads nothing
             reader.sendall(
-                head_and_body({"prompt": "Once", "n": 2, "max_tokens": 100_000, "stream": True}, "localhost")
+                head_and_body(FINE | {"n": 2, "max_tokens": 100_000, "temperature": 0, "stream": True}, "localhost")
             )
             assert reader.recv(15) == b"HTTP/1.1 200 OK"
             status, headers, content = small.request("POST", COMPLETIONS, FINE)

@@ -50,10 +50,12 @@ def test_memory_is_flat_over_ten_thousand_requests(made: Path) -> None:
             )
             await asyncio.gather(*(streamed(served, body) for body in bodies))
 
+    endless = {"prompt": "Once", "max_tokens": 90_000, "temperature": 0, "stream": True}
+
     def vanish(served: Served) -> None:
         for _ in range(50):
             with opened(served) as connection:
-                connection.sendall(head_and_body({"prompt": "Once", "max_tokens": 9_000, "stream": True}, "localhost"))
+                connection.sendall(head_and_body(endless, "localhost"))
                 connection.recv(200)
 
     with serving(made, max_slots=50, slot_expiry_s=0.05) as served:

@@ -79,8 +79,7 @@ class Answer:
                 self._count_first()
                 yield said
         finally:
-            for transcript in self._transcripts.values():
-                transcript.writing.cancelled = True
+            self._service.engine.leave(transcript.writing for transcript in self._transcripts.values())
 
     async def _begin(self, number: int, prompt: Prompt, outbox: Outbox[Slice]) -> AsyncGenerator[Said]:
         """Read one prompt and let its choices join the batch; yields their echoes."""

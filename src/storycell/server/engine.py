@@ -14,7 +14,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -104,8 +104,14 @@ class Engine:
         return Outbox(_CAPACITY * streams, self._wake.set)
 
     def write(self, writing: Writing) -> None:
-        """Let a stream join the batch; it leaves by itself, or when `cancelled` is set."""
+        """Let a stream join the batch; it leaves by itself, or by `leave`."""
         self._arrivals.append(writing)
+        self._wake.set()
+
+    def leave(self, writings: Iterable[Writing]) -> None:
+        """Take streams out of the batch; no more of them is written after the slice at hand."""
+        for writing in writings:
+            writing.cancelled = True
         self._wake.set()
 
     async def run(self, chore: Chore[R]) -> R:
