@@ -11,7 +11,7 @@ from storycell.vocab import BYTES, Vocabulary
 pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not installed")
 
 from storycell.server.outbox import Outbox
-from storycell.server.pace import FIRST, MOST, SLICE_S, Pace
+from storycell.server.pace import LEAST, MOST, SLICE_S, Pace
 from storycell.server.pieces import Pieces
 
 LETTERS = Vocabulary("abc")
@@ -70,11 +70,10 @@ def test_a_full_outbox_says_so_until_its_reader_has_caught_up() -> None:
     asyncio.run(scene())
 
 
-def test_slices_are_long_when_there_is_time_and_short_for_a_first_character() -> None:
+def test_slices_are_as_long_as_fits_into_their_time_within_bounds() -> None:
     pace = Pace()
     for _ in range(20):
         pace.learn(200, 10, 200 * 10 * 2e-5)
-    assert pace.chars(200, first=False) == int(SLICE_S / (200 * 2e-5))
-    assert pace.chars(200, first=True) == FIRST
-    assert pace.chars(1, first=False) == MOST
-    assert pace.chars(100_000, first=True) == 1
+    assert pace.chars(200) == int(SLICE_S / (200 * 2e-5))
+    assert pace.chars(1) == MOST
+    assert pace.chars(100_000) == LEAST

@@ -22,7 +22,7 @@ from storycell.model import CharLM
 from storycell.sampler import Stream, advance
 from storycell.server.logprobs import CharLogprobs, describe
 from storycell.server.outbox import Outbox
-from storycell.server.pace import SLICE_S, Pace
+from storycell.server.pace import FIRST, SLICE_S, Pace
 
 R = TypeVar("R")
 Chore = Generator[None, None, R]  # yields between slices of work, returns its result
@@ -170,20 +170,18 @@ class Engine:
         ready = [writing for writing in self._writings if not writing.outbox.full]
         if not ready:
             return False
-        chars = self._pace.chars(len(ready), any(writing.written == 0 for writing in ready))
-        deliveries: list[tuple[Outbox[Slice], Slice]] = []
         slice_s = 0.0
-        for group in _groups(ready, chars):
-            length, began = min(chars, group[0].left), time.monotonic()
-            deliveries += self._advance(group, length)
+        for chars, group in _groups(ready, self._pace.chars(len(ready))):
+            began = time.monotonic()
+            deliveries = self._advance(group, chars)
             elapsed_s = time.monotonic() - began
             slice_s += elapsed_s
             if group[0].advance is None:
-                self._pace.learn(len(group), length, elapsed_s)
+                self._pace.learn(len(group), chars, elapsed_s)
+            if self._loop is not None:
+                self._tell(self._loop, _deliver, deliveries)
         self.measure.busy_s += slice_s
         self.measure.observe_slice_s(slice_s)
-        if self._loop is not None:
-            self._tell(self._loop, _deliver, deliveries)
         return True
 
     def _advance(self, group: list[Writing], chars: int) -> list[tuple[Outbox[Slice], Slice]]:
@@ -223,13 +221,15 @@ def _finished(writing: Writing) -> bool:
     return writing.left <= 0 or writing.stream.ended
 
 
-def _groups(ready: Sequence[Writing], chars: int) -> list[list[Writing]]:
-    """The streams that can be written by one call: as long a slice, logits or none, in the batch or alone."""
+def _groups(ready: Sequence[Writing], chars: int) -> list[tuple[int, list[Writing]]]:
+    """The streams that can be written by one call, with the length of their slice; those with a reader who has seen
+    nothing yet come first, and are short."""
     groups: dict[Any, list[Writing]] = {}
-    for writing in ready:
+    for writing in sorted(ready, key=lambda one: one.written > 0):
+        length = min(FIRST if writing.written == 0 else chars, writing.left)
         alone = id(writing) if writing.advance is not None else None
-        groups.setdefault((min(chars, writing.left), writing.top is None, alone), []).append(writing)
-    return list(groups.values())
+        groups.setdefault((length, writing.top is None, alone), []).append(writing)
+    return [(length, group) for (length, _, _), group in groups.items()]
 
 
 def _deliver(deliveries: list[tuple[Outbox[Slice], Slice]]) -> None:

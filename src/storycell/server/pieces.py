@@ -7,8 +7,14 @@ could become a stop is held back; so the text does not depend on where the slice
 import codecs
 from collections import deque
 from collections.abc import Sequence
+from functools import cache
 
 from storycell.vocab import Vocabulary
+
+
+@cache
+def _texts(vocab: Vocabulary) -> list[str]:
+    return [vocab.text_of(k) for k in range(len(vocab))]
 
 
 class Pieces:
@@ -24,6 +30,9 @@ class Pieces:
 
     def take(self, ids: Sequence[int]) -> str:
         """The text that can be shown now that `ids` were drawn."""
+        if not self._stops and self._vocab.kind == "characters":  # nothing is ever held back
+            self.covered += len(ids)
+            return "".join(map(_texts(self._vocab).__getitem__, ids))
         for k in ids:
             text = self._decoder.decode(self._vocab.bytes_of(k))
             self._held += text
