@@ -132,8 +132,8 @@ def _score_rows(lm: CharLM, rows: list[npt.NDArray[np.int64]]) -> list[tuple[Nat
         both = torch.from_numpy(chunk).to(device)
         with lm.reading():
             state = state and {name: value[:, :alive].contiguous() for name, value in state.items()}
-            logits, state = lm(both[:, :-1], state)
-            costs = loss.nats_each(logits, both[:, 1:]).double().cpu().numpy()
+            costs_here, state = lm.nats(both[:, :-1], both[:, 1:], state)
+            costs = costs_here.double().cpu().numpy()
         for k in range(alive):
             n = min(width, lengths[k] - t)
             nats[k][t : t + n] = costs[k, :n]

@@ -89,14 +89,15 @@ class Trainer:
     def _step(self) -> Report:
         began = self._clock()
         rate = optim.learning_rate(self.settings, self.spent) * self.lr_scale
-        nats, norm, state = self._gradient()
         notice = ""
-        if math.isfinite(nats) and math.isfinite(norm):
-            self._apply(rate)
-            self._state, self._skips_in_a_row = state, 0
-        else:
-            notice = self._skip()
-        self.optimizer.zero_grad()
+        with self.model.backend.exclusive():
+            nats, norm, state = self._gradient()
+            if math.isfinite(nats) and math.isfinite(norm):
+                self._apply(rate)
+                self._state, self._skips_in_a_row = state, 0
+            else:
+                notice = self._skip()
+            self.optimizer.zero_grad()
         self.step += 1
         self.chars += self.batches.B * self.batches.T
         self._chars_here += self.batches.B * self.batches.T
