@@ -22,10 +22,15 @@ VERBS = {
     "train": "train a model on a text, or go on with a run",
     "eval": "measure a model's loss on a text",
     "sample": "let a model write, character by character",
+    "export": "put a model into one file that plays elsewhere: a page, a C program, an ONNX graph",
+    "inspect": "show what a model's gates, cells and gradients do",
     "compress": "compress any file with a model, without loss",
     "decompress": "get back a file that compress made smaller",
     "novelty": "measure how much of what a model writes is copied",
+    "compare": "put runs and baselines beside each other on one text",
+    "reproduce": "train the models of the article on equal terms and tabulate them",
     "info": "show a run, the machine, and what computes",
+    "serve": "a page to write with, and an API",
 }
 
 _EXAMPLES = """\
