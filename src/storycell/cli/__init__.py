@@ -30,6 +30,7 @@ VERBS = {
     "compare": "put runs and baselines beside each other on one text",
     "reproduce": "train the models of the article on equal terms and tabulate them",
     "info": "show a run, the machine, and what computes",
+    "serve": "a page to write with, and an API",
 }
 
 _EXAMPLES = """\
