@@ -52,3 +52,7 @@ class NotFiniteError(StorycellError):
 
 class ExportError(StorycellError):
     """A model cannot be exported as asked, or the file that was written is not the model."""
+
+
+class CodecError(StorycellError):
+    """A file cannot be compressed, or what was compressed is damaged or belongs to another model or machine."""
