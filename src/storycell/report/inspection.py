@@ -121,7 +121,7 @@ def _finding_table(found: Inspection, rows: Sequence[Finding], caption: str) -> 
         "untrained",
         "excess, 95 % interval",
         "p, corrected",
-        "with / of",
+        "places",
     ]
     lines = [
         [
@@ -131,11 +131,13 @@ def _finding_table(found: Inspection, rows: Sequence[Finding], caption: str) -> 
             f"{f.twin_score:.3f}",
             f"{f.excess:+.3f} ({f.excess_low:.3f} to {f.excess_high:.3f})",
             f"{'≤ ' if f.p_value <= 1 / (1 + SHIFTS) else ''}{f.p_value:.2f}",
-            f"{f.yes:,} / {f.chars:,}",
+            f"{f.yes:,}",
         ]
         for f in rows
     ]
-    return table(head, lines, caption)
+    return table(
+        head, lines, f"{caption}; places are those with the feature, of {rows[0].chars:,}" if rows else caption
+    )
 
 
 def _unit_button(f: Finding, place: int | None) -> str:
