@@ -58,7 +58,9 @@ def main() -> None:
     print(f"{cell} H={H} L={L} V=96 isa={native.isa()}")
     for name, rates in rows.items():
         rates.sort()
-        print(f"{name:52s} {rates[2]:9.0f} chars/s ({rates[0]:.0f}..{rates[-1]:.0f})  x{rates[2] / base:.1f}")
+        print(
+            f"{name:52s} {rates[2]:9.0f} chars/s ({rates[0]:.0f}..{rates[-1]:.0f})  x{rates[2] / base:.1f}"
+        )
 
 
 if __name__ == "__main__":
