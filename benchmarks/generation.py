@@ -13,9 +13,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from training import TorchModel  # noqa: E402
-
-from python import native  # noqa: E402
+from python import native
+from training import TorchModel
 
 
 @torch.no_grad()
@@ -58,9 +57,7 @@ def main() -> None:
     print(f"{cell} H={H} L={L} V=96 isa={native.isa()}")
     for name, rates in rows.items():
         rates.sort()
-        print(
-            f"{name:52s} {rates[2]:9.0f} chars/s ({rates[0]:.0f}..{rates[-1]:.0f})  x{rates[2] / base:.1f}"
-        )
+        print(f"{name:52s} {rates[2]:9.0f} chars/s ({rates[0]:.0f}..{rates[-1]:.0f})  x{rates[2] / base:.1f}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from python import native  # noqa: E402
+from python import native
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
@@ -87,9 +87,7 @@ def main() -> None:
         torch.bfloat16: product_rate(torch.bfloat16),
     }
     flop = 6 * (GATES[cell] * H * H * (2 * L - 1) + H * V) * B * T
-    print(
-        f"{cell} H={H} L={L} B={B} T={T} V={V} isa={native.isa()} threads={torch.get_num_threads()}"
-    )
+    print(f"{cell} H={H} L={L} B={B} T={T} V={V} isa={native.isa()} threads={torch.get_num_threads()}")
     print("torch.mm GFLOP/s: float32 %.0f, bfloat16 %.0f" % tuple(r / 1e9 for r in rates.values()))
     median = {k: sorted(v)[len(v) // 2] for k, v in times.items()}
     for kind in kinds:

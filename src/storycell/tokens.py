@@ -36,6 +36,7 @@ FORMAT = 1
 VALID_SHARE = 0.05  # of the stories, where there are several
 VALID_TAIL = 0.10  # of the characters, where there is one story
 _WAITING_BYTES = 1 << 20
+_LARGEST_JSON = 64 << 20
 
 Halves = dict[str, "Half | None"]
 Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
@@ -190,8 +191,8 @@ def open_prepared(folder: str | Path) -> Prepared:
     """The token files in a folder; `RunFolderError` says what is damaged."""
     folder = Path(folder)
     try:
-        about = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
-        vocab = Vocabulary.from_json((folder / "vocab.json").read_text(encoding="utf-8"))
+        about = json.loads(_small_text(folder / "prepared.json"))
+        vocab = Vocabulary.from_json(_small_text(folder / "vocab.json"))
         name, digest, valid = about["name"], about["digest"], about["valid"]
         if not (isinstance(name, str) and isinstance(digest, str)) or about["format"] != FORMAT:
             raise ValueError("prepared.json says what prepare does not write")
@@ -206,6 +207,14 @@ def open_prepared(folder: str | Path) -> Prepared:
             f"{folder} is not a folder that prepare made, or is damaged ({error}); prepare the text again"
         ) from None
     return prepared
+
+
+def _small_text(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(_LARGEST_JSON + 1)
+    if len(data) > _LARGEST_JSON:
+        raise ValueError(f"{path.name} is too large to be what prepare wrote")
+    return data.decode()
 
 
 def _digest(corpus: Corpus, valid: Corpus | None, vocab: str | Vocabulary) -> str:

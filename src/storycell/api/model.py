@@ -15,11 +15,12 @@ from typing import Literal
 import torch
 
 from storycell import evaluator, inspector, sampler, tokens
-from storycell.api.machine import best_device
+from storycell.api.machine import best_device, versions
 from storycell.checkpoint import RunConfig, RunFolder
 from storycell.corpus import Corpus, stories, text_corpus
 from storycell.errors import CorpusError, SettingsError, VocabularyError
 from storycell.evaluator import Evaluation, Nats
+from storycell.export import Export, export
 from storycell.inspector import Feature, Finding, GradientFlow, Held, Trace
 from storycell.model import CharLM
 from storycell.sampler import Sampling
@@ -199,6 +200,21 @@ class Model:
         texts = (self.vocab.decode(story[1:]) for story in tokens.stories_of(ids))
         floor = -sum(stories.log_probability(text) for text in texts) / result.chars
         return replace(result, floor_nats=floor) if floor < float("inf") and result.windows is None else result
+
+    def export(self, path: str | Path, weights: str | None = None) -> Export:
+        """Write the model as one file that plays elsewhere: `.html`, `.onnx` or `.c`, by the ending of `path`.
+
+        `weights` is fp32 (the default of .onnx and .c), fp16 (of .html) or int8. Raises `ExportError`; see
+        `storycell.export`.
+        """
+        return export(
+            self.lm,
+            self.vocab,
+            path,
+            weights,
+            name=self.path.resolve().name,
+            maker=f"storycell {versions()['storycell']}",
+        )
 
     @property
     def params(self) -> int:

@@ -44,6 +44,17 @@ class Cell:
         """
         raise NotImplementedError
 
+    def run(self, x: torch.Tensor, state: Values, w: Weights) -> tuple[torch.Tensor, Values] | None:
+        """A whole chunk at once, where the formula allows it: `x [B T D]` -> outputs `[B T H]`, the state after it.
+
+        None, the default, means that the cell has to be stepped.
+        """
+        return None
+
+    def watch(self, w: Weights) -> dict[str, float]:
+        """Numbers worth following through a training, by name; they are logged at every evaluation."""
+        return {}
+
 
 def affine(x: torch.Tensor, w: Weights, source: str) -> torch.Tensor:
     """`x` times the weights from `source` (`ih` or `hh`), plus their bias where there is one: `[B D]` -> `[B G*H]`."""

@@ -23,9 +23,18 @@ class RNN(Cell):
         super().initialise(w, generator, forget_bias)
         W_hh = w["weight_hh"]
         W_hh.normal_(generator=generator)
-        W_hh /= torch.linalg.eigvals(W_hh.double().cpu()).abs().max().to(W_hh)
+        W_hh /= spectral_radius(W_hh)
+
+    def watch(self, w: Weights) -> dict[str, float]:
+        """How far the hidden weights have drifted from the spectral radius they started with."""
+        return {"spectral_radius": spectral_radius(w["weight_hh"])}
 
     def step(self, x: torch.Tensor, state: Values, w: Weights, hold: Hold = unheld) -> Values:
         """One character: `x [B D]`, `h [B H]` -> `h [B H]`."""
         h = hold("h", torch.tanh(affine(x, w, "ih") + affine(state["h"], w, "hh")))
         return {"h": h}
+
+
+def spectral_radius(W: torch.Tensor) -> float:
+    """The largest absolute value of a square matrix's eigenvalues."""
+    return float(torch.linalg.eigvals(W.detach().double().cpu()).abs().max())
