@@ -23,6 +23,7 @@ VERBS = {
     "eval": "measure a model's loss on a text",
     "sample": "let a model write, character by character",
     "info": "show a run, the machine, and what computes",
+    "bench": "measure speed, beside torch's own layers",
 }
 
 _EXAMPLES = """\
