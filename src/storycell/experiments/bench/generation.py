@@ -14,7 +14,7 @@ from storycell import sampler
 from storycell.errors import SettingsError
 from storycell.experiments.bench import ceilings, figures
 from storycell.experiments.bench.rivals import PlainLoop, TorchModel
-from storycell.experiments.bench.rounds import Work, interleaved, torch_threads
+from storycell.experiments.bench.rounds import Rate, Work, interleaved, torch_threads
 from storycell.experiments.bench.workload import V, Workload
 from storycell.model import CharLM
 from storycell.sampler import Sampling, Stream
@@ -22,7 +22,6 @@ from storycell.vocab import BOUNDARY
 
 TEMPERATURE = 0.8
 _THEIR_CHARS = 32  # that a rival writes in every stream between two looks at the clock
-_CEILING = "ceiling"
 _NEVER = -1e9
 
 
@@ -40,19 +39,21 @@ def sample(workload: Workload) -> dict[str, Any]:
         with torch.no_grad():
             lm.output.bias[BOUNDARY] = _NEVER  # a story that ended would stop the measurement
         contestants = {"storycell": ours(lm, workload.streams)} | _rivals(workload)
-        contestants[_CEILING] = ceilings.reading(4 * weights, workload.hidden) if one else ceilings.product("fp32")
-        rates = interleaved(contestants, workload.rounds)
-    ceiling = _ceiling(rates.pop(_CEILING).median, weights, one)
+        limits = {ceilings.READING: ceilings.reading(4 * weights)} if one else ceilings.products("fp32")
+        rates = interleaved(contestants | limits, workload.rounds)
+    ceiling = _ceiling(rates, weights)
     chosen = {"precision": "fp32", "backend": lm.backend.name, "torch_compile_skipped": None}
     return figures.summary("sample", workload.model_dump() | chosen, rates, ceiling)
 
 
-def _ceiling(rate: float, weights: int, one: bool) -> figures.Ceiling:
-    """From the bytes read, or the operations done, in a second."""
-    if one:
-        reason = f"{4 * weights / 1e6:.1f} MB of weights a character, read by torch at {rate / 1e9:.0f} GB/s"
+def _ceiling(rates: dict[str, Rate], weights: int) -> figures.Ceiling:
+    """Takes what the machine can do out of the rates: bytes read, or operations done, in a second."""
+    if ceilings.READING in rates:
+        rate = rates.pop(ceilings.READING).median
+        reason = f"{4 * weights / 1e6:.1f} MB of weights a character, summed by torch at {rate / 1e9:.0f} GB/s"
         return figures.Ceiling(rate / (4 * weights), reason)
-    return figures.Ceiling(rate / (2 * weights), f"a fp32 product of torch's, {rate / 1e9:.0f} GFLOP/s")
+    flop_per_s, reason = ceilings.best_product(rates)
+    return figures.Ceiling(flop_per_s / (2 * weights), f"{reason} in fp32")
 
 
 def ours(lm: CharLM, streams: int) -> Work:

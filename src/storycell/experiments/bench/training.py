@@ -22,7 +22,6 @@ from storycell.experiments.bench.workload import V, Workload
 from storycell.model import CharLM
 
 CLIP = 1.0
-_PRODUCT = "large product"
 
 
 def train(workload: Workload) -> dict[str, Any]:
@@ -37,12 +36,11 @@ def train(workload: Workload) -> dict[str, Any]:
         precision = "bf16" if lm.rounds_to_bf16 else "fp32"
         contestants = {"storycell": ours(lm, _ids(workload))} | _rivals(workload)
         skipped = _add_compiled(contestants, workload) if workload.compile else None
-        contestants[_PRODUCT] = ceilings.product(precision)
-        rates = interleaved(contestants, workload.rounds)
-    flop_per_s = rates.pop(_PRODUCT).median
+        rates = interleaved(contestants | ceilings.products(precision), workload.rounds)
+    flop_per_s, reason = ceilings.best_product(rates)
     flop = ceilings.training_flop(workload.cell, workload.layers, workload.hidden, V)
     chosen = {"precision": precision, "backend": lm.backend.name, "torch_compile_skipped": skipped}
-    ceiling = figures.Ceiling(flop_per_s / flop, f"a {precision} product of torch's, {flop_per_s / 1e9:.0f} GFLOP/s")
+    ceiling = figures.Ceiling(flop_per_s / flop, f"{reason} in {precision}")
     return figures.summary("train", workload.model_dump() | chosen, rates, ceiling)
 
 
