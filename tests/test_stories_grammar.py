@@ -9,25 +9,22 @@ import numpy as np
 import pytest
 
 from storycell.corpus import stories
-from storycell.corpus.stories.grammar import Grammar, WordList
-from storycell.corpus.stories.lexicon import PEOPLE, entries, make, word_lists
+from storycell.corpus.stories.grammar import FORMS, Grammar, WordList
+from storycell.corpus.stories.lexicon import PEOPLE, SHARE_OF_TAIL, entries, make, word_lists
 from storycell.corpus.stories.notation import build
 
 GOLDEN = """\
-Once upon a time, a cool, bold pony named Tilly lived near a warm city. She had a fat yo-yo, a full pin, and \
-an indigo tambourine in a pocket. Her nest was clean and bright, with a funny mint door.
-Tilly had a fine toy rabbit that was as sparkly as a rose crayon. One clear morning, she took it to the cozy \
-bedroom. The air smelled of big bread, bubbly milk, and gray berries. But she stopped beside an odd toy chest \
-to march and read, and it was gone! Tilly grew confused, shy, and a bit small. "Uh oh, I cannot find my ugly, \
-emerald toy rabbit," wailed sorry Tilly quietly.
-Just then, a wise owl with a tan toga dashed by. "Let us look slowly next to a tight cupboard," declared the \
-owl helpfully. They softly peered near the lumpy barrel. All they saw was a dear giraffe with a cool pea. At \
-the end of the day, the lovable owl uncovered it by a fine, rust couch! Tilly looked calm, fine, and pleased. \
-Tilly thanked the owl gladly, and they hummed and leaped by a calm hammock.
-The moral: a fun, jolly helper makes an awful day proud.
+Once upon a time, there was a sweet, silly boy named Max. He liked to wade, cook and nod.
+One windy day, he had a party with a red apple, a green pastry and ten soft lemons. But no one came. He was upset, \
+weak, cold and shy. "Oh dear! Where are my friends?" cried Max.
+Then Ruby came with a round blue lamp, a big brown tag, eight big wigs and four nice ropes. Then Leo came with a \
+hollow lamp, a new gold ball and three fancy combs. Then a tan duck came with a fresh pink apple, a small beet, a \
+huge bagel and a cold green onion. "Yay! You are all here!" said Max. They danced, skated, raced and hiked, and they \
+ate a gold olive, seven white tarts, a plain violet peach and two sweet pears.
+The moral is: a friend who is sweet, kind, quiet and fair will come.
 """
 
-TOY_LISTS = {"fruit": WordList([make(word) for word in ("apple", "fig", "plum")])}
+TOY_LISTS = {"fruit": WordList([make(word) for word in ("apple", "fig", "plum")], [3, 2, 1])}
 
 
 @pytest.fixture(scope="module")
@@ -135,11 +132,34 @@ def test_stories_have_their_promised_shape(sample: list[tuple[str, float]]) -> N
         assert "\n\n" not in story
         assert "  " not in story
         assert not re.search(r"^ | $|\b(a) [aeio]|\ban [^aeiouh]", story, re.MULTILINE)
-        assert 2 <= story.count("\n") <= 4
+        assert story.startswith("Once upon a time, there was a")
+        assert story.count("\n") == 4  # who, what went wrong, how it ended, the moral
+        assert story.splitlines()[-1].startswith("The moral is: ")
         assert all(paragraph.count('"') % 2 == 0 for paragraph in story.split("\n"))
     sizes = [len(story) for story, _ in sample]
-    assert 450 < np.percentile(sizes, 5) < np.percentile(sizes, 95) < 1150
-    assert np.mean([story.startswith("Once upon a time, ") for story, _ in sample]) > 0.7
+    assert 550 < np.percentile(sizes, 5) < np.percentile(sizes, 95) < 1100
+
+
+def test_what_is_lost_is_what_is_found_again(sample: list[tuple[str, float]]) -> None:
+    found = 0
+    for story, _ in sample:
+        if match := re.search(r"Where is my ([a-z -]+)\?", story):
+            toy = re.escape(match[1])
+            assert re.search(rf"But then (?:the {toy} was gone|the wind took the {toy})!", story)
+            assert re.search(rf"but no {toy}\. At last, they found the {toy} ", story)
+            found += 1
+    assert found > 150
+
+
+def test_more_than_one_takes_the_plural(sample: list[tuple[str, float]]) -> None:
+    nouns = [word for name in ("animal", "thing", "food") for word in word_lists()[name].words]
+    many = {word.forms[FORMS.index("many")].split()[-1] for word in nouns}
+    counted = 0
+    for story, _ in sample[:500]:
+        for item in re.findall(r"\b(?:two|three|six|ten) [a-z]+ ([a-z -]+?)(?:,|\.|!|\?| and| or)", story):
+            assert item.split()[-1] in many, item
+            counted += 1
+    assert counted > 1000
 
 
 def test_no_story_repeats_a_sentence(sample: list[tuple[str, float]]) -> None:
@@ -171,7 +191,9 @@ def test_the_first_story_never_changes() -> None:
 
 
 def test_pronouns_agree_with_the_names_they_stand_for(sample: list[tuple[str, float]]) -> None:
-    sex = {name: he for he, group in PEOPLE.items() for text in group.values() for name in entries(text)}
+    sex = {
+        name: he for he, group in PEOPLE.items() for text in group.values() for part in entries(text) for name in part
+    }
     found = 0
     for story, _ in sample[:200]:
         truth = stories.annotate(story)
@@ -192,7 +214,7 @@ def test_the_annotation_knows_quotations_and_speakers(sample: list[tuple[str, fl
             assert truth.inside_quotes[at] == (inside or quote)
             assert bool(truth.speaker[at]) == (inside or quote)
             inside ^= quote
-        for match in re.finditer(r'," \w+ (?:[a-z]+ )*([A-Z]\w+)', story):
+        for match in re.finditer(r'," said ([A-Z]\w+)\b(?!\')', story):
             assert truth.speaker[match.start()] == match[1]
 
 
@@ -205,3 +227,12 @@ def test_word_lists_hold_each_word_once() -> None:
     for name, words in word_lists().items():
         bases = [word.forms[0] for word in words.words]
         assert len(bases) == len(set(bases)), name
+
+
+def test_a_list_is_a_short_even_head_and_a_rare_tail() -> None:
+    for name, words in word_lists().items():
+        shares = list(words.p.values())
+        head = [p for p in shares if p == shares[0]]
+        assert len(head) < 80, name
+        assert sum(shares[len(head) :]) == pytest.approx(SHARE_OF_TAIL), name
+        assert max(shares[len(head) :]) < shares[0], name

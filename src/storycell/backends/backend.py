@@ -5,6 +5,7 @@ to do better with characters (look a table up instead of multiplying, never writ
 """
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -67,6 +68,10 @@ class Backend(ABC):
             return False
         probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Within, torch leaves the cores to this backend's threads, where it has threads of its own."""
+        return nullcontext()
 
     def hidden(self, network: Network, ids: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """ids `[B T]` -> outputs of the last layer `[B T H]`, final state."""

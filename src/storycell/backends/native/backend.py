@@ -1,5 +1,7 @@
 """The kernels behind the signature of all backends."""
 
+from contextlib import AbstractContextManager
+
 import torch
 
 from storycell.backends.backend import Backend, Network, Weights
@@ -34,6 +36,10 @@ class NativeBackend(Backend):
     def multiplies_bf16(self, device: torch.device) -> bool:
         """Whether the instruction set in use has bf16 products."""
         return lib.isa() in ("amx", "avx512bf16")
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """torch on one thread: its others would go on spinning where the kernels compute next."""
+        return lib.one_torch_thread()
 
     def run(
         self,

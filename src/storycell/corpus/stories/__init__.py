@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import count
 
-from storycell.corpus.stories.adventures import ADVENTURES
 from storycell.corpus.stories.annotation import Annotation, annotate_with
 from storycell.corpus.stories.grammar import Grammar
 from storycell.corpus.stories.lexicon import word_lists
@@ -29,7 +28,7 @@ __all__ = ["Annotation", "annotate", "generate", "log_probability", "parses", "s
 @cache
 def story_grammar() -> Grammar:
     """The story grammar, built on first use."""
-    return build(PHRASES + PLOTS + ADVENTURES, word_lists())
+    return build(PHRASES + PLOTS, word_lists())
 
 
 def story_at(seed: int, index: int) -> tuple[str, float]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
-FORMS = ("base", "a", "A", "Cap", "he", "him", "his", "himself", "He", "His", "past", "kind")
+FORMS = ("base", "a", "A", "Cap", "he", "him", "his", "himself", "He", "His", "past", "many")
 PRONOUNS = frozenset({"he", "him", "his", "himself", "He", "His"})
 
 
@@ -133,10 +133,9 @@ class Choice(Node):
 
 
 class WordList:
-    """Words with Zipf-like weights: frequent ones first, 1 / (rank + offset) ** power."""
+    """Words with their weights, which need not sum to one."""
 
-    def __init__(self, words: Sequence[Word], power: float = 1.0, offset: float = 5.0) -> None:
-        weights = [(rank + offset) ** -power for rank in range(len(words))]
+    def __init__(self, words: Sequence[Word], weights: Sequence[float]) -> None:
         total = sum(weights)
         self.words = tuple(words)
         self.cumulative = [c / total for c in accumulate(weights)][:-1]

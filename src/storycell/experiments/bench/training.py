@@ -13,8 +13,6 @@ import torch
 import torch.nn.functional as F
 
 from storycell.api.machine import cores
-from storycell.backends import NativeBackend
-from storycell.backends.native import one_torch_thread
 from storycell.experiments.bench import ceilings, figures
 from storycell.experiments.bench.rivals import PlainLoop, TorchModel, detached
 from storycell.experiments.bench.rounds import Work, interleaved, torch_threads
@@ -68,22 +66,15 @@ def ours(lm: CharLM, text: tuple[torch.Tensor, torch.Tensor]) -> Work:
     ids, targets = text
     optimizer = torch.optim.AdamW(lm.parameters(), fused=True)
     state = lm.zero_state(len(ids))
-    native = isinstance(lm.backend, NativeBackend)
-
-    def step() -> None:
-        nonlocal state
-        nats, state = lm(ids, state, targets=targets)
-        torch.autograd.backward(nats)
-        torch.nn.utils.clip_grad_norm_(lm.parameters(), CLIP)
-        optimizer.step()
-        optimizer.zero_grad()
 
     def work() -> int:
-        if native:
-            with one_torch_thread():
-                step()
-        else:
-            step()
+        nonlocal state
+        with lm.backend.exclusive():  # as the trainer does
+            nats, state = lm(ids, state, targets=targets)
+            torch.autograd.backward(nats)
+            torch.nn.utils.clip_grad_norm_(lm.parameters(), CLIP)
+            optimizer.step()
+            optimizer.zero_grad()
         return ids.numel()
 
     return work
