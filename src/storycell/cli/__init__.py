@@ -31,6 +31,7 @@ VERBS = {
     "reproduce": "train the models of the article on equal terms and tabulate them",
     "info": "show a run, the machine, and what computes",
     "serve": "a page to write with, and an API",
+    "bench": "measure speed, beside torch's own layers",
 }
 
 _EXAMPLES = """\
