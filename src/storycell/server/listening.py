@@ -10,9 +10,11 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 
+import torch
 import uvicorn
 
 from storycell.api import Model
+from storycell.api.machine import cores
 from storycell.errors import SettingsError
 from storycell.server.app import create_app
 from storycell.server.connection import Connection
@@ -23,6 +25,7 @@ _GRACE_S = 3  # for answers under way when the server is stopped
 
 def serve(model: Model, settings: ServerSettings, port: int, on_ready: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM; `SettingsError` if the address cannot be had."""
+    torch.set_num_threads(max(1, cores() - 1))  # one core stays free to answer while the others write
     listener = _listener(settings.host, port)
     connection = type("TimedConnection", (Connection,), {"head_timeout_s": settings.request_timeout_s})
     config = uvicorn.Config(
