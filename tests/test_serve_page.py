@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import Served, serving
+from serving import Served
 
 import storycell
 
@@ -163,17 +163,16 @@ def test_it_fits_a_phone(browser: "sync.Browser", served: Served) -> None:
     context.close()
 
 
-def test_it_asks_for_the_key_and_goes_on(browser: "sync.Browser", made: Path) -> None:
-    with serving(made, key="sesame") as locked:
-        context = browser.new_context()
-        guest = context.new_page()
-        guest.goto(locked.url)
-        guest.wait_for_selector("#key-form:not([hidden])")
-        guest.fill("#key", "sesame")
-        guest.click("#key-form button")
-        guest.wait_for_selector("#chips button")
-        assert guest.is_hidden("#key-form")
-        context.close()
+def test_it_asks_for_the_key_and_goes_on(browser: "sync.Browser", locked: Served) -> None:
+    context = browser.new_context()
+    guest = context.new_page()
+    guest.goto(locked.url)
+    guest.wait_for_selector("#key-form:not([hidden])")
+    guest.fill("#key", "sesame")
+    guest.click("#key-form button")
+    guest.wait_for_selector("#chips button")
+    assert guest.is_hidden("#key-form")
+    context.close()
 
 
 def test_it_says_when_the_server_is_gone_and_goes_on_when_it_is_back(browser: "sync.Browser", made: Path) -> None:
