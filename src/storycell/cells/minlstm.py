@@ -41,7 +41,9 @@ class MinLSTM(Cell):
         """One character: `x [B D]`, `h [B H]` -> `i f g h [B H]`; `f` and `i` as shares, which sum to one."""
         i, f, g = affine(x, w, "ih").to(state["h"].dtype).chunk(3, dim=-1)
         more = F.softplus(-i) - F.softplus(-f)
-        f, i, g = hold("f", torch.sigmoid(more)), hold("i", torch.sigmoid(-more)), hold("g", g)
+        i = hold("i", torch.sigmoid(-more))
+        f = hold("f", torch.sigmoid(more))
+        g = hold("g", g)
         h = hold("h", f * state["h"] + i * g)
         return {"i": i, "f": f, "g": g, "h": h}
 

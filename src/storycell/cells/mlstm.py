@@ -13,6 +13,7 @@ character, at the price of 1.25 LSTMs. Weights stack the gates in the order `i f
 """
 
 import torch
+import torch.nn.functional as F
 
 from storycell.cells.cell import Hold, Values, Weights, affine, unheld
 from storycell.cells.lstm import LSTM
@@ -29,8 +30,7 @@ class MultiplicativeLSTM(LSTM):
 
     def step(self, x: torch.Tensor, state: Values, w: Weights, hold: Hold = unheld) -> Values:
         """One character: `x [B D]`, `h c [B H]` -> `m i f g o c h [B H]`."""
-        m = torch.nn.functional.linear(x, w["weight_mx"]) * torch.nn.functional.linear(state["h"], w["weight_mh"])
-        m = hold("m", m)
+        m = hold("m", F.linear(x, w["weight_mx"]) * F.linear(state["h"], w["weight_mh"]))
         i, f, g, o = (affine(x, w, "ih") + affine(m, w, "hh")).chunk(4, dim=-1)
         i = hold("i", torch.sigmoid(i))
         f = hold("f", torch.sigmoid(f))
