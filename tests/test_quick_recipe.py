@@ -1,4 +1,4 @@
-"""What the recipe `quick` promises on the embedded stories: near the floor, and a story of whole words and closed quotes."""
+"""What `quick` promises on the embedded stories: near the floor, and a story of whole words and closed quotes."""
 
 import re
 from pathlib import Path
