@@ -61,7 +61,7 @@ def test_the_summary_and_the_files_of_a_run(story_file: Path, tmp_path: Path) ->
     assert all(keys <= line.keys() for line in lines)
     assert (run.path / "loss.png").read_bytes().startswith(b"\x89PNG")
     config = json.loads((run.path / "config.json").read_text())
-    assert config["settings"]["training"]["backend"] == "torch"
+    assert config["settings"]["training"]["backend"] == "native"
     assert config["settings"]["training"]["precision"] in ("fp32", "bf16")
     assert config["settings"]["model"]["hidden"] == 16
     assert {"torch", "storycell", "python"} <= config["versions"].keys()

@@ -89,6 +89,20 @@ struct GenerationLayer {
     float* projected;              // later layers: [B, G*H] scratch
 };
 
+struct Choice {                 // how one stream chooses its next character
+    double temperature, top_p, min_p;  // top_p >= 1, min_p <= 0: off
+    int64_t top_k;                 // <= 0: off
+    int64_t greedy;                // nonzero: lowest-id argmax, nothing drawn
+};
+
+struct Dropout {                // to[i] = from[i] / keep where a hash of (seed, i % period) keeps it, else 0
+    int64_t precision, count, period;  // count a multiple of 16, period too
+    uint64_t seed;
+    double keep;                // probability of keeping, in (0, 1]
+    const void* from;           // [count] elements
+    void* to;                   // [count] elements, may be `from`
+};
+
 struct Generation {
     int64_t cell, precision, layers, streams, units, characters, length;
     const GenerationLayer* layer;  // [layers]
@@ -98,9 +112,8 @@ struct Generation {
     int64_t* current;              // [B]: the character fed next, in and out
     uint32_t* random;              // [B, 4]: xoshiro128++ states, in and out
     int64_t* out;                  // [B, length]
-    double temperature, top_p, min_p;  // top_p >= 1, min_p <= 0: off
-    int64_t top_k;                 // <= 0: off
-    int64_t greedy;                // nonzero: lowest-id argmax, nothing drawn
+    float* kept_logits;            // [B, length, V rounded up]: what each was drawn from, or null
+    const Choice* choice;          // [B]
     int64_t unknown;               // a character never written, or -1
 };
 
@@ -118,6 +131,7 @@ struct Kernels {
     void (*transposed)(const TransposedProduct&, int64_t first, int64_t last);  // m / 16
     void (*table_gradient)(const TableGradient&, int64_t first, int64_t last);  // (G*H) / 16
     void (*output_loss)(const OutputLoss&, int64_t first, int64_t last);   // rows
+    void (*dropout)(const Dropout&, int64_t first, int64_t last);          // 16 elements
     void (*convert)(int64_t precision, const float* from, void* to, int64_t count);
     void (*widen)(int64_t precision, const void* from, float* to, int64_t count);
 };

@@ -10,8 +10,7 @@ bool generate_streams(const Kernels& kernels, const Generation& a, int64_t first
     const int64_t H = a.units, B = a.streams, wide = (a.characters + 15) / 16 * 16;
     const int64_t gates = a.cell == kLstm ? 4 : a.cell == kGru ? 3 : 1;
     const size_t element = a.precision ? 2 : 4;
-    Sampler sampler{a.temperature, a.top_p, a.min_p, a.top_k, a.characters, a.unknown,
-                    a.greedy != 0, {}, {}};
+    Sampler sampler{a.characters, a.unknown, {}, {}};
     // Slot 1 of `hidden` holds the new states, slot 0 the old.
     const auto slot = [&](void* hidden, int64_t index) {
         return static_cast<char*>(hidden) + static_cast<size_t>(index * B * H) * element;
@@ -52,7 +51,11 @@ bool generate_streams(const Kernels& kernels, const Generation& a, int64_t first
             std::memcpy(slot(a.layer[l].hidden, 0) + begin, slot(a.layer[l].hidden, 1) + begin,
                         bytes);
         for (int64_t b = first; b < last; ++b) {
-            const int64_t id = sampler.draw(a.logits + b * wide, a.random + 4 * b);
+            const float* logits = a.logits + b * wide;
+            if (a.kept_logits)
+                std::memcpy(a.kept_logits + (b * a.length + n) * wide, logits,
+                            static_cast<size_t>(wide) * sizeof(float));
+            const int64_t id = sampler.draw(logits, a.choice[b], a.random + 4 * b);
             if (id < 0) return false;
             a.current[b] = id;
             a.out[b * a.length + n] = id;

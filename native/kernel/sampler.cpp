@@ -5,7 +5,7 @@
 
 namespace storycell {
 
-int64_t Sampler::draw(const float* logits, uint32_t* random) {
+int64_t Sampler::draw(const float* logits, const Choice& how, uint32_t* random) {
     const int64_t V = characters;
     int64_t best = -1;
     for (int64_t j = 0; j < V; ++j) {
@@ -14,16 +14,16 @@ int64_t Sampler::draw(const float* logits, uint32_t* random) {
         if (best < 0 || logits[j] > logits[best]) best = j;
     }
     if (best < 0 || std::isinf(logits[best])) return -1;
-    if (greedy) return best;
+    if (how.greedy) return best;
 
     weight.resize(static_cast<size_t>(V));
-    const double scale = 1.0 / temperature, top = logits[best];
+    const double top = logits[best];
     double total = 0.0;
     for (int64_t j = 0; j < V; ++j) {
-        weight[j] = j == unknown ? 0.0 : std::exp((logits[j] - top) * scale);
+        weight[j] = j == unknown ? 0.0 : std::exp((logits[j] - top) / how.temperature);
         total += weight[j];
     }
-    const bool by_count = top_k > 0 && top_k < V, by_mass = top_p < 1.0;
+    const bool by_count = how.top_k > 0 && how.top_k < V, by_mass = how.top_p < 1.0;
     if (by_count || by_mass) {
         order.resize(static_cast<size_t>(V));
         for (int64_t j = 0; j < V; ++j) order[j] = static_cast<int32_t>(j);
@@ -34,15 +34,15 @@ int64_t Sampler::draw(const float* logits, uint32_t* random) {
         if (by_mass) {
             std::sort(order.begin(), order.end(), ahead);
         } else {
-            std::nth_element(order.begin(), order.begin() + (top_k - 1), order.end(), ahead);
+            std::nth_element(order.begin(), order.begin() + (how.top_k - 1), order.end(), ahead);
         }
         if (by_count) {
-            kept = top_k;
+            kept = how.top_k;
             total = 0.0;
             for (int64_t i = 0; i < kept; ++i) total += weight[order[i]];
         }
         if (by_mass) {  // the fewest characters that reach the mass, at least one
-            const double wanted = top_p * total;
+            const double wanted = how.top_p * total;
             double mass = 0.0;
             int64_t i = 0;
             while (i < kept && (i == 0 || mass < wanted)) mass += weight[order[i++]];
@@ -50,9 +50,9 @@ int64_t Sampler::draw(const float* logits, uint32_t* random) {
         }
         for (int64_t i = kept; i < V; ++i) weight[order[i]] = 0.0;
     }
-    if (min_p > 0.0)  // the largest weight is 1
+    if (how.min_p > 0.0)  // the largest weight is 1
         for (int64_t j = 0; j < V; ++j)
-            if (weight[j] < min_p && j != best) weight[j] = 0.0;
+            if (weight[j] < how.min_p && j != best) weight[j] = 0.0;
 
     total = 0.0;
     for (int64_t j = 0; j < V; ++j) total += weight[j];

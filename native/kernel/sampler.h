@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "arguments.h"
+
 namespace storycell {
 
 // xoshiro128++ (Blackman, Vigna): 32 bits a draw, state of four words, not all zero.
@@ -20,16 +22,14 @@ inline uint32_t next_random(uint32_t* s) {
 }
 
 struct Sampler {
-    double temperature, top_p, min_p;
-    int64_t top_k, characters, unknown;
-    bool greedy;
+    int64_t characters, unknown;
     std::vector<double> weight;      // scratch [characters]
     std::vector<int32_t> order;      // scratch
 
     // The character drawn, or -1 when the logits allow none. Filters apply one after another
     // (top-k, top-p of what top-k left, min-p), each on probabilities after temperature; ties
     // are kept in id order. Uses one random number unless greedy.
-    int64_t draw(const float* logits, uint32_t* random);
+    int64_t draw(const float* logits, const Choice& how, uint32_t* random);
 };
 
 }  // namespace storycell

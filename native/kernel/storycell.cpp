@@ -84,7 +84,7 @@ int storycell_use_isa(const char* name) {
     return kOk;
 }
 
-int storycell_abi() { return 2; }
+int storycell_abi() { return 3; }
 
 int storycell_pack(int64_t precision, int64_t inner, int64_t columns, int64_t gates,
                    const float* source, int64_t k_stride, int64_t j_stride, int64_t valid_inner,
@@ -170,14 +170,26 @@ int storycell_output_loss(const OutputLoss* a, int threads) {
     });
 }
 
+int storycell_dropout(const Dropout* a, int threads) {
+    if (!precision_ok(a->precision) || !lanes_ok(a->count) || !lanes_ok(a->period) ||
+        !(a->keep > 0 && a->keep <= 1))
+        return kBadSize;
+    if (!a->from || !a->to) return kMissing;
+    return run(a->count / 16, threads, [&](const Kernels& k, int64_t first, int64_t last) {
+        k.dropout(*a, first, last);
+    }, 4096);
+}
+
 int storycell_generate(const Generation* a, int threads) {
     if (a->cell < 0 || a->cell > 2 || !precision_ok(a->precision) || !size_ok(a->layers) ||
         !size_ok(a->streams) || !lanes_ok(a->units) || !size_ok(a->characters) ||
-        !size_ok(a->length) || (!a->greedy && !(a->temperature > 0)))
+        !size_ok(a->length))
         return kBadSize;
     if (!a->layer || !a->packed_output || !a->output_bias || !a->logits || !a->current ||
-        !a->random || !a->out)
+        !a->random || !a->out || !a->choice)
         return kMissing;
+    for (int64_t b = 0; b < a->streams; ++b)
+        if (!a->choice[b].greedy && !(a->choice[b].temperature > 0)) return kBadSize;
     if (const int bad = check_characters(a->current, a->streams, 1, 1, 1, a->characters))
         return bad;
     std::atomic<int> status{kOk};

@@ -39,6 +39,7 @@ STORYCELL_API int storycell_product(const storycell::Product* a, int threads);
 STORYCELL_API int storycell_transposed(const storycell::TransposedProduct* a, int threads);
 STORYCELL_API int storycell_table_gradient(const storycell::TableGradient* a, int threads);
 STORYCELL_API int storycell_output_loss(const storycell::OutputLoss* a, int threads);
+STORYCELL_API int storycell_dropout(const storycell::Dropout* a, int threads);
 STORYCELL_API int storycell_generate(const storycell::Generation* a, int threads);
 // float <-> elements; count a multiple of 16.
 STORYCELL_API int storycell_convert(int64_t precision, const float* from, void* to, int64_t count,

@@ -129,12 +129,20 @@ void recurrence(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_t H
     std::vector<float> logits(static_cast<size_t>(B * wide));
     std::vector<int64_t> current(static_cast<size_t>(B), 0), written(static_cast<size_t>(B * 9));
     std::vector<uint32_t> random(static_cast<size_t>(B * 4), 7);
+    std::vector<Choice> how(static_cast<size_t>(B), Choice{0.9, 0.95, 0.01, 20, 0});
+    std::vector<float> kept(static_cast<size_t>(B * 9 * wide));
     GenerationLayer layer{forward.at(0), nullptr, table.data(), nullptr, reset.data(), slots.at(0),
                           carry.data(), nullptr};
     Generation a{cell, precision, 1, B, H, V, 9, &layer, of.at(0), bias.data(), logits.data(),
-                 current.data(), random.data(), written.data(), 0.9, 0.95, 0.01, 20, 0, 1};
+                 current.data(), random.data(), written.data(), kept.data(), how.data(), 1};
     expect(!storycell_generate(&a, 2), "generate");
     for (int64_t id : written) expect(id >= 0 && id < V && id != 1, "character written");
+    for (float x : kept) expect(std::isfinite(x), "logits kept");
+
+    Dropout d{precision, T * B * H, B * H, 0x1234567890abcdefull, 0.75, hidden.at(0), hidden.at(0)};
+    expect(!storycell_dropout(&d, 2), "dropout");
+    d.keep = 0.0;
+    expect(storycell_dropout(&d, 2) == kBadSize, "nothing kept refused");
 }
 
 }  // namespace

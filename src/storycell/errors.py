@@ -44,3 +44,15 @@ class TrainingError(StorycellError):
 
 class BackendError(StorycellError):
     """The backend that was asked for cannot compute this model here."""
+
+
+class NotFiniteError(StorycellError):
+    """A model computes numbers that are not finite, from which nothing can be drawn."""
+
+
+class ExportError(StorycellError):
+    """A model cannot be exported as asked, or the file that was written is not the model."""
+
+
+class CodecError(StorycellError):
+    """A file cannot be compressed, or what was compressed is damaged or belongs to another model or machine."""

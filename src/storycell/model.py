@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from storycell import backends, cells, loss
+from storycell import backends, cells
+from storycell.backends import Backend, Network
 from storycell.config import ModelSettings
 from storycell.errors import SettingsError
 from storycell.shapes import State, check
@@ -58,6 +59,8 @@ class CharLM(nn.Module):
         *,
         embedding_size: int = 64,
         dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        embedding_dropout: float = 0.0,
         gate_bias: bool = True,
         forget_bias: float = -1.0,
         backend: str = "auto",
@@ -70,6 +73,7 @@ class CharLM(nn.Module):
                 raise SettingsError(f"{name} = {size}: it must be at least 1")
         self.vocab_size, self.hidden_size, self.num_layers, self.cell = vocab_size, hidden_size, layers, cell
         self.embedding_size, self.dropout, self.forget_bias = embedding_size, dropout, forget_bias
+        self.weight_dropout, self.embedding_dropout = weight_dropout, embedding_dropout
         self.embedding = nn.Embedding(vocab_size, embedding_size) if embedding_size else None
         self.recurrent = Recurrent(cell, embedding_size or vocab_size, hidden_size, layers, gate_bias)
         self.output = nn.Linear(hidden_size, vocab_size)
@@ -86,6 +90,8 @@ class CharLM(nn.Module):
             model.cell,
             embedding_size=model.embedding,
             dropout=model.dropout,
+            weight_dropout=model.weight_dropout,
+            embedding_dropout=model.embedding_dropout,
             gate_bias=model.gate_bias,
             forget_bias=model.forget_bias,
             **keywords,
@@ -93,11 +99,22 @@ class CharLM(nn.Module):
 
     def use(self, backend: str = "auto", precision: str = "auto") -> "CharLM":
         """Compute with another backend or precision from now on; `BackendError` if that cannot be."""
-        self.backend, self.backend_reason = backends.choose(backend, self.cell)
+        backends.choose(backend, self.cell)
+        self._asked = backend
         if precision not in ("auto", "fp32", "bf16"):
             raise SettingsError(f"precision = {precision!r}: it is auto, fp32 or bf16")
         self.precision = precision
         return self
+
+    @property
+    def backend(self) -> Backend:
+        """What computes this model where its weights are now; `BackendError` if what was asked for cannot."""
+        return backends.choose(self._asked, self.cell, self.output.weight)[0]
+
+    @property
+    def backend_reason(self) -> str:
+        """Why it is that backend."""
+        return backends.choose(self._asked, self.cell, self.output.weight)[1]
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
@@ -131,16 +148,64 @@ class CharLM(nn.Module):
         """
         check("ids", ids, "B T")
         state = self.zero_state(ids.shape[0]) if state is None else state
-        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.rounds_to_bf16):
-            y, state = self.backend.run(self.cell, self._inputs(ids), state, self.recurrent.layers(), self._dropout)
-            if self._dropout:
-                y = F.dropout(y, self._dropout)
-            logits = self.output(y)
-        state = {name: value.detach().to(self.output.weight.dtype) for name, value in state.items()}
         if targets is None:
-            return logits if logits.dtype == torch.float64 else logits.float(), state
+            out, state = self.backend.logits(self.network(), ids, state)
+        else:
+            check("targets", targets, "B T", B=ids.shape[0], T=ids.shape[1])
+            out, state = self.backend.mean_nats(self.network(), ids, targets, state)
+        return out, self._detached(state)
+
+    def nats(self, ids: torch.Tensor, targets: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
+        """The cost of every target: ids and targets `[B T]` -> nats `[B T]` and the final state; no gradients."""
         check("targets", targets, "B T", B=ids.shape[0], T=ids.shape[1])
-        return loss.mean_nats(logits, targets), state
+        state = self.zero_state(ids.shape[0]) if state is None else state
+        with torch.no_grad():
+            nats, state = self.backend.nats(self.network(), ids, targets, state)
+        return nats, self._detached(state)
+
+    def state_after(self, ids: torch.Tensor, state: State | None = None) -> State:
+        """The state after ids `[B T]`, `[L B H]`; no gradients."""
+        check("ids", ids, "B T")
+        state = self.zero_state(ids.shape[0]) if state is None else state
+        with torch.no_grad():
+            _, state = self.backend.hidden(self.network(), ids, state)
+        return self._detached(state)
+
+    def network(self) -> Network:
+        """The model's tensors, as backends take them; while training, what is dropped for a whole chunk is zero."""
+        return Network(
+            cell=self.cell,
+            embedding=self._embedding_kept(),
+            layers=self._layers_kept(),
+            output_weight=self.output.weight,
+            output_bias=self.output.bias,
+            dropout=self.dropout if self.training else 0.0,
+            bf16=self.rounds_to_bf16,
+        )
+
+    @property
+    def draws(self) -> bool:
+        """Whether a training step draws random numbers: for dropout of any kind."""
+        return max(self.dropout, self.weight_dropout, self.embedding_dropout) > 0
+
+    def _embedding_kept(self) -> torch.Tensor | None:
+        """The embedding, while training without some of its characters (Gal & Ghahramani 2016)."""
+        if self.embedding is None:
+            return None
+        weight, share = self.embedding.weight, self.embedding_dropout
+        return weight * F.dropout(weight.new_ones(len(weight), 1), share) if share and self.training else weight
+
+    def _layers_kept(self) -> list[dict[str, torch.Tensor]]:
+        """The layers, while training without some of their hidden-to-hidden weights (Merity et al. 2018)."""
+        layers = self.recurrent.layers()
+        if self.weight_dropout and self.training:
+            for weights in layers:
+                for name in weights.keys() & {"weight_hh", "weight_mh"}:
+                    weights[name] = F.dropout(weights[name], self.weight_dropout)
+        return layers
+
+    def _detached(self, state: State) -> State:
+        return {name: value.detach().to(self.output.weight.dtype) for name, value in state.items()}
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -161,26 +226,6 @@ class CharLM(nn.Module):
         weight = self.output.weight
         if weight.dtype != torch.float32:
             return False
-        return self.precision == "bf16" or (
-            self.precision == "auto" and self.training and multiplies_bf16(weight.device)
-        )
-
-    @property
-    def _dropout(self) -> float:
-        return self.dropout if self.training else 0.0
-
-    def _inputs(self, ids: torch.Tensor) -> torch.Tensor:
-        if self.embedding is not None:
-            x: torch.Tensor = self.embedding(ids)
-            return x
-        return F.one_hot(ids, self.vocab_size).to(self.output.weight.dtype)
-
-
-def multiplies_bf16(device: torch.device) -> bool:
-    """Whether a device has instructions for bf16 matrix products, so that bf16 is faster and not slower."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu":
-        return False
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
+        if self.precision != "auto":
+            return self.precision == "bf16"
+        return self.training and self.backend.multiplies_bf16(weight.device)

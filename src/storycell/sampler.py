@@ -1,22 +1,33 @@
 """Drawing text from a model, character by character.
 
-In: a `CharLM`, the ids of a prompt, how to choose (`Sampling`), seeds. Out: one id for each stream and step, as they
-come. Every stream draws from a generator of its own, so what it writes depends on its seed alone.
+In: a `CharLM`, the ids of a prompt, how to choose (`Sampling`), seeds. Out: ids as they come. A `Stream` is one text in
+the making; `read` feeds it, `advance` lets any number of streams write on, side by side. Every stream has a generator
+and a state of its own, so what it writes depends on no other.
 
-The surprising decision: the generator is our own xoshiro128++, twenty lines that are the same in Python, C and
+The surprising decision: the generator is our own xoshiro128++, twenty lines that are the same in Python, C, C++ and
 JavaScript, so that one seed can tell one story wherever the model runs.
 """
 
+import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from storycell.errors import SettingsError
+from storycell.backends import NativeBackend
+from storycell.backends.native import Generator, one_torch_thread
+from storycell.backends.native.library import Choice
+from storycell.errors import NotFiniteError, SettingsError
 from storycell.model import CharLM
+from storycell.shapes import State
 from storycell.vocab import BOUNDARY, UNKNOWN
+
+PROMPT_PIECE = 4096  # characters of a prompt that are read in one pass
+SLICE = 32  # characters written between two looks at the clock or a signal
 
 _MASK_32, _MASK_64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 
@@ -44,11 +55,18 @@ class Sampling:
         if wrong:
             raise SettingsError(wrong)
 
+    @property
+    def is_greedy(self) -> bool:
+        """Whether nothing is drawn."""
+        return self.greedy or self.temperature == 0
+
     def choose(self, logits: npt.NDArray[np.float32], draw: "Draw") -> int:
         """One id from logits `[V]`: never the unknown character; the lowest id where two are equally likely."""
         scores = logits.astype(np.float64)
         scores[UNKNOWN] = -np.inf
-        if self.greedy or self.temperature == 0:
+        if not math.isfinite(scores.max()):
+            raise NotFiniteError("the model's logits are not finite, so nothing can be drawn; its weights are damaged")
+        if self.is_greedy:
             return int(scores.argmax())
         with np.errstate(over="ignore"):  # a tiny temperature: minus infinity, and so a weight of 0, is right
             weights = np.exp((scores - scores.max()) / self.temperature)
@@ -85,23 +103,155 @@ class Draw:
             z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK_64
             z ^= z >> 31
             words += [z & _MASK_32, z >> 32]
-        self._s = words
+        self.words = words  # 4 of 32 bits
 
     def next(self) -> float:
         """A number from 0 (included) to 1 (excluded), a multiple of 2^-32."""
-        a, b, c, d = self._s
+        a, b, c, d = self.words
         out = (_rotated((a + d) & _MASK_32, 7) + a) & _MASK_32
         t = (b << 9) & _MASK_32
         c ^= a
         d ^= b
         b ^= c
         a ^= d
-        self._s = [a, b, c ^ t, _rotated(d, 11)]
+        self.words = [a, b, c ^ t, _rotated(d, 11)]
         return out / 2**32
 
 
 def _rotated(x: int, k: int) -> int:
     return ((x << k) | (x >> (32 - k))) & _MASK_32
+
+
+class Stream:
+    """One text in the making: its state, the id fed next, its draws and how it chooses. A few kilobytes."""
+
+    def __init__(self, sampling: Sampling, seed: int) -> None:
+        self.sampling, self.draw = sampling, Draw(seed)
+        self.state: State | None = None  # name -> [L H] after everything before `next_id`; None is the zero state
+        self.next_id = BOUNDARY
+        self.ended = False  # whether the model drew the end of the story
+
+    def copy(self) -> "Stream":
+        """A stream that goes on from here by itself; give it another `sampling` or `draw` to write something else."""
+        other = copy.copy(self)
+        other.draw = copy.deepcopy(self.draw)
+        return other
+
+
+@dataclass(frozen=True)
+class Written:
+    """What one stream wrote."""
+
+    ids: list[int]  # without the boundary that ends a story
+    logits: npt.NDArray[np.float32] | None  # [n V], what each id was drawn from, where that was asked for
+
+
+def read(lm: CharLM, stream: Stream, ids: list[int]) -> None:
+    """Feed a prompt, or a piece of one: afterwards `next_id` is its last id and everything before is in `state`."""
+    if not ids:
+        return
+    fed = [stream.next_id, *ids[:-1]]
+    state = None if stream.state is None else {name: value.unsqueeze(1) for name, value in stream.state.items()}
+    for at in range(0, len(fed), PROMPT_PIECE):
+        piece = torch.tensor([fed[at : at + PROMPT_PIECE]], device=lm.output.weight.device)
+        with lm.reading():
+            state = lm.state_after(piece, state)
+    assert state is not None
+    stream.state = {name: value[:, 0] for name, value in state.items()}
+    stream.next_id = ids[-1]
+
+
+def advance(lm: CharLM, streams: list[Stream], chars: int, *, logits: bool = False) -> list[Written]:
+    """Let every stream write up to `chars` characters more, each by its own sampling and draws.
+
+    A stream whose story ends writes less and is `ended`. One that has ended must not be given again.
+    Raises `NotFiniteError` where the model's logits are not finite.
+    """
+    write = _write_native if isinstance(lm.backend, NativeBackend) else _write_stepwise
+    zero = {name: value[:, 0] for name, value in lm.zero_state(1).items()}
+    states = [stream.state or zero for stream in streams]
+    with one_torch_thread():
+        state = {name: torch.stack([s[name] for s in states], dim=1) for name in zero}
+        ids, kept, state = write(lm, streams, state, chars, logits)
+    written = []
+    for k, (stream, row) in enumerate(zip(streams, ids, strict=True)):
+        n = row.index(BOUNDARY) if BOUNDARY in row else len(row)
+        stream.ended = n < len(row)
+        stream.next_id = row[min(n, len(row) - 1)]
+        stream.state = {name: value[:, k] for name, value in state.items()}
+        written.append(Written(row[:n], None if kept is None else kept[k, :n]))
+    return written
+
+
+_Rows = tuple[list[list[int]], npt.NDArray[np.float32] | None, State]  # ids, logits [B n V], state [L B H]
+_generators: WeakKeyDictionary[CharLM, tuple[tuple[int, ...], Generator]] = WeakKeyDictionary()
+
+
+def _write_native(lm: CharLM, streams: list[Stream], state: State, chars: int, logits: bool) -> _Rows:
+    """All characters of all streams in one call of the kernel."""
+    choices = [
+        Choice(
+            s.sampling.temperature or 1.0,
+            1.0 if s.sampling.top_p is None else s.sampling.top_p,
+            s.sampling.min_p or 0.0,
+            s.sampling.top_k or 0,
+            int(s.sampling.is_greedy),
+        )
+        for s in streams
+    ]
+    fed = torch.tensor([s.next_id for s in streams])
+    random = torch.tensor([s.draw.words for s in streams])
+    try:
+        written = _generator(lm).write(fed, state, random, choices, chars, keeps_logits=logits)
+    except FloatingPointError:
+        raise NotFiniteError(
+            "the model's logits are not finite, so nothing can be drawn; its weights are damaged"
+        ) from None
+    for stream, words in zip(streams, written.random.tolist(), strict=True):
+        stream.draw.words = words
+    kept = None if written.logits is None else written.logits.numpy()
+    return written.ids.tolist(), kept, written.state
+
+
+def _generator(lm: CharLM) -> Generator:
+    """The model's weights packed for the kernel; packed anew where they have changed since.
+
+    Told by a sum over their bits: torch's fused optimisers do not raise a tensor's version.
+    """
+    arrays = [p.detach().numpy() for p in lm.parameters()]
+    now = tuple(number for a in arrays for number in (a.ctypes.data, int(np.add.reduce(a.view(np.uint32), axis=None))))
+    known = _generators.get(lm)
+    if known is None or known[0] != now:
+        with lm.reading():
+            known = (now, Generator(lm.network(), UNKNOWN))
+        _generators[lm] = known
+    return known[1]
+
+
+def _write_stepwise(lm: CharLM, streams: list[Stream], state: State, chars: int, logits: bool) -> _Rows:
+    """The same through any backend, a character at a time."""
+    device = lm.output.weight.device
+    ids: list[list[int]] = [[] for _ in streams]
+    kept: list[npt.NDArray[np.float32]] = []
+    fed = torch.tensor([[s.next_id] for s in streams], device=device)
+    ended = [False] * len(streams)
+    for _ in range(chars):
+        with lm.reading():
+            out, state = lm(fed, state)
+        last = out[:, -1].float().cpu().numpy()
+        chosen = [
+            BOUNDARY if end else s.sampling.choose(row, s.draw)
+            for end, s, row in zip(ended, streams, last, strict=True)
+        ]
+        ended = [end or k == BOUNDARY for end, k in zip(ended, chosen, strict=True)]
+        for row, k in zip(ids, chosen, strict=True):
+            row.append(k)
+        if logits:
+            kept.append(last)
+        if all(ended):
+            break
+        fed = torch.tensor(chosen, device=device).unsqueeze(1)
+    return ids, np.stack(kept, axis=1) if kept else None, state
 
 
 def streams(
@@ -111,18 +261,18 @@ def streams(
 
     Yields, for every character, one id a stream; None for a stream whose story has ended.
     """
-    device = lm.output.weight.device
-    draws = [Draw(seed) for seed in seeds]
-    ended = [False] * len(seeds)
-    ids = torch.tensor([[BOUNDARY, *prompt]] * len(seeds), device=device)
-    state = None
-    for _ in range(limit):
-        with lm.reading():
-            logits, state = lm(ids, state)
-        last = logits[:, -1].float().cpu().numpy()
-        chosen = [BOUNDARY if e else sampling.choose(row, d) for e, row, d in zip(ended, last, draws, strict=True)]
-        ended = [e or k == BOUNDARY for e, k in zip(ended, chosen, strict=True)]
-        yield [None if e else k for e, k in zip(ended, chosen, strict=True)]
-        if all(ended):
+    first = Stream(sampling, seeds[0])
+    read(lm, first, prompt)
+    all_streams = [first.copy() for _ in seeds]
+    for stream, seed in zip(all_streams, seeds, strict=True):
+        stream.draw = Draw(seed)
+    slice_chars = SLICE if isinstance(lm.backend, NativeBackend) else 1
+    for begun in range(0, limit, slice_chars):
+        writing = [stream for stream in all_streams if not stream.ended]
+        pieces: dict[Stream, list[int | None]] = {}
+        for stream, written in zip(writing, advance(lm, writing, min(slice_chars, limit - begun)), strict=True):
+            pieces[stream] = [*written.ids, None] if stream.ended else [*written.ids]
+        for n in range(max(map(len, pieces.values()))):
+            yield [piece[n] if n < len(piece := pieces.get(stream, [])) else None for stream in all_streams]
+        if all(stream.ended for stream in all_streams):
             return
-        ids = torch.tensor(chosen, device=device).unsqueeze(1)

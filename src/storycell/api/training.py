@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from storycell import batches, checkpoint, config, corpus, tokens
+from storycell import backends, batches, checkpoint, config, corpus, tokens
 from storycell.api.machine import best_device, cores, machine, versions
 from storycell.api.model import load
 from storycell.api.run import Run
@@ -23,14 +23,15 @@ from storycell.api.transfer import adopt
 from storycell.checkpoint import RunConfig, RunFolder, TextRecord
 from storycell.config import BUDGETS, Settings
 from storycell.errors import ResumeError, SettingsError
-from storycell.model import CharLM, multiplies_bf16
+from storycell.model import CharLM
 from storycell.tokens import Prepared, Progress
 from storycell.vocab import Vocabulary
 
 Texts = str | Path | Sequence[str | Path]
 
+DROPOUTS = ("dropout", "weight_dropout", "embedding_dropout")
 CHANGEABLE = {*BUDGETS, "evaluations", "save_every", "lr", "schedule", "final_lr", "warmup", "clip", "weight_decay"}
-CHANGEABLE |= {"dropout", "backend", "precision", "threads", "device"}
+CHANGEABLE |= {*DROPOUTS, "reset", "average", "backend", "precision", "threads", "device"}
 
 
 def train(
@@ -54,8 +55,8 @@ def train(
     Raises `StorycellError`s: each says what is wrong, where, and what to do.
     """
     chosen = _chosen(recipe, init, settings)
-    words = _words(text)
-    valid_words = corpus.held_out_words(words, None if valid is None else _words(valid))
+    words = words_of(text)
+    valid_words = corpus.held_out_words(words, None if valid is None else words_of(valid))
     out = Path(out) if out is not None else _free_name(words, recipe)
     checkpoint.refuse_occupied(out)
     donor = None if init is None else load(init)
@@ -102,8 +103,8 @@ def resume(
     chosen = _resolved(_changed(run_config.settings, settings))
     record = run_config.text.model_copy(
         update={
-            **({"words": _words(text)} if text is not None else {}),
-            **({"valid_words": _words(valid)} if valid is not None else {}),
+            **({"words": words_of(text)} if text is not None else {}),
+            **({"valid_words": words_of(valid)} if valid is not None else {}),
         }
     )
     vocab = folder.vocab()
@@ -128,7 +129,7 @@ def _chosen(recipe: str, init: str | Path | None, settings: dict[str, Any]) -> S
     network = load(init).config.settings.model
     given = {name: settings[name] for name in config.ModelSettings.model_fields if name in settings}
     for name, value in given.items():
-        if name != "dropout" and value != getattr(network, name):
+        if name not in DROPOUTS and value != getattr(network, name):
             raise SettingsError(
                 f"{name} = {value!r}: --init {init} brings its own network, with {name} = {getattr(network, name)!r}; "
                 f"leave --{name} out"
@@ -141,14 +142,14 @@ def _resolved(settings: Settings) -> Settings:
     """`auto` and unset values as what they come to on this machine."""
     training = settings.training
     device = best_device(training.device)
-    lm = CharLM(2, 1, cell=settings.model.cell, backend=training.backend)
+    backend, _ = backends.choose(training.backend, settings.model.cell, torch.empty(0, device=device))
     precision = training.precision
     if precision == "auto":
-        precision = "bf16" if multiplies_bf16(device) else "fp32"
+        precision = "bf16" if backend.multiplies_bf16(device) else "fp32"
     unit, amount = training.budget
     return settings.changed(
         device=str(device),
-        backend=lm.backend.name,
+        backend=backend.name,
         precision=precision,
         threads=training.threads or cores(),
         **{unit: amount},
@@ -193,7 +194,7 @@ def _recorded(record: TextRecord, prepared: Prepared) -> TextRecord:
     return record.model_copy(update=update)
 
 
-def _words(texts: Texts) -> list[str]:
+def words_of(texts: Texts) -> list[str]:
     """What names the texts; a file or folder by its absolute path, so that a run can be resumed from anywhere."""
     words = [texts] if isinstance(texts, str | Path) else texts
     return [os.path.abspath(word) if os.path.exists(word) else str(word) for word in words]  # noqa: PTH100, PTH110

@@ -8,9 +8,9 @@ import torch
 
 from storycell import api, backends, loss, tokens
 from storycell.api.machine import best_device, machine, versions
+from storycell.backends.native import library
 from storycell.checkpoint import RunFolder
 from storycell.cli.flags import print_json
-from storycell.model import multiplies_bf16
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,18 +35,25 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _machine() -> dict[str, Any]:
-    backend, reason = backends.choose("auto", "lstm")
     device = best_device("auto")
+    backend, reason = backends.choose("auto", "lstm", torch.empty(0, device=device))
     return {
         **machine(),
         "threads": torch.get_num_threads(),
         "device": str(device),
         "backend": f"{backend.name}: {reason}",
-        "native_kernel": "not built",
-        "bf16": "multiplied in hardware" if multiplies_bf16(device) else "not multiplied in hardware",
+        "native_kernel": _kernel(),
+        "bf16": f"{'' if backend.multiplies_bf16(device) else 'not '}multiplied in hardware",
         **versions(),
         "prepared_texts": str(tokens.cache_folder()),
     }
+
+
+def _kernel() -> str:
+    try:
+        return f"built, computing with {library.isa()}"
+    except (ImportError, RuntimeError) as error:
+        return str(error)
 
 
 def _run(name: str) -> dict[str, Any]:
