@@ -14,7 +14,7 @@ import torch
 
 from storycell.backends.backend import Weights
 from storycell.backends.native import library as lib
-from storycell.backends.native.buffers import buffers
+from storycell.backends.native.buffers import Buffers, buffers
 from storycell.backends.native.products import dropped, product, transposed
 
 
@@ -67,6 +67,8 @@ class Stack:
         save: bool,
     ) -> None:
         """`ids [B T]` and `source`, the table `[V G*H]`; or None and vectors `[T B D]`. States `[L B H]`, padded."""
+        self._taken: list[torch.Tensor] = []
+        self._buffers = buffers if save else Buffers()  # reading comes in many sizes, of which none is kept
         self.cell, self.precision, self.weights, self.masks = cell, precision, weights, masks
         self.gates, self.element = lib.GATES[cell], lib.ELEMENT[precision]
         self.ids, self.source = ids, source
@@ -76,7 +78,6 @@ class Stack:
             self.streams, self.steps = ids.shape
         self.units = hidden.shape[-1]
         self.saves, self.is_spent = save, False
-        self._taken: list[torch.Tensor] = []
         shape = (len(weights), self.streams, lib.padded(self.units))
         lib.address(hidden, "hidden state", torch.float32, shape)
         if cell == "lstm":
@@ -89,14 +90,14 @@ class Stack:
 
     def take(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """A buffer that lives until `release`."""
-        tensor = buffers.take(shape, dtype)
+        tensor = self._buffers.take(shape, dtype)
         self._taken.append(tensor)
         return tensor
 
     def release(self) -> None:
         """Give all buffers back."""
-        taken, self._taken = getattr(self, "_taken", []), []
-        buffers.give(taken)
+        taken, self._taken = self._taken, []
+        self._buffers.give(taken)
 
     def rows(self, layer: int, first: int) -> torch.Tensor:
         """Hidden states before (0) or after (1) every step, one row a character: `[T*B, H]` elements."""
@@ -130,7 +131,7 @@ class Stack:
             layer, projected = self._layer(k, weight, hidden, cells)
             self.layers.append(layer)
             if projected is not None:
-                buffers.give([projected])
+                self._buffers.give([projected])
 
     def _layer(
         self, k: int, weight: Weights, hidden: torch.Tensor, cells: torch.Tensor
@@ -169,7 +170,7 @@ class Stack:
         layer.below = self._below(k)
         D = layer.below.shape[1]
         lib.address(weight["input"], "weight_ih", torch.float32, (G * H, D))
-        projected = buffers.take((T * B, G * H), torch.float32)
+        projected = self._buffers.take((T * B, G * H), torch.float32)
         packed = lib.pack(self.precision, weight["input"].t(), D, G * H)
         product(self.precision, layer.below, packed, G * H, weight["bias"], projected)
         a.projected = projected.data_ptr()
