@@ -221,8 +221,10 @@ def test_a_flipped_bit_is_refused(at: int) -> None:
 def test_a_flipped_bit_behind_a_right_crc_never_gives_wrong_bytes(at: int) -> None:
     damaged = bytearray(PACKED)
     damaged[at // 8] ^= 1 << at % 8
-    with pytest.raises(CodecError, match="the file"):
-        original(with_right_crc(bytes(damaged)), network(CHARACTERS))
+    try:
+        assert original(with_right_crc(bytes(damaged)), network(CHARACTERS)) == TEXT.encode()
+    except CodecError as error:
+        assert "the file" in str(error)
 
 
 @given(kept=st.integers(0, len(PACKED) - 1))
