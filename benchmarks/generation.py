@@ -13,9 +13,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from training import TorchModel  # noqa: E402
-
-from python import native  # noqa: E402
+from python import native
+from training import TorchModel
 
 
 @torch.no_grad()

@@ -59,8 +59,8 @@ def main() -> None:
                 given.train, valid=given.valid, recipe="quick", cell="rnn", steps=given.steps, threads=given.threads,
                 evaluations=1, out=Path(folder) / "run",
             )  # fmt: skip
-            model = run.model
-        before, after = seen(untrained(model.lm, run.settings.training.seed), model, text), seen(model.lm, model, text)
+            model, seed = run.model, run.settings.training.seed
+        before, after = seen(untrained(model.lm, seed), model, text), seen(model.lm, model, text)
         rows.append({"radius": radius, "before": before, "after": after, "valid_nats": run.summary["valid_nats"]})
         print(f"{radius:g}: {before} -> {after}, {run.summary['valid_nats']:.3f} nats per character")
     cells.register(RNN)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from python import native  # noqa: E402
+from python import native
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 

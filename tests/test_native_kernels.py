@@ -395,3 +395,15 @@ def test_the_same_seed_trains_to_the_same_bits(cell: str, precision: str) -> Non
         return [p.detach().clone() for p in lm.parameters()]
 
     assert all(torch.equal(a, b) for a, b in zip(trained(), trained(), strict=True))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_training_goes_on_after_an_evaluation_of_the_same_shape(cell: str) -> None:
+    """Both take their large arrays from one pool, and the evaluation's are made in inference mode."""
+    lm = CharLM(30, 24, 2, cell, embedding_size=8, backend="native", precision="fp32", seed=3).train()
+    ids = torch.randint(2, 30, (5, 23), generator=torch.Generator().manual_seed(1))
+    with lm.reading():
+        costs, _ = lm.nats(ids[:, :-1], ids[:, 1:])
+    nats, _ = lm(ids[:, :-1], targets=ids[:, 1:])
+    nats.backward()
+    assert nats.item() == pytest.approx(costs.mean().item(), rel=1e-5)

@@ -185,3 +185,21 @@ def test_the_page_on_cells_runs_as_it_is_printed(tmp_path: Path, monkeypatch: py
     assert names["run"].summary["valid_nats"] < 3.2
     assert names["run"].model.generate("She", chars=20, seed=1).startswith("She")
     assert names["difference"] < ROUNDING_32
+
+
+def test_what_is_held_in_a_step_changes_what_follows_from_it() -> None:
+    for cell in NEW:
+        w = layer(cell, 3, 4)
+        x, state = inputs(cell, 2, 1, 3, 4)
+        plain = cells.get(cell).step(x[:, 0], state, w)
+        seen = []
+
+        def hold(name: str, value: torch.Tensor, seen: list[str] = seen) -> torch.Tensor:
+            seen.append(name)
+            return torch.zeros_like(value) if name == "g" else value
+
+        held = cells.get(cell).step(x[:, 0], state, w, hold)
+        assert set(seen) == set(plain) == set(held)
+        assert (held["g"] == 0).all()
+        keeps, kept = (1 - plain["z"] if cell == "mingru" else plain["f"]), ("c" if cell == "mlstm" else "h")
+        assert torch.equal(held[kept], keeps * state[kept])

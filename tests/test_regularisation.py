@@ -179,7 +179,7 @@ def test_three_rises_while_training_falls_are_pointed_out() -> None:
 
 def test_a_text_too_small_for_the_network_is_noticed_in_a_real_run(tmp_path: Path) -> None:
     draw = np.random.default_rng(1)
-    words = ["".join(draw.choice(list("abcdefgh"), 4)) for _ in range(400)]
+    words = ["".join(draw.choice(list("abcdefgh"), 4)) for _ in range(200)]
     (tmp_path / "small.txt").write_text(" ".join(words), encoding="utf-8")
     notices: list[str] = []
     storycell.train(
@@ -188,8 +188,9 @@ def test_a_text_too_small_for_the_network_is_noticed_in_a_real_run(tmp_path: Pat
         hidden=64,
         streams=4,
         chunk=32,
-        steps=260,
-        lr=2e-2,
+        steps=400,
+        lr=1e-2,
+        schedule="constant",
         evaluations=8,
         threads=1,
         callback=lambda report: notices.append(report.notice) if report.notice else None,

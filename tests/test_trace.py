@@ -93,7 +93,7 @@ def test_states_costs_and_guesses_equal_the_models_own(cell: str) -> None:
         start += len(story) + 1
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "mingru", "minlstm", "mlstm"])
 def test_bulk_values_equal_the_walk(cell: str) -> None:
     """States come from the walk, gates from one batch over all characters; asked for together, they agree."""
     lm = network(cell).float()
@@ -139,6 +139,17 @@ def test_a_held_gate_changes_the_lines_below_it(cell: str, name: str) -> None:
         if name == "r":
             assert (v["n"] - before["n"][:, 4]).abs().min() > 1e-6
     assert (v["h"] - before["h"][:, 4]).abs().min() > 1e-6
+
+
+@pytest.mark.parametrize("cell", [name for name in cells.names() if "test" not in name])
+def test_every_value_of_every_cell_can_be_held(cell: str) -> None:
+    lm = network(cell, layers=1)
+    names = Walker(lm).names
+    for name in names:
+        walker = Walker(lm, {(name, 0, 3): 0.125, (name, 0, 7): 0.5})
+        with torch.no_grad():
+            value = walker.step(torch.tensor([4, 6]), walker.zero_state(2))[0][name]
+        assert value[:, [3, 7]].tolist() == [[0.125, 0.5]] * 2
 
 
 def test_a_hold_of_what_a_unit_does_anyway_changes_nothing_and_another_does(made: Path) -> None:

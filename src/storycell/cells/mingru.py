@@ -13,7 +13,7 @@ Weights stack `z g` along their first axis. The gate starts at -`forget_bias`: a
 
 import torch
 
-from storycell.cells.cell import Cell, Values, Weights, affine
+from storycell.cells.cell import Cell, Hold, Values, Weights, affine, unheld
 from storycell.cells.recurrence import recur
 
 
@@ -35,11 +35,12 @@ class MinGRU(Cell):
         if "bias_ih" in w:
             w["bias_ih"].zero_()[:H] = -forget_bias
 
-    def step(self, x: torch.Tensor, state: Values, w: Weights) -> Values:
+    def step(self, x: torch.Tensor, state: Values, w: Weights, hold: Hold = unheld) -> Values:
         """One character: `x [B D]`, `h [B H]` -> `z g h [B H]`."""
         z, g = affine(x, w, "ih").to(state["h"].dtype).chunk(2, dim=-1)
-        z = torch.sigmoid(z)
-        h = (1 - z) * state["h"] + z * g
+        z = hold("z", torch.sigmoid(z))
+        g = hold("g", g)
+        h = hold("h", (1 - z) * state["h"] + z * g)
         return {"z": z, "g": g, "h": h}
 
     def run(self, x: torch.Tensor, state: Values, w: Weights) -> tuple[torch.Tensor, Values]:

@@ -15,7 +15,7 @@ Weights stack `i f g` along their first axis, the LSTM's order. `f` starts at `f
 import torch
 import torch.nn.functional as F
 
-from storycell.cells.cell import Cell, Values, Weights, affine
+from storycell.cells.cell import Cell, Hold, Values, Weights, affine, unheld
 from storycell.cells.recurrence import recur
 
 
@@ -37,12 +37,14 @@ class MinLSTM(Cell):
         if "bias_ih" in w:
             w["bias_ih"].zero_()[H : 2 * H] = forget_bias
 
-    def step(self, x: torch.Tensor, state: Values, w: Weights) -> Values:
+    def step(self, x: torch.Tensor, state: Values, w: Weights, hold: Hold = unheld) -> Values:
         """One character: `x [B D]`, `h [B H]` -> `i f g h [B H]`; `f` and `i` as shares, which sum to one."""
         i, f, g = affine(x, w, "ih").to(state["h"].dtype).chunk(3, dim=-1)
         more = F.softplus(-i) - F.softplus(-f)
-        f, i = torch.sigmoid(more), torch.sigmoid(-more)
-        h = f * state["h"] + i * g
+        i = hold("i", torch.sigmoid(-more))
+        f = hold("f", torch.sigmoid(more))
+        g = hold("g", g)
+        h = hold("h", f * state["h"] + i * g)
         return {"i": i, "f": f, "g": g, "h": h}
 
     def run(self, x: torch.Tensor, state: Values, w: Weights) -> tuple[torch.Tensor, Values]:

@@ -13,8 +13,9 @@ character, at the price of 1.25 LSTMs. Weights stack the gates in the order `i f
 """
 
 import torch
+import torch.nn.functional as F
 
-from storycell.cells.cell import Values, Weights, affine
+from storycell.cells.cell import Hold, Values, Weights, affine, unheld
 from storycell.cells.lstm import LSTM
 
 
@@ -27,14 +28,14 @@ class MultiplicativeLSTM(LSTM):
         """The LSTM's, and `weight_mx [H D]`, `weight_mh [H H]`."""
         return super().shapes(D, H, bias) | {"weight_mx": (H, D), "weight_mh": (H, H)}
 
-    def step(self, x: torch.Tensor, state: Values, w: Weights) -> Values:
+    def step(self, x: torch.Tensor, state: Values, w: Weights, hold: Hold = unheld) -> Values:
         """One character: `x [B D]`, `h c [B H]` -> `m i f g o c h [B H]`."""
-        m = torch.nn.functional.linear(x, w["weight_mx"]) * torch.nn.functional.linear(state["h"], w["weight_mh"])
+        m = hold("m", F.linear(x, w["weight_mx"]) * F.linear(state["h"], w["weight_mh"]))
         i, f, g, o = (affine(x, w, "ih") + affine(m, w, "hh")).chunk(4, dim=-1)
-        i = torch.sigmoid(i)
-        f = torch.sigmoid(f)
-        g = torch.tanh(g)
-        o = torch.sigmoid(o)
-        c = f * state["c"] + i * g
-        h = o * torch.tanh(c)
+        i = hold("i", torch.sigmoid(i))
+        f = hold("f", torch.sigmoid(f))
+        g = hold("g", torch.tanh(g))
+        o = hold("o", torch.sigmoid(o))
+        c = hold("c", f * state["c"] + i * g)
+        h = hold("h", o * torch.tanh(c))
         return {"m": m, "i": i, "f": f, "g": g, "o": o, "c": c, "h": h}

@@ -44,7 +44,10 @@ examples:
 """
 
 _PLAIN = "\0"
-_HOW_TO_GO_ON = "; a run that had begun goes on from its last save with `storycell train --resume RUN`"
+_HOW_TO_GO_ON = {
+    "train": "; a run that had begun goes on from its last save with `storycell train --resume RUN`",
+    "prepare": "; the same command goes on after the last file of the text that it had finished",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -70,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         with contextlib.suppress(ValueError):  # one more Ctrl-C ends at once, without a traceback
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-        print(f"storycell: interrupted{_HOW_TO_GO_ON if given[:1] == ['train'] else ''}", file=sys.stderr)
+        print(f"storycell: interrupted{_HOW_TO_GO_ON.get(given[0], '') if given else ''}", file=sys.stderr)
         return 128 + signal.SIGINT
     except Exception as error:
         if "--debug" in given:

@@ -121,7 +121,7 @@ def _finding_table(found: Inspection, rows: Sequence[Finding], caption: str) -> 
         "untrained",
         "excess, 95 % interval",
         "p, corrected",
-        "with / of",
+        "places",
     ]
     lines = [
         [
@@ -131,11 +131,13 @@ def _finding_table(found: Inspection, rows: Sequence[Finding], caption: str) -> 
             f"{f.twin_score:.3f}",
             f"{f.excess:+.3f} ({f.excess_low:.3f} to {f.excess_high:.3f})",
             f"{'≤ ' if f.p_value <= 1 / (1 + SHIFTS) else ''}{f.p_value:.2f}",
-            f"{f.yes:,} / {f.chars:,}",
+            f"{f.yes:,}",
         ]
         for f in rows
     ]
-    return table(head, lines, caption)
+    return table(
+        head, lines, f"{caption}; places are those with the feature, of {rows[0].chars:,}" if rows else caption
+    )
 
 
 def _unit_button(f: Finding, place: int | None) -> str:
@@ -164,8 +166,8 @@ def _moment_table(rows: Sequence[Moments]) -> str:
     names = [n for n in ("i", "f", "o", "r", "z", "c", "h") if n in rows[0].means]
     lines = [[m.where, f"{m.chars:,}", *(f"{m.means[n]:.3f} ± {1.96 * m.stderrs[n]:.3f}" for n in names)] for m in rows]
     if "f" in names:
-        lines.append(["the article: quotes", "", "1", "0", "1", *[""] * (len(names) - 3)])
-        lines.append(["the article: between", "", "0", "1", "1", *[""] * (len(names) - 3)])
+        for where, told in (("quotes", {"i": "1", "f": "0", "o": "1"}), ("between", {"i": "0", "f": "1", "o": "1"})):
+            lines.append([f"the article: {where}", "", *(told.get(n, "") for n in names)])
     heads = [f"{n} {drawings.GATE_NAMES.get(n, '')}" for n in names]
     return table(["where", "characters", *heads], lines, "The unit over the whole text: means with 95 % intervals")
 

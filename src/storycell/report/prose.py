@@ -100,8 +100,8 @@ def latch(found: Inspection) -> str:
     if not best.is_finding:
         seen = (
             "No unit of this run tells quotations better than chance and better than the untrained network. The best, "
-            f"unit {best.unit} of layer {best.layer}, has an AUC of {best.score:.3f} (untrained: {best.twin_score:.3f}) "
-            "and is shown for comparison only."
+            f"unit {best.unit} of layer {best.layer}, has an AUC of {best.score:.3f} (untrained: "
+            f"{best.twin_score:.3f}) and is shown for comparison only."
         )
     elif "f" not in found.trace.names:
         seen = (
