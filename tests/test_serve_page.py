@@ -38,6 +38,7 @@ def page(browser: "sync.Browser", served: Served) -> Iterator["sync.Page"]:
     """The page, loaded; the test fails on any error in it, a refused script or style included."""
     context = browser.new_context(reduced_motion="reduce")
     opened = context.new_page()
+    opened.set_default_timeout(60_000)  # a machine that is busy may take long to paint
     complaints: list[str] = []
     opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     opened.on("pageerror", lambda error: complaints.append(str(error)))
