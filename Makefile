@@ -24,7 +24,7 @@ check: lint test
 soak: $(TESTED)
 	$(BIN)/python -m pytest -m soak --timeout 7200
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt $(wildcard native/CMakeLists.txt native/kernel/*)
 	$(PYTHON) -c 'import sys; sys.exit("storycell needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -c constraints.txt -e .

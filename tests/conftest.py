@@ -1,9 +1,10 @@
 """What several tests share: a cache of their own, small texts, small models, the real data where it is there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import serving
 import tiny_runs
 import torch
 
@@ -52,6 +53,22 @@ def real_data() -> Callable[[str], Path]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder that all tests of the command line share, and none may change; its text lies beside it."""
     return tiny_runs.make(tmp_path_factory.mktemp("made"), tmp_path_factory.getbasetemp() / "cache")
+
+
+@pytest.fixture(scope="session")
+def served(made: Path) -> Iterator["serving.Served"]:
+    """A server of the shared tiny run, for all tests that leave it as it is; skips where its packages are missing."""
+    pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not installed")
+    with serving.serving(made) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def locked(made: Path) -> Iterator["serving.Served"]:
+    """A server that asks for the key `sesame` and writes two texts at once; skips where its packages are missing."""
+    pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not installed")
+    with serving.serving(made, key="sesame", max_streams=2) as server:
+        yield server
 
 
 @pytest.fixture

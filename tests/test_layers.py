@@ -8,9 +8,9 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "storycell"
 RANKS = {
     "errors": 0, "shapes": 0, "config": 0,
-    "vocab": 1, "loss": 1, "cells": 1,
+    "vocab": 1, "loss": 1, "cells": 1, "journal": 1,
     "corpus": 2, "tokens": 2, "batches": 2, "backends": 2,
-    "model": 3,
+    "model": 3, "layer": 3,
     "optim": 4, "checkpoint": 4,
     "trainer": 5, "sampler": 5, "evaluator": 5, "baselines": 5,
     "inspector": 6, "export": 6, "codec": 6, "plots": 6,

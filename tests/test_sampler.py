@@ -8,7 +8,7 @@ import torch
 
 from storycell.errors import SettingsError
 from storycell.model import CharLM
-from storycell.sampler import Draw, Sampling, streams
+from storycell.sampler import Draw, Sampling, Stream, advance, read, streams
 from storycell.vocab import BOUNDARY, UNKNOWN
 
 LOGITS = np.log(np.array([0.05, 0.60, 0.20, 0.10, 0.03, 0.02], dtype=np.float32))  # id 1 is never drawn
@@ -115,3 +115,38 @@ def test_a_story_ends_at_the_boundary() -> None:
     lm = CharLM(9, 20, seed=4).eval()
     lm.output.bias.data[BOUNDARY] = 99.0
     assert list(streams(lm, [3], Sampling(1.0), [1, 2], 10)) == [[None, None]]
+
+
+def test_a_model_that_has_learnt_writes_with_its_new_weights() -> None:
+    """torch's fused optimisers change weights without raising their version."""
+    lm = CharLM(9, 20, seed=4, backend="native").eval()
+    before = advance(lm, [Stream(Sampling(greedy=True), 1)], 30, logits=True)[0]
+    optimizer = torch.optim.AdamW(lm.parameters(), lr=0.1, fused=True)
+    ids = torch.randint(2, 9, (3, 12))
+    lm.train()(ids, targets=ids)[0].backward()
+    optimizer.step()
+    after = advance(lm.eval(), [Stream(Sampling(greedy=True), 1)], 30, logits=True)[0]
+    with lm.reading():
+        expected = lm(torch.tensor([[BOUNDARY]]))[0][0, 0].numpy()
+    assert before.logits is not None
+    assert after.logits is not None
+    assert not np.allclose(before.logits[0], expected, atol=1e-3)
+    assert np.allclose(after.logits[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize(
+    "sampling",
+    [Sampling(greedy=True), Sampling(0.7), Sampling(1.3, top_k=5), Sampling(1.0, top_p=0.8), Sampling(1.0, min_p=0.2)],
+    ids=str,
+)
+def test_the_kernel_writes_what_the_reference_writes(cell: str, sampling: Sampling) -> None:
+    lm = CharLM(30, 40, layers=2, cell=cell, embedding_size=7, seed=6).eval()
+    texts = []
+    for backend in ("native", "reference"):
+        lm.use(backend)
+        stream = Stream(sampling, 5)
+        read(lm, stream, [4, 9, 2])
+        texts.append(advance(lm, [stream], 120)[0].ids)
+    assert texts[0] == texts[1]
+    assert texts[0]

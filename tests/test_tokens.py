@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from storycell import tokens
 from storycell.corpus import Corpus, files, open_corpus, text_corpus
+from storycell.corpus.files import FileSource
 from storycell.errors import CorpusError, RunFolderError, SettingsError
 from storycell.tokens import Prepared, cached, is_prepared, open_prepared, prepare, stories_of, write_tokens
 from storycell.vocab import BYTES, SEPARATOR, Vocabulary
@@ -304,13 +305,13 @@ def test_a_text_that_turns_out_damaged_leaves_nothing(tmp_path: Path) -> None:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the texts whose stories were read, as they are read."""
     names: list[str] = []
-    blocks = Corpus.blocks
+    blocks = FileSource.blocks
 
-    def spied(self: Corpus, *arguments: Any) -> Iterator[bytes]:
+    def spied(self: FileSource, *arguments: Any) -> Iterator[bytes]:
         names.append(self.name)
         return blocks(self, *arguments)
 
-    monkeypatch.setattr(Corpus, "blocks", spied)
+    monkeypatch.setattr(FileSource, "blocks", spied)
     return names
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from storycell.cells import register as register_cell
     from storycell.errors import StorycellError
     from storycell.evaluator import Evaluation
+    from storycell.layer import LSTM
     from storycell.model import CharLM
     from storycell.sampler import Sampling
     from storycell.trainer import Report
@@ -27,6 +28,7 @@ _PLACES = {
     "Cell": ("storycell.cells", "Cell"),
     "CharLM": ("storycell.model", "CharLM"),
     "Evaluation": ("storycell.evaluator", "Evaluation"),
+    "LSTM": ("storycell.layer", "LSTM"),
     "Model": ("storycell.api", "Model"),
     "Report": ("storycell.trainer", "Report"),
     "Run": ("storycell.api", "Run"),
@@ -39,6 +41,7 @@ _PLACES = {
 }
 
 __all__ = [
+    "LSTM",
     "Cell",
     "CharLM",
     "Evaluation",

@@ -40,6 +40,12 @@ class ModelSettings(StrictModel):
         64, ge=0, le=65_536, description="width of the character embedding; 0 feeds one-hot characters"
     )
     dropout: Probability = Field(0.0, description="dropout between layers and before the output, while training")
+    weight_dropout: Probability = Field(
+        0.0, description="share of the hidden-to-hidden weights dropped for a whole chunk, while training"
+    )
+    embedding_dropout: Probability = Field(
+        0.0, description="share of the characters whose embedding is dropped for a whole chunk, while training"
+    )
     gate_bias: bool = Field(True, description="biases inside the gates")
     forget_bias: float = Field(-1.0, ge=-100, le=100, description="where the LSTM's forget-gate biases start")
 
@@ -52,6 +58,7 @@ class TrainSettings(StrictModel):
     batching: Literal["streams", "windows"] = Field(
         "streams", description="streams: carried state; windows: random places, zero state"
     )
+    reset: Probability = Field(0.0, description="chance that a stream starts a chunk from the zero state")
     optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="adamw, adam or sgd")
     lr: PositiveFloat = Field(6e-3, le=1e3, description="highest learning rate")
     schedule: Literal["cosine", "constant"] = Field(
@@ -61,6 +68,9 @@ class TrainSettings(StrictModel):
     final_lr: float = Field(0.02, ge=0, le=1, description="share of the learning rate left at the end of the cosine")
     weight_decay: float = Field(0.01, ge=0, le=100, description="AdamW's decay of weight matrices")
     clip: PositiveFloat | None = Field(1.0, description="largest global norm of the gradient; none switches it off")
+    average: Probability = Field(
+        0.0, description="decay of a running mean of the weights, which is then what is evaluated and kept; 0: none"
+    )
     steps: PositiveInt | None = Field(None, le=10**15, description="budget in steps")
     chars: PositiveInt | None = Field(None, le=10**15, description="budget in characters")
     minutes: PositiveFloat | None = Field(None, le=525_600, description="budget in minutes, evaluations included")

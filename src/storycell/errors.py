@@ -48,3 +48,11 @@ class BackendError(StorycellError):
 
 class NotFiniteError(StorycellError):
     """A model computes numbers that are not finite, from which nothing can be drawn."""
+
+
+class ExportError(StorycellError):
+    """A model cannot be exported as asked, or the file that was written is not the model."""
+
+
+class CodecError(StorycellError):
+    """A file cannot be compressed, or what was compressed is damaged or belongs to another model or machine."""

@@ -6,7 +6,7 @@ end is predicted. All in float32, summed in float64.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,8 +61,10 @@ def evaluate(
     return _summary(parts, utf8_bytes, len(starts), windows)
 
 
-def score(lm: CharLM, ids: Ids) -> Nats:
+def score(lm: CharLM, ids: Ids, *, windows: int | None = None) -> Nats:
     """Nats of every target `[chars]`, in the order of the text."""
+    if windows is not None:
+        return np.concatenate([nats for nats, _ in _windows(lm, ids, windows)])
     starts = story_starts(ids)
     parts = dict(_in_order(lm, ids, starts))
     return np.concatenate([parts[k][0] for k in range(len(starts))])
@@ -155,11 +157,8 @@ def _summary(parts: Iterator[tuple[Nats, int]], utf8_bytes: int, stories: int, w
         blocks = np.array_split(nats, max(1, len(nats) // _BLOCK)) if stories == 1 and windows is None else [nats]
         sums += [float(block.sum()) for block in blocks]
         counts += [len(block) for block in blocks]
+    mean, stderr = mean_and_stderr(sums, counts)
     total, chars = math.fsum(sums), sum(counts)
-    mean = total / chars
-    spread = np.array(sums) - mean * np.array(counts)  # the ratio estimator's residuals
-    n = len(sums)
-    stderr = math.sqrt(n / (n - 1) * float(spread @ spread)) / chars if n > 1 else math.nan
     return Evaluation(
         loss_nats=mean,
         stderr_nats=stderr,
@@ -171,3 +170,11 @@ def _summary(parts: Iterator[tuple[Nats, int]], utf8_bytes: int, stories: int, w
         unknown_chars=unknown_chars,
         windows=windows,
     )
+
+
+def mean_and_stderr(sums: Sequence[float], counts: Sequence[int]) -> tuple[float, float]:
+    """The mean of what `sums` sum up, `counts` at a time, and its standard error: nan where there is one sum only."""
+    chars, n = int(sum(counts)), len(sums)
+    mean = math.fsum(sums) / chars
+    residuals = np.array(sums) - mean * np.array(counts)  # the ratio estimator's
+    return mean, math.sqrt(n / (n - 1) * float(residuals @ residuals)) / chars if n > 1 else math.nan

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from storycell import backends, cells
@@ -58,6 +59,8 @@ class CharLM(nn.Module):
         *,
         embedding_size: int = 64,
         dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        embedding_dropout: float = 0.0,
         gate_bias: bool = True,
         forget_bias: float = -1.0,
         backend: str = "auto",
@@ -70,6 +73,7 @@ class CharLM(nn.Module):
                 raise SettingsError(f"{name} = {size}: it must be at least 1")
         self.vocab_size, self.hidden_size, self.num_layers, self.cell = vocab_size, hidden_size, layers, cell
         self.embedding_size, self.dropout, self.forget_bias = embedding_size, dropout, forget_bias
+        self.weight_dropout, self.embedding_dropout = weight_dropout, embedding_dropout
         self.embedding = nn.Embedding(vocab_size, embedding_size) if embedding_size else None
         self.recurrent = Recurrent(cell, embedding_size or vocab_size, hidden_size, layers, gate_bias)
         self.output = nn.Linear(hidden_size, vocab_size)
@@ -86,6 +90,8 @@ class CharLM(nn.Module):
             model.cell,
             embedding_size=model.embedding,
             dropout=model.dropout,
+            weight_dropout=model.weight_dropout,
+            embedding_dropout=model.embedding_dropout,
             gate_bias=model.gate_bias,
             forget_bias=model.forget_bias,
             **keywords,
@@ -166,16 +172,37 @@ class CharLM(nn.Module):
         return self._detached(state)
 
     def network(self) -> Network:
-        """The model's tensors, as backends take them."""
+        """The model's tensors, as backends take them; while training, what is dropped for a whole chunk is zero."""
         return Network(
             cell=self.cell,
-            embedding=None if self.embedding is None else self.embedding.weight,
-            layers=self.recurrent.layers(),
+            embedding=self._embedding_kept(),
+            layers=self._layers_kept(),
             output_weight=self.output.weight,
             output_bias=self.output.bias,
             dropout=self.dropout if self.training else 0.0,
             bf16=self.rounds_to_bf16,
         )
+
+    @property
+    def draws(self) -> bool:
+        """Whether a training step draws random numbers: for dropout of any kind."""
+        return max(self.dropout, self.weight_dropout, self.embedding_dropout) > 0
+
+    def _embedding_kept(self) -> torch.Tensor | None:
+        """The embedding, while training without some of its characters (Gal & Ghahramani 2016)."""
+        if self.embedding is None:
+            return None
+        weight, share = self.embedding.weight, self.embedding_dropout
+        return weight * F.dropout(weight.new_ones(len(weight), 1), share) if share and self.training else weight
+
+    def _layers_kept(self) -> list[dict[str, torch.Tensor]]:
+        """The layers, while training without some of their hidden-to-hidden weights (Merity et al. 2018)."""
+        layers = self.recurrent.layers()
+        if self.weight_dropout and self.training:
+            for weights in layers:
+                for name in weights.keys() & {"weight_hh", "weight_mh"}:
+                    weights[name] = F.dropout(weights[name], self.weight_dropout)
+        return layers
 
     def _detached(self, state: State) -> State:
         return {name: value.detach().to(self.output.weight.dtype) for name, value in state.items()}

@@ -214,8 +214,12 @@ def _write_native(lm: CharLM, streams: list[Stream], state: State, chars: int, l
 
 
 def _generator(lm: CharLM) -> Generator:
-    """The model's weights packed for the kernel; packed anew where they have changed since."""
-    now = tuple(number for p in lm.parameters() for number in (p.data_ptr(), p._version))
+    """The model's weights packed for the kernel; packed anew where they have changed since.
+
+    Told by a sum over their bits: torch's fused optimisers do not raise a tensor's version.
+    """
+    arrays = [p.detach().numpy() for p in lm.parameters()]
+    now = tuple(number for a in arrays for number in (a.ctypes.data, int(np.add.reduce(a.view(np.uint32), axis=None))))
     known = _generators.get(lm)
     if known is None or known[0] != now:
         with lm.reading():

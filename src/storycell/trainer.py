@@ -10,6 +10,7 @@ generator seeded by the number of the step, so no generator's state has to survi
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,7 @@ class Trainer:
         self.step = self.chars = self.skipped = 0
         self.lr_scale = 1.0
         self._state: State | None = None
+        self._average: dict[str, torch.Tensor] = {}  # the running mean of the weights, by name
         self._elapsed_before_s, self._began_at = 0.0, math.nan
         self._busy_s, self._chars_here = 0.0, 0
         self._skips_in_a_row = self._went_back = 0
@@ -110,10 +112,10 @@ class Trainer:
         """Loss, clipped gradient's norm before clipping, and the state after the chunk."""
         device = self.model.output.weight.device
         ids, targets = (part.to(device) for part in self.batches.at(self.step))
-        state = self._state if self.batches.carries_state else None
+        state = self._carried()
         self.model.train()
-        with torch.random.fork_rng(enabled=self.model.dropout > 0):
-            if self.model.dropout > 0:
+        with torch.random.fork_rng(enabled=self.model.draws):
+            if self.model.draws:
                 torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
             loss, state = self.model(ids, state, targets=targets)
             loss.backward()
@@ -121,10 +123,52 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         return loss.item(), norm.item(), state
 
+    def _carried(self) -> State | None:
+        """The state that this step starts from; `reset` of the streams, drawn anew, start from the zero state.
+
+        Without that a model that reads one long stream never sees a beginning again, and may forget how to begin.
+        """
+        if self._state is None or not self.batches.carries_state:
+            return None
+        if not self.settings.reset:
+            return self._state
+        draws = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
+        kept = torch.rand(self.batches.B, generator=draws) >= self.settings.reset
+        return {name: value * kept.to(value).view(1, -1, 1) for name, value in self._state.items()}
+
     def _apply(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
+        if self.settings.average:
+            self._take_into_average()
+
+    @torch.no_grad()
+    def _take_into_average(self) -> None:
+        """Move the running mean towards the weights; at first faster, so that the start is soon forgotten."""
+        decay = min(self.settings.average, (1 + self.step) / (10 + self.step))
+        for name, parameter in self.model.named_parameters():
+            if name in self._average:
+                self._average[name].lerp_(parameter, 1 - decay)
+            else:
+                self._average[name] = parameter.detach().clone()
+
+    @contextmanager
+    @torch.no_grad()
+    def averaged(self) -> Iterator[None]:
+        """Within, the model has the running mean of its weights, where one is kept."""
+        present = {name: p.detach().clone() for name, p in self.model.named_parameters() if name in self._average}
+        try:
+            self._give(self._average)
+            yield
+        finally:
+            self._give(present)
+
+    @torch.no_grad()
+    def _give(self, weights: dict[str, torch.Tensor]) -> None:
+        for name, parameter in self.model.named_parameters():
+            if name in weights:
+                parameter.copy_(weights[name])
 
     def _skip(self) -> str:
         """Leave the weights alone; after several times in a row, go back to the last good state."""
@@ -156,6 +200,8 @@ class Trainer:
                     tensors[f"optimizer.{name}.{key}"] = value.detach().clone()
         for name, value in (self._state or {}).items():
             tensors[f"state.{name}"] = value.clone()
+        for name, value in self._average.items():
+            tensors[f"average.{name}"] = value.clone()
         return tensors, self._position()
 
     def _position(self) -> dict[str, Any]:
@@ -185,6 +231,8 @@ class Trainer:
             name.removeprefix("state."): t.to(device) for name, t in tensors.items() if name.startswith("state.")
         }
         self._state = carried or None
+        means = {name.removeprefix("average."): t for name, t in tensors.items() if name.startswith("average.")}
+        self._average = {name: t.clone().to(device) for name, t in means.items()}
         self.step, self.chars = position["step"], position["chars"]
         self.skipped, self.lr_scale = position["skipped"], position["lr_scale"]
         self._skips_in_a_row, self._went_back = position["skips_in_a_row"], position["went_back"]

@@ -78,6 +78,11 @@ class Vocabulary:
             ids[(first >= 0x80) & (first < 0xFF)] = self._id_of_code[_codes(rare.decode())]
         return ids
 
+    def ids_of_codes(self, codes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """Code points `[n]` -> ids `[n]`; unknown characters get `UNKNOWN`, and nothing is a boundary."""
+        ids: npt.NDArray[np.unsignedinteger[Any]] = self._id_of_code[codes]
+        return ids
+
     def encode(self, text: str) -> npt.NDArray[np.unsignedinteger[Any]]:
         """Text (separator lines become boundaries) -> ids `[n]`; unknown characters get `UNKNOWN`."""
         return self.encode_block(BOUNDARY_BYTE.join(story.encode() for story in story_lines(well_formed(text))))

@@ -14,12 +14,14 @@ from typing import Literal
 
 import torch
 
-from storycell import evaluator, sampler, tokens
-from storycell.api.machine import best_device
+from storycell import evaluator, inspector, sampler, tokens
+from storycell.api.machine import best_device, versions
 from storycell.checkpoint import RunConfig, RunFolder
 from storycell.corpus import Corpus, stories, text_corpus
 from storycell.errors import CorpusError, SettingsError, VocabularyError
 from storycell.evaluator import Evaluation, Nats
+from storycell.export import Export, export
+from storycell.inspector import Feature, Finding, GradientFlow, Held, Trace
 from storycell.model import CharLM
 from storycell.sampler import Sampling
 from storycell.shapes import Ids
@@ -51,7 +53,10 @@ def _demo_folder() -> Path:
 
 
 class Model:
-    """A trained model: `generate` and `stream` write, `evaluate` and `score` measure. `lm` is the network itself."""
+    """A trained model: `generate` and `stream` write, `evaluate` and `score` measure, `trace` and others look inside.
+
+    `lm` is the network itself.
+    """
 
     def __init__(self, lm: CharLM, vocab: Vocabulary, config: RunConfig, path: Path) -> None:
         self.lm, self.vocab, self.config, self.path = lm, vocab, config, path
@@ -68,11 +73,17 @@ class Model:
         seed: int | None = None,
         stop: str | None = None,
         unknown: Unknown = "error",
+        hold: Held | None = None,
     ) -> str:
-        """The prompt and what follows it: `chars` characters at most, fewer where the story ends or `stop` appears."""
+        """The prompt and what follows it: `chars` characters at most, fewer where the story ends or `stop` appears.
+
+        `hold` keeps values of units where you want them, from the first character on: `{("c", 0, 17): 1.0}` the cell
+        state of unit 17 of layer 0, likewise "i", "f", "g", "o", "h". It is slow: the cells' own lines compute.
+        """
         sampling = Sampling(temperature, top_k, top_p, min_p, greedy)
         _, read = self.vocab.prompt_ids(prompt, unknown)
-        return read + "".join(self.stream(prompt, chars, sampling=sampling, seed=seed, stop=stop, unknown=unknown))
+        pieces = self.stream(prompt, chars, sampling=sampling, seed=seed, stop=stop, unknown=unknown, hold=hold)
+        return read + "".join(pieces)
 
     def stream(
         self,
@@ -83,9 +94,11 @@ class Model:
         seed: int | None = None,
         stop: str | None = None,
         unknown: Unknown = "error",
+        hold: Held | None = None,
     ) -> Iterator[str]:
         """What follows the prompt, in pieces as they come; a piece that could become `stop` is held back."""
-        for _, piece in self.streams(prompt, chars, sampling=sampling, seed=seed, stop=stop, unknown=unknown):
+        rest = {"sampling": sampling, "seed": seed, "stop": stop, "unknown": unknown, "hold": hold}
+        for _, piece in self.streams(prompt, chars, **rest):  # type: ignore[arg-type]
             yield piece
 
     def streams(
@@ -98,6 +111,7 @@ class Model:
         seed: int | None = None,
         stop: str | None = None,
         unknown: Unknown = "error",
+        hold: Held | None = None,
     ) -> Iterator[tuple[int, str]]:
         """Several continuations of one prompt side by side: (number of the stream, piece). Stream k has seed + k."""
         _check_whole("chars", chars, 0, None)
@@ -107,7 +121,10 @@ class Model:
         _check_whole("seed", seed, 0, LARGEST_SEED)
         ids, _ = self.vocab.prompt_ids(prompt, unknown)
         seeds = [seed + k for k in range(count)]
-        return self._pieces(sampler.streams(self.lm, ids, sampling or Sampling(), seeds, chars), count, stop)
+        sampling = sampling or Sampling()
+        if hold:
+            return self._pieces(inspector.held_streams(self.lm, ids, sampling, seeds, chars, hold), count, stop)
+        return self._pieces(sampler.streams(self.lm, ids, sampling, seeds, chars), count, stop)
 
     def _pieces(self, rows: Iterator[list[int | None]], count: int, stop: str | None) -> Iterator[tuple[int, str]]:
         writers = [_Writer(self.vocab, stop) for _ in range(count)]
@@ -146,6 +163,33 @@ class Model:
         """Nats of every target of a text, `[chars]`, in its order."""
         return evaluator.score(self.lm, self._ids(text))
 
+    def trace(self, text: str) -> Trace:
+        """Every gate and state along a text of T characters: `trace["c", 0]` is layer 0's cell state, `[T H]`."""
+        return inspector.trace(self.lm, self._ids(text), self.vocab)
+
+    def find_units(self, text: str, feature: str | Feature, *, top: int = 5) -> list[Finding]:
+        """The units that tell most about a feature of a text, best first; see `storycell.inspector.units`.
+
+        `feature` is a name, such as "inside quotes", or a `Feature` of your own, one value a character. Raises
+        `SettingsError` with the names there are, or where the feature occurs too seldom to be told.
+        """
+        path = self.trace(text)
+        known = inspector.features(path.text)
+        if isinstance(feature, str) and feature not in known:
+            raise SettingsError(f"there is no feature {feature!r}; this text has {', '.join(known)}")
+        chosen = known[feature] if isinstance(feature, str) else feature
+        twin = inspector.trace(
+            inspector.untrained(self.lm, self.config.settings.training.seed), self._ids(text), self.vocab
+        )
+        found = inspector.find_units(path, twin, {chosen.name: chosen}, top=top)
+        if not found:
+            raise SettingsError(f"the feature {chosen.name!r} occurs too seldom, or nearly everywhere, in this text")
+        return found[chosen.name]
+
+    def gradient_flow(self, text: str, lags: int = 128) -> GradientFlow:
+        """How far back the loss of a character reaches: gradient norms `[samples lags+1]` by (state, layer)."""
+        return inspector.gradient_flow(self.trace(text), lags)
+
     def _ids(self, text: str) -> Ids:
         with tempfile.TemporaryDirectory(prefix="storycell-") as folder:
             path = Path(folder) / "text.tokens"
@@ -156,6 +200,21 @@ class Model:
         texts = (self.vocab.decode(story[1:]) for story in tokens.stories_of(ids))
         floor = -sum(stories.log_probability(text) for text in texts) / result.chars
         return replace(result, floor_nats=floor) if floor < float("inf") and result.windows is None else result
+
+    def export(self, path: str | Path, weights: str | None = None) -> Export:
+        """Write the model as one file that plays elsewhere: `.html`, `.onnx` or `.c`, by the ending of `path`.
+
+        `weights` is fp32 (the default of .onnx and .c), fp16 (of .html) or int8. Raises `ExportError`; see
+        `storycell.export`.
+        """
+        return export(
+            self.lm,
+            self.vocab,
+            path,
+            weights,
+            name=self.path.resolve().name,
+            maker=f"storycell {versions()['storycell']}",
+        )
 
     @property
     def params(self) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from storycell import batches, evaluator, loss, plots
+from storycell import batches, cells, evaluator, loss, plots
 from storycell.api.interruption import Interruption
 from storycell.api.machine import best_device
 from storycell.api.model import PROMPT, Model
@@ -32,6 +32,7 @@ Callback = Callable[[Report], None]
 LOGS_PER_EVALUATION = 10
 EVALUATION_SHARE = 1 / 20  # of the budget, for all evaluations on the way together
 SAMPLE_CHARS = 300
+RISES_TOLD = (3, 6, 12, 24)  # evaluations in a row at which a rising validation loss is pointed out
 
 
 class Session:
@@ -82,8 +83,8 @@ class Session:
 
     def _take_up(self) -> None:
         tensors, about = self.folder.load_last(self.lm)
-        self.folder.cut_logs(about)
         try:
+            self.folder.cut_logs(about)
             self.trainer.restore(tensors, about["position"])
             self.best_nats, self.part_chars = about["best_nats"] or math.inf, about["part_chars"]
             self.sum_nats, self.counted = about["sum_nats"], about["counted"]
@@ -129,15 +130,18 @@ class Session:
 
     def _evaluated(self, report: Report) -> Report:
         """The report with its validation loss and a sample; the weights are kept if they are the best so far."""
-        nats = self._valid_nats(report)
-        if nats is None or nats < self.best_nats:
-            self.best_nats = self.best_nats if nats is None else nats
-            self.folder.save_weights(self.lm, {"step": report.step, "valid_nats": nats})
-        model = Model(self.lm, self.prepared.vocab, self.config, self.folder.path)
-        sample = sample_of(model, SAMPLE_CHARS, self.settings.seed)
+        with self.trainer.averaged():
+            nats = self._valid_nats(report)
+            if nats is None or nats < self.best_nats:
+                self.best_nats = self.best_nats if nats is None else nats
+                self.folder.save_weights(self.lm, {"step": report.step, "valid_nats": nats})
+            model = Model(self.lm, self.prepared.vocab, self.config, self.folder.path)
+            sample = sample_of(model, SAMPLE_CHARS, self.settings.seed)
         said = f"step {report.step:,}" + (f", validation {nats:.4f} nats per character" if nats is not None else "")
         self.folder.add_sample(said, sample)
-        return dataclasses.replace(report, valid_nats=nats, sample=sample)
+        advice = "" if nats is None else overfitting(self.folder.metrics(), nats, self.lm.dropout)
+        notice = "; ".join(filter(None, (report.notice, advice)))
+        return dataclasses.replace(report, valid_nats=nats, sample=sample, notice=notice)
 
     def _valid_nats(self, report: Report) -> float | None:
         ids = self.prepared.valid_ids
@@ -163,8 +167,16 @@ class Session:
             "chars_per_s": round(report.chars_per_s, 1),
             "skipped": report.skipped,
         }
+        if report.sample is not None:
+            entry |= self._watched()
         self.folder.log(entry)
         self.sum_nats, self.counted = 0.0, 0
+
+    def _watched(self) -> dict[str, float]:
+        """What the cell has worth following, of every layer."""
+        watch = cells.get(self.lm.cell).watch
+        layers = enumerate(self.lm.recurrent.layers())
+        return {f"{name}_l{k}": value for k, weights in layers for name, value in watch(weights).items()}
 
     def _draw(self) -> None:
         self.folder.write("loss.png", plots.loss_curve(self.folder.metrics(), str(self.folder.path)))
@@ -204,6 +216,27 @@ def sample_of(model: Model, chars: int, seed: int) -> str:
     """A sample from "Once upon a", or from the very beginning where the model does not know these letters."""
     prompt = PROMPT if model.vocab.kind == "bytes" or set(PROMPT) <= set(model.vocab.characters) else ""
     return model.generate(prompt, chars, seed=seed)
+
+
+def overfitting(metrics: list[dict[str, Any]], nats: float, dropout: float) -> str:
+    """What to say, if anything, when an evaluation gave `nats` after those in `metrics`.
+
+    A text learnt by heart shows as a validation loss that rises from evaluation to evaluation (all on the same part of
+    the text) while the training loss goes on falling.
+    """
+    done = [m for m in metrics if m["valid_nats"] is not None and m["train_nats"] is not None]
+    losses = [*(m["valid_nats"] for m in done), nats]
+    rises = next((k for k in range(len(losses) - 1) if losses[-1 - k] <= losses[-2 - k]), len(losses) - 1)
+    if rises not in RISES_TOLD or metrics[-1]["train_nats"] is None:
+        return ""
+    best = done[-rises]
+    if metrics[-1]["train_nats"] >= best["train_nats"]:
+        return ""
+    return (
+        f"validation loss has risen for {rises} evaluations, from {best['valid_nats']:.4f} to {nats:.4f}, while the "
+        f"training loss falls: the model learns its text by heart; try a larger --dropout (now {dropout:g}), a smaller "
+        f"budget or --hidden, or more text (the weights of step {best['step']:,} are kept)"
+    )
 
 
 def _passed(before: float, now: float, marks: int) -> bool:

@@ -29,8 +29,9 @@ from storycell.vocab import Vocabulary
 
 Texts = str | Path | Sequence[str | Path]
 
+DROPOUTS = ("dropout", "weight_dropout", "embedding_dropout")
 CHANGEABLE = {*BUDGETS, "evaluations", "save_every", "lr", "schedule", "final_lr", "warmup", "clip", "weight_decay"}
-CHANGEABLE |= {"dropout", "backend", "precision", "threads", "device"}
+CHANGEABLE |= {*DROPOUTS, "reset", "average", "backend", "precision", "threads", "device"}
 
 
 def train(
@@ -54,8 +55,8 @@ def train(
     Raises `StorycellError`s: each says what is wrong, where, and what to do.
     """
     chosen = _chosen(recipe, init, settings)
-    words = _words(text)
-    valid_words = corpus.held_out_words(words, None if valid is None else _words(valid))
+    words = words_of(text)
+    valid_words = corpus.held_out_words(words, None if valid is None else words_of(valid))
     out = Path(out) if out is not None else _free_name(words, recipe)
     checkpoint.refuse_occupied(out)
     donor = None if init is None else load(init)
@@ -102,8 +103,8 @@ def resume(
     chosen = _resolved(_changed(run_config.settings, settings))
     record = run_config.text.model_copy(
         update={
-            **({"words": _words(text)} if text is not None else {}),
-            **({"valid_words": _words(valid)} if valid is not None else {}),
+            **({"words": words_of(text)} if text is not None else {}),
+            **({"valid_words": words_of(valid)} if valid is not None else {}),
         }
     )
     vocab = folder.vocab()
@@ -128,7 +129,7 @@ def _chosen(recipe: str, init: str | Path | None, settings: dict[str, Any]) -> S
     network = load(init).config.settings.model
     given = {name: settings[name] for name in config.ModelSettings.model_fields if name in settings}
     for name, value in given.items():
-        if name != "dropout" and value != getattr(network, name):
+        if name not in DROPOUTS and value != getattr(network, name):
             raise SettingsError(
                 f"{name} = {value!r}: --init {init} brings its own network, with {name} = {getattr(network, name)!r}; "
                 f"leave --{name} out"
@@ -193,7 +194,7 @@ def _recorded(record: TextRecord, prepared: Prepared) -> TextRecord:
     return record.model_copy(update=update)
 
 
-def _words(texts: Texts) -> list[str]:
+def words_of(texts: Texts) -> list[str]:
     """What names the texts; a file or folder by its absolute path, so that a run can be resumed from anywhere."""
     words = [texts] if isinstance(texts, str | Path) else texts
     return [os.path.abspath(word) if os.path.exists(word) else str(word) for word in words]  # noqa: PTH100, PTH110

@@ -1,7 +1,7 @@
 """The readable loop: every layer, every character, one step of the cell. The oracle of all faster backends.
 
 In and out as `Backend.run`. It is slow (thousands of small operations a chunk) and exact: its formulas are the cells',
-its gradients autograd's.
+its gradients autograd's. A cell that can do a whole chunk at once (`Cell.run`) is asked to.
 """
 
 import torch
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from storycell import cells
 from storycell.backends.backend import Backend
+from storycell.cells.cell import Weights
 from storycell.shapes import State
 
 
@@ -32,17 +33,23 @@ class ReferenceBackend(Backend):
         dropout: float = 0.0,
     ) -> tuple[torch.Tensor, State]:
         """As `Backend.run`."""
-        step, names = cells.get(cell).step, cells.get(cell).state_names
+        kind = cells.get(cell)
         finals = []
         for k, weights in enumerate(layers):
             if k > 0 and dropout > 0:
                 x = F.dropout(x, dropout)
-            now = {name: state[name][k] for name in names}
-            outputs = []
-            for x_t in x.unbind(dim=1):
-                values = step(x_t, now, weights)
-                now = {name: values[name] for name in names}
-                outputs.append(now[names[0]])
-            x = torch.stack(outputs, dim=1)
+            now = {name: state[name][k] for name in kind.state_names}
+            x, now = kind.run(x, now, weights) or stepped(kind, x, now, weights)
             finals.append(now)
-        return x, {name: torch.stack([final[name] for final in finals]) for name in names}
+        return x, {name: torch.stack([final[name] for final in finals]) for name in kind.state_names}
+
+
+def stepped(cell: cells.Cell, x: torch.Tensor, state: State, w: Weights) -> tuple[torch.Tensor, State]:
+    """One layer, character by character: `x [B T D]`, states `[B H]` -> outputs `[B T H]`, the states after them."""
+    names = cell.state_names
+    outputs = []
+    for x_t in x.unbind(dim=1):
+        values = cell.step(x_t, state, w)
+        state = {name: values[name] for name in names}
+        outputs.append(state[names[0]])
+    return torch.stack(outputs, dim=1), state

@@ -11,10 +11,13 @@ and inspected like the others.
 from storycell.cells.cell import Cell
 from storycell.cells.gru import GRU
 from storycell.cells.lstm import LSTM
+from storycell.cells.mingru import MinGRU
+from storycell.cells.minlstm import MinLSTM
+from storycell.cells.mlstm import MultiplicativeLSTM
 from storycell.cells.rnn import RNN
 from storycell.errors import SettingsError
 
-__all__ = ["GRU", "LSTM", "RNN", "Cell", "get", "names", "register"]
+__all__ = ["GRU", "LSTM", "RNN", "Cell", "MinGRU", "MinLSTM", "MultiplicativeLSTM", "get", "names", "register"]
 
 _CELLS: dict[str, Cell] = {}
 
@@ -39,5 +42,5 @@ def names() -> list[str]:
     return sorted(_CELLS)
 
 
-for _cell in (LSTM, GRU, RNN):
+for _cell in (LSTM, GRU, RNN, MinGRU, MinLSTM, MultiplicativeLSTM):
     register(_cell)

@@ -4,10 +4,18 @@ The defaults follow torch: `weight_ih [G*H D]`, `weight_hh [G*H H]` and two bias
 distribution on +-1/sqrt(H), under the names that torch gives them, so that weights load both ways unchanged.
 """
 
+from collections.abc import Callable
+
 import torch
 
 Weights = dict[str, torch.Tensor]
 Values = dict[str, torch.Tensor]
+Hold = Callable[[str, torch.Tensor], torch.Tensor]  # (name, value as computed) -> the value to go on with
+
+
+def unheld(name: str, value: torch.Tensor) -> torch.Tensor:
+    """The hold that holds nothing."""
+    return value
 
 
 class Cell:
@@ -29,9 +37,23 @@ class Cell:
         for weight in w.values():
             weight.uniform_(-bound, bound, generator=generator)
 
-    def step(self, x: torch.Tensor, state: Values, w: Weights) -> Values:
-        """One character: `x [B D]`, `state` -> every value of the step by name, `[B H]`, the new state among them."""
+    def step(self, x: torch.Tensor, state: Values, w: Weights, hold: Hold = unheld) -> Values:
+        """One character: `x [B D]`, `state` -> every value of the step by name, `[B H]`, the new state among them.
+
+        Every value passes through `hold` as it is computed, so that what is held in one line changes those below.
+        """
         raise NotImplementedError
+
+    def run(self, x: torch.Tensor, state: Values, w: Weights) -> tuple[torch.Tensor, Values] | None:
+        """A whole chunk at once, where the formula allows it: `x [B T D]` -> outputs `[B T H]`, the state after it.
+
+        None, the default, means that the cell has to be stepped.
+        """
+        return None
+
+    def watch(self, w: Weights) -> dict[str, float]:
+        """Numbers worth following through a training, by name; they are logged at every evaluation."""
+        return {}
 
 
 def affine(x: torch.Tensor, w: Weights, source: str) -> torch.Tensor:

@@ -11,7 +11,7 @@ Weights stack the gates in the order `r z n` along their first axis.
 
 import torch
 
-from storycell.cells.cell import Cell, Values, Weights, affine
+from storycell.cells.cell import Cell, Hold, Values, Weights, affine, unheld
 
 
 class GRU(Cell):
@@ -21,13 +21,13 @@ class GRU(Cell):
     gates = 3
     state_names = ("h",)
 
-    def step(self, x: torch.Tensor, state: Values, w: Weights) -> Values:
+    def step(self, x: torch.Tensor, state: Values, w: Weights, hold: Hold = unheld) -> Values:
         """One character: `x [B D]`, `h [B H]` -> `r z n h [B H]`."""
         h = state["h"]
         r_x, z_x, n_x = affine(x, w, "ih").chunk(3, dim=-1)
         r_h, z_h, n_h = affine(h, w, "hh").chunk(3, dim=-1)
-        r = torch.sigmoid(r_x + r_h)
-        z = torch.sigmoid(z_x + z_h)
-        n = torch.tanh(n_x + r * n_h)
-        h = (1 - z) * n + z * h
+        r = hold("r", torch.sigmoid(r_x + r_h))
+        z = hold("z", torch.sigmoid(z_x + z_h))
+        n = hold("n", torch.tanh(n_x + r * n_h))
+        h = hold("h", (1 - z) * n + z * h)
         return {"r": r, "z": z, "n": n, "h": h}

@@ -12,7 +12,7 @@ Weights stack the gates in the order `i f g o` along their first axis, as torch.
 
 import torch
 
-from storycell.cells.cell import Cell, Values, Weights, affine
+from storycell.cells.cell import Cell, Hold, Values, Weights, affine, unheld
 
 
 class LSTM(Cell):
@@ -30,14 +30,14 @@ class LSTM(Cell):
             w["bias_ih"][H : 2 * H] = forget_bias
             w["bias_hh"][H : 2 * H] = 0.0
 
-    def step(self, x: torch.Tensor, state: Values, w: Weights) -> Values:
+    def step(self, x: torch.Tensor, state: Values, w: Weights, hold: Hold = unheld) -> Values:
         """One character: `x [B D]`, `h c [B H]` -> `i f g o c h [B H]`."""
         h, c = state["h"], state["c"]
         i, f, g, o = (affine(x, w, "ih") + affine(h, w, "hh")).chunk(4, dim=-1)
-        i = torch.sigmoid(i)
-        f = torch.sigmoid(f)
-        g = torch.tanh(g)
-        o = torch.sigmoid(o)
-        c = f * c + i * g
-        h = o * torch.tanh(c)
+        i = hold("i", torch.sigmoid(i))
+        f = hold("f", torch.sigmoid(f))
+        g = hold("g", torch.tanh(g))
+        o = hold("o", torch.sigmoid(o))
+        c = hold("c", f * c + i * g)
+        h = hold("h", o * torch.tanh(c))
         return {"i": i, "f": f, "g": g, "o": o, "c": c, "h": h}

@@ -8,7 +8,7 @@ series: a smaller radius lets gradients vanish, a larger one lets them explode. 
 
 import torch
 
-from storycell.cells.cell import Cell, Values, Weights, affine
+from storycell.cells.cell import Cell, Hold, Values, Weights, affine, unheld
 
 
 class RNN(Cell):
@@ -23,9 +23,18 @@ class RNN(Cell):
         super().initialise(w, generator, forget_bias)
         W_hh = w["weight_hh"]
         W_hh.normal_(generator=generator)
-        W_hh /= torch.linalg.eigvals(W_hh.double().cpu()).abs().max().to(W_hh)
+        W_hh /= spectral_radius(W_hh)
 
-    def step(self, x: torch.Tensor, state: Values, w: Weights) -> Values:
+    def watch(self, w: Weights) -> dict[str, float]:
+        """How far the hidden weights have drifted from the spectral radius they started with."""
+        return {"spectral_radius": spectral_radius(w["weight_hh"])}
+
+    def step(self, x: torch.Tensor, state: Values, w: Weights, hold: Hold = unheld) -> Values:
         """One character: `x [B D]`, `h [B H]` -> `h [B H]`."""
-        h = torch.tanh(affine(x, w, "ih") + affine(state["h"], w, "hh"))
+        h = hold("h", torch.tanh(affine(x, w, "ih") + affine(state["h"], w, "hh")))
         return {"h": h}
+
+
+def spectral_radius(W: torch.Tensor) -> float:
+    """The largest absolute value of a square matrix's eigenvalues."""
+    return float(torch.linalg.eigvals(W.detach().double().cpu()).abs().max())

@@ -4,8 +4,18 @@
 file is written so that a crash leaves the old one or the new one. Nothing is ever unpickled.
 """
 
-from storycell.checkpoint.disk import write_atomically
+from storycell.checkpoint.disk import replacing, write_atomically, writing
 from storycell.checkpoint.folder import LOGS, RunFolder, refuse_occupied
 from storycell.checkpoint.record import RunConfig, TextRecord, now
 
-__all__ = ["LOGS", "RunConfig", "RunFolder", "TextRecord", "now", "refuse_occupied", "write_atomically"]
+__all__ = [
+    "LOGS",
+    "RunConfig",
+    "RunFolder",
+    "TextRecord",
+    "now",
+    "refuse_occupied",
+    "replacing",
+    "write_atomically",
+    "writing",
+]

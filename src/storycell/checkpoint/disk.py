@@ -8,11 +8,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from storycell.errors import RunFolderError
 
 _LARGEST_JSON = 64 << 20
+_LARGEST_LOG = 1 << 30
 _GOES_ON = (
     "what was saved before is whole, and `storycell train --resume` goes on from it once there is room and permission"
 )
@@ -20,10 +21,18 @@ _GOES_ON = (
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that it is either the old one or the whole new one, even after a crash."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A new file to write; it takes the place of `path` at the end, and is gone if an error comes before."""
     temporary = path.with_name(f".{path.name}.part")
+    temporary.unlink(missing_ok=True)  # left by a kill, or a link that leads out of the folder
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
+        with temporary.open("xb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -68,17 +77,27 @@ def reason(error: OSError) -> str:
 
 
 def read_text(path: Path, *, log: bool = False) -> str:
-    """The text of a file of a run. A log may have any size, and damaged bytes in it are U+FFFD."""
+    """The text of a file of a run. A log may be longer, and damaged bytes in it are U+FFFD."""
+    most = _LARGEST_LOG if log else _LARGEST_JSON
     try:
-        if not log and path.stat().st_size > _LARGEST_JSON:
+        refuse_odd(path)
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+        if len(data) > most:
             raise RunFolderError(f"{path} is too large to be what storycell wrote; restore it from a copy")
-        return path.read_text(encoding="utf-8", errors="replace" if log else "strict")
+        return data.decode("utf-8", "replace" if log else "strict")
     except FileNotFoundError:
         raise RunFolderError(f"{path.parent} has no {path.name}; copy the whole folder, or train again") from None
     except UnicodeDecodeError:
         raise RunFolderError(f"{path} is damaged: it is not UTF-8 text; restore it from a copy") from None
     except OSError as error:
         raise RunFolderError(f"{path} cannot be read: {reason(error)}; see to its permissions") from None
+
+
+def refuse_odd(path: Path) -> None:
+    """Raise `RunFolderError` where a pipe or a device stands in a file's place: reading it might never end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise RunFolderError(f"{path} is not a file; restore it from a copy")
 
 
 def read_json(path: Path) -> Any:

@@ -79,6 +79,7 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for one training; `RunFolderError` if another one holds it."""
+        self._refuse_links()
         lock = filelock.FileLock(self.path / ".lock")
         with disk.writing(self.path):
             try:
@@ -91,6 +92,14 @@ class RunFolder:
             yield
         finally:
             lock.release()
+
+    def _refuse_links(self) -> None:
+        """What is appended to must lie in the folder: one from elsewhere could name any file of the user's."""
+        for name in (*LOGS, ".lock"):
+            if (self.path / name).is_symlink():
+                raise RunFolderError(
+                    f"{self.path / name} is a link to another file, which training would write to; remove the link"
+                )
 
     def config(self) -> RunConfig:
         """The settings and everything else in `config.json`."""

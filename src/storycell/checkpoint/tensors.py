@@ -16,6 +16,7 @@ import torch
 from storycell.checkpoint import disk
 from storycell.errors import RunFolderError
 
+_LARGEST_HEADER = 1 << 20  # storycell writes a few thousand bytes; a header of 100 MB would take gigabytes to parse
 _ADVICE = "restore it from a copy, or train again"
 
 
@@ -29,6 +30,7 @@ def packed(tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> bytes:
 def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The tensors of a file and what is said about them; `RunFolderError` if it is not what was written."""
     try:
+        _check_header(path)
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -43,6 +45,15 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     if digest is None or digest != _digest(tensors, about):
         raise RunFolderError(f"{path} is damaged: its content is not what storycell wrote; {_ADVICE}")
     return tensors, about
+
+
+def _check_header(path: Path) -> None:
+    """`ValueError` where the header says that it is larger than any storycell writes."""
+    disk.refuse_odd(path)
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > _LARGEST_HEADER:
+        raise ValueError(f"its header claims {size:,} bytes")
 
 
 def _digest(tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> str:

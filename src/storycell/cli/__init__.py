@@ -22,7 +22,16 @@ VERBS = {
     "train": "train a model on a text, or go on with a run",
     "eval": "measure a model's loss on a text",
     "sample": "let a model write, character by character",
+    "export": "put a model into one file that plays elsewhere: a page, a C program, an ONNX graph",
+    "inspect": "show what a model's gates, cells and gradients do",
+    "compress": "compress any file with a model, without loss",
+    "decompress": "get back a file that compress made smaller",
+    "novelty": "measure how much of what a model writes is copied",
+    "compare": "put runs and baselines beside each other on one text",
+    "reproduce": "train the models of the article on equal terms and tabulate them",
     "info": "show a run, the machine, and what computes",
+    "serve": "a page to write with, and an API",
+    "bench": "measure speed, beside torch's own layers",
 }
 
 _EXAMPLES = """\
@@ -36,7 +45,10 @@ examples:
 """
 
 _PLAIN = "\0"
-_HOW_TO_GO_ON = "; a run that had begun goes on from its last save with `storycell train --resume RUN`"
+_HOW_TO_GO_ON = {
+    "train": "; a run that had begun goes on from its last save with `storycell train --resume RUN`",
+    "prepare": "; the same command goes on after the last file of the text that it had finished",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -62,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         with contextlib.suppress(ValueError):  # one more Ctrl-C ends at once, without a traceback
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-        print(f"storycell: interrupted{_HOW_TO_GO_ON if given[:1] == ['train'] else ''}", file=sys.stderr)
+        print(f"storycell: interrupted{_HOW_TO_GO_ON.get(given[0], '') if given else ''}", file=sys.stderr)
         return 128 + signal.SIGINT
     except Exception as error:
         if "--debug" in given:
@@ -74,12 +86,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help with room for the longest verb beside its description; argparse forgets that verbs are indented twice."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        self._action_max_length = max(map(len, VERBS)) + 2 * self._indent_increment
+
+
 def _without_verb(given: list[str]) -> int:
     parser = Parser(
         prog="storycell",
         description=(storycell.__doc__ or "").split("\n")[0],
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"storycell {storycell.__version__}")

@@ -29,8 +29,8 @@ def say(note: str) -> None:
 
 
 @contextmanager
-def preparing() -> Iterator[Progress]:
-    """A progress callback for `tokens`: a bar on a terminal, nothing elsewhere. The line is gone when it is done."""
+def preparing(work: str = "reading the text: ") -> Iterator[Progress]:
+    """A progress callback, as of `tokens`: a bar on a terminal, nothing elsewhere. The line is gone when it is done."""
     console = Console(stderr=True)
     shown_at, clear = 0.0, "\r\033[K"
 
@@ -38,9 +38,7 @@ def preparing() -> Iterator[Progress]:
         nonlocal shown_at
         if console.is_terminal and (time.monotonic() - shown_at > _REFRESH_S or done >= total):
             shown_at = time.monotonic()
-            sys.stderr.write(
-                f"{clear}reading the text: {what} {done / max(total, 1):4.0%}{clear if done >= total else ''}"
-            )
+            sys.stderr.write(f"{clear}{work}{what} {done / max(total, 1):4.0%}{clear if done >= total else ''}")
             sys.stderr.flush()
 
     try:

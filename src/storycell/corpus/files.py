@@ -27,6 +27,7 @@ from storycell.errors import CorpusError
 from storycell.vocab import BOUNDARY_BYTE
 
 CHUNK_BYTES = 1 << 20
+LONGEST_LINE_BYTES = 128 << 20  # of JSON; a line is one object, held in memory
 _ZSTD_BYTES = 1 << 11  # read at a time; the most that these unpack to is 64 MB, as 512 blocks of one repeated byte
 _TEXT_ENDINGS = (".txt", ".text", ".md", ".jsonl")
 _PACKED_ENDINGS = (".gz", ".zst")
@@ -151,7 +152,7 @@ def _gathered(parts: Iterable[bytes]) -> Iterator[bytes]:
 
 def _json_stories(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
     """JSON lines: the field `text` of each line is a story (or several, with separator lines)."""
-    for number, line in enumerate(_lines(chunks), start=1):
+    for number, line in enumerate(_lines(chunks, name), start=1):
         if not line.strip():
             continue
         try:
@@ -163,14 +164,19 @@ def _json_stories(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
         yield b"".join(normalised([text], f"{name} line {number:,}")) + BOUNDARY_BYTE
 
 
-def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _lines(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
+    """Lines; one that grows without end, as a packed file may hold, is refused before memory is full."""
     rest: list[bytes] = []
+    size = 0
     for chunk in chunks:
         first, *others = chunk.split(b"\n")
         rest.append(first)
+        size += len(first)
         for line in others:
             yield b"".join(rest)
-            rest = [line]
+            rest, size = [line], len(line)
+        if size > LONGEST_LINE_BYTES:
+            raise CorpusError(f"{name} has a line of more than {LONGEST_LINE_BYTES:,} bytes; is it JSON lines?")
     yield b"".join(rest)
 
 

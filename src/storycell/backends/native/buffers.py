@@ -28,7 +28,8 @@ class Buffers:
             free = self._free[(shape, dtype)]
             if free:
                 return free.pop()
-        return torch.empty(shape, dtype=dtype)
+        with torch.inference_mode(False):  # training may take next what an evaluation takes first
+            return torch.empty(shape, dtype=dtype)
 
     def give(self, tensors: list[torch.Tensor]) -> None:
         """Take tensors back; nobody may use them after that."""

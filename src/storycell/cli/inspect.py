@@ -1,0 +1,164 @@
+"""`storycell inspect [RUN] [TEXT…]`: what gates, cells and gradients do, as one offline page or as numbers."""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from storycell import api, corpus, inspector, report, tokens
+from storycell.cli.display import preparing, say
+from storycell.cli.flags import add_backend, print_json
+from storycell.corpus import Corpus, stories
+from storycell.corpus.blocks import pieces
+from storycell.errors import CorpusError, SettingsError
+from storycell.inspector import Feature, Subject
+from storycell.shapes import Ids
+from storycell.vocab import BOUNDARY, BOUNDARY_BYTE, Vocabulary
+
+CHARS = 100_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `inspect`."""
+    parser.add_argument("run", nargs="?", default="demo", metavar="RUN", help="a run folder, or demo (the default)")
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="text to read (default: what the run held out)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.html", help="write the report here (default inspect-RUN.html)"
+    )
+    parser.add_argument("--against", metavar="RUN", help="a second run, to compare mistakes and gradients with")
+    parser.add_argument(
+        "--figures", type=Path, metavar="DIR", help="write each figure as SVG and its numbers as JSON too"
+    )
+    parser.add_argument(
+        "--chars", type=int, default=CHARS, metavar="N", help=f"read the first N characters (default {CHARS:,})"
+    )
+    parser.add_argument("--encoding", default="utf-8", help="encoding of the files (default utf-8)")
+    add_backend(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Look inside, and write the page; with --json the numbers, and the page only if it was asked for."""
+    began = time.monotonic()
+    if arguments.chars < 1:
+        raise SettingsError(f"chars = {arguments.chars}: it must be at least 1")
+    out = arguments.out or (None if arguments.json else Path(f"inspect-{Path(arguments.run).name}.html"))
+    if out is not None and out.suffix.lower() not in (".html", ".htm"):
+        raise SettingsError(f"{out}: the report is a web page; give a name that ends in .html")
+    if out is not None and not out.parent.is_dir():
+        raise SettingsError(f"{out}: there is no folder {out.parent}")
+    model = api.load(arguments.run, backend=arguments.backend)
+    block, text_name, is_embedded = _text(model, arguments)
+    subject = _subject(arguments.run, model, block)
+    against = arguments.against and _subject(
+        arguments.against, api.load(arguments.against, backend=arguments.backend), block
+    )
+    found = inspector.inspect(subject, against or None, _truth(block, subject) if is_embedded else None)
+    figures = report.figures_of(found)
+    if out is not None:
+        out.write_text(report.inspection_page(found, text_name), encoding="utf-8")
+    if arguments.figures:
+        _write_figures(arguments.figures, figures)
+    elapsed_s = time.monotonic() - began
+    if arguments.json:
+        numbers = {name: report.plain(drawn.numbers) for name, drawn in figures.items()}
+        print_json({
+            "figures": numbers, "elapsed_s": round(elapsed_s, 3), "run": str(model.path), "text": text_name,
+            "chars": len(found.trace), "out": str(out) if out else None,
+        })  # fmt: skip
+    elif out is not None:
+        say(f"read {len(found.trace):,} characters of {text_name} in {elapsed_s:.1f} s")
+        print(out)
+
+
+def _subject(name: str, model: api.Model, block: bytes) -> Subject:
+    ids = np.concatenate([[BOUNDARY], model.vocab.encode_block(block)]).astype(model.vocab.dtype)
+    return Subject(Path(name).name, model.lm, model.vocab, ids, model.config.settings.training.seed)
+
+
+def _text(model: api.Model, arguments: argparse.Namespace) -> tuple[bytes, str, bool]:
+    """The text as a block (boundaries as 0xFF), what to call it, and whether it is the embedded corpus."""
+    if arguments.text:
+        opened = corpus.open_corpus(arguments.text, arguments.encoding, split="valid")
+        return _first(opened, arguments.chars), opened.name, opened.is_embedded
+    text = model.config.text
+    words = text.valid_words or text.words
+    try:
+        if "-" in words:
+            raise CorpusError("it was standard input, which is gone")
+        opened = corpus.open_corpus(words, text.encoding, split="valid")
+    except CorpusError as error:
+        if arguments.run == "demo":
+            say("demo reads the embedded stories; name a text to see it read that")
+            return _first(corpus.open_corpus(["stories"]), arguments.chars), "the embedded stories", True
+        raise CorpusError(
+            f"the text of {model.path}: {error}; name a text, as in `storycell inspect {model.path} TEXT`"
+        ) from None
+    if text.valid_words or opened.is_embedded:
+        return _first(opened, arguments.chars), opened.name, opened.is_embedded
+    return _held_out(model.vocab, opened, arguments.chars), f"{opened.name} (held out)", False
+
+
+def _first(text: Corpus, chars: int) -> bytes:
+    """The first `chars` characters of a corpus; whole stories, where it has several."""
+    found: list[bytes] = []
+    length = 0
+    for begins, piece in pieces(text.blocks()):
+        if begins and found:
+            found.append(BOUNDARY_BYTE)
+        found.append(piece)
+        length += len(piece)
+        if length > 4 * chars:  # bytes; a character has at most four
+            break
+    stories_found = b"".join(found).split(BOUNDARY_BYTE)
+    kept: list[str] = []
+    for story in stories_found:
+        characters = story.decode("utf-8", "ignore")
+        left = chars - sum(len(k) + 1 for k in kept)
+        if kept and len(characters) > left:
+            break
+        kept.append(characters[:left])
+    return BOUNDARY_BYTE.join(story.encode() for story in kept)
+
+
+def _held_out(vocab: Vocabulary, text: Corpus, chars: int) -> bytes:
+    """The part of a run's text that training holds out (all of it, where that is too short)."""
+    with preparing() as progress:
+        prepared = tokens.cached(text, vocab=vocab, progress=progress)
+    ids: Ids = prepared.train_ids if prepared.valid_ids is None else prepared.valid_ids
+    return b"".join(BOUNDARY_BYTE if k == BOUNDARY else vocab.bytes_of(int(k)) for k in ids[1 : chars + 1])
+
+
+def _truth(block: bytes, subject: Subject) -> dict[str, Feature]:
+    """What only the embedded stories' grammar knows: where quotations truly are, and who speaks."""
+    inside: list[float] = []
+    named: list[float] = []
+    for story in map(bytes.decode, block.split(BOUNDARY_BYTE)):
+        known = stories.annotate(story) if stories.parses(story) else None
+        quoted = known.inside_quotes if known else np.zeros(len(story), dtype=np.bool_)
+        speakers = known.speaker if known else ("",) * len(story)
+        closing = np.append(quoted[:-1] & ~quoted[1:], False)  # the closing quote itself ends the quotation
+        inside += [0.0, *(quoted & ~closing)]
+        named += [0.0, *_last_named(speakers)]
+    if len(inside) != len(subject.ids):
+        return {}
+    truths = {"truly inside quotes": inside, "the last speaker has a name": named}
+    return {name: Feature(name, np.array(values[1:], dtype=np.float32)) for name, values in truths.items()}
+
+
+def _last_named(speakers: Sequence[str]) -> list[float]:
+    """1 where who spoke last, or speaks now, is called by a name; 0 before anybody has spoken."""
+    now, found = 0.0, []
+    for who in speakers:
+        now = float(who[0].isupper()) if who else now
+        found.append(now)
+    return found
+
+
+def _write_figures(folder: Path, figures: dict[str, report.Figure]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, drawn in figures.items():
+        (folder / f"{name}.svg").write_text(str(drawn.svg), encoding="utf-8")
+        (folder / f"{name}.json").write_text(json.dumps(report.plain(drawn.numbers)) + "\n", encoding="utf-8")

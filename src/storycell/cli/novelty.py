@@ -1,0 +1,125 @@
+"""`storycell novelty RUN TEXT…`: does a model copy the text it has learnt?"""
+
+import argparse
+import time
+from typing import Any
+
+from storycell import api, corpus, tokens
+from storycell.cli.display import preparing, say
+from storycell.cli.flags import add_backend, print_json
+from storycell.errors import CorpusError
+from storycell.experiments.novelty import Copying, Novelty, novelty
+from storycell.shapes import Ids
+from storycell.tokens import Progress
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `novelty`."""
+    parser.add_argument("run", metavar="RUN", help="a run folder, or demo")
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="what it has learnt (default: the text of the run)")
+    parser.add_argument(
+        "--heldout",
+        action="append",
+        metavar="FILE",
+        help="text of the same kind that it has not learnt; default: what the run held out",
+    )
+    parser.add_argument("--count", type=int, default=100, help="how many stories to write (default 100)")
+    parser.add_argument("--chars", type=int, default=1000, help="most characters of each (default 1000)")
+    parser.add_argument("--temperature", type=float, default=0.8, help="as for sample (default 0.8)")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed writes the same stories (default 1)")
+    parser.add_argument("--show", type=int, default=5, metavar="N", help="how many copied passages to show (default 5)")
+    parser.add_argument("--encoding", default="utf-8", help="encoding of the text (default utf-8)")
+    add_backend(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write, compare, and say how long the longest copied spans are."""
+    model = api.load(arguments.run, backend=arguments.backend)
+    words = arguments.text or model.config.text.words
+    began = time.monotonic()
+    with preparing("") as progress:
+        learnt, heldout = _texts(model, words, arguments.heldout, arguments.encoding, progress)
+        result = novelty(
+            model,
+            learnt,
+            heldout,
+            count=arguments.count,
+            chars=arguments.chars,
+            temperature=arguments.temperature,
+            seed=arguments.seed,
+            shown=arguments.show,
+            progress=progress,
+        )
+    if arguments.json:
+        about = {"run": str(model.path), "text": " ".join(words), "seed": arguments.seed}
+        print_json(_summary(result) | about | {"elapsed_s": round(time.monotonic() - began, 3)})
+    else:
+        _show(result)
+
+
+def _texts(
+    model: api.Model, words: list[str], heldout: list[str] | None, encoding: str, progress: Progress
+) -> tuple[Ids, Ids | None]:
+    """The ids of the text that was learnt and of one that was not: named, the run's, or a part of the text."""
+    if len(words) == 1 and tokens.is_prepared(words[0]) and not heldout:
+        prepared = tokens.open_prepared(words[0])
+        if prepared.vocab != model.vocab:
+            raise CorpusError(f"{words[0]} was prepared with another vocabulary than the model's; give the text itself")
+        return prepared.train_ids, prepared.valid_ids
+    text = corpus.open_corpus(words, encoding)
+    valid = _held_out(model, words, heldout, encoding)
+    prepared = tokens.cached(text, valid=valid, vocab=model.vocab, progress=progress)
+    if prepared.valid is None:
+        say("the text is too short to hold anything out, so there is no yardstick; give --heldout FILE")
+    return prepared.train_ids, prepared.valid_ids
+
+
+def _held_out(model: api.Model, words: list[str], heldout: list[str] | None, encoding: str) -> corpus.Corpus | None:
+    given = corpus.held_out_words(words, heldout)
+    if given:
+        return corpus.open_corpus(given, encoding, split="valid")
+    if not model.config.text.valid_words:
+        return None
+    try:
+        return corpus.open_corpus(model.config.text.valid_words, model.config.text.encoding, split="valid")
+    except CorpusError:
+        say(
+            "what the run held out is not there; a twentieth of the text is the yardstick; --heldout FILE names another"
+        )
+        return None
+
+
+def _summary(result: Novelty) -> dict[str, Any]:
+    ours, theirs = result.samples, result.heldout
+    return {
+        "longest_copied": ours.longest,
+        "heldout_longest_copied": theirs.longest if theirs else None,
+        "median_copied": ours.median,
+        "heldout_median_copied": theirs.median if theirs else None,
+        "p95_copied": ours.p95,
+        "heldout_p95_copied": theirs.p95 if theirs else None,
+        "copied_share": ours.copied_share if theirs else None,
+        "samples": ours.pieces,
+        "chars": ours.chars,
+        "heldout_chars": theirs.chars if theirs else None,
+        "passages": [vars(passage) for passage in result.passages],
+    }
+
+
+def _show(result: Novelty) -> None:
+    print("longest span of a story that stands in the learnt text, in characters:")
+    print("                  median   95th percentile   longest   stories   characters")
+    for name, copying in (("samples", result.samples), ("held-out text", result.heldout)):
+        if copying:
+            print(_row(name, copying))
+    if result.heldout:
+        share = result.samples.copied_share
+        print(f"{share:.2%} of what it wrote is in spans longer than any that the held-out text shares")
+    for passage in result.passages:
+        print(f"\n{passage.chars} characters, sample {passage.sample}, from character {passage.at}:")
+        print(f"  {passage.text!r}")
+
+
+def _row(name: str, copying: Copying) -> str:
+    figures = f"{copying.median:8.0f} {copying.p95:17.0f} {copying.longest:9,} {copying.pieces:9,} {copying.chars:12,}"
+    return f"  {name:14}{figures}"

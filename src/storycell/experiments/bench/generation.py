@@ -1,0 +1,91 @@
+"""Writing: characters per second for one stream or many.
+
+In: a `Workload`. Out: characters per second of storycell's sampler, of torch's layer called character by character in
+float32 and under autocast to bf16, of the article's loop, and the ceiling: for one stream the weights' bytes over the
+rate at which an array of that size can be read, for many the rate of a large product.
+"""
+
+import contextlib
+from typing import Any
+
+import torch
+
+from storycell import sampler
+from storycell.errors import SettingsError
+from storycell.experiments.bench import ceilings, figures
+from storycell.experiments.bench.rivals import PlainLoop, TorchModel
+from storycell.experiments.bench.rounds import Rate, Work, interleaved, torch_threads
+from storycell.experiments.bench.workload import V, Workload
+from storycell.model import CharLM
+from storycell.sampler import Sampling, Stream
+from storycell.vocab import BOUNDARY
+
+TEMPERATURE = 0.8
+_THEIR_CHARS = 32  # that a rival writes in every stream between two looks at the clock
+_NEVER = -1e9
+
+
+def sample(workload: Workload) -> dict[str, Any]:
+    """Measure writing; the figures as `figures.summary` gives them."""
+    if workload.precision == "bf16":
+        raise SettingsError("precision = bf16: storycell writes in float32; bf16 is for training")
+    workload = workload.model_copy(update={"streams": workload.streams or 1, "threads": workload.threads or 1})
+    assert workload.streams
+    assert workload.threads
+    one = workload.streams == 1
+    weights = ceilings.weights_read(workload.cell, workload.layers, workload.hidden, V)
+    with torch_threads(workload.threads):
+        lm = CharLM(V, workload.hidden, workload.layers, workload.cell, embedding_size=workload.embedding).eval()
+        with torch.no_grad():
+            lm.output.bias[BOUNDARY] = _NEVER  # a story that ended would stop the measurement
+        contestants = {"storycell": ours(lm, workload.streams)} | _rivals(workload)
+        limits = {ceilings.READING: ceilings.reading(4 * weights)} if one else ceilings.products("fp32")
+        rates = interleaved(contestants | limits, workload.rounds)
+    ceiling = _ceiling(rates, weights)
+    chosen = {"precision": "fp32", "backend": lm.backend.name, "torch_compile_skipped": None}
+    return figures.summary("sample", workload.model_dump() | chosen, rates, ceiling)
+
+
+def _ceiling(rates: dict[str, Rate], weights: int) -> figures.Ceiling:
+    """Takes what the machine can do out of the rates: bytes read, or operations done, in a second."""
+    if ceilings.READING in rates:
+        rate = rates.pop(ceilings.READING).median
+        reason = f"{4 * weights / 1e6:.1f} MB of weights a character, summed by torch at {rate / 1e9:.0f} GB/s"
+        return figures.Ceiling(rate / (4 * weights), reason)
+    flop_per_s, reason = ceilings.best_product(rates)
+    return figures.Ceiling(flop_per_s / (2 * weights), f"{reason} in fp32")
+
+
+def ours(lm: CharLM, streams: int) -> Work:
+    """storycell's sampler, in the slices in which it serves text."""
+    writing = [Stream(Sampling(TEMPERATURE), seed) for seed in range(streams)]
+
+    def work() -> int:
+        return sum(len(written.ids) for written in sampler.advance(lm, writing, sampler.SLICE))
+
+    return work
+
+
+def theirs(model: torch.nn.Module, streams: int, bf16: bool = False) -> Work:
+    """Another model, called for each character."""
+    state, ids = None, torch.zeros(streams, 1, dtype=torch.int64)
+
+    @torch.inference_mode()
+    def work() -> int:
+        nonlocal state, ids
+        for _ in range(_THEIR_CHARS):
+            with torch.autocast("cpu", torch.bfloat16) if bf16 else contextlib.nullcontext():
+                logits, state = model(ids, state)
+            ids = torch.multinomial(torch.softmax(logits[:, -1].float() / TEMPERATURE, dim=-1), 1)
+        return _THEIR_CHARS * streams
+
+    return work
+
+
+def _rivals(workload: Workload) -> dict[str, Work]:
+    sizes, streams = (workload.hidden, workload.layers), workload.streams or 1
+    torchs = TorchModel(workload.cell, V, workload.embedding, *sizes).eval()
+    rivals = {"torch_fp32": theirs(torchs, streams), "torch_bf16": theirs(torchs, streams, bf16=True)}
+    if workload.loop and workload.cell in PlainLoop.GATES:
+        rivals["article"] = theirs(PlainLoop(workload.cell, V, *sizes).eval(), streams)
+    return rivals

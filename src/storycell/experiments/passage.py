@@ -1,0 +1,104 @@
+"""The text that several models are scored on, and the text that one of them learnt from.
+
+In: words as a user types them, or the record of a run. Out: a `Passage`, stories as strings, so that models with
+different vocabularies can be compared on it character by character.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from storycell import corpus, tokens
+from storycell.checkpoint import TextRecord
+from storycell.errors import CorpusError
+from storycell.shapes import Ids
+from storycell.vocab import BOUNDARY, BOUNDARY_BYTE, Vocabulary
+
+END = 0x110000  # the code that stands for the end of a story, where there are several
+
+Codes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Stories to score. Several of them have ends, and these are predicted too (see `storycell.evaluator`)."""
+
+    name: str
+    stories: tuple[str, ...]
+    is_embedded: bool = False  # whether the grammar knows its true probability
+
+    @cached_property
+    def targets(self) -> Codes:
+        """The code point of every target, `END` for the end of a story, `[targets]`."""
+        end = [END] if len(self.stories) > 1 else []
+        return np.concatenate([[*map(ord, story), *end] for story in self.stories]).astype(np.int64)
+
+    @cached_property
+    def story_of(self) -> npt.NDArray[np.int64]:
+        """The number of the story that each target belongs to, `[targets]`."""
+        end = int(len(self.stories) > 1)
+        return np.repeat(np.arange(len(self.stories)), [len(story) + end for story in self.stories])
+
+    @property
+    def utf8_bytes(self) -> int:
+        """The size of the stories, separators not counted."""
+        return sum(len(story.encode()) for story in self.stories)
+
+    def ids(self, vocab: Vocabulary) -> Ids:
+        """The stories as a token file would hold them, `0 s1 … sn 0 s1 … sm`."""
+        text = b"".join(BOUNDARY_BYTE + story.encode() for story in self.stories)
+        return vocab.encode_block(text)
+
+
+def of_words(words: Sequence[str], encoding: str = "utf-8") -> Passage:
+    """The passage that words name; of a corpus that holds something out, what it holds out."""
+    if list(words) == ["stories"] or (len(words) == 1 and tokens.is_prepared(words[0])):
+        return _of_prepared(_prepared(list(words), None, encoding), " ".join(words))
+    text = corpus.open_corpus(words, encoding, split="valid")
+    stories = [story.decode() for story in b"".join(text.blocks()).split(BOUNDARY_BYTE) if story]
+    if not stories:
+        raise CorpusError(f"{text.name} holds no characters to score")
+    return Passage(text.name, tuple(stories))
+
+
+def held_out(record: TextRecord) -> Passage:
+    """What a run held out from its training text; `CorpusError` where it is not there any more."""
+    if record.valid_words:
+        return of_words(record.valid_words, record.encoding)
+    return _of_prepared(_prepared(record.words, None, record.encoding), " ".join(record.words))
+
+
+def learnt(record: TextRecord) -> tuple[Ids, Vocabulary]:
+    """What a run was trained on, in characters, `[tokens]`, and their vocabulary; `CorpusError` as above."""
+    prepared = _prepared(record.words, record.valid_words, record.encoding)
+    if prepared.vocab.kind != "characters":
+        raise CorpusError(f"{' '.join(record.words)} was prepared as bytes; baselines count characters")
+    return prepared.train_ids, prepared.vocab
+
+
+def as_bytes(ids: Ids, vocab: Vocabulary) -> bytes:
+    """Ids as UTF-8, a byte for a boundary: what a compressor reads."""
+    written = [BOUNDARY_BYTE if k == BOUNDARY else vocab.bytes_of(k) for k in range(len(vocab))]
+    return b"".join(map(written.__getitem__, ids.tolist()))
+
+
+def _prepared(words: list[str], valid: list[str] | None, encoding: str) -> tokens.Prepared:
+    if len(words) == 1 and tokens.is_prepared(words[0]):
+        return tokens.open_prepared(words[0])
+    if "-" in words:
+        raise CorpusError("the training text was standard input, which is gone")
+    if missing := [w for w in words if Path(w).is_absolute() and not Path(w).exists()]:
+        raise CorpusError(f"the training text {missing[0]} is not there any more")
+    half = corpus.open_corpus(valid, encoding, split="valid") if valid else None
+    return tokens.cached(corpus.open_corpus(words, encoding), valid=half)
+
+
+def _of_prepared(prepared: tokens.Prepared, name: str) -> Passage:
+    if prepared.valid_ids is None:
+        raise CorpusError(f"{name} is too short to hold anything out; name a text to score with --text")
+    texts = (prepared.vocab.decode(story[1:][story[1:] != BOUNDARY]) for story in tokens.stories_of(prepared.valid_ids))
+    return Passage(name, tuple(texts), is_embedded=prepared.name == "stories")

@@ -1,0 +1,65 @@
+"""One file of C99 that writes stories: `story.c` beside this module, with a model put in.
+
+In: a `Network`, its vocabulary, a rounding. Out: the text of the file; and the network in such a text, for the check.
+
+The surprising decision: weights are base64 in strings, not numbers in an array: half the size, and compilers read a
+string many times faster. No string is longer than the 4,095 characters that C99 promises.
+"""
+
+import re
+from importlib import resources
+
+from storycell.errors import ExportError
+from storycell.export import text_coding
+from storycell.export.network import CELLS, Network, Shape
+from storycell.export.rounding import Weights, checked
+from storycell.vocab import Vocabulary
+
+_STRING = 4000  # characters of weights in one string
+_CODINGS = {
+    "fp32": "base64 of little-endian float32",
+    "fp16": "base64 of little-endian float16 (biases float32)",
+    "int8": "a character a weight, from -44 to 44, after base64 of each row's float32 scale; biases float32",
+}
+
+
+def write(network: Network, vocab: Vocabulary, weights: Weights, about: str, file_name: str) -> str:
+    """The text of the C file; `about` is a line on the model."""
+    text = text_coding.encode(network, weights)
+    strings = [text[k : k + _STRING] for k in range(0, len(text), _STRING)]
+    parts = {
+        "ABOUT": _comment(about),
+        "FILE": _comment(file_name),
+        "MODEL": _model(network.shape, vocab, weights, len(strings)),
+        "CODING": _CODINGS[weights],
+        "WEIGHTS": ",\n".join(f'"{string}"' for string in strings),
+    }
+    template = (resources.files("storycell.export") / "story.c").read_text(encoding="utf-8")
+    return re.sub("@([A-Z]+)@", lambda found: parts[found[1]], template)
+
+
+def _comment(text: str) -> str:
+    """Text that can stand in a comment."""
+    return text.encode("ascii", "replace").decode().replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")
+
+
+def _model(shape: Shape, vocab: Vocabulary, weights: Weights, strings: int) -> str:
+    codes = [f"{ord(c)}," for c in vocab.characters]
+    lines = [" ".join(codes[k : k + 20]) for k in range(0, len(codes), 20)]
+    names = dict(zip(CELLS, ("LSTM", "GRU", "RNN"), strict=True))
+    constants: dict[str, object] = {"CELL": names[shape.cell], "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L}
+    constants |= {"G": shape.G, "WEIGHTS": weights.upper(), "STRINGS": strings, "BYTES": int(vocab.kind == "bytes")}
+    defined = "".join(f"#define {name} {value}\n" for name, value in constants.items())
+    return f"{defined}static const uint32_t code_points[V - 2] = {{\n    " + "\n    ".join(lines) + "\n};"
+
+
+def read(text: str) -> Network:
+    """The network in a C file, from its constants and strings alone."""
+    constants = dict(re.findall(r"^#define (CELL|V|D|H|L|WEIGHTS) (\w+)$", text, re.MULTILINE))
+    try:
+        cell, weights = constants["CELL"].lower(), constants["WEIGHTS"].lower()
+        shape = Shape(cell, *(int(constants[axis]) for axis in "VDHL"))
+        strings = re.findall(r'^"(.*)",?$', text[text.index("weights[STRINGS] = {") :], re.MULTILINE)
+    except (KeyError, ValueError) as error:
+        raise ExportError(f"the file is not what was written: {error}") from None
+    return text_coding.decode("".join(strings), shape, checked(weights))

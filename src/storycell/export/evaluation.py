@@ -1,0 +1,54 @@
+"""A network run by numpy, in float64: what an exported file ought to compute, by other code than the run's.
+
+In: a `Network`, ids. Out: logits, from a zero state. It shares nothing with `backends` but the formulas.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from storycell.export.network import Network
+
+Float = npt.NDArray[np.float64]
+
+
+def logits(network: Network, ids: list[int]) -> Float:
+    """The logits after each of `ids [T]`: `[T, V]`."""
+    shape = network.shape
+    w = {name: array.astype(np.float64) for name, array in network.tensors.items()}
+    states = [{name: np.zeros(shape.H) for name in ("h", "c")} for _ in range(shape.L)]
+    rows = []
+    for k in ids:
+        x = w["embedding"][k] if shape.D else np.eye(1, shape.V, k)[0]
+        for layer, state in enumerate(states):
+            own = {name: w[f"{name}_l{layer}"] for name in ("weight_ih", "weight_hh", "bias")}
+            own["bias_hn"] = w.get(f"bias_hn_l{layer}", np.zeros(0))
+            x = _STEPS[shape.cell](own["weight_ih"] @ x + own["bias"], own["weight_hh"] @ state["h"], state, own)
+        rows.append(w["output"] @ x + w["output_bias"])
+    return np.array(rows)
+
+
+def _lstm(x: Float, y: Float, state: dict[str, Float], w: dict[str, Float]) -> Float:
+    i, f, g, o = np.split(x + y, 4)
+    state["c"] = _sigmoid(f) * state["c"] + _sigmoid(i) * np.tanh(g)
+    state["h"] = _sigmoid(o) * np.tanh(state["c"])
+    return state["h"]
+
+
+def _gru(x: Float, y: Float, state: dict[str, Float], w: dict[str, Float]) -> Float:
+    (r_x, z_x, n_x), (r_h, z_h, n_h) = np.split(x, 3), np.split(y, 3)
+    z = _sigmoid(z_x + z_h)
+    n = np.tanh(n_x + _sigmoid(r_x + r_h) * (n_h + w["bias_hn"]))
+    state["h"] = (1 - z) * n + z * state["h"]
+    return state["h"]
+
+
+def _rnn(x: Float, y: Float, state: dict[str, Float], w: dict[str, Float]) -> Float:
+    state["h"] = np.tanh(x + y)
+    return state["h"]
+
+
+def _sigmoid(x: Float) -> Float:
+    return 0.5 + 0.5 * np.tanh(0.5 * x)
+
+
+_STEPS = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}

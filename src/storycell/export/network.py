@@ -1,0 +1,110 @@
+"""`Network`: a model as the arrays that an exported file stores, in one fixed order.
+
+In: a `CharLM`. Out: its tensors by name, simplified without changing what they compute: two biases that are only ever
+added become one, and an embedding whose product with the first layer's weights is smaller than the two is multiplied
+out, which leaves one-hot characters.
+
+The surprising decision: that product is stored only where it is smaller, although every runtime computes with it: a
+file is kept and sent for longer than it takes to open, and multiplying takes milliseconds.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from storycell import cells
+from storycell.errors import ExportError
+from storycell.model import CharLM
+
+Array = npt.NDArray[np.float32]
+CELLS = ("lstm", "gru", "rnn")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a network; D is 0 where characters enter as one-hot vectors."""
+
+    cell: str
+    V: int
+    D: int
+    H: int
+    L: int
+
+    @property
+    def G(self) -> int:  # noqa: N802 - the axis
+        """Gates of the cell."""
+        return cells.get(self.cell).gates
+
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor by name, in the order in which files store them."""
+        rows = self.G * self.H
+        shapes: dict[str, tuple[int, ...]] = {"embedding": (self.V, self.D)} if self.D else {}
+        for k in range(self.L):
+            shapes[f"weight_ih_l{k}"] = (rows, self.H if k else self.D or self.V)
+            shapes[f"weight_hh_l{k}"] = (rows, self.H)
+            shapes[f"bias_l{k}"] = (rows,)
+            if self.cell == "gru":
+                shapes[f"bias_hn_l{k}"] = (self.H,)
+        return shapes | {"output": (self.V, self.H), "output_bias": (self.V,)}
+
+
+@dataclass(frozen=True)
+class Network:
+    """The sizes and the tensors, float32; gates are stacked as torch stacks them."""
+
+    shape: Shape
+    tensors: dict[str, Array]
+
+    @classmethod
+    def of(cls, lm: CharLM) -> "Network":
+        """The network of a model; `ExportError` for a cell of the user's own or weights that are not finite."""
+        if lm.cell not in CELLS:
+            raise ExportError(f"the cell {lm.cell!r} cannot be exported; {', '.join(CELLS)} can")
+        weights = {name: w.detach().double().cpu().numpy() for name, w in lm.state_dict().items()}
+        spoilt = next((name for name, w in weights.items() if not np.isfinite(w).all()), None)
+        if spoilt:
+            raise ExportError(f"{spoilt} holds numbers that are not finite; there is no model to export")
+        shape = Shape(lm.cell, lm.vocab_size, lm.embedding_size, lm.hidden_size, lm.num_layers)
+        tensors: dict[str, npt.NDArray[np.float64]] = {}
+        for k in range(shape.L):
+            tensors |= _layer(shape, k, weights)
+        tensors |= {"output": weights["output.weight"], "output_bias": weights["output.bias"]}
+        if shape.D:
+            embedding, first = weights["embedding.weight"], tensors["weight_ih_l0"]
+            if shape.V * len(first) <= embedding.size + first.size:
+                shape = Shape(shape.cell, shape.V, 0, shape.H, shape.L)
+                tensors["weight_ih_l0"] = first @ embedding.T
+            else:
+                tensors["embedding"] = embedding
+        return cls(shape, {name: tensors[name].astype(np.float32) for name in shape.tensors()})
+
+    def as_model(self, backend: str = "auto") -> CharLM:
+        """A `CharLM` with these tensors: the run as the file has it."""
+        shape = self.shape
+        lm = CharLM(shape.V, shape.H, shape.L, shape.cell, embedding_size=shape.D, backend=backend)
+        weights = {"output.weight": self.tensors["output"], "output.bias": self.tensors["output_bias"]}
+        if shape.D:
+            weights["embedding.weight"] = self.tensors["embedding"]
+        for k in range(shape.L):
+            bias_hh = np.zeros_like(self.tensors[f"bias_l{k}"])
+            if shape.cell == "gru":
+                bias_hh[2 * shape.H :] = self.tensors[f"bias_hn_l{k}"]
+            for name in ("weight_ih", "weight_hh"):
+                weights[f"recurrent.{name}_l{k}"] = self.tensors[f"{name}_l{k}"]
+            weights |= {f"recurrent.bias_ih_l{k}": self.tensors[f"bias_l{k}"], f"recurrent.bias_hh_l{k}": bias_hh}
+        lm.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
+        return lm.eval()
+
+
+def _layer(shape: Shape, k: int, weights: dict[str, npt.NDArray[np.float64]]) -> dict[str, npt.NDArray[np.float64]]:
+    """The tensors of one layer: its biases as one, but for the GRU's, of which `r` multiplies a part."""
+    H, none = shape.H, np.zeros(shape.G * shape.H)
+    bias = weights.get(f"recurrent.bias_ih_l{k}", none).copy()
+    bias_hh = weights.get(f"recurrent.bias_hh_l{k}", none)
+    layer = {f"{name}_l{k}": weights[f"recurrent.{name}_l{k}"] for name in ("weight_ih", "weight_hh")}
+    if shape.cell == "gru":
+        bias[: 2 * H] += bias_hh[: 2 * H]
+        return layer | {f"bias_l{k}": bias, f"bias_hn_l{k}": bias_hh[2 * H :]}
+    return layer | {f"bias_l{k}": bias + bias_hh}

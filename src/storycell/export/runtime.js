@@ -1,0 +1,354 @@
+// A recurrent language model in plain JavaScript: weights in, characters out. Runs in a page and under node.
+//
+// A model is {cell, V, D, H, L, weights, kind, characters, text}: sizes, the rounding ("fp32", "fp16", "int8"), the
+// vocabulary, and all tensors as one text (see text_coding.py of storycell, which writes it).
+//
+// Each character that is read leaves a trace: every gate and state of every layer, one Float32Array. The states in it
+// are what the next step starts from, so going back is forgetting traces, and what is shown is what was computed.
+"use strict";
+
+const storycell = (() => {
+  const BOUNDARY = 0, UNKNOWN = 1, RESERVED = 2;
+  const SEPARATOR = "<|endoftext|>";
+  // What a step computes in each layer, in the order of a trace; `h` and `c` are states.
+  const VALUES = { lstm: ["i", "f", "g", "o", "c", "h"], gru: ["r", "z", "n", "h"], rnn: ["h"] };
+  const GATES = { lstm: 4, gru: 3, rnn: 1 };
+
+  // ---- Weights ----
+
+  class Reader {
+    constructor(text, weights) {
+      this.text = text;
+      this.weights = weights;
+      this.at = 0;
+    }
+
+    numbers(count, bytes) {
+      const length = Math.ceil((count * bytes) / 3) * 4;
+      const binary = atob(this.text.slice(this.at, this.at + length));
+      this.at += length;
+      const view = new DataView(Uint8Array.from(binary, (byte) => byte.charCodeAt(0)).buffer);
+      const read = bytes === 4 ? (k) => view.getFloat32(4 * k, true) : (k) => half(view.getUint16(2 * k, true));
+      return Float32Array.from({ length: count }, (_, k) => read(k));
+    }
+
+    vector(count) {
+      return this.numbers(count, 4);
+    }
+
+    // Rows and columns as one array, row by row.
+    matrix(rows, columns) {
+      if (this.weights !== "int8") return this.numbers(rows * columns, this.weights === "fp16" ? 2 : 4);
+      const scales = this.vector(rows);
+      const out = new Float32Array(rows * columns);
+      for (let k = 0; k < out.length; k++) {
+        const c = this.text.charCodeAt(this.at + k); // one of 89 characters: no quote, no <, no ?, no backslash
+        out[k] = (c - 33 - (c > 34) - (c > 60) - (c > 63) - (c > 92) - 44) * scales[Math.floor(k / columns)];
+      }
+      this.at += out.length;
+      return out;
+    }
+  }
+
+  function half(bits) {
+    const exponent = (bits >> 10) & 31, fraction = bits & 1023;
+    const size = exponent ? (1024 + fraction) * 2 ** (exponent - 25) : fraction * 2 ** -24;
+    return bits >> 15 ? -size : size;
+  }
+
+  // ---- The network ----
+
+  // `trace` in the result says how a trace is laid out; `step(id, before, after)` reads a character: `before` is the
+  // last trace (null at the beginning), `after` is filled; `logits(trace, out)` are those of the next character.
+  function network(model) {
+    const { cell, V, D, H, L } = model;
+    const G = GATES[cell], GH = G * H, values = VALUES[cell];
+    const rows = (n) => Math.ceil(n / 4) * 4; // products give four numbers at once
+    const reader = new Reader(model.text, model.weights);
+    const embedding = D ? reader.matrix(V, D) : null;
+    const stored = [];
+    for (let l = 0; l < L; l++) {
+      stored.push({
+        ih: reader.matrix(GH, l ? H : D || V),
+        hh: reader.matrix(GH, H),
+        bias: reader.vector(GH),
+        hn: cell === "gru" ? reader.vector(H) : null, // the candidate's bias inside the product with r
+      });
+    }
+    const output = reader.matrix(V, H), outputBias = reader.vector(V);
+
+    // All matrices in one array, four rows interleaved: each number of x meets four neighbouring weights.
+    const M = new Float32Array(rows(GH) * ((D || 0) + H) * 1 + rows(GH) * 2 * H * (L - 1) + rows(V) * H);
+    let used = 0;
+    const packed = (matrix, count, width) => {
+      const start = used;
+      for (let j = 0; j < rows(count); j += 4)
+        for (let k = 0; k < width; k++)
+          for (let i = 0; i < 4; i++) M[used++] = j + i < count ? matrix[(j + i) * width + k] : 0;
+      return start;
+    };
+    const inputs = stored.map((w, l) => (l || D ? packed(w.ih, GH, l ? H : D) : -1));
+    const recurrent = stored.map((w) => packed(w.hh, GH, H));
+    const outputs = packed(output, V, H);
+
+    const x = new Float64Array(Math.max(D, H));
+    const a = new Float64Array(rows(GH)), b = new Float64Array(rows(GH)), y = new Float64Array(rows(V));
+
+    // to[count] += (the matrix at `at`, count rows of `width`) x
+    function addProduct(to, at, count, width) {
+      for (let j = 0; j < count; j += 4) {
+        let s = 0, t = 0, u = 0, v = 0;
+        for (let k = 0; k < width; k++, at += 4) {
+          const number = x[k];
+          s += M[at] * number;
+          t += M[at + 1] * number;
+          u += M[at + 2] * number;
+          v += M[at + 3] * number;
+        }
+        to[j] += s;
+        to[j + 1] += t;
+        to[j + 2] += u;
+        to[j + 3] += v;
+      }
+    }
+
+    const table = new Array(V); // what a character adds to the first layer's gates, made when it is first read
+    function firstInput(id) {
+      if (!table[id]) {
+        a.fill(0);
+        a.set(stored[0].bias);
+        if (D) {
+          for (let k = 0; k < D; k++) x[k] = embedding[id * D + k];
+          addProduct(a, inputs[0], GH, D);
+        } else {
+          for (let j = 0; j < GH; j++) a[j] += stored[0].ih[j * V + id];
+        }
+        table[id] = Float64Array.from(a);
+      }
+      return table[id];
+    }
+
+    const sigmoid = (z) => 1 / (1 + Math.exp(-z));
+    const tanh = (z) => 2 / (1 + Math.exp(-2 * z)) - 1;
+
+    // From the gates' sums (a: from the input, b: from the last output) to the values of a layer, from `at` in the trace.
+    const update = {
+      lstm(at, before, after) {
+        const [i, f, g, o, c, h] = [0, 1, 2, 3, 4, 5].map((n) => at + n * H);
+        for (let j = 0; j < H; j++) {
+          after[i + j] = sigmoid(a[j] + b[j]);
+          after[f + j] = sigmoid(a[H + j] + b[H + j]);
+          after[g + j] = tanh(a[2 * H + j] + b[2 * H + j]);
+          after[o + j] = sigmoid(a[3 * H + j] + b[3 * H + j]);
+          after[c + j] = after[f + j] * (before ? before[c + j] : 0) + after[i + j] * after[g + j];
+          after[h + j] = after[o + j] * tanh(after[c + j]);
+        }
+      },
+      gru(at, before, after, l) {
+        const hn = stored[l].hn, h = at + 3 * H;
+        for (let j = 0; j < H; j++) {
+          const r = (after[at + j] = sigmoid(a[j] + b[j]));
+          const z = (after[at + H + j] = sigmoid(a[H + j] + b[H + j]));
+          const n = (after[at + 2 * H + j] = tanh(a[2 * H + j] + r * (b[2 * H + j] + hn[j])));
+          after[h + j] = (1 - z) * n + z * (before ? before[h + j] : 0);
+        }
+      },
+      rnn(at, before, after) {
+        for (let j = 0; j < H; j++) after[at + j] = tanh(a[j] + b[j]);
+      },
+    }[cell];
+
+    const layer = values.length * H, hidden = (values.length - 1) * H; // `h` comes last
+    function step(id, before, after) {
+      for (let l = 0; l < L; l++) {
+        const at = l * layer;
+        if (l) {
+          a.set(stored[l].bias);
+          for (let k = 0; k < H; k++) x[k] = after[at - layer + hidden + k];
+          addProduct(a, inputs[l], GH, H);
+        } else {
+          a.set(firstInput(id));
+        }
+        b.fill(0);
+        if (before) {
+          for (let k = 0; k < H; k++) x[k] = before[at + hidden + k];
+          addProduct(b, recurrent[l], GH, H);
+        }
+        update(at, before, after, l);
+      }
+    }
+
+    function logits(trace, out) {
+      const at = (L - 1) * layer + hidden;
+      for (let k = 0; k < H; k++) x[k] = trace[at + k];
+      y.fill(0);
+      y.set(outputBias);
+      addProduct(y, outputs, V, H);
+      for (let k = 0; k < V; k++) out[k] = y[k];
+    }
+
+    return {
+      values, V, H, L, step, logits,
+      newTrace: () => new Float32Array(L * layer),
+      placeOf: (l, name, unit) => l * layer + values.indexOf(name) * H + unit,
+    };
+  }
+
+  // ---- Choosing ----
+
+  // xoshiro128++ 1.0 (Blackman & Vigna 2019), its state filled by splitmix64 from a seed of 64 bits, given as decimal
+  // digits; 64-bit numbers are two halves of 32, since JavaScript multiplies in 53 bits.
+  class Draw {
+    constructor(seed) {
+      let [high, low] = seedHalves(seed);
+      this.s = new Uint32Array(4);
+      for (let k = 0; k < 4; k += 2) {
+        [high, low] = sum(high, low, 0x9e3779b9, 0x7f4a7c15);
+        let [h, l] = [high, low];
+        [h, l] = product(...mixed(h, l, 30), 0xbf58476d, 0x1ce4e5b9);
+        [h, l] = product(...mixed(h, l, 27), 0x94d049bb, 0x133111eb);
+        [h, l] = mixed(h, l, 31);
+        this.s[k] = l;
+        this.s[k + 1] = h;
+      }
+    }
+
+    // From 0 (included) to 1 (excluded).
+    next() {
+      const s = this.s;
+      const drawn = (rotated((s[0] + s[3]) >>> 0, 7) + s[0]) >>> 0, t = s[1] << 9;
+      s[2] ^= s[0];
+      s[3] ^= s[1];
+      s[1] ^= s[2];
+      s[0] ^= s[3];
+      s[2] ^= t;
+      s[3] = rotated(s[3], 11);
+      return drawn / 4294967296;
+    }
+  }
+
+  const rotated = (x, k) => ((x << k) | (x >>> (32 - k))) >>> 0;
+  const mixed = (h, l, k) => [(h ^ (h >>> k)) >>> 0, (l ^ ((l >>> k) | (h << (32 - k)))) >>> 0]; // z ^ (z >> k)
+
+  function sum(h1, l1, h2, l2) {
+    const l = l1 + l2;
+    return [(h1 + h2 + (l >= 4294967296 ? 1 : 0)) >>> 0, l >>> 0];
+  }
+
+  // The low 64 bits of a product.
+  function product(h1, l1, h2, l2) {
+    const a = l1 & 0xffff, b = l1 >>> 16, c = l2 & 0xffff, d = l2 >>> 16;
+    const middle = b * c + Math.floor((a * c) / 65536); // below 2^33
+    const upper = a * d + (middle % 65536); // so is this
+    const low = ((upper << 16) | ((a * c) & 0xffff)) >>> 0;
+    const carried = b * d + Math.floor(middle / 65536) + Math.floor(upper / 65536);
+    return [(carried + Math.imul(h1, l2) + Math.imul(l1, h2)) >>> 0, low];
+  }
+
+  function seedHalves(seed) {
+    let high = 0, low = 0;
+    for (const digit of isSeed(seed) ? String(seed) : "0") {
+      low = low * 10 + Number(digit);
+      high = (high * 10 + Math.floor(low / 4294967296)) % 4294967296;
+      low %= 4294967296;
+    }
+    return [high, low];
+  }
+
+  // Whether a text is a whole number below 2^64.
+  function isSeed(text) {
+    const digits = String(text).replace(/^0+(?=\d)/, "");
+    return /^\d{1,20}$/.test(digits) && (digits.length < 20 || digits <= "18446744073709551615");
+  }
+
+  // The probabilities of the next character at a temperature; never the unknown one.
+  function probabilities(logits, temperature, out) {
+    let best = BOUNDARY, total = 0;
+    for (let k = RESERVED; k < logits.length; k++) if (logits[k] > logits[best]) best = k;
+    for (let k = 0; k < logits.length; k++) {
+      if (temperature === 0) out[k] = k === best ? 1 : 0;
+      else out[k] = k === UNKNOWN ? 0 : Math.exp((logits[k] - logits[best]) / temperature);
+      total += out[k];
+    }
+    for (let k = 0; k < logits.length; k++) out[k] /= total;
+    return out;
+  }
+
+  // One id: the likeliest at temperature 0 (the lowest of equals), otherwise drawn.
+  function choose(logits, temperature, draw) {
+    let best = BOUNDARY, total = 0;
+    for (let k = RESERVED; k < logits.length; k++) if (logits[k] > logits[best]) best = k;
+    if (temperature === 0) return best;
+    const sums = new Float64Array(logits.length);
+    for (let k = 0; k < logits.length; k++) {
+      if (k !== UNKNOWN) total += Math.exp((logits[k] - logits[best]) / temperature);
+      sums[k] = total;
+    }
+    const point = draw.next() * total;
+    let k = 0;
+    while (k < logits.length - 1 && sums[k] <= point) k++;
+    return k;
+  }
+
+  // ---- Text ----
+
+  class Vocabulary {
+    constructor({ kind, characters }) {
+      this.isBytes = kind === "bytes";
+      this.characters = Array.from(characters);
+      this.ids = new Map(this.characters.map((character, k) => [character, k + RESERVED]));
+    }
+
+    // {ids, strangers}: the ids of a text, a line <|endoftext|> being a boundary; characters that are not known.
+    encode(text) {
+      const ids = [], strangers = new Set();
+      const lines = text.split("\n");
+      lines.forEach((line, k) => {
+        if (line === SEPARATOR) return ids.push(BOUNDARY);
+        const whole = k < lines.length - 1 ? line + "\n" : line;
+        const parts = this.isBytes ? Array.from(new TextEncoder().encode(whole), (c) => String.fromCharCode(c)) : whole;
+        for (const part of parts) {
+          if (this.ids.has(part)) ids.push(this.ids.get(part));
+          else strangers.add(part);
+        }
+      });
+      return { ids, strangers: [...strangers] };
+    }
+
+    // The text of each id; of a byte vocabulary, a character is the text of its last byte.
+    texts(ids) {
+      const decoder = this.isBytes ? new TextDecoder("utf-8") : null;
+      return ids.map((id) => {
+        if (id === BOUNDARY) return SEPARATOR + "\n";
+        const character = this.characters[id - RESERVED];
+        return decoder ? decoder.decode(Uint8Array.of(character.charCodeAt(0)), { stream: true }) : character;
+      });
+    }
+  }
+
+  // The prompt and what follows it, as `storycell sample` prints them.
+  function write(net, vocabulary, prompt, { chars = 1000, temperature = 0.8, seed = 0 } = {}) {
+    const { ids, strangers } = vocabulary.encode(prompt);
+    if (strangers.length) throw new Error(`the model does not know ${strangers.join(" ")}`);
+    const draw = new Draw(seed), logits = new Float64Array(net.V);
+    let [before, after] = [net.newTrace(), net.newTrace()];
+    net.step(BOUNDARY, null, after);
+    for (const id of ids) {
+      [before, after] = [after, before];
+      net.step(id, before, after);
+    }
+    for (let n = 0; n < chars; n++) {
+      net.logits(after, logits);
+      const id = choose(logits, temperature, draw);
+      if (id === BOUNDARY) break;
+      ids.push(id);
+      [before, after] = [after, before];
+      net.step(id, before, after);
+    }
+    return vocabulary.texts(ids).join("");
+  }
+
+  return { BOUNDARY, UNKNOWN, RESERVED, network, Draw, isSeed, probabilities, choose, Vocabulary, write };
+})();
+
+if (typeof module !== "undefined") module.exports = storycell;

@@ -1,0 +1,175 @@
+"""The application: which path does what, and the document that says so.
+
+`create_app(model, settings)` -> an ASGI application. The table of `operations` is the one place where a path is
+named: the routes and the OpenAPI document are both made from it. No part of a request becomes a path of the file
+system: the page's few files are read once, at the start.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
+from importlib import resources
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from storycell.api import Model
+from storycell.server import completions, schemas, states
+from storycell.server.errors import HANDLERS, ApiError
+from storycell.server.exchange import ClientGoneError, EventStream, Nobody, parsed, unless_gone
+from storycell.server.looking import Traces, following
+from storycell.server.metrics import CONTENT_TYPE
+from storycell.server.openapi import Operation, document
+from storycell.server.security import Guard
+from storycell.server.service import Service
+from storycell.server.settings import ServerSettings
+
+_PAGE = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+    **{f"/{name}": (name, "text/javascript; charset=utf-8") for name in ("page.js", "server.js", "shades.js")},
+}
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def create_app(model: Model, settings: ServerSettings) -> Starlette:
+    """The page and the API around a model; the engine runs while the application does."""
+    service = Service(model, settings)
+    table = _Endpoints(service).operations()
+    openapi = document(table, service.model_id, has_key=settings.api_key is not None)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        service.engine.start(asyncio.get_running_loop())
+        yield
+        service.engine.stop()
+
+    async def described(request: Request) -> Response:
+        return JSONResponse(openapi)
+
+    routes = [Route(path, _page_file(*file), methods=["GET"]) for path, file in _PAGE.items()]
+    routes.append(Route("/openapi.json", described, methods=["GET"]))
+    by_path: dict[str, list[Operation]] = {}
+    for operation in table:
+        by_path.setdefault(operation.path, []).append(operation)
+    routes += [_route(service, path, found) for path, found in by_path.items()]
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(Guard, settings=settings, open_paths=frozenset({*_PAGE, "/health", "/openapi.json"}))],
+        exception_handlers=HANDLERS,
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    app.state.service = service
+    return app
+
+
+def _route(service: Service, path: str, operations: list[Operation]) -> Route:
+    """One path with all its methods; answers are counted by it."""
+    handlers: dict[str, Handler] = {operation.method: operation.handler for operation in operations}
+
+    async def handle(request: Request) -> Response:
+        status = "500"
+        try:
+            response = await handlers["GET" if request.method == "HEAD" else request.method](request)
+            status = str(response.status_code)
+            return response
+        except ClientGoneError:
+            status = "gone"
+            return Nobody()
+        except ApiError as error:
+            status = str(error.status)
+            raise
+        finally:
+            service.metrics.requests.labels(path, status).inc()
+
+    return Route(path, handle, methods=list(handlers))
+
+
+def _page_file(name: str, media_type: str) -> Handler:
+    content = (resources.files("storycell.server") / "page" / name).read_bytes()
+
+    async def serve(request: Request) -> Response:
+        return Response(content, media_type=media_type)
+
+    return serve
+
+
+class _Endpoints:
+    """The handlers: requests in, responses out."""
+
+    def __init__(self, service: Service) -> None:
+        self._service, self._traces = service, Traces(service)
+
+    def operations(self) -> list[Operation]:
+        """Every operation of the API."""
+        s = schemas
+        return [
+            Operation(
+                "POST", "/v1/completions", self.complete, "Write on", s.Completion, s.CompletionRequest, events=True
+            ),
+            Operation("GET", "/v1/models", self.models, "The models that are served", s.ModelList),
+            Operation("GET", "/v1/models/{model}", self.one_model, "One model", s.ModelCard),
+            Operation("POST", "/v1/states", self.save, "Save a state", s.State, s.StateRequest, status=201),
+            Operation("GET", "/v1/states/{state}", self.state, "A saved state", s.State),
+            Operation("POST", "/v1/states/{state}/fork", self.fork, "A second name for a state", s.State, status=201),
+            Operation("DELETE", "/v1/states/{state}", self.delete, "Forget a state", s.DeletedState),
+            Operation("POST", "/v1/next", self.next, "What may follow a text", s.Next, s.NextRequest),
+            Operation("POST", "/v1/trace", self.trace, "Gates and cells while reading", s.Trace, s.TraceRequest),
+            Operation("GET", "/health", self.health, "Is the server there?", s.Health),
+            Operation("GET", "/metrics", self.metrics, "Counts for Prometheus", None),
+        ]
+
+    async def complete(self, request: Request) -> Response:
+        asked = await self._parsed(request, schemas.CompletionRequest)
+        answer = await completions.answer(self._service, asked)
+        with ExitStack() as places:
+            places.enter_context(self._service.admitted(answer.streams, answer.held))
+            if asked.stream:  # the places are given back when the events end
+                return EventStream(answer.events(), places.pop_all(), self._service.settings.stall_timeout_s)
+            return JSONResponse(await unless_gone(request.receive, answer.whole()))
+
+    async def models(self, request: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [self._service.card()]})
+
+    async def one_model(self, request: Request) -> Response:
+        self._service.require_model(request.path_params["model"])
+        return JSONResponse(self._service.card())
+
+    async def save(self, request: Request) -> Response:
+        asked = await self._parsed(request, schemas.StateRequest)
+        return JSONResponse(await unless_gone(request.receive, states.save(self._service, asked)), 201)
+
+    async def state(self, request: Request) -> Response:
+        return JSONResponse(states.described(self._service.slots.find(request.path_params["state"])))
+
+    async def fork(self, request: Request) -> Response:
+        return JSONResponse(states.fork(self._service, request.path_params["state"]), 201)
+
+    async def delete(self, request: Request) -> Response:
+        name = request.path_params["state"]
+        self._service.slots.delete(name)
+        return JSONResponse({"id": name, "object": "state.deleted", "deleted": True})
+
+    async def next(self, request: Request) -> Response:
+        asked = await self._parsed(request, schemas.NextRequest)
+        return JSONResponse(await unless_gone(request.receive, following(self._service, asked)))
+
+    async def trace(self, request: Request) -> Response:
+        asked = await self._parsed(request, schemas.TraceRequest)
+        return JSONResponse(await unless_gone(request.receive, self._traces.values(asked)))
+
+    async def health(self, request: Request) -> Response:
+        streams = self._service.engine.measure.streams
+        return JSONResponse({"status": "ok", "model": self._service.model_id, "streams": streams})
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(self._service.metrics.text(), media_type=CONTENT_TYPE)
+
+    async def _parsed(self, request: Request, kind: type[Any]) -> Any:
+        return await parsed(request, kind, self._service.settings)

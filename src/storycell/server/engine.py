@@ -1,0 +1,247 @@
+"""The one thread that computes: it writes all streams in one batch, slice by slice, and does chores in between.
+
+In: streams to write (`write`) and chores (`run`), from coroutines. Out: `Slice`s in the `Outbox` of the request, and
+the results of chores. A stream joins and leaves the batch between two slices. What a stream writes depends on its own
+state and seed alone, so nobody can tell from a text who else was served.
+
+The surprising decision: anything else that takes time with the model (reading a prompt, scoring, tracing) is a
+generator that yields after each slice of work. The thread takes turns between the batch and the chores, so a prompt
+of 100,000 characters delays the others by one slice at a time, and no lock around the model is needed.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from storycell.model import CharLM
+from storycell.sampler import Stream, advance
+from storycell.server.logprobs import CharLogprobs, describe
+from storycell.server.outbox import Outbox
+from storycell.server.pace import FIRST, SLICE_S, Pace
+
+R = TypeVar("R")
+Chore = Generator[None, None, R]  # yields between slices of work, returns its result
+Advance = Callable[[CharLM, list[Stream], int], list[Any]]
+
+_CAPACITY = 1_024  # characters that a stream may be ahead of its reader
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What one stream wrote in one slice: ids, their log-probabilities if asked for, and whether it is its last."""
+
+    index: int
+    ids: list[int]
+    logprobs: list[CharLogprobs] | None
+    done: bool
+
+
+@dataclass(eq=False)
+class Writing:
+    """One stream of one request, while it is being written."""
+
+    index: int
+    stream: Stream
+    left: int
+    outbox: Outbox[Slice]
+    top: int | None = None  # how many likeliest characters to report beside each; None: no log-probabilities
+    advance: Advance | None = None  # writes this stream by itself instead of in the batch
+    marks: deque[tuple[int, Stream]] | None = None  # copies of the stream by characters written, where they are wanted
+    written: int = 0
+    cancelled: bool = False
+
+
+@dataclass(eq=False)
+class _Errand:
+    chore: Chore[Any]
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[Any]"
+    cancelled: bool = False
+
+
+@dataclass
+class Measure:
+    """What the engine counts; read by the metrics."""
+
+    streams: int = 0
+    chars_written: int = 0
+    busy_s: float = 0.0
+    observe_slice_s: Callable[[float], None] = field(default=lambda elapsed_s: None)
+
+
+class Engine:
+    """Owns the model from `start` to `stop`; the other methods are called on the event loop."""
+
+    def __init__(self, lm: CharLM) -> None:
+        self._lm, self._pace = lm, Pace()
+        self._arrivals: deque[Writing | _Errand] = deque()
+        self._writings: list[Writing] = []
+        self._errands: deque[_Errand] = deque()
+        self._wake = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="storycell-engine", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.measure = Measure()
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to work for the coroutines of `loop`."""
+        self._loop = loop
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the slice at hand."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join()
+
+    def outbox(self, streams: int) -> Outbox[Slice]:
+        """A box for the slices of a request with that many streams."""
+        return Outbox(_CAPACITY * streams, self._wake.set)
+
+    def write(self, writing: Writing) -> None:
+        """Let a stream join the batch; it leaves by itself, or by `leave`."""
+        self._arrivals.append(writing)
+        self._wake.set()
+
+    def leave(self, writings: Iterable[Writing]) -> None:
+        """Take streams out of the batch; no more of them is written after the slice at hand."""
+        for writing in writings:
+            writing.cancelled = True
+        self._wake.set()
+
+    async def run(self, chore: Chore[R]) -> R:
+        """Do a chore; when the caller is cancelled, so is the chore."""
+        loop = asyncio.get_running_loop()
+        errand = _Errand(chore, loop, loop.create_future())
+        self._arrivals.append(errand)
+        self._wake.set()
+        try:
+            result: R = await errand.future
+            return result
+        finally:
+            errand.cancelled = True
+
+    # ---- below: in the engine's own thread
+
+    def _work(self) -> None:
+        while not self._closing:
+            self._wake.clear()  # before looking, so that what comes while we look is not slept over
+            self._admit()
+            worked = self._run_errands()
+            if not (self._write_slice() or worked):
+                self._wake.wait()
+
+    def _admit(self) -> None:
+        while self._arrivals:
+            arrival = self._arrivals.popleft()
+            if isinstance(arrival, Writing):
+                self._writings.append(arrival)
+            else:
+                self._errands.append(arrival)
+
+    def _run_errands(self) -> bool:
+        """One slice of each chore in turn, for as long as a slice of the batch takes."""
+        worked, end = False, time.monotonic() + SLICE_S
+        while self._errands and (not worked or time.monotonic() < end):
+            worked = True
+            errand = self._errands.popleft()
+            if errand.cancelled:
+                errand.chore.close()
+                continue
+            try:
+                next(errand.chore)
+            except StopIteration as finished:
+                self._tell(errand.loop, _resolve, errand.future, finished.value)
+            except Exception as error:
+                self._tell(errand.loop, _reject, errand.future, error)
+            else:
+                self._errands.append(errand)
+        return worked
+
+    def _write_slice(self) -> bool:
+        """Advance every stream whose reader keeps up; False if there was none."""
+        self._writings = [writing for writing in self._writings if not (writing.cancelled or _finished(writing))]
+        self.measure.streams = len(self._writings)
+        ready = [writing for writing in self._writings if not writing.outbox.full]
+        if not ready:
+            return False
+        slice_s = 0.0
+        for chars, group in _groups(ready, self._pace.chars(len(ready))):
+            began = time.monotonic()
+            deliveries = self._advance(group, chars)
+            elapsed_s = time.monotonic() - began
+            slice_s += elapsed_s
+            if group[0].advance is None:
+                self._pace.learn(len(group), chars, elapsed_s)
+            if self._loop is not None:
+                self._tell(self._loop, _deliver, deliveries)
+        self.measure.busy_s += slice_s
+        self.measure.observe_slice_s(slice_s)
+        return True
+
+    def _advance(self, group: list[Writing], chars: int) -> list[tuple[Outbox[Slice], Slice]]:
+        """Write `chars` characters of every stream of a group that can be written in one call."""
+        for writing in group:
+            if writing.marks is not None:
+                writing.marks.append((writing.written, writing.stream.copy()))
+        streams, alone = [writing.stream for writing in group], group[0].advance
+        try:
+            if alone is not None:
+                results = alone(self._lm, streams, chars)
+            else:
+                results = advance(self._lm, streams, chars, logits=group[0].top is not None)
+        except Exception as error:  # a bug: those who wait must learn of it, and the others be served on
+            for writing in group:
+                writing.cancelled = True
+                if self._loop is not None:
+                    self._tell(self._loop, writing.outbox.fail, error)
+            return []
+        return [self._slice(writing, result) for writing, result in zip(group, results, strict=True)]
+
+    def _slice(self, writing: Writing, result: Any) -> tuple[Outbox[Slice], Slice]:
+        ids = result.ids
+        writing.written += len(ids)
+        writing.left -= len(ids)
+        writing.outbox.put_in += len(ids)
+        self.measure.chars_written += len(ids)
+        logprobs = None if writing.top is None else describe(result.logits, ids, writing.top)
+        return writing.outbox, Slice(writing.index, ids, logprobs, _finished(writing))
+
+    def _tell(self, loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to be told
+            loop.call_soon_threadsafe(function, *arguments)
+
+
+def _finished(writing: Writing) -> bool:
+    return writing.left <= 0 or writing.stream.ended
+
+
+def _groups(ready: Sequence[Writing], chars: int) -> list[tuple[int, list[Writing]]]:
+    """The streams that can be written by one call, with the length of their slice; those with a reader who has seen
+    nothing yet come first, and are short."""
+    groups: dict[Any, list[Writing]] = {}
+    for writing in sorted(ready, key=lambda one: one.written > 0):
+        length = min(FIRST if writing.written == 0 else chars, writing.left)
+        alone = id(writing) if writing.advance is not None else None
+        groups.setdefault((length, writing.top is None, alone), []).append(writing)
+    return [(length, group) for (length, _, _), group in groups.items()]
+
+
+def _deliver(deliveries: list[tuple[Outbox[Slice], Slice]]) -> None:
+    for outbox, piece in deliveries:
+        outbox.put(piece, len(piece.ids))
+
+
+def _resolve(future: "asyncio.Future[Any]", value: Any) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _reject(future: "asyncio.Future[Any]", error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -1,0 +1,249 @@
+"""What clients send and get, as pydantic models: the validation, and the OpenAPI document made from it.
+
+Requests are strict: a number in quotes is not a number, and a parameter that does not exist is an error and not
+ignored. Parameters of OpenAI's that a character model has no use for are accepted with the value that means nothing.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+MOST_CHOICES = 128
+MOST_LIKELIEST = 20
+MOST_STOPS = 16
+
+
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 5.0 is as whole as 5."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _no_ids(value: Any) -> Any:
+    if isinstance(value, list) and not all(isinstance(text, str) for text in value):
+        raise ValueError("give a text or a list of texts; ids are not accepted")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Name = Annotated[str, Field(max_length=200)]
+Unknown = Literal["error", "replace", "skip"]
+Stop = Annotated[str, Field(min_length=1, max_length=1_000)]
+Temperature = Annotated[float, Field(ge=0, le=100)]
+
+
+class Request(BaseModel):
+    """Base of all requests."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
+
+
+class StreamOptions(Request):
+    """What a streamed answer tells beside the text."""
+
+    include_usage: bool = False
+    include_obfuscation: bool | None = None
+
+
+class Hold(Request):
+    """A unit of a gate or state that is kept at a value while the model writes."""
+
+    name: Name = Field(description="a value of the cell: i f g o c h of an LSTM")
+    layer: Whole = Field(ge=0, description="counted from 0")
+    unit: Whole = Field(ge=0, description="counted from 0")
+    value: float = Field(ge=-100, le=100)
+
+
+class CompletionRequest(Request):
+    """What to write after a text, or after each of several. A token is a character."""
+
+    prompt: Annotated[str | list[str], BeforeValidator(_no_ids)] = Field(description="what the text begins with")
+    model: Name | None = Field(None, description="the one that is served; may be left out")
+    max_tokens: Whole | None = Field(None, ge=0, description="most characters to write (500)")
+    temperature: Temperature | None = Field(None, description="above 1 bolder, below 1 safer, 0 greedy (0.8)")
+    top_p: float | None = Field(None, gt=0, le=1, description="only the likeliest that together have this probability")
+    top_k: Whole | None = Field(None, ge=1, description="only the k likeliest")
+    min_p: float | None = Field(
+        None, ge=0, le=1, description="only those at least this share as likely as the likeliest"
+    )
+    n: Whole | None = Field(None, ge=1, le=MOST_CHOICES, description="texts for each prompt; text k has seed + k")
+    seed: Whole | None = Field(
+        None, ge=-(2**63), lt=2**64, description="the same seed writes the same text, whoever else is served"
+    )
+    stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)] | None = Field(
+        None, description="the text ends before any of these"
+    )
+    logprobs: Whole | None = Field(
+        None, ge=0, le=MOST_LIKELIEST, description="report ln p of each character, and of so many likeliest beside it"
+    )
+    echo: bool | None = Field(None, description="begin the answer with the prompt")
+    stream: bool | None = Field(None, description="server-sent events, as the text comes")
+    stream_options: StreamOptions | None = None
+    unknown: Unknown = Field("error", description="what becomes of characters that the model does not know")
+    state: Name | None = Field(None, description="go on from this saved state; the prompt follows what it has read")
+    save_state: bool = Field(False, description="save the state after each text; its name is in the choice")
+    hold: list[Hold] = Field(default_factory=list, max_length=16, description="units to hold while writing")
+    user: Name | None = Field(None, description="accepted and not used")
+    suffix: Literal[""] | None = Field(None, description="not supported: null")
+    best_of: Whole | None = Field(None, ge=1, le=MOST_CHOICES, description="not supported: null, or the same as n")
+    presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = Field(None, description="not supported: null or 0")
+    frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = Field(None, description="not supported: null or 0")
+    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = Field(
+        None, description="not supported: null or empty"
+    )
+
+
+class StateRequest(Request):
+    """A text to read, whose state is to be saved."""
+
+    prompt: str
+    state: Name | None = Field(None, description="read on from this saved state")
+    unknown: Unknown = "error"
+
+
+class NextRequest(Request):
+    """A text, and how much to tell about what may follow it."""
+
+    prompt: str
+    top: Whole = Field(12, ge=1, le=200, description="how many of the likeliest characters")
+    temperature: Temperature = 1.0
+    score: bool = Field(False, description="also the surprise of every character of the prompt, in nats")
+    state: Name | None = Field(None, description="the prompt follows what this saved state has read")
+    unknown: Unknown = "error"
+
+
+class TraceRequest(Request):
+    """A text, and which value of which layer to show while the model reads it."""
+
+    prompt: str
+    layer: Whole = Field(0, ge=0, description="counted from 0")
+    name: Name = Field("c", description="a value of the cell: i f g o c h of an LSTM")
+    units: list[Annotated[Whole, Field(ge=0)]] = Field(min_length=1, max_length=16, description="counted from 0")
+    unknown: Unknown = "error"
+
+
+class Logprobs(BaseModel):
+    """Log-probabilities of a text's characters, in OpenAI's arrangement."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]] | None
+    text_offset: list[int]
+
+
+class Choice(BaseModel):
+    """One text."""
+
+    index: int
+    text: str
+    finish_reason: Literal["stop", "length"] | None
+    logprobs: Logprobs | None = None
+    state: str | None = Field(None, description="the name of the saved state, if it was asked for")
+
+
+class Usage(BaseModel):
+    """Characters read and written."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Completion(BaseModel):
+    """The answer, or a part of it."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage | None = None
+
+
+class ModelCard(BaseModel):
+    """The model that is served; beyond OpenAI's four fields, what its network is."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    cell: str
+    layers: int
+    hidden: int
+    values: list[str] = Field(description="the values of a cell by name, as the model reads a character")
+    holds: bool = Field(description="whether the cell lets its values be held")
+    parameters: int
+    max_prompt: int
+    max_traced: int
+
+
+class ModelList(BaseModel):
+    """All models that are served: one."""
+
+    object: Literal["list"]
+    data: list[ModelCard]
+
+
+class State(BaseModel):
+    """A saved state."""
+
+    id: str
+    object: Literal["state"]
+    chars: int = Field(description="characters read and written before it")
+    created: int
+    expires_at: int = Field(description="Unix seconds; using the state puts it off")
+
+
+class DeletedState(BaseModel):
+    """A state that is no more."""
+
+    id: str
+    object: Literal["state.deleted"]
+    deleted: bool
+
+
+class Chance(BaseModel):
+    """A character that may follow; a null text is the end of the story."""
+
+    text: str | None
+    probability: float
+
+
+class Next(BaseModel):
+    """What may follow a text."""
+
+    object: Literal["next"]
+    prompt: str = Field(description="the text as the model read it")
+    next: list[Chance]
+    nats: list[float] | None = Field(None, description="the surprise of each character of the prompt")
+
+
+class Trace(BaseModel):
+    """Values as the model reads a text: a row for each unit asked for, a value for each character."""
+
+    object: Literal["trace"]
+    prompt: str = Field(description="the text as the model read it")
+    values: list[list[float]]
+    lively: list[int] = Field(description="the units of this value that vary most over the text")
+
+
+class Health(BaseModel):
+    """The server is there."""
+
+    status: Literal["ok"]
+    model: str
+    streams: int = Field(description="texts being written now")
+
+
+class ErrorDetail(BaseModel):
+    """What is wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Error(BaseModel):
+    """An error."""
+
+    error: ErrorDetail

@@ -1,0 +1,47 @@
+"""Small models with random weights, of every kind that can be exported, and what the run itself makes of them."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from storycell import sampler
+from storycell.model import CharLM
+from storycell.vocab import BOUNDARY, BYTES, Vocabulary
+
+CHARACTERS = Vocabulary("".join(sorted("\n abcdefgh\"'<>&\\?é”😀")))
+# Embedding 2 is stored as it is, 40 is multiplied out, 0 is one-hot; H = 5 and 7 are multiples of nothing.
+KINDS = {
+    f"{cell}-L{L}-H{H}-D{D}-{'bias' if bias else 'no bias'}": (cell, L, H, D, bias)
+    for cell in ("lstm", "gru", "rnn")
+    for L, H, D, bias in ((1, 5, 2, True), (2, 7, 0, False), (3, 16, 40, True))
+}
+# Each kind with one rounding, and each size, embedding and cell with all three.
+ROUNDED = {kind: ("fp32", "fp16", "int8")[(k + k // 3) % 3] for k, kind in enumerate(KINDS)}
+PROMPT = "a é”😀\nbad"
+
+
+def model(kind: str, vocab: Vocabulary = CHARACTERS) -> CharLM:
+    """A model with weights wide enough that its gates open and close, and not so wide that it is chaotic."""
+    cell, L, H, D, bias = KINDS[kind]
+    lm = CharLM(len(vocab), H, L, cell, embedding_size=D, gate_bias=bias, seed=3)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for weight in lm.parameters():
+            weight.normal_(0, 1.5 * H**-0.5, generator=generator)
+    return lm.eval()
+
+
+def logits_after(lm: CharLM, prompt: str, vocab: Vocabulary = CHARACTERS) -> npt.NDArray[np.float32]:
+    """The run's logits of the character after a prompt, `[V]`."""
+    ids, _ = vocab.prompt_ids(prompt)
+    with lm.reading():
+        logits, _ = lm(torch.tensor([[BOUNDARY, *ids]]))
+    return np.array(logits[0, -1].numpy())
+
+
+def text(lm: CharLM, prompt: str, chars: int, temperature: float, seed: int, vocab: Vocabulary = CHARACTERS) -> str:
+    """What the run writes, the prompt included."""
+    ids, read = vocab.prompt_ids(prompt)
+    drawn = sampler.streams(lm, ids, sampler.Sampling(temperature), [seed], chars)
+    written = [k for (k,) in drawn if k is not None]
+    return vocab.decode([*ids, *written]) if vocab is BYTES else read + vocab.decode(written)

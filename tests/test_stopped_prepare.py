@@ -1,0 +1,192 @@
+"""A preparation that was stopped or killed goes on after the last file it had finished, and ends as it would have."""
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import zstandard
+from tiny_runs import FLAGS, command
+
+from storycell import corpus, journal, tokens
+from storycell.corpus import Corpus
+from storycell.corpus.files import FileSource
+
+SHARDS = 12
+NAMES = ("train.tokens", "valid.tokens", "vocab.json", "prepared.json")
+
+
+@pytest.fixture(autouse=True)
+def at_every_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "_EVERY_S", -1.0)
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """A folder of shards, packed and plain, with a few stories each that hold characters of their own."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for k in range(SHARDS):
+        text = "<|endoftext|>\n".join(f"{chr(0x100 + k)} story {k} {n}\n" for n in range(40)).encode()
+        packed = k % 2 == 0
+        (folder / f"{k:02}.txt{'.zst' if packed else ''}").write_bytes(zstandard.compress(text) if packed else text)
+    return folder
+
+
+def opened(shards: Path) -> Corpus:
+    return corpus.open_corpus([str(shards)])
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    assert sorted(p.name for p in folder.iterdir()) == sorted(NAMES)
+    return {name: (folder / name).read_bytes() for name in NAMES}
+
+
+def stopping_after(bytes_read: int) -> tokens.Progress:
+    """A progress callback that presses Ctrl-C when so much of both passes has been read."""
+
+    def progress(what: str, done: int, total: int) -> None:
+        if done + (total if what == "translating" else 0) >= bytes_read:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+@pytest.mark.parametrize("with_valid", [False, True], ids=["split", "valid"])
+def test_stopped_at_any_source_it_ends_with_the_same_bytes(shards: Path, tmp_path: Path, with_valid: bool) -> None:
+    text = opened(shards)
+    valid = corpus.text_corpus("A story by itself.") if with_valid else None
+    whole = files_of(tokens.prepare(text, tmp_path / "whole", valid=valid).folder)
+    chance = random.Random(5)
+    for k in range(8):
+        out = tmp_path / f"out{k}"
+        for _ in range(3):
+            stop = stopping_after(chance.randrange(1, 2 * text.size_bytes))
+            with pytest.raises(KeyboardInterrupt):
+                tokens.prepare(text, out, valid=valid, progress=stop)
+            assert not out.exists()
+        assert files_of(tokens.prepare(text, out, valid=valid).folder) == whole
+        assert not list(tmp_path.glob(".*"))
+
+
+def test_what_was_done_is_not_done_again(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, names = opened(shards), list[str]()
+    blocks = FileSource.blocks
+    monkeypatch.setattr(
+        FileSource, "blocks", lambda self, *more: (names.append(self.path.name), blocks(self, *more))[1]
+    )
+    with pytest.raises(KeyboardInterrupt):
+        tokens.prepare(text, tmp_path / "out", progress=stopping_after(round(1.7 * text.size_bytes)))
+    begun = len(names) - SHARDS  # all have been counted, and so many begun to be translated
+    assert SHARDS / 2 < begun < SHARDS
+    names.clear()
+    told: list[int] = []
+    tokens.prepare(text, tmp_path / "out", progress=lambda what, done, total: told.append(done))
+    assert names == [f"{k:02}.txt{'.zst' if k % 2 == 0 else ''}" for k in range(begun - 1, SHARDS)]
+    assert told[0] > text.size_bytes / 2
+    assert told[-1] == text.size_bytes
+
+
+def test_a_killed_preparation_goes_on(shards: Path, tmp_path: Path) -> None:
+    """Killed for good, in a process of its own, in the middle of the second pass."""
+    program = (
+        "import os, signal, sys; from pathlib import Path; from storycell import corpus, journal, tokens\n"
+        "journal._EVERY_S = -1.0; text = corpus.open_corpus([sys.argv[1]])\n"
+        "def die(what, done, total):\n"
+        "    if what == 'translating' and done > total / 2: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "tokens.prepare(text, Path(sys.argv[2]), progress=die)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, shards, tmp_path / "out"], check=False, timeout=60)
+    assert done.returncode == -9
+    left = next(tmp_path.glob(".out.*.part"))
+    assert (left / "journal.json").exists()
+    whole = files_of(tokens.prepare(opened(shards), tmp_path / "whole").folder)
+    assert files_of(tokens.prepare(opened(shards), tmp_path / "out").folder) == whole
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("damage", ["journal", "tokens", "text"])
+def test_what_does_not_fit_begins_anew(shards: Path, tmp_path: Path, damage: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        tokens.prepare(
+            opened(shards), tmp_path / "out", progress=stopping_after(round(1.6 * opened(shards).size_bytes))
+        )
+    left = next(tmp_path.glob(".out.*.part"))
+    if damage == "journal":
+        (left / "journal.json").write_text("[" * 1000)
+    elif damage == "tokens":
+        (left / "train.tokens").write_bytes(b"")
+    else:
+        (shards / "03.txt").write_text("Another story.\n")
+    whole = files_of(tokens.prepare(opened(shards), tmp_path / "whole").folder)
+    assert files_of(tokens.prepare(opened(shards), tmp_path / "out").folder) == whole
+
+
+def test_two_at_a_time_do_not_meet(shards: Path, tmp_path: Path) -> None:
+    inner: list[dict[str, bytes]] = []
+
+    def another(what: str, done: int, total: int) -> None:
+        if not inner:
+            inner.append({})
+            inner[0] = files_of(tokens.prepare(opened(shards), tmp_path / "two").folder)
+
+    first = files_of(tokens.prepare(opened(shards), tmp_path / "one", progress=another).folder)
+    assert first == inner[0]
+    (tmp_path / "same").mkdir()
+    held = journal.Journal(tmp_path / "same", ".out", "d" * 32)
+    other = journal.Journal(tmp_path / "same", ".out", "d" * 32)
+    assert held.folder != other.folder
+    other.close()
+    held.close()
+    again = journal.Journal(tmp_path / "same", ".out", "d" * 32)
+    assert again.folder == held.folder
+    again.close()
+
+
+def test_training_on_many_files_goes_on_preparing_too(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STORYCELL_CACHE", str(tmp_path / "cache"))
+    text = opened(shards)
+    with pytest.raises(KeyboardInterrupt):
+        tokens.cached(text, progress=stopping_after(round(1.5 * text.size_bytes)))
+    assert len(list(tokens.cache_folder().glob(".*.part"))) == 1
+    assert command(capsys, "train", shards, "--out", tmp_path / "run", *FLAGS).code == 0
+    assert not list(tokens.cache_folder().glob(".*"))
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_ten_gigabytes_in_many_shards_take_less_than_one(tmp_path: Path) -> None:
+    """A hundred `.zst` shards of 100 MB through `prepare` and 200 steps of `train`, killed once on the way."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    story = "".join(f"Story %d: once upon a time {k} red balls rolled by.\n" for k in range(40)) + "<|endoftext|>\n"
+    for k in range(100):
+        text = "".join(story.replace("%d", str(100_000 * k + n)) for n in range(100_000_000 // len(story)))
+        (folder / f"{k:03}.txt.zst").write_bytes(zstandard.ZstdCompressor(1).compress(text.encode()))
+    out, run = tmp_path / "tokens", tmp_path / "run"
+    words = [sys.executable, "-c", PEAK, "prepare", str(folder), "--out", str(out)]
+    first = subprocess.Popen(words, stderr=subprocess.PIPE)
+    time.sleep(60)
+    first.kill()
+    first.wait()
+    began = time.monotonic()
+    again = subprocess.run(words, capture_output=True, check=True, text=True)
+    print(f"the rest took {time.monotonic() - began:.0f} s, {again.stderr.splitlines()[-1]} bytes of memory")
+    assert int(again.stderr.splitlines()[-1]) < 1 << 30
+    words = [sys.executable, "-c", PEAK, "train", str(out), "--out", str(run), *FLAGS, "--steps=200"]
+    trained = subprocess.run(words, capture_output=True, check=True, text=True)
+    assert int(trained.stderr.splitlines()[-1]) < 1 << 30
+
+
+PEAK = """
+import sys
+from storycell.cli import main
+code = main(sys.argv[1:])
+peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(peak << 10, file=sys.stderr)
+sys.exit(code)
+"""
