@@ -213,10 +213,10 @@ class Session:
         return summary | {key: self.final[key] for key in ("stderr_nats", "floor_nats") if key in self.final}
 
 
-def sample_of(model: Model, chars: int, seed: int) -> str:
+def sample_of(model: Model, chars: int, seed: int, temperature: float = 0.8) -> str:
     """A sample from "Once upon a", or from the very beginning where the model does not know these letters."""
     prompt = PROMPT if model.vocab.kind == "bytes" or set(PROMPT) <= set(model.vocab.characters) else ""
-    return model.generate(prompt, chars, seed=seed)
+    return model.generate(prompt, chars, temperature, seed=seed)
 
 
 def overfitting(metrics: list[dict[str, Any]], nats: float, dropout: float) -> str:
