@@ -63,6 +63,14 @@ def served(made: Path) -> Iterator["serving.Served"]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def locked(made: Path) -> Iterator["serving.Served"]:
+    """A server that asks for the key `sesame` and writes two texts at once; skips where its packages are missing."""
+    pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not installed")
+    with serving.serving(made, key="sesame", max_streams=2) as server:
+        yield server
+
+
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
     """A text file of a test's own."""

@@ -97,12 +97,12 @@ def serving(run: Path | str, key: str | None = None, **settings: Any) -> Iterato
             process.stdout.close()
 
 
-def head_and_body(body: Any, host: str) -> bytes:
+def head_and_body(body: Any, host: str, key: str = "none") -> bytes:
     """The bytes of a completion request."""
     content = json.dumps(body).encode()
     head = (
         f"POST /v1/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(content)}\r\nConnection: close\r\n\r\n"
+        f"Authorization: Bearer {key}\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + content
 

@@ -1,5 +1,6 @@
 """Compression: every file comes back bit for bit, at the size that the loss predicts, or is refused in a sentence."""
 
+import contextlib
 import io
 import struct
 import zlib
@@ -221,8 +222,8 @@ def test_a_flipped_bit_is_refused(at: int) -> None:
 def test_a_flipped_bit_behind_a_right_crc_never_gives_wrong_bytes(at: int) -> None:
     damaged = bytearray(PACKED)
     damaged[at // 8] ^= 1 << at % 8
-    with pytest.raises(CodecError, match="the file"):
-        original(with_right_crc(bytes(damaged)), network(CHARACTERS))
+    with contextlib.suppress(CodecError):
+        assert original(with_right_crc(bytes(damaged)), network(CHARACTERS)) == TEXT.encode()
 
 
 @given(kept=st.integers(0, len(PACKED) - 1))

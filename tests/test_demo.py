@@ -10,7 +10,7 @@ import torch
 
 import storycell
 
-DEMO = Path(str(resources.files("storycell"))) / "demo"
+DEMO = Path(str(resources.files("storycell") / "demo"))
 LARGEST_BYTES = 2_000_000
 ROUNDING = 0.002  # nats: the README's four decimals, on another machine
 

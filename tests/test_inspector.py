@@ -316,3 +316,11 @@ def test_a_step_without_hold_gives_what_it_gave() -> None:
         logits, final = lm(torch.tensor([[4]]))
     assert torch.equal(values["c"], final["c"][0])
     assert (walker.logits([values]) - logits[0]).abs().max() < EXACT
+
+
+def test_findings_and_gradients_show_themselves_in_a_notebook() -> None:
+    path = inspector.trace(network("lstm").float(), ids_of(TEXT * 6), VOCAB)
+    twin = inspector.trace(network("lstm", seed=4).float(), ids_of(TEXT * 6), VOCAB)
+    best = inspector.find_units(path, twin, features(path.text), top=1)["inside quotes"][0]
+    assert f"layer {best.layer}, unit {best.unit}" in best._repr_html_()
+    assert "dc of layer 1" in gradients.gradient_flow(path, 5, samples=3)._repr_html_()

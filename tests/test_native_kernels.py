@@ -1,7 +1,9 @@
 """The native kernels against torch in float64, on every instruction set of this machine."""
 
+import gc
 import os
 import signal
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +13,7 @@ from storycell.backends import NativeBackend, Network, TorchBackend
 from storycell.backends.native import Generator, library, use_isa
 from storycell.backends.native.library import Choice
 from storycell.backends.native.products import dropped
+from storycell.backends.native.stack import Stack
 from storycell.cells import get
 from storycell.model import CharLM
 from storycell.shapes import State
@@ -407,3 +410,30 @@ def test_training_goes_on_after_an_evaluation_of_the_same_shape(cell: str) -> No
     nats, _ = lm(ids[:, :-1], targets=ids[:, 1:])
     nats.backward()
     assert nats.item() == pytest.approx(costs.mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_step_leaves_nothing_behind(cell: str) -> None:
+    """A context of autograd that holds one of its own results is never freed: no pass may stay alive."""
+    n, state = network(cell, 20, 8, 32, 2), {name: torch.zeros(2, 4, 32) for name in get(cell).state_names}
+    ids = torch.randint(0, 20, (4, 6))
+    alive: list[weakref.ref[Stack]] = []
+    made = Stack.__init__
+
+    def noted(self: Stack, *arguments: object) -> None:
+        made(self, *arguments)  # type: ignore[arg-type]
+        alive.append(weakref.ref(self))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stack, "__init__", noted)
+        for _ in range(3):
+            nats, last = NativeBackend().mean_nats(n, ids, ids, state)
+            nats.backward()
+            y, last = NativeBackend().hidden(n, ids, state)
+            (y.sum() + last["h"].sum()).backward()
+            NativeBackend().mean_nats(n, ids, ids, state)  # never asked for its gradient
+            NativeBackend().hidden(n, ids, state)
+        del nats, last, y
+    gc.collect()
+    assert len(alive) == 12
+    assert not [stack for stack in alive if stack() is not None]

@@ -144,3 +144,17 @@ def test_errors_become_the_clients_exceptions_with_a_sentence(client: "openai.Op
     )
     assert replaced.choices[0].text[:3] == "Cle"
     assert SEPARATOR not in replaced.choices[0].text
+
+
+def test_a_held_unit_writes_what_the_model_generates_with_it_held(
+    client: "openai.OpenAI", model: storycell.Model
+) -> None:
+    asked = {"model": "run", "prompt": PROMPT, "max_tokens": 40, "temperature": 0}
+    free = client.completions.create(**asked).choices[0].text
+    held = {"name": "c", "layer": 0, "unit": 3, "value": 5.0}
+    texts = [client.completions.create(**asked, extra_body={"hold": hold}).choices[0].text for hold in ([], [held])]
+    assert texts[0] == free
+    assert texts[1] != free
+    # the server holds from the first written character on; a prompt of nothing makes the two the same
+    alone = client.completions.create(**(asked | {"prompt": ""}), extra_body={"hold": [held]}).choices[0].text
+    assert alone == model.generate("", 40, 0, hold={("c", 0, 3): 5.0})

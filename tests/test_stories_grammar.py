@@ -14,14 +14,14 @@ from storycell.corpus.stories.lexicon import PEOPLE, SHARE_OF_TAIL, entries, mak
 from storycell.corpus.stories.notation import build
 
 GOLDEN = """\
-Once upon a time, there was a sweet, silly boy named Max. He liked to wade, cook and nod.
-One windy day, he had a party with a red apple, a green pastry and ten soft lemons. But no one came. He was upset, \
-weak, cold and shy. "Oh dear! Where are my friends?" cried Max.
-Then Ruby came with a round blue lamp, a big brown tag, eight big wigs and four nice ropes. Then Leo came with a \
-hollow lamp, a new gold ball and three fancy combs. Then a tan duck came with a fresh pink apple, a small beet, a \
-huge bagel and a cold green onion. "Yay! You are all here!" said Max. They danced, skated, raced and hiked, and they \
-ate a gold olive, seven white tarts, a plain violet peach and two sweet pears.
-The moral is: a friend who is sweet, kind, quiet and fair will come.
+Once upon a time, there was a sunny, polite boy named Leo. He had a blue rug, a clean silver bike and a red flag. He \
+liked to swing, crawl and camp.
+One gray day, he went to the beach. There he saw six wet deer, a noisy yellow frog and four gold crows. Then he met \
+a bold, loyal girl named Clara. "Good day! I can skip and hunt," said Clara. "I can hike and hunt," said Leo.
+So they waved and baked. They ate nine tasty figs, a crisp scone and a plain lemon. Then Leo gave her a dusty black \
+wheel, a clean teal coin and a short pot, and Clara gave him a flat flag, a thin tan cork and ten pink spoons. \
+"Thank you! You are quiet, busy and lively!" They were cozy, eager and lively.
+The moral is: be tender, smart and jolly to a new friend.
 """
 
 TOY_LISTS = {"fruit": WordList([make(word) for word in ("apple", "fig", "plum")], [3, 2, 1])}
@@ -144,9 +144,9 @@ def test_what_is_lost_is_what_is_found_again(sample: list[tuple[str, float]]) ->
     found = 0
     for story, _ in sample:
         if match := re.search(r"Where is my ([a-z -]+)\?", story):
-            toy = re.escape(match[1])
-            assert re.search(rf"But then (?:the {toy} was gone|the wind took the {toy})!", story)
-            assert re.search(rf"but no {toy}\. At last, they found the {toy} ", story)
+            assert f"But then the {match[1]} was gone!" in story
+            assert story.count(f"but no {match[1]}.") == 2
+            assert f"At last, they found the {match[1]} " in story
             found += 1
     assert found > 150
 
@@ -157,7 +157,7 @@ def test_more_than_one_takes_the_plural(sample: list[tuple[str, float]]) -> None
     counted = 0
     for story, _ in sample[:500]:
         for item in re.findall(r"\b(?:two|three|six|ten) [a-z]+ ([a-z -]+?)(?:,|\.|!|\?| and| or)", story):
-            assert item.split()[-1] in many, item
+            assert many & set(item.split()), item
             counted += 1
     assert counted > 1000
 
@@ -214,7 +214,7 @@ def test_the_annotation_knows_quotations_and_speakers(sample: list[tuple[str, fl
             assert truth.inside_quotes[at] == (inside or quote)
             assert bool(truth.speaker[at]) == (inside or quote)
             inside ^= quote
-        for match in re.finditer(r'," said ([A-Z]\w+)\b(?!\')', story):
+        for match in re.finditer(r'[,!?]" (?:said|cried) ([A-Z]\w+)\.', story):
             assert truth.speaker[match.start()] == match[1]
 
 
@@ -233,6 +233,6 @@ def test_a_list_is_a_short_even_head_and_a_rare_tail() -> None:
     for name, words in word_lists().items():
         shares = list(words.p.values())
         head = [p for p in shares if p == shares[0]]
-        assert len(head) < 80, name
+        assert len(head) <= 80, name
         assert sum(shares[len(head) :]) == pytest.approx(SHARE_OF_TAIL), name
         assert max(shares[len(head) :]) < shares[0], name

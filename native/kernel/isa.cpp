@@ -2,14 +2,51 @@
 
 #include <cstring>
 
+#if defined(STORYCELL_AMX) && !defined(STORYCELL_EMULATE_AMX)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace storycell {
 
 extern const Kernels kPortable;
 #ifdef STORYCELL_X86
 extern const Kernels kAvx2, kAvx512, kAvx512Bf16;
 #endif
+#ifdef STORYCELL_AMX
+extern const Kernels kAmx;
+bool amx_multiplies();
+#endif
 
 namespace {
+
+#ifdef STORYCELL_AMX
+// Whether the processor has tiles for bfloat16 and the system lets this process use them: their
+// registers are so large that Linux wants to be asked, once for all threads.
+bool amx_permitted() {
+#ifdef STORYCELL_EMULATE_AMX
+    return true;
+#else
+    if (!__builtin_cpu_supports("avx512bf16")) return false;
+    unsigned a, b, c, d, low, high;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    if (!(d & bit_AMX_BF16) || !(d & bit_AMX_TILE)) return false;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return false;
+    asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    constexpr unsigned tile_state = 3u << 17;  // configuration and data
+    if ((low & tile_state) != tile_state) return false;
+    constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM
+    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#endif
+}
+
+// Asked once; a machine that claims AMX but multiplies wrongly on it is not offered it.
+bool amx_works() {
+    static const bool works = amx_permitted() && amx_multiplies();
+    return works;
+}
+#endif
 
 // __builtin_cpu_supports also asks the operating system (XGETBV) whether it saves the registers.
 bool runs(const Kernels* k) {
@@ -24,10 +61,16 @@ bool runs(const Kernels* k) {
     if (k == &kAvx512) return avx512;
     if (k == &kAvx512Bf16) return avx512 && __builtin_cpu_supports("avx512bf16");
 #endif
+#ifdef STORYCELL_AMX
+    if (k == &kAmx) return avx512 && amx_works();
+#endif
     return k == &kPortable;
 }
 
 const Kernels* const kAll[] = {
+#ifdef STORYCELL_AMX
+    &kAmx,
+#endif
 #ifdef STORYCELL_X86
     &kAvx512Bf16, &kAvx512, &kAvx2,
 #endif

@@ -16,20 +16,20 @@ void product_rows(const storycell::Product& a, int64_t first, int64_t last) {
     const auto* left = static_cast<const E*>(a.left);
     const auto* packed = static_cast<const E*>(a.packed);
     const int steps = static_cast<int>(a.inner / P::per_word);
-    alignas(64) float tile[Simd::tile_rows * kTileColumns];
-    constexpr int64_t strip = 8 * Simd::tile_rows;  // rows that meet a panel while it is cached
+    alignas(64) float tile[MicroKernel<P>::rows * kTileColumns];
+    MicroKernel<P> micro;
+    constexpr int64_t strip = 8 * MicroKernel<P>::rows;  // rows that meet a panel while it is cached
     for (int64_t r0 = first; r0 < last; r0 += strip) {
         const int64_t here = last - r0 < strip ? last - r0 : strip;
-        const RowBlocks blocks(here);
+        const RowBlocks<MicroKernel<P>> blocks(here);
         for (int64_t panel = 0; panel < shape.panels(); ++panel) {
             const int vectors = shape.vectors(panel);
             for (int64_t block = 0; block < blocks.count; ++block) {
                 const int64_t b0 = r0 + blocks.start(block);
                 const int rows = static_cast<int>(r0 + blocks.start(block + 1) - b0);
-                kernel_for<P, true>(rows, vectors)(words(left + b0 * a.left_stride),
-                                                   a.left_stride / P::per_word,
-                                                   words(packed + shape.offset(panel)), steps,
-                                                   tile);
+                micro.by_rows(rows, vectors, words(left + b0 * a.left_stride),
+                              a.left_stride / P::per_word, words(packed + shape.offset(panel)),
+                              steps, tile);
                 for (int r = 0; r < rows; ++r)
                     for (int v = 0; v < vectors; ++v) {
                         const int64_t j = shape.column(panel, v);
@@ -58,15 +58,17 @@ inline void pack_step(const typename P::Element* one, const typename P::Element*
 template <class P>
 void transposed_rows(const storycell::TransposedProduct& a, int64_t first, int64_t last) {
     using E = typename P::Element;
-    constexpr int w = Simd::width, tr = Simd::tile_rows, pw = P::per_word;
+    constexpr int w = Simd::width, tr = MicroKernel<P>::rows, pw = P::per_word;
     constexpr int depth = 192;  // words
+    constexpr int multiple = MicroKernel<P>::step_multiple;
+    static_assert(depth % multiple == 0, "a full depth needs no steps of zeros");
     const int64_t m0 = first * 16, m1 = last * 16, mine = m1 - m0;
     if (mine <= 0) return;
     const auto* left = static_cast<const E*>(a.left);
     const auto* right = static_cast<const E*>(a.right);
     const Packing shape{depth, a.n, 0};
     const int64_t strips = (mine + tr - 1) / tr;
-    // A strip's vectors overhang its six words; the next step overwrites that, and the last step
+    // A strip's vectors may overhang its words; the next step overwrites that, and the last step
     // of a strip needs the slack. Rows are first widened to end in zeros.
     constexpr int64_t strip_words = depth * tr + w;
     const int64_t row_elements = mine + tr + w;
@@ -80,6 +82,7 @@ void transposed_rows(const storycell::TransposedProduct& a, int64_t first, int64
     E* rows_here = reinterpret_cast<E*>(packed_left + left_words);
     E* zeros = rows_here + 2 * row_elements;
     alignas(64) float tile[tr * kTileColumns];
+    MicroKernel<P> micro;
 
     if (a.column_sums)
         for (int64_t m = m0; m < m1; m += w) Simd::store(a.column_sums + m, Simd::set1(0.0f));
@@ -87,20 +90,23 @@ void transposed_rows(const storycell::TransposedProduct& a, int64_t first, int64
         std::memset(a.table_grad + id * a.m + m0, 0, static_cast<size_t>(mine) * sizeof(float));
     for (int64_t k0 = 0; k0 < a.rows; k0 += depth * pw) {
         const int64_t here = a.rows - k0 < depth * pw ? a.rows - k0 : depth * pw;
-        const int steps = static_cast<int>((here + pw - 1) / pw);
+        const int needed = static_cast<int>((here + pw - 1) / pw);
+        const int steps = (needed + multiple - 1) / multiple * multiple;  // the rest are zeros
         for (int s = 0; s < steps; ++s) {
             const int64_t k = k0 + s * pw;
-            const E* one = right + k * a.right_stride;
-            const bool pair = pw == 2 && k + 1 < a.rows;
+            const auto right_row = [&](int64_t row) {
+                return row < a.rows ? right + row * a.right_stride : zeros;
+            };
+            const E *one = right_row(k), *two = right_row(k + pw - 1);
             for (int64_t panel = 0; panel < shape.panels(); ++panel) {
                 const int64_t j = shape.column(panel, 0);
                 const int columns = shape.vectors(panel) * w;
-                pack_step<P>(one + j, pair ? one + a.right_stride + j : zeros, columns,
+                pack_step<P>(one + j, two + j, columns,
                              packed_right + panel * kTileColumns * steps + s * columns);
             }
             for (int i = 0; i < pw; ++i) {
-                const E* from = left + (k + i) * a.left_stride + m0;
-                if (i == 0 || pair) {
+                if (k + i < a.rows) {
+                    const E* from = left + (k + i) * a.left_stride + m0;
                     std::memcpy(rows_here + i * row_elements, from,
                                 static_cast<size_t>(mine) * sizeof(E));
                     if (a.column_sums)
@@ -123,14 +129,15 @@ void transposed_rows(const storycell::TransposedProduct& a, int64_t first, int64
                 pack_step<P>(rows_here + strip * tr, rows_here + (pw - 1) * row_elements + strip * tr,
                              tr, packed_left + strip * strip_words + s * tr);
         }
+        for (int64_t strip = 0; strip < strips; ++strip)
+            MicroKernel<P>::arrange_packed(packed_left + strip * strip_words, steps);
         for (int64_t panel = 0; panel < shape.panels(); ++panel) {
             const int vectors = shape.vectors(panel);
             const float* packed = packed_right + panel * kTileColumns * steps;
             for (int64_t strip = 0; strip < strips; ++strip) {
                 const int64_t m = m0 + strip * tr;
                 const int rows = static_cast<int>(m1 - m < tr ? m1 - m : tr);
-                kernel_for<P, false>(rows, vectors)(packed_left + strip * strip_words, 0, packed,
-                                                    steps, tile);
+                micro.packed(rows, vectors, packed_left + strip * strip_words, packed, steps, tile);
                 for (int r = 0; r < rows; ++r)
                     for (int v = 0; v < vectors; ++v) {
                         float* to = a.out + (m + r) * a.n + shape.column(panel, v);

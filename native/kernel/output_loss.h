@@ -12,7 +12,7 @@ template <class P>
 void output_loss_rows(const storycell::OutputLoss& a, int64_t first, int64_t last) {
     using E = typename P::Element;
     constexpr int w = Simd::width;
-    constexpr int64_t strip = 4 * Simd::tile_rows;
+    constexpr int64_t strip = (MicroKernel<P>::rows > 8 ? 2 : 4) * MicroKernel<P>::rows;
     const int64_t V = a.characters, wide = (V + 15) / 16 * 16, H = a.units;
     auto* logits = static_cast<float*>(std::malloc(static_cast<size_t>(strip * wide) * 4));
     const auto* hidden = static_cast<const E*>(a.hidden);

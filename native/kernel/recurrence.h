@@ -17,12 +17,13 @@ void forward_streams(const storycell::Recurrence& a, int64_t first, int64_t last
     constexpr int w = Simd::width;
     const int64_t H = a.units, B = a.streams;
     const Packing shape = forward_packing<C>(H);
-    const RowBlocks blocks(last - first);
+    const RowBlocks<MicroKernel<P>> blocks(last - first);
     const auto* packed = static_cast<const typename P::Element*>(a.packed);
     auto* hidden = static_cast<typename P::Element*>(a.hidden);
     auto* saved = static_cast<typename P::Gate*>(a.saved);
     const ptrdiff_t stride = H / P::per_word;
-    alignas(64) float tile[Simd::tile_rows * kTileColumns];
+    alignas(64) float tile[MicroKernel<P>::rows * kTileColumns];
+    MicroKernel<P> micro;
 
     for (int64_t t = 0; t < a.steps; ++t) {
         const float* before = a.carry;
@@ -37,9 +38,8 @@ void forward_streams(const storycell::Recurrence& a, int64_t first, int64_t last
             for (int64_t block = 0; block < blocks.count; ++block) {
                 const int64_t b0 = first + blocks.start(block);
                 const int rows = static_cast<int>(first + blocks.start(block + 1) - b0);
-                kernel_for<P, true>(rows, vectors)(words(hidden + (t * B + b0) * H), stride,
-                                                   words(packed + shape.offset(panel)),
-                                                   static_cast<int>(stride), tile);
+                micro.by_rows(rows, vectors, words(hidden + (t * B + b0) * H), stride,
+                              words(packed + shape.offset(panel)), static_cast<int>(stride), tile);
                 for (int r = 0; r < rows; ++r) {
                     const int64_t b = b0 + r, row = t * B + b;
                     const float* input =
@@ -72,13 +72,14 @@ void backward_streams(const storycell::Recurrence& a, int64_t first, int64_t las
     constexpr int w = Simd::width;
     const int64_t H = a.units, B = a.streams, T = a.steps;
     const Packing shape{C::back * H, H, 0};
-    const RowBlocks blocks(last - first);
+    const RowBlocks<MicroKernel<P>> blocks(last - first);
     const auto* packed = static_cast<const typename P::Element*>(a.packed);
     const auto* hidden = static_cast<const typename P::Element*>(a.hidden);
     auto* saved = static_cast<typename P::Gate*>(a.saved);
     const ptrdiff_t stride = C::saved * H / P::per_word;
     const int steps = static_cast<int>(C::back * H / P::per_word);
-    alignas(64) float tile[Simd::tile_rows * kTileColumns];
+    alignas(64) float tile[MicroKernel<P>::rows * kTileColumns];
+    MicroKernel<P> micro;
 
     // At t = -1 the product alone remains: the gradient to the initial state.
     for (int64_t t = T - 1; t >= -1; --t) {
@@ -88,9 +89,8 @@ void backward_streams(const storycell::Recurrence& a, int64_t first, int64_t las
                 const int64_t b0 = first + blocks.start(block);
                 const int rows = static_cast<int>(first + blocks.start(block + 1) - b0);
                 if (t + 1 < T)
-                    kernel_for<P, true>(rows, vectors)(
-                        words(saved + ((t + 1) * B + b0) * C::saved * H), stride,
-                        words(packed + shape.offset(panel)), steps, tile);
+                    micro.by_rows(rows, vectors, words(saved + ((t + 1) * B + b0) * C::saved * H),
+                                  stride, words(packed + shape.offset(panel)), steps, tile);
                 for (int r = 0; r < rows; ++r) {
                     const int64_t b = b0 + r, row = t * B + b;
                     for (int v = 0; v < vectors; ++v) {

@@ -74,11 +74,39 @@ inline TileKernel kernel_for(int rows, int vectors) {
     }
 }
 
-// Splits n rows into the fewest tiles of nearly equal height; block i is [start(i), start(i+1)).
+// What the products below see of the micro-kernel of a precision; an instruction set with another
+// one specialises it (tile_amx.h). An object belongs to one thread's share of a product.
+template <class P>
+class MicroKernel {
+public:
+    static constexpr int rows = Simd::tile_rows;  // a tile's most
+    static constexpr int step_multiple = 1;       // packed left-hand sides have a multiple of it
+    static constexpr bool even_blocks = true;     // rows are best split into equal heights
+
+    // As tile_kernel. height in 1..rows, vectors in 1..4.
+    void by_rows(int height, int vectors, const float* a, ptrdiff_t row_stride, const float* panel,
+                 int steps, float* tile) {
+        kernel_for<P, true>(height, vectors)(a, row_stride, panel, steps, tile);
+    }
+
+    // Rearranges a strip of packed steps, [steps][rows] words, in place for `packed`.
+    static void arrange_packed(float*, int) {}
+
+    void packed(int height, int vectors, const float* a, const float* panel, int steps,
+                float* tile) {
+        kernel_for<P, false>(height, vectors)(a, 0, panel, steps, tile);
+    }
+};
+
+// Splits n rows into the fewest tiles; block i is [start(i), start(i+1)).
+template <class M>
 struct RowBlocks {
     int64_t rows, count;
-    explicit RowBlocks(int64_t n) : rows(n), count((n + Simd::tile_rows - 1) / Simd::tile_rows) {}
-    int64_t start(int64_t i) const { return rows * i / count; }
+    explicit RowBlocks(int64_t n) : rows(n), count((n + M::rows - 1) / M::rows) {}
+    int64_t start(int64_t i) const {
+        if (M::even_blocks) return rows * i / count;
+        return i < count ? i * M::rows : rows;
+    }
 };
 
 template <class E>

@@ -43,6 +43,78 @@ Elements elements(int64_t precision, const std::vector<float>& from) {
     return e;
 }
 
+// Small integers, whose products and sums are exact in any precision and order.
+std::vector<float> integers(int64_t n) {
+    std::vector<float> v(static_cast<size_t>(n));
+    for (float& x : v) x = static_cast<float>(std::rand() % 9 - 4);
+    return v;
+}
+
+void exact_products(int64_t precision, int64_t rows, int64_t inner, int64_t columns) {
+    const auto left = integers(rows * inner), right = integers(inner * columns);
+    const auto other = integers(rows * columns);
+    auto l = elements(precision, left), o = elements(precision, other);
+    Elements packed(precision, inner * columns);
+    storycell_pack(precision, inner, columns, 0, right.data(), columns, 1, inner, columns,
+                   packed.at(0), 1);
+    std::vector<float> out(static_cast<size_t>(rows * columns));
+    std::vector<float> grad(static_cast<size_t>(inner * columns));
+    Product p{precision, rows, inner, columns, l.at(0), inner, packed.at(0), nullptr, out.data()};
+    expect(!storycell_product(&p, 2), "exact product");
+    TransposedProduct t{precision, rows, inner, columns, l.at(0), inner, o.at(0), columns,
+                        grad.data(), nullptr, nullptr, nullptr, 0, 0, 0, 0};
+    expect(!storycell_transposed(&t, 2), "exact transposed");
+    for (int64_t r = 0; r < rows; ++r)
+        for (int64_t j = 0; j < columns; ++j) {
+            float sum = 0;
+            for (int64_t k = 0; k < inner; ++k) sum += left[r * inner + k] * right[k * columns + j];
+            expect(sum == out[r * columns + j], "exact product value");
+        }
+    for (int64_t m = 0; m < inner; ++m)
+        for (int64_t n = 0; n < columns; ++n) {
+            float sum = 0;
+            for (int64_t k = 0; k < rows; ++k) sum += left[k * inner + m] * other[k * columns + n];
+            expect(sum == grad[m * columns + n], "exact transposed value");
+        }
+}
+
+// A stream's states and gradients are, bit for bit, those it has alone.
+void streams_apart(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_t H) {
+    const int64_t G = cell == kLstm ? 4 : cell == kGru ? 3 : 1, S = cell == kRnn ? 1 : 4;
+    const auto weight = floats(G * H * H), input = floats(T * B * G * H), reset = floats(H);
+    const auto start = floats(B * H);
+    Elements forward(precision, G * H * H), backward(precision, G * H * H);
+    storycell_pack(precision, H, H, G > 1 ? G : 0, weight.data(), 1, H, H, G * H, forward.at(0), 2);
+    storycell_pack(precision, G * H, H, 0, weight.data(), H, 1, G * H, H, backward.at(0), 2);
+    // Streams [first, first + n) alone: their gradients to the initial hidden state, [n, H].
+    const auto gradients = [&](int64_t first, int64_t n, int threads) {
+        Elements hidden(precision, (T + 1) * n * H), saved(precision, T * n * S * H);
+        std::vector<float> cells(static_cast<size_t>((T + 1) * n * H), 0.25f), own, out;
+        std::vector<float> carry(static_cast<size_t>(n * H), 0.25f), back = carry;
+        for (int64_t t = 0; t < T; ++t)
+            own.insert(own.end(), &input[(t * B + first) * G * H], &input[(t * B + first) * G * H] + n * G * H);
+        const std::vector<float> initial(&start[first * H], &start[first * H] + n * H);
+        storycell_convert(precision, initial.data(), hidden.at(0), n * H, 1);
+        out.resize(static_cast<size_t>(n * H));
+        Recurrence r{};
+        r.cell = cell; r.precision = precision; r.steps = T; r.streams = n; r.units = H;
+        r.packed = forward.at(0); r.projected = own.data(); r.reset_bias = reset.data();
+        r.hidden = hidden.at(0); r.saved = saved.at(0);
+        if (cell == kLstm) r.cell_state = cells.data(); else r.carry = carry.data();
+        expect(!storycell_forward(&r, threads), "forward of some streams");
+        r.packed = backward.at(0); r.grad_hidden = initial.data(); r.grad_carry = back.data();
+        r.grad_initial = out.data();
+        expect(!storycell_backward(&r, threads), "backward of some streams");
+        return out;
+    };
+    const auto together = gradients(0, B, 1);
+    expect(together == gradients(0, B, 3), "threads change no bits");
+    for (int64_t b : {int64_t{0}, B / 2, B - 1}) {
+        const auto alone = gradients(b, 1, 1);
+        for (int64_t j = 0; j < H; ++j) expect(alone[j] == together[b * H + j], "streams apart");
+    }
+}
+
 void products(int64_t precision, int64_t rows, int64_t inner, int64_t columns) {
     const auto left = floats(rows * inner), right = floats(inner * columns), bias = floats(columns);
     auto l = elements(precision, left);
@@ -148,16 +220,21 @@ void recurrence(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_t H
 }  // namespace
 
 int main() {
-    for (const char* isa : {"portable", "avx2", "avx512", "avx512bf16"}) {
+    for (const char* isa : {"portable", "avx2", "avx512", "avx512bf16", "amx"}) {
         if (storycell_use_isa(isa)) continue;
         for (int64_t precision : {0, 1}) {
             products(precision, 1, 16, 16);
             products(precision, 13, 48, 80);
             products(precision, 401, 32, 96);
+            for (int64_t rows : {1, 6, 16, 17, 33, 401})
+                for (int64_t inner : {16, 32, 48, 80, 176})
+                    exact_products(precision, rows, inner, 16 * (1 + rows % 5) + 16);
             for (int64_t cell : {0, 1, 2}) {
                 recurrence(cell, precision, 1, 1, 16, 2);
                 recurrence(cell, precision, 3, 7, 48, 17);
                 recurrence(cell, precision, 5, 3, 80, 300);
+                recurrence(cell, precision, 2, 70, 32, 17);
+                streams_apart(cell, precision, 3, 51, 80);
             }
         }
         std::printf("%s done\n", isa);

@@ -228,7 +228,9 @@ class Trainer:
             else:
                 self.optimizer.state.pop(parameter, None)
         carried = {
-            name.removeprefix("state."): t.to(device) for name, t in tensors.items() if name.startswith("state.")
+            name.removeprefix("state."): t.clone().to(device)
+            for name, t in tensors.items()
+            if name.startswith("state.")
         }
         self._state = carried or None
         means = {name.removeprefix("average."): t for name, t in tensors.items() if name.startswith("average.")}

@@ -21,6 +21,7 @@ from storycell.api.interruption import Interruption
 from storycell.api.machine import best_device
 from storycell.api.model import PROMPT, Model
 from storycell.api.run import Run
+from storycell.api.saved import checked
 from storycell.checkpoint import RunConfig, RunFolder
 from storycell.errors import ResumeError
 from storycell.model import CharLM
@@ -83,15 +84,15 @@ class Session:
 
     def _take_up(self) -> None:
         tensors, about = self.folder.load_last(self.lm)
+        name = str(self.folder.path / "last.safetensors")
+        saved = checked(name, tensors, about, self.lm, self.trainer.batches.B)
+        self.folder.cut_logs(about)
         try:
-            self.folder.cut_logs(about)
-            self.trainer.restore(tensors, about["position"])
-            self.best_nats, self.part_chars = about["best_nats"] or math.inf, about["part_chars"]
-            self.sum_nats, self.counted = about["sum_nats"], about["counted"]
+            self.trainer.restore(tensors, saved.position.model_dump())
         except (KeyError, TypeError, RuntimeError) as error:
-            raise ResumeError(
-                f"{self.folder.path}/last.safetensors does not hold what resuming needs ({error}); train again"
-            ) from None
+            raise ResumeError(f"{name} does not hold what resuming needs ({error}); train again") from None
+        self.best_nats = math.inf if saved.best_nats is None else saved.best_nats
+        self.part_chars, self.sum_nats, self.counted = saved.part_chars, saved.sum_nats, saved.counted
         self.saved_at_s, self.spent_before = self.trainer.elapsed_s, self.trainer.spent
         self.folder.write_config(self.config)
 

@@ -19,7 +19,7 @@ from typing import IO, Protocol
 
 import torch
 
-from storycell.codec import fingerprint
+from storycell.codec import fingerprint, framing
 from storycell.codec.framing import Frame
 from storycell.errors import CodecError
 from storycell.model import CharLM
@@ -118,6 +118,8 @@ def read_block_head(file: IO[bytes]) -> tuple[int, BlockHead]:
         raise CodecError("it holds a block of an impossible size")
     if kind[0] == CODED and not 0 < block.segments <= block.symbols <= most:
         raise CodecError("it holds a block with impossible counts")
+    if block.flags >= 2 * framing.ENDS_BARE:
+        raise CodecError("it holds a block with flags that this version does not know")
     return kind[0], block
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from storycell.inspector.gradients import GradientFlow, geometric
-from storycell.inspector.latch import HoldResult, LatchReading
 from storycell.inspector.memory import ContextCost, PlaceCost
 from storycell.inspector.mistakes import MistakeKind
 from storycell.inspector.saturation import Saturation
@@ -34,7 +33,7 @@ _STYLE: dict[Any, Any] = {
 _WIDTH = 8.6  # inches; the page scales it
 
 
-def _drawn(draw: Any, width: float = _WIDTH, height: float = 3.2, **grid: Any) -> str:
+def drawn(draw: Any, width: float = _WIDTH, height: float = 3.2, **grid: Any) -> str:
     """Call `draw` with a figure's axes (an array of them for a grid) and give the SVG."""
     import matplotlib as mpl
     from matplotlib.figure import Figure as Canvas
@@ -73,80 +72,10 @@ def units(findings: Sequence[Finding]) -> Figure:
         all_axes[0].legend(loc="upper left", bbox_to_anchor=(0, 1.12), ncols=2)
 
     counts = [max(1, sum(f.measure == m for f in findings)) for m in ("AUC", "rho")]
-    svg = _drawn(draw, height=1.6 + 0.26 * sum(counts), nrows=2, gridspec_kw={"height_ratios": counts})
+    svg = drawn(draw, height=1.6 + 0.26 * sum(counts), nrows=2, gridspec_kw={"height_ratios": counts})
     alt = "; ".join(f"{f.feature}: {f.measure} {f.score:.2f}, untrained {f.twin_score:.2f}" for f in findings)
     numbers = [{k: getattr(f, k) for k in f.__dataclass_fields__} | {"is_finding": f.is_finding} for f in findings]
     return Figure("units", svg, alt, "", {"findings": numbers})
-
-
-def reading(name: str, read: LatchReading, caption: str) -> Figure:
-    """One unit along a sentence: a strip for each gate and state, and the chance of a quote next."""
-    gates = [n for n in ("i", "f", "o", "r", "z") if n in read.values]
-    states = [n for n in ("c", "h") if n in read.values]
-    rows = [*gates, *states, "next"]
-    labels = [f"{GATE_NAMES[n]}  {n}" for n in [*gates, *states]] + ["chance of a quote next"]
-    T = len(read.text)
-
-    def draw(axes: Any) -> None:
-        from matplotlib.collections import PatchCollection
-        from matplotlib.patches import Rectangle
-
-        for y, row in enumerate(rows):
-            values = np.asarray(read.quote_next if row == "next" else read.values[row], dtype=float)
-            scale = max(float(np.abs(values).max()), 1e-9) if row == "c" else 1.0
-            cells = [Rectangle((t + 0.04, y + 0.06), 0.92, 0.88) for t in range(T)]
-            plus, minus = (ORANGE, ORANGE) if row == "next" else (BLUE, ORANGE)
-            colours = [(plus if v >= 0 else minus, min(1.0, abs(v) / scale)) for v in values]
-            axes.add_collection(PatchCollection(cells, facecolor=colours, edgecolor="none"))
-        for t, c in enumerate(read.text):
-            axes.text(
-                t + 0.5, -0.32, "" if c == " " else c, ha="center", va="center", fontsize=9, fontfamily="monospace"
-            )
-            if c in '"“”':
-                axes.axvspan(t, t + 1, color=YELLOW, alpha=0.16, linewidth=0, zorder=0)
-        axes.set_xlim(0, T)
-        axes.set_ylim(len(rows), -0.8)
-        axes.set_yticks(np.arange(len(rows)) + 0.5, labels)
-        axes.set_xticks([])
-        axes.tick_params(length=0)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-
-    svg = _drawn(draw, height=0.5 + 0.27 * len(rows))
-    at_quotes = [t for t, c in enumerate(read.text) if c in '"“”']
-    alt = f"Layer {read.layer}, unit {read.unit} along {read.text!r}. " + "; ".join(
-        f"{GATE_NAMES.get(n, n)} at the quotes " + " and ".join(f"{read.values[n][t]:.2f}" for t in at_quotes)
-        for n in [*gates, *states]
-    )
-    numbers: dict[str, Any] = {"text": read.text, "layer": read.layer, "unit": read.unit, "quote_next": read.quote_next}
-    return Figure(name, svg, alt, caption, numbers | dict(read.values))
-
-
-def holds(results: Sequence[HoldResult]) -> Figure:
-    """The causal test: the chance of a quote where one closes, and where none is open."""
-
-    def draw(all_axes: Any) -> None:
-        y = np.arange(len(results))[::-1]
-        panels = (
-            ("closing", "closing a quote that is open", ORANGE),
-            ("opening", "closing a quote that nobody opened", BLUE),
-        )
-        for axes, (part, about, colour) in zip(all_axes, panels, strict=True):
-            means = np.array([getattr(r, part) for r in results])
-            errors = 1.96 * np.array([getattr(r, f"{part}_stderr") for r in results])
-            axes.barh(y, means, 0.62, color=colour, alpha=0.8)
-            axes.errorbar(means, y, xerr=errors, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
-            axes.set_title(about, loc="left", fontsize=9)
-            axes.set_xlim(0, max(0.05, 1.05 * float(np.nanmax(means + errors))))
-            axes.grid(axis="x")
-            axes.set_xlabel("probability of a quote next")
-        all_axes[0].set_yticks(y, [r.label for r in results])
-
-    svg = _drawn(draw, height=1.0 + 0.28 * len(results), ncols=2, sharey=True)
-    alt = "; ".join(f"{r.label}: closing {r.closing:.3f}, opening {r.opening:.3f}" for r in results)
-    return Figure(
-        "holds", svg, alt, "", {"holds": [{k: getattr(r, k) for k in r.__dataclass_fields__} for r in results]}
-    )
 
 
 def saturations(found: Sequence[Saturation]) -> Figure:
@@ -171,7 +100,7 @@ def saturations(found: Sequence[Saturation]) -> Figure:
             row[0].set_ylabel("share of time above 0.9")
 
     height = 2.9 * layers if len(gates) > 1 else 3.4 * layers
-    svg = _drawn(draw, height=height, nrows=layers, ncols=len(gates), squeeze=False)
+    svg = drawn(draw, height=height, nrows=layers, ncols=len(gates), squeeze=False)
     alt = "; ".join(
         f"{s.gate} of layer {s.layer}: on average {s.left.mean():.0%} shut, {s.right.mean():.0%} open" for s in found
     )
@@ -205,7 +134,7 @@ def gradient_curves(flows: Mapping[str, GradientFlow], labels: Mapping[str, str]
         left.set_title("gradients of the last layer's states", loc="left")
         right.set_title("a vanilla RNN before training, by spectral radius", loc="left")
 
-    svg = _drawn(draw, height=3.5, ncols=2, sharey=True)
+    svg = drawn(draw, height=3.5, ncols=2, sharey=True)
     lives = {
         name: {
             f"{s} {k}": dict(zip(("half_life", "low", "high"), flow.half_life(s, k), strict=True))
@@ -243,7 +172,7 @@ def two_terms(flow: GradientFlow) -> Figure:
         all_axes[0][0].set_ylabel("norm of dL/dc, lag 0 = 1")
         all_axes[0][0].legend(fontsize=8)
 
-    svg = _drawn(draw, height=3.2, ncols=len(layers), squeeze=False, sharey=True)
+    svg = drawn(draw, height=3.2, ncols=len(layers), squeeze=False, sharey=True)
     alt = "; ".join(
         f"{name}: at lag {len(n['all']) - 1} the sum carries {n['through_sum'][-1]:.2g}, the rest {n['rest'][-1]:.2g}"
         for name, n in numbers.items()
@@ -269,7 +198,7 @@ def context(costs: Sequence[ContextCost]) -> Figure:
 
     alt = "; ".join(f"{c.least} to {c.most} known: {(c.nats - c.full_nats) / np.log(2):.3f} extra bits" for c in costs)
     rows = [{k: getattr(c, k) for k in c.__dataclass_fields__} for c in costs]
-    return Figure("context", _drawn(draw, height=2.9), alt, "", {"contexts": rows})
+    return Figure("context", drawn(draw, height=2.9), alt, "", {"contexts": rows})
 
 
 def places(costs: Sequence[PlaceCost]) -> Figure:
@@ -288,7 +217,7 @@ def places(costs: Sequence[PlaceCost]) -> Figure:
         all_axes[0][0].set_ylim(bottom=0)
         all_axes[0][0].set_ylabel("bits a character")
 
-    svg = _drawn(draw, height=2.8, ncols=len(kinds), squeeze=False, sharey=True)
+    svg = drawn(draw, height=2.8, ncols=len(kinds), squeeze=False, sharey=True)
     alt = "; ".join(f"{c.place} {c.label}: {c.nats / np.log(2):.2f} bits" for c in costs)
     return Figure(
         "places", svg, alt, "", {"places": [{k: getattr(c, k) for k in c.__dataclass_fields__} for c in costs]}
@@ -316,4 +245,4 @@ def mistake_bars(by_model: Mapping[str, Sequence[MistakeKind]]) -> Figure:
 
     alt = "; ".join(f"{name}, {m.kind}: {m.per_thousand:.1f}" for name, rows in by_model.items() for m in rows)
     numbers = {n: [{k: getattr(m, k) for k in m.__dataclass_fields__} for m in rows] for n, rows in by_model.items()}
-    return Figure("mistakes", _drawn(draw, height=0.8 + 0.34 * len(kinds)), alt, "", numbers)
+    return Figure("mistakes", drawn(draw, height=0.8 + 0.34 * len(kinds)), alt, "", numbers)

@@ -4,24 +4,18 @@ Every section says in a few words what the article predicts and what this run do
 untrained network shows as well is not called a finding. Numbers come from the `Inspection` and are only formatted here.
 """
 
-import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
-from typing import Any
-
-import numpy as np
 
 from storycell import loss
 from storycell.inspector.inspection import Inspection
 from storycell.inspector.latch import HeldStory, HoldResult, Moments
 from storycell.inspector.saturation import HIGH
-from storycell.inspector.trace import Array, Trace
 from storycell.inspector.units import SHIFTS, Finding
-from storycell.report import drawings, prose
+from storycell.report import drawings, latch_drawings, prose
+from storycell.report.browse import browse_data, value_order
 from storycell.report.page import Figure, Html, Section, escaped, figure, page, table
-
-_SNIPPET = 34  # characters of context around a similar moment
 
 
 def inspection_page(found: Inspection, text_name: str) -> str:
@@ -31,7 +25,7 @@ def inspection_page(found: Inspection, text_name: str) -> str:
         f"Inside {found.subject.name}",
         [part(found) for part in parts],
         lead=prose.lead(found, text_name),
-        data={"browse": _browse_data(found)},
+        data={"browse": browse_data(found)},
         style=_resource("inspection.css"),
         script=_resource("inspection.js"),
     )
@@ -40,12 +34,12 @@ def inspection_page(found: Inspection, text_name: str) -> str:
 def figures(found: Inspection) -> dict[str, Figure]:
     """Every drawing of the report, by name."""
     made = [drawings.units([fs[0] for fs in found.findings.values()])] if found.findings else []
-    made.append(drawings.reading("latch-ideal", found.latch.ideal, "Four units wired by hand: unit 0, the latch."))
+    made.append(latch_drawings.reading("latch-ideal", found.latch.ideal, "Wired by hand: unit 0 of four, the latch."))
     for k, read in enumerate(found.latch.readings):
         about = f"This run: layer {read.layer}, unit {read.unit}."
-        made.append(drawings.reading(f"latch-{k + 1}", read, about))
+        made.append(latch_drawings.reading(f"latch-{k + 1}", read, about))
     if found.latch.holds:
-        made.append(drawings.holds(found.latch.holds))
+        made.append(latch_drawings.holds(found.latch.holds))
     made.append(drawings.saturations(found.saturation))
     made.append(drawings.gradient_curves(found.flows, _flow_labels(found)))
     if found.flows["trained"].rest:
@@ -68,7 +62,7 @@ def _text(found: Inspection) -> Section:
         for k, (layer, unit, label) in enumerate(found.browsed.units)
     )
     values = "".join(
-        f'<option value="{n}">{n} - {drawings.GATE_NAMES.get(n, n)}</option>' for n in _value_order(found.trace.names)
+        f'<option value="{n}">{n} - {drawings.GATE_NAMES.get(n, n)}</option>' for n in value_order(found.trace.names)
     )
     body = f"""{prose.text(found)}
 <div class="controls">
@@ -85,10 +79,6 @@ def _text(found: Inspection) -> Section:
 orange is low (of a cell state: above and below zero). Values are those after the character was read; its surprise is
 what it cost before. Statistics elsewhere on this page use the whole text of {len(found.trace):,} characters.</p>"""
     return Section("The text, coloured by a unit", body, "text")
-
-
-def _value_order(names: Sequence[str]) -> list[str]:
-    return sorted(names, key=lambda n: "chifogrzn".find(n) % 99)
 
 
 def _units(found: Inspection) -> Section:
@@ -310,48 +300,6 @@ def _figure(found: Inspection, name: str) -> str:
 
 def _number(value: float) -> str:
     return "none" if math.isinf(value) else f"{value:.1f}"
-
-
-def _browse_data(found: Inspection) -> dict[str, Any]:
-    """What the reader's script needs: characters, values as base64 float32, guesses, similar moments."""
-    path, browsed = found.trace, found.browsed
-    part = slice(browsed.rows.start, browsed.rows.stop)
-    values = {layer: path.values(layer, part) for layer in {layer for layer, _, _ in browsed.units}}
-    return {
-        "characters": list(path.text[part]),
-        "bits": np.round(path.nats[part] / math.log(2), 4),
-        "names": _value_order(path.names),
-        "labels": drawings.GATE_NAMES,
-        "units": [
-            {"layer": layer, "unit": unit, "label": label, **_columns(path, layer, unit, values[layer])}
-            for layer, unit, label in browsed.units
-        ],
-        "alphabet": ["■", "�", *path.vocab.characters],
-        "likely": browsed.likely,
-        "probabilities": np.round(browsed.likely_probabilities.astype(float), 4),
-        "similar": [[_snippet(path.text, int(row)) for row in rows] for rows in browsed.similar],
-        "cosines": np.round(browsed.similar_cosines.astype(float), 3),
-    }
-
-
-def _columns(path: Trace, layer: int, unit: int, values: Mapping[str, Array]) -> Mapping[str, Any]:
-    """Every value of a unit along the browsed part, and the size that its colours take as full."""
-    scales = {}
-    for name in path.names:
-        whole = path.states[layer][name][1:, unit].numpy() if name in path.states[layer] else values[name][:, unit]
-        scales[name] = 1.0 if name != "c" else float(np.quantile(np.abs(whole), 0.98)) or 1.0
-    encoded = {
-        name: base64.b64encode(np.ascontiguousarray(column[:, unit], dtype="<f4").tobytes()).decode()
-        for name, column in values.items()
-    }
-    return {"values": encoded, "scales": scales}
-
-
-def _snippet(text: str, row: int) -> list[str]:
-    """Before, at, and after a place."""
-    if row < 0:
-        return ["", "", ""]
-    return [text[max(0, row - _SNIPPET) : row], text[row], text[row + 1 : row + 1 + _SNIPPET // 2]]
 
 
 def _resource(name: str) -> str:

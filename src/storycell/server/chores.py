@@ -1,7 +1,8 @@
 """Work on one stream that is done in slices between those of the batch: reading, scoring, what comes next.
 
-Each is a generator for `Engine.run`: it yields after every `SLICE` characters and returns its result. All start from
-a stream as it stands, and the streams they are given are moved along.
+Each is a generator for `Engine.run`: it yields between two slices of `SLICE` characters, so that what is short is
+done at once, and returns its result. All start from a stream as it stands, and the streams they are given are moved
+along.
 """
 
 from collections.abc import Generator
@@ -20,8 +21,9 @@ SLICE = 256  # characters
 def reading(lm: CharLM, stream: Stream, ids: list[int]) -> Generator[None, None, Stream]:
     """Feed a prompt to a stream; returns the stream."""
     for start in range(0, len(ids), SLICE):
+        if start:
+            yield
         read(lm, stream, ids[start : start + SLICE])
-        yield
     return stream
 
 
@@ -31,10 +33,11 @@ def scoring(
     """Feed a prompt and say how likely each of its characters was, with the `top` likeliest beside it."""
     scored: list[CharLogprobs] = []
     for start in range(0, len(ids), SLICE):
+        if start:
+            yield
         piece = ids[start : start + SLICE]
         scored += describe(_logits(lm, stream, [stream.next_id, *piece[:-1]]), piece, top)
         stream.next_id = piece[-1]
-        yield
     return stream, scored
 
 
@@ -49,8 +52,9 @@ def foreseeing(lm: CharLM, stream: Stream) -> Generator[None, None, npt.NDArray[
 def going_on(lm: CharLM, stream: Stream, chars: int) -> Generator[None, None, Stream]:
     """Write `chars` characters that are known already, for the state after them; returns the stream."""
     for start in range(0, chars, SLICE):
+        if start:
+            yield
         advance(lm, [stream], min(SLICE, chars - start))
-        yield
     return stream
 
 

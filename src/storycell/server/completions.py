@@ -15,12 +15,12 @@ from storycell.sampler import Draw, Sampling
 from storycell.server.chores import going_on, reading, scoring
 from storycell.server.engine import Slice, Writing
 from storycell.server.errors import ApiError
+from storycell.server.holding import held_advance
 from storycell.server.logprobs import CharLogprobs
 from storycell.server.outbox import Outbox
 from storycell.server.schemas import CompletionRequest
 from storycell.server.service import Prompt, Service
 from storycell.server.transcript import Said, Transcript, arranged
-from storycell.server.values import HeldUnit, held_advance
 
 MAX_TOKENS = 500  # characters, where a request does not say; OpenAI's 16 would be three words
 _SEEDS = 2**64
@@ -34,7 +34,8 @@ class Answer:
         self.sampling = _sampling(asked)
         self.n = asked.n or 1
         self.limit = MAX_TOKENS if asked.max_tokens is None else asked.max_tokens
-        self._holds = _holds(service, asked)
+        held = {(hold.name, hold.layer, hold.unit): hold.value for hold in asked.hold}
+        self._advance = held_advance(service.model.lm, held) if held else None
         self._stops = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
         self._seed = secrets.randbits(32) if asked.seed is None else asked.seed
         self._began_at = time.monotonic()
@@ -52,7 +53,7 @@ class Answer:
     @property
     def held(self) -> bool:
         """Whether units are held."""
-        return bool(self._holds)
+        return self._advance is not None
 
     def usage(self) -> dict[str, int]:
         """Characters read and written so far."""
@@ -101,7 +102,7 @@ class Answer:
                 self.limit,
                 outbox,
                 asked.logprobs,
-                held_advance(self._holds) if self._holds else None,
+                self._advance,
                 deque() if asked.save_state else None,
             )
             transcript = Transcript(service.model.vocab, writing, self._stops, len(prompt.text) if asked.echo else 0)
@@ -214,24 +215,6 @@ def _sampling(asked: CompletionRequest) -> Sampling:
     usual = Sampling()
     temperature = usual.temperature if asked.temperature is None else asked.temperature
     return Sampling(temperature, asked.top_k, asked.top_p, asked.min_p)
-
-
-def _holds(service: Service, asked: CompletionRequest) -> list[HeldUnit]:
-    lm = service.model.lm
-    for number, hold in enumerate(asked.hold):
-        place = f"hold[{number}]"
-        if hold.name not in service.state_names:
-            names = " or ".join(service.state_names)
-            raise ApiError(400, f"{place}.name: a state of this model is {names}", param=f"{place}.name")
-        if hold.layer >= lm.num_layers:
-            raise ApiError(
-                400, f"{place}.layer: the model has {lm.num_layers} layers, counted from 0", param=f"{place}.layer"
-            )
-        if hold.unit >= lm.hidden_size:
-            raise ApiError(
-                400, f"{place}.unit: a layer has {lm.hidden_size} units, counted from 0", param=f"{place}.unit"
-            )
-    return [HeldUnit(hold.name, hold.layer, hold.unit, hold.value) for hold in asked.hold]
 
 
 def _joined(before: dict[str, Any] | None, more: dict[str, Any] | None) -> dict[str, Any] | None:

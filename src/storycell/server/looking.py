@@ -5,18 +5,19 @@ the last text of each layer and name are kept for a moment, because a reader goe
 """
 
 from collections import OrderedDict
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from storycell.inspector import trace
 from storycell.sampler import Sampling
 from storycell.server.chores import foreseeing, reading, scoring
 from storycell.server.errors import ApiError
 from storycell.server.logprobs import chances
 from storycell.server.schemas import NextRequest, TraceRequest
 from storycell.server.service import Service
-from storycell.server.values import tracing
 from storycell.vocab import BOUNDARY
 
 _LIVELY = 12  # units that are pointed out
@@ -48,7 +49,7 @@ class Traces:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._kept: OrderedDict[tuple[tuple[int, ...], int, str], npt.NDArray[np.float32]] = OrderedDict()
+        self._kept: OrderedDict[tuple[tuple[int, ...], int, str], npt.NDArray[np.floating[Any]]] = OrderedDict()
 
     async def values(self, asked: TraceRequest) -> dict[str, Any]:
         """The values of some units as the model reads a text from a zero state."""
@@ -63,13 +64,21 @@ class Traces:
             "lively": np.argsort(-spread, kind="stable")[:_LIVELY].tolist(),
         }
 
-    async def _trace(self, ids: list[int], layer: int, name: str) -> npt.NDArray[np.float32]:
+    async def _trace(self, ids: list[int], layer: int, name: str) -> npt.NDArray[np.floating[Any]]:
         key = (tuple(ids), layer, name)
         if key not in self._kept:
-            self._kept[key] = await self._service.engine.run(tracing(self._service.model.lm, ids, layer, name))
+            self._kept[key] = await self._service.engine.run(self._tracing(ids, layer, name))
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return self._kept[key]
+
+    def _tracing(self, ids: list[int], layer: int, name: str) -> Generator[None, None, npt.NDArray[np.floating[Any]]]:
+        """One value of one layer, `[T H]`, a row for each id; a tenth of a second for the longest text."""
+        model = self._service.model
+        yield
+        if not ids:
+            return np.zeros((0, model.lm.hidden_size))
+        return trace(model.lm, np.array([BOUNDARY, *ids], dtype=model.vocab.dtype), model.vocab)[name, layer]
 
     def _check(self, asked: TraceRequest) -> None:
         lm, names = self._service.model.lm, self._service.value_names

@@ -45,9 +45,9 @@ class StreamOptions(Request):
 
 
 class Hold(Request):
-    """A unit of a state that is kept at a value while the model writes."""
+    """A unit of a gate or state that is kept at a value while the model writes."""
 
-    name: Name = Field(description="the state: c or h")
+    name: Name = Field(description="a value of the cell: i f g o c h of an LSTM")
     layer: Whole = Field(ge=0, description="counted from 0")
     unit: Whole = Field(ge=0, description="counted from 0")
     value: float = Field(ge=-100, le=100)
@@ -170,7 +170,7 @@ class ModelCard(BaseModel):
     layers: int
     hidden: int
     values: list[str] = Field(description="the values of a cell by name, as the model reads a character")
-    states: list[str] = Field(description="those of them that are carried on, and can be held")
+    holds: bool = Field(description="whether the cell lets its values be held")
     parameters: int
     max_prompt: int
     max_traced: int

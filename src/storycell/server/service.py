@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from storycell import cells
 from storycell.api import Model
 from storycell.errors import UnknownCharacterError
+from storycell.inspector import Walker
 from storycell.sampler import Sampling, Stream
 from storycell.server.engine import Engine
 from storycell.server.errors import ApiError
@@ -21,7 +21,6 @@ from storycell.server.metrics import Metrics
 from storycell.server.schemas import Unknown
 from storycell.server.settings import ServerSettings
 from storycell.server.slots import Slots
-from storycell.server.values import value_names
 
 _LONG = 10_000  # characters whose translation to ids is worth a thread
 
@@ -43,8 +42,8 @@ class Service:
         self.slots = Slots(settings.max_slots, settings.slot_expiry_s)
         self.metrics = Metrics(self.engine.measure, self.slots)
         self.model_id = model.path.name
-        self.value_names = value_names(model.lm)
-        self.state_names = list(cells.get(model.lm.cell).state_names)
+        walker = Walker(model.lm)
+        self.value_names, self.holds = list(walker.names), walker.can_hold
         self._streams = self._held = 0
 
     def card(self) -> dict[str, Any]:
@@ -59,7 +58,7 @@ class Service:
             "layers": lm.num_layers,
             "hidden": lm.hidden_size,
             "values": self.value_names,
-            "states": self.state_names,
+            "holds": self.holds,
             "parameters": self.model.params,
             "max_prompt": self.settings.max_prompt,
             "max_traced": self.settings.max_traced,

@@ -87,9 +87,10 @@ class NativeBackend(Backend):
         h, c = initial(folded, state)
         stack = Stack(call.cell, call.precision, folded.by_layer, ids, folded.table, h, c, call.masks, save=False)
         losses = Head(stack, pad_last(network.output_weight).contiguous(), network.output_bias).losses(targets, False)
+        finals = stack.finals()
         stack.release()
         T, B = ids.shape[1], ids.shape[0]
-        return losses.view(T, B).t(), unpadded(folded, stack.final_hidden, stack.final_cells)
+        return losses.view(T, B).t(), unpadded(folded, *finals)
 
 
 def _call(folded: Folded, ids: torch.Tensor | None, dropout: float, bf16: bool, L: int) -> Call:

@@ -70,9 +70,9 @@ class Hidden(torch.autograd.Function):
     def forward(ctx: Any, call: Call, source: torch.Tensor, h: torch.Tensor, c: torch.Tensor, *flat: Any) -> Tensors:
         """Outputs `[T B H]`, final hidden and cell states `[L B H]`."""
         stack = call.forward(ctx, source, h, c, flat)
-        outputs = stack.outputs()
+        outputs, finals = stack.outputs(), stack.finals()
         _keep(ctx, stack, source, *flat)
-        return outputs, stack.final_hidden, stack.final_cells
+        return outputs, *finals
 
     @staticmethod
     @once_differentiable
@@ -107,9 +107,9 @@ class MeanNats(torch.autograd.Function):
         losses = head.losses(targets, with_gradient=stack.saves)
         if stack.saves:
             ctx.head = head
-        nats = losses.sum(dtype=torch.float64).div(losses.numel()).float()
+        nats, finals = losses.sum(dtype=torch.float64).div(losses.numel()).float(), stack.finals()
         _keep(ctx, stack, source, w_out, *flat)
-        return nats, stack.final_hidden, stack.final_cells
+        return nats, *finals
 
     @staticmethod
     @once_differentiable

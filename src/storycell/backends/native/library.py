@@ -11,6 +11,7 @@ Python; a training step makes about a dozen calls, whose cost is not seen.
 import contextlib
 import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -145,8 +146,7 @@ def _found() -> Path | None:
     """Where the library is: as STORYCELL_KERNEL says, or in this package (in an editable install, its other half)."""
     if place := os.environ.get("STORYCELL_KERNEL"):
         return Path(place)
-    package = __import__(__package__, fromlist=["__path__"])
-    found = [p for folder in package.__path__ for p in Path(folder).glob("*storycell_kernel.*")]
+    found = [p for folder in sys.modules[__package__].__path__ for p in Path(folder).glob("*storycell_kernel.*")]
     return next((p for p in found if p.suffix in (".so", ".dylib", ".dll")), None)
 
 

@@ -14,7 +14,7 @@ import torch
 
 from storycell.backends.backend import Weights
 from storycell.backends.native import library as lib
-from storycell.backends.native.buffers import buffers
+from storycell.backends.native.buffers import Buffers, buffers
 from storycell.backends.native.products import dropped, product, transposed
 
 
@@ -38,6 +38,7 @@ class Layer:
     below: torch.Tensor | None = None  # [T*B, D] elements: what it read, where that was vectors
     cells: torch.Tensor | None = None  # lstm: [T+1, B, H]
     gates: torch.Tensor | None = None  # [T*B, S*H] elements, later their gradients
+    carry: torch.Tensor | None = None  # [B, H] float32: gru's hidden state, or lstm's cell state where `cells` is None
 
 
 @dataclass
@@ -66,6 +67,8 @@ class Stack:
         save: bool,
     ) -> None:
         """`ids [B T]` and `source`, the table `[V G*H]`; or None and vectors `[T B D]`. States `[L B H]`, padded."""
+        self._taken: list[torch.Tensor] = []
+        self._buffers = buffers if save else Buffers()  # reading comes in many sizes, of which none is kept
         self.cell, self.precision, self.weights, self.masks = cell, precision, weights, masks
         self.gates, self.element = lib.GATES[cell], lib.ELEMENT[precision]
         self.ids, self.source = ids, source
@@ -75,7 +78,6 @@ class Stack:
             self.streams, self.steps = ids.shape
         self.units = hidden.shape[-1]
         self.saves, self.is_spent = save, False
-        self._taken: list[torch.Tensor] = []
         shape = (len(weights), self.streams, lib.padded(self.units))
         lib.address(hidden, "hidden state", torch.float32, shape)
         if cell == "lstm":
@@ -88,14 +90,14 @@ class Stack:
 
     def take(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """A buffer that lives until `release`."""
-        tensor = buffers.take(shape, dtype)
+        tensor = self._buffers.take(shape, dtype)
         self._taken.append(tensor)
         return tensor
 
     def release(self) -> None:
         """Give all buffers back."""
-        taken, self._taken = getattr(self, "_taken", []), []
-        buffers.give(taken)
+        taken, self._taken = self._taken, []
+        self._buffers.give(taken)
 
     def rows(self, layer: int, first: int) -> torch.Tensor:
         """Hidden states before (0) or after (1) every step, one row a character: `[T*B, H]` elements."""
@@ -105,6 +107,19 @@ class Stack:
         """What the last layer gives, float32 `[T B H]`, a copy."""
         return lib.widen(self.precision, self.layers[-1].hidden[1:])
 
+    def finals(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden and cell state after the last step, `[L B H]`, fresh tensors; no cell state is an empty tensor.
+
+        They are not kept: autograd's context holds this stack, and a result in it would hold the context for ever.
+        """
+        gru = self.cell == "gru"
+        h = [layer.carry if gru else lib.widen(self.precision, layer.hidden[self.steps]) for layer in self.layers]
+        hidden = torch.stack([state for state in h if state is not None])
+        if self.cell != "lstm":
+            return hidden, torch.zeros(0)
+        c = [layer.carry if layer.cells is None else layer.cells[self.steps] for layer in self.layers]
+        return hidden, torch.stack([state for state in c if state is not None])
+
     def _arguments(self) -> lib.Recurrence:
         a = lib.Recurrence()
         a.cell, a.precision = lib.CELLS[self.cell], lib.PRECISIONS[self.precision]
@@ -112,21 +127,15 @@ class Stack:
         return a
 
     def _forward(self, hidden: torch.Tensor, cells: torch.Tensor) -> None:
-        finals_h, finals_c = [], []
         for k, weight in enumerate(self.weights):
-            layer, carry, projected = self._layer(k, weight, hidden, cells)
+            layer, projected = self._layer(k, weight, hidden, cells)
             self.layers.append(layer)
             if projected is not None:
-                buffers.give([projected])
-            finals_h.append(carry if self.cell == "gru" else lib.widen(self.precision, layer.hidden[self.steps]))
-            if self.cell == "lstm":
-                finals_c.append(carry if layer.cells is None else layer.cells[self.steps])
-        self.final_hidden = torch.stack(finals_h)
-        self.final_cells = torch.stack(finals_c) if finals_c else torch.zeros(0)
+                self._buffers.give([projected])
 
     def _layer(
         self, k: int, weight: Weights, hidden: torch.Tensor, cells: torch.Tensor
-    ) -> tuple[Layer, torch.Tensor, torch.Tensor | None]:
+    ) -> tuple[Layer, torch.Tensor | None]:
         T, B, H, G = self.steps, self.streams, self.units, self.gates
         a = self._arguments()
         packed = lib.pack(self.precision, weight["recurrent"].t(), H, H, G if G > 1 else 0)
@@ -135,21 +144,20 @@ class Stack:
         projected = self._input(a, k, weight, layer)
         lib.convert(self.precision, hidden[k], layer.hidden[0])
         a.hidden = layer.hidden.data_ptr()
-        carry = hidden[k]
         if self.cell == "lstm" and self.saves:
             layer.cells = self.take(T + 1, B, H)
             layer.cells[0].copy_(cells[k])
             a.cell_state = layer.cells.data_ptr()
         elif self.cell != "rnn":
-            carry = (cells if self.cell == "lstm" else hidden)[k].clone()
-            a.carry = carry.data_ptr()
+            layer.carry = (cells if self.cell == "lstm" else hidden)[k].clone()
+            a.carry = layer.carry.data_ptr()
         if self.cell == "gru":
             a.reset_bias = lib.address(weight["reset_bias"], "bias_hh", torch.float32, (H,))
         if self.saves:
             layer.gates = self.take(T * B, lib.SAVED[self.cell] * H, dtype=self.element)
             a.saved = layer.gates.data_ptr()
         lib.call("forward", a)
-        return layer, carry, projected
+        return layer, projected
 
     def _input(self, a: lib.Recurrence, k: int, weight: Weights, layer: Layer) -> torch.Tensor | None:
         """Set what the layer reads: a table and ids, or a projection, which is returned to be kept alive."""
@@ -162,7 +170,7 @@ class Stack:
         layer.below = self._below(k)
         D = layer.below.shape[1]
         lib.address(weight["input"], "weight_ih", torch.float32, (G * H, D))
-        projected = buffers.take((T * B, G * H), torch.float32)
+        projected = self._buffers.take((T * B, G * H), torch.float32)
         packed = lib.pack(self.precision, weight["input"].t(), D, G * H)
         product(self.precision, layer.below, packed, G * H, weight["bias"], projected)
         a.projected = projected.data_ptr()

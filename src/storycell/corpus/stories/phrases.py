@@ -9,9 +9,7 @@ few and say little that could not be foreseen.
 
 ITEMS = """
 NOUNs =
-    1* <NOUN_one> and <NOUN_two>
-    4* <NOUN_one>, <NOUN_two> and <NOUN_three>
-    3* <NOUN_one>, <NOUN_two>, <NOUN_three> and <NOUN_four>
+    <NOUN_one>, <NOUN_two> and <NOUN_three>
 
 NOUN_one =
     5* {=look_NOUN.a} {x=NOUN}
@@ -24,21 +22,15 @@ NOUN_two =
     4* {=number} {=look_NOUN} {y=NOUN.many!x}
 
 NOUN_three =
-    5* {=look_NOUN.a} {z=NOUN!x!y}
-    3* {=LOOK.a} {=HUE} {z=NOUN!x!y}
-    4* {=number} {=look_NOUN} {z=NOUN.many!x!y}
-
-NOUN_four =
-    5* {=look_NOUN.a} {=NOUN!x!y!z}
-    3* {=LOOK.a} {=HUE} {=NOUN!x!y!z}
-    4* {=number} {=look_NOUN} {=NOUN.many!x!y!z}
+    5* {=look_NOUN.a} {=NOUN!x!y}
+    3* {=LOOK.a} {=HUE} {=NOUN!x!y}
+    4* {=number} {=look_NOUN} {=NOUN.many!x!y}
 """
 
 WORDS = """
 NAME =
     1* {x=LIST} and {=LIST!x}
-    4* {x=LIST}, {y=LIST!x} and {=LIST!x!y}
-    3* {x=LIST}, {y=LIST!x}, {z=LIST!x!y} and {=LIST!x!y!z}
+    3* {x=LIST}, {y=LIST!x} and {=LIST!x!y}
 """
 
 SHARED = """
@@ -55,19 +47,19 @@ who =
     1* {=animal} named {hero=boy}
 
 about =
-    3* {hero.He} had <things>.
-    2* {hero.He} liked to <deeds>.
-    2* {hero.He} had <things>. {hero.He} liked to <deeds>.
+    1* {hero.He} had <things>.
+    1* {hero.He} liked to <deeds>.
+    3* {hero.He} had <things>. {hero.He} liked to <deeds>.
 
 kin =
     {kin=kinswoman}
     {kin=kinsman}
 
 somewhere =
-    {=by} {=look_spot.a} {=spot}
+    {=by} {=look_spot.a} {s=spot}
 
-everywhere =
-    <somewhere>, <somewhere> and <somewhere>
+elsewhere =
+    {=by} {=look_spot.a} {=spot!s}
 
 an_animal =
     3* {=look_animal.a} {other=animal}
@@ -81,13 +73,13 @@ was_sad =
     {hero.He} was <sorry>.
 
 helper =
-    Then <an_animal> came by with <things>.
+    Then <an_animal> came by with <thing_one>.
 
 one_day =
     One {=weather} day,
 
 thanks =
-    Thank you! You are <nice>,
+    Thank you! You are <nice>!
 
 joy =
     2* They <did>.

@@ -33,6 +33,7 @@ let writing = null; // the AbortController of the passage that is being written
 let looking = null; // that of the question what may follow
 let lookTimer = 0;
 let tracedAt = 0;
+let unitChosen = false;
 
 const characters = () => Array.from($("text").value);
 const chosenColour = () => document.querySelector("input[name=colour]:checked").value;
@@ -154,16 +155,22 @@ async function trace(text, signal) {
   const values = found.values[0].length === seen.length ? found.values[0] : [];
   story.values = [...Array(all.length - seen.length), ...values];
   if (seen.length < all.length) say(`Coloured are the last ${model.max_traced.toLocaleString()} characters.`);
+  if (!unitChosen && found.lively.length > 0) { // the first look shows a unit that does something
+    $("unit").value = found.lively[0];
+    unitChanged();
+  }
   showLively(found.lively);
   reachTo(story.values);
   redraw();
 }
 
-// The slider of the hold covers what the unit does by itself.
+// The slider of the hold covers what the value can be; a cell's, what it is over this text.
 function reachTo(values) {
-  const most = heldState() === "h" ? 1 : Math.max(4, Math.ceil(Math.max(...values.map((value) => Math.abs(value ?? 0)))));
-  if (GATES.includes($("value").value) || most === Number($("held-at").max)) return;
-  Object.assign($("held-at"), { min: -most, max: most, step: most / 16 });
+  const name = $("value").value;
+  const most = name === "c" ? Math.max(4, Math.ceil(Math.max(...values.map((value) => Math.abs(value ?? 0))))) : 1;
+  const least = GATES.includes(name) ? 0 : -most;
+  if (most === Number($("held-at").max) && least === Number($("held-at").min)) return;
+  Object.assign($("held-at"), { min: least, max: most, step: (most - least) / 32 });
   describe();
 }
 
@@ -185,11 +192,10 @@ function showLively(units) {
 // ---- writing
 
 const unit = () => Math.max(0, Math.min(model.hidden - 1, Math.trunc(Number($("unit").value)) || 0));
-const heldState = () => (model.states.includes($("value").value) ? $("value").value : model.states.at(-1));
 
 function hold() {
   if (!$("hold").checked) return [];
-  return [{ name: heldState(), layer: Number($("layer").value), unit: unit(), value: Number($("held-at").value) }];
+  return [{ name: $("value").value, layer: Number($("layer").value), unit: unit(), value: Number($("held-at").value) }];
 }
 
 async function writePassage(passage) {
@@ -299,8 +305,8 @@ function describe() {
   $("held-value").textContent = Number($("held-at").value).toFixed(2);
   if (model === null) return;
   const which = ORDINALS[Number($("layer").value)] ?? `number ${$("layer").value}`;
-  const what = heldState() === "c" ? "cell" : "hidden unit";
-  $("hold-name").textContent = `${what} ${unit()} of the ${which} layer`;
+  $("hold-name").textContent = `${$("value").value} of unit ${unit()}, ${which} layer`;
+  $("holding").hidden = !model.holds;
   const chosen = chosenColour();
   $("inside").hidden = chosen !== "value";
   $("meaning").textContent = {
@@ -311,6 +317,7 @@ function describe() {
 }
 
 function unitChanged() {
+  unitChosen = true;
   describe();
   look(0);
   if ($("hold").checked) rewrite();
@@ -330,7 +337,7 @@ async function begin() {
   if ($("layer").options.length === 0) {
     fill($("layer"), [...Array(model.layers).keys()].map((k) => [k, ORDINALS[k] ?? String(k)]));
     fill($("value"), model.values.map((name) => [name, name]));
-    $("value").value = model.states.at(-1);
+    $("value").value = model.values.includes("c") ? "c" : model.values.at(-1);
     $("unit").max = model.hidden - 1;
   }
   describe();
