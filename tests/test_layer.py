@@ -342,3 +342,13 @@ def test_training_follows_torch() -> None:
             optimizer.step()
         losses.append(loss.item())
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_without_a_kernel_it_is_torchs_layer_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NativeBackend, "obstacle", lambda *_: "the native kernel was not built")
+    ours, theirs = pair(5, 7, precision="bf16")
+    x = torch.randn(4, 3, 5)
+    assert torch.equal(ours(x)[0], theirs(x)[0])
+    assert ours.backend_reason == (
+        "torch's own LSTM, because the native kernel was not built; precision='bf16' is the kernel's alone"
+    )
