@@ -27,7 +27,7 @@ from storycell.shapes import State
 from storycell.vocab import BOUNDARY, UNKNOWN
 
 PROMPT_PIECE = 4096  # characters of a prompt that are read in one pass
-SLICE = 32  # characters written between two looks at the clock or a signal
+SLICE = 128  # characters written between two looks at the clock or a signal: under two milliseconds
 
 _MASK_32, _MASK_64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 
