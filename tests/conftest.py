@@ -56,10 +56,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def served(made: Path) -> Iterator["serving.Served"]:
+def endless(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, whose stories hardly ever end."""
+    return tiny_runs.endless(made, tmp_path_factory.mktemp("endless"))
+
+
+@pytest.fixture(scope="session")
+def served(endless: Path) -> Iterator["serving.Served"]:
     """A server of the shared tiny run, for all tests that leave it as it is; skips where its packages are missing."""
     pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not installed")
-    with serving.serving(made) as server:
+    with serving.serving(endless) as server:
         yield server
 
 

@@ -23,8 +23,8 @@ def client(served: Served) -> Iterator["openai.OpenAI"]:
 
 
 @pytest.fixture(scope="module")
-def model(made: Path) -> storycell.Model:
-    return storycell.load(made)
+def model(endless: Path) -> storycell.Model:
+    return storycell.load(endless)
 
 
 def test_a_seeded_completion_is_what_the_model_generates(client: "openai.OpenAI", model: storycell.Model) -> None:

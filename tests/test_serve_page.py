@@ -68,11 +68,11 @@ def written(page: "sync.Page") -> str:
     return text(page)
 
 
-def test_it_shows_what_may_follow_and_writes_what_is_chosen(page: "sync.Page", made: Path) -> None:
+def test_it_shows_what_may_follow_and_writes_what_is_chosen(page: "sync.Page", endless: Path) -> None:
     chip = page.locator("#chips button").first
     shown = chip.locator("b").text_content()
     chosen = {"␣": " ", "↵": "\n"}.get(shown or "", shown)
-    greedy = storycell.load(made).generate(BEGINNING, 1, greedy=True)
+    greedy = storycell.load(endless).generate(BEGINNING, 1, greedy=True)
     assert BEGINNING + str(chosen) == greedy
     chip.click()
     assert text(page) == greedy
@@ -82,12 +82,12 @@ def test_it_shows_what_may_follow_and_writes_what_is_chosen(page: "sync.Page", m
     until(page, f"document.querySelector('#text').value.length === {len(BEGINNING) + 1}")
 
 
-def test_it_writes_a_story_and_colours_every_character_by_its_surprise(page: "sync.Page", made: Path) -> None:
+def test_it_writes_a_story_and_colours_every_character_by_its_surprise(page: "sync.Page", endless: Path) -> None:
     story = written(page)
     assert story.startswith(BEGINNING)
     until(page, "document.querySelectorAll('#shades span').length === document.querySelector('#text').value.length")
     coloured = page.eval_on_selector_all("#shades span", "spans => spans.map(s => s.style.backgroundColor !== '')")
-    nats = storycell.load(made).score(story)
+    nats = storycell.load(endless).score(story)
     expected = [k for k in range(len(story)) if nats[k] > 0.2]
     assert all(coloured[k] for k in expected)
     assert page.locator("#shades").inner_text().strip("\u200b")[:10] == story[:10]
@@ -176,10 +176,10 @@ def test_it_asks_for_the_key_and_goes_on(browser: "sync.Browser", locked: Served
     context.close()
 
 
-def test_it_says_when_the_server_is_gone_and_goes_on_when_it_is_back(browser: "sync.Browser", made: Path) -> None:
+def test_it_says_when_the_server_is_gone_and_goes_on_when_it_is_back(browser: "sync.Browser", endless: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    words = [sys.executable, "-m", "storycell", "serve", str(made), "--port", str(port), "--json"]
+    words = [sys.executable, "-m", "storycell", "serve", str(endless), "--port", str(port), "--json"]
 
     def start() -> "subprocess.Popen[str]":
         process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)

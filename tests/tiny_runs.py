@@ -1,5 +1,6 @@
 """What the tests of the command line share: a tiny run, made once for each of them, and calls of the command."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -8,7 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import storycell
 from storycell import cli
+from storycell.checkpoint import RunFolder
+from storycell.vocab import BOUNDARY
 
 NETWORK = {"hidden": 8, "embedding": 4, "streams": 4, "chunk": 16, "evaluations": 1}
 # One thread: two of them wait for each other at every step while other tests or people use the machine.
@@ -60,6 +64,17 @@ def process(*words: object, **keywords: object) -> Outcome:
         [sys.executable, "-m", "storycell", *map(str, words)], capture_output=True, timeout=120, check=False, **keywords
     )  # type: ignore[call-overload]
     return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def endless(made: Path, folder: Path) -> Path:
+    """A copy of a run whose stories hardly ever end: after three steps of training that is otherwise left to chance."""
+    run = folder / made.name
+    shutil.copytree(made, run)
+    lm = storycell.load(run).lm
+    with torch.no_grad():
+        lm.output.bias[BOUNDARY] = -20.0
+    RunFolder(run).save_weights(lm, {"step": 3, "valid_nats": None})
+    return run
 
 
 def make(folder: Path, cache: Path) -> Path:
