@@ -25,7 +25,9 @@ def main() -> None:
         shutil.copy(run / name, DEMO / name)
     config = RunFolder(run).config()
     names = {"words": _names(config.text.words), "valid_words": _names(config.text.valid_words or [])}
-    (DEMO / "config.json").write_bytes(to_json(config.model_dump() | {"text": config.text.model_dump() | names}))
+    init = config.init and Path(config.init).name
+    told = config.model_dump() | {"text": config.text.model_dump() | names, "init": init}
+    (DEMO / "config.json").write_bytes(to_json(told))
     RunFolder(DEMO).save_weights(model.lm.half(), about)
     print(f"{DEMO}: {(DEMO / 'model.safetensors').stat().st_size:,} bytes")
 
