@@ -17,6 +17,7 @@ from storycell.experiments.bench.grid import chart, measure
 from storycell.experiments.bench.rounds import Rate, interleaved, torch_threads
 from storycell.experiments.bench.workload import V
 from storycell.model import CharLM
+from storycell.sampler import SLICE
 
 TINY = ["--hidden=16", "--embedding=4", "--streams=2", "--chunk=4", "--rounds=1", "--threads=1"]
 KEYS = {
@@ -146,7 +147,7 @@ def test_what_writes_writes_as_much_as_it_says() -> None:
     lm = CharLM(V, 8, embedding_size=4).eval()
     with torch.no_grad():
         lm.output.bias[0] = generation._NEVER
-    assert generation.ours(lm, 3)() == 3 * 32
+    assert generation.ours(lm, 3)() == 3 * SLICE
     assert generation.theirs(rivals.TorchModel("gru", V, 4, 8, 1).eval(), 2)() == 2 * 32
 
 
