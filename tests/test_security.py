@@ -17,7 +17,7 @@ from tiny_runs import FLAGS, command
 import storycell
 from storycell import corpus, tokens
 from storycell.checkpoint import RunFolder
-from storycell.corpus import files
+from storycell.corpus import json_lines
 from storycell.errors import CorpusError, RunFolderError
 
 SOURCE = Path(storycell.__file__).parent
@@ -148,7 +148,7 @@ def test_a_json_line_nested_deep_is_named(tmp_path: Path, line: str) -> None:
 def test_a_json_line_without_end_is_refused_before_memory_is_full(
     tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "LONGEST_LINE_BYTES", 4 << 20)
+    monkeypatch.setattr(json_lines, "LONGEST_LINE_BYTES", 4 << 20)
     bomb = packed(tmp_path / f"a.jsonl{ending}", b'{"text": "', b"a", 64 << 20)
     told: list[int] = []
     with pytest.raises(CorpusError, match="has a line of more than"):

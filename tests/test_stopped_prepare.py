@@ -1,6 +1,9 @@
-"""A preparation that was stopped or killed goes on after the last file it had finished, and ends as it would have."""
+"""A preparation that was stopped or killed goes on where it was, inside a file too, and ends as it would have."""
 
+import gzip
+import json
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -11,8 +14,9 @@ import zstandard
 from tiny_runs import FLAGS, command
 
 from storycell import corpus, journal, tokens
-from storycell.corpus import Corpus
+from storycell.corpus import Corpus, files
 from storycell.corpus.files import FileSource
+from storycell.tokens.writing import TokenWriter
 
 SHARDS = 12
 NAMES = ("train.tokens", "valid.tokens", "vocab.json", "prepared.json")
@@ -48,7 +52,7 @@ def stopping_after(bytes_read: int) -> tokens.Progress:
     """A progress callback that presses Ctrl-C when so much of both passes has been read."""
 
     def progress(what: str, done: int, total: int) -> None:
-        if done + (total if what == "translating" else 0) >= bytes_read:
+        if what != "hashing" and done + (0 if what.startswith("counting") else total) >= bytes_read:
             raise KeyboardInterrupt
 
     return progress
@@ -83,7 +87,7 @@ def test_what_was_done_is_not_done_again(shards: Path, tmp_path: Path, monkeypat
     assert SHARDS / 2 < begun < SHARDS
     names.clear()
     told: list[int] = []
-    tokens.prepare(text, tmp_path / "out", progress=lambda what, done, total: told.append(done))
+    tokens.prepare(text, tmp_path / "out", progress=lambda what, done, total: what != "hashing" and told.append(done))
     assert names == [f"{k:02}.txt{'.zst' if k % 2 == 0 else ''}" for k in range(begun - 1, SHARDS)]
     assert told[0] > text.size_bytes / 2
     assert told[-1] == text.size_bytes
@@ -105,6 +109,105 @@ def test_a_killed_preparation_goes_on(shards: Path, tmp_path: Path) -> None:
     whole = files_of(tokens.prepare(opened(shards), tmp_path / "whole").folder)
     assert files_of(tokens.prepare(opened(shards), tmp_path / "out").folder) == whole
     assert not left.exists()
+
+
+CHUNK = 1000
+FIGURES = random.Random(3)
+TEXTS = {
+    "stories": "".join(f"“{FIGURES.getrandbits(200):x}”\n" + "<|endoftext|>\n" * (k % 3 == 0) for k in range(2000)),
+    "one story": "".join(f"{FIGURES.getrandbits(300):x} é\n" for _ in range(1500)),
+    "one line": "".join(f"{FIGURES.getrandbits(300):x} 😀 <|endoftext|>" for _ in range(1200)),
+    "line ends": "\ufeff"
+    + "".join(f"{FIGURES.getrandbits(99):x}\r\n" + "<|endoftext|>\r\n" * (k % 9 == 0) for k in range(4000)),
+    "long stories": "<|endoftext|>\n".join(f"{FIGURES.getrandbits(40_000):x}\n" for k in range(12)),
+}  # fmt: skip
+PACKED = {".txt": bytes, ".txt.gz": gzip.compress, ".txt.zst": zstandard.compress}
+ONE_FILE = [
+    *((name, ".txt", "utf-8") for name in TEXTS),
+    *(("stories", ending, "utf-8") for ending in (".txt.gz", ".txt.zst", ".jsonl", ".jsonl.gz")),
+    ("line ends", ".txt.zst", "utf-16"),
+    ("stories", ".txt", "cp1252"),
+]
+
+
+@pytest.fixture(params=ONE_FILE, ids=lambda case: " ".join(case).replace(" ", "-"))
+def one_file(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Corpus:
+    """One file of about 100,000 bytes, read a thousand at a time."""
+    name, ending, encoding = request.param
+    monkeypatch.setattr(files, "CHUNK_BYTES", CHUNK)
+    text = TEXTS[name]
+    if ending.startswith(".jsonl"):
+        text = "".join(json.dumps({"text": story}) + "\n" for story in text.split("<|endoftext|>\n"))
+    pack = PACKED[ending.replace("jsonl", "txt")]
+    (tmp_path / f"one{ending}").write_bytes(pack(text.encode(encoding)))
+    return corpus.open_corpus([str(tmp_path / f"one{ending}")], encoding)
+
+
+@pytest.mark.parametrize("vocab", ["characters", "bytes"])
+def test_stopped_inside_a_file_it_ends_with_the_same_bytes(one_file: Corpus, tmp_path: Path, vocab: str) -> None:
+    whole = files_of(tokens.prepare(one_file, tmp_path / "whole", vocab=vocab).folder)
+    chance = random.Random(7)
+    for k in range(2):
+        out = tmp_path / f"out{k}"
+        for share in sorted(chance.random() for _ in range(3)):
+            stop = stopping_after(round(2 * share * one_file.size_bytes))
+            with pytest.raises(KeyboardInterrupt):
+                tokens.prepare(one_file, out, vocab=vocab, progress=stop)
+        assert files_of(tokens.prepare(one_file, out, vocab=vocab).folder) == whole
+
+
+STOPPED = """
+import os, signal, sys
+from storycell import cli, journal, tokens
+from storycell.cli import prepare
+from storycell.corpus import files
+from contextlib import contextmanager
+journal._EVERY_S, files.CHUNK_BYTES = -1.0, int(sys.argv[1])
+@contextmanager
+def preparing():
+    def stop(what, done, total):
+        if what == "translating" and done > total / 2:
+            os.kill(os.getpid(), int(sys.argv[2]))
+    yield stop
+prepare.preparing = preparing
+sys.exit(cli.main(sys.argv[3:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the signals are Unix's")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("ending", [".txt", ".txt.gz", ".txt.zst"])
+def test_one_large_file_is_taken_up_in_its_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, number: signal.Signals
+) -> None:
+    """A process of its own, really killed; what the second one reads, and translates, is the second half."""
+    path, out = tmp_path / f"large{ending}", tmp_path / "out"
+    path.write_bytes(PACKED[ending](TEXTS["stories"].encode()))
+    words = [str(CHUNK), str(int(number)), "prepare", str(path), "--out", str(out)]
+    stopped = subprocess.run([sys.executable, "-c", STOPPED, *words], capture_output=True, check=False, timeout=120)
+    assert stopped.returncode == (130 if number == signal.SIGINT else -9), stopped.stderr
+    assert b"Traceback" not in stopped.stderr
+    assert not out.exists()
+
+    monkeypatch.setattr(files, "CHUNK_BYTES", CHUNK)
+    text = corpus.open_corpus([str(path)])
+    starts, translated = list[int](), list[int]()
+    blocks, add = FileSource.blocks, TokenWriter.add
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            FileSource,
+            "blocks",
+            lambda self, advance, mark: (starts.append(mark.place.offset), blocks(self, advance, mark))[1],
+        )
+        patch.setattr(
+            TokenWriter, "add", lambda self, piece, begins: (translated.append(len(piece)), add(self, piece, begins))[1]
+        )
+        again = files_of(tokens.prepare(text, out).folder)
+    size = len(TEXTS["stories"].encode())
+    assert len(starts) == 1  # nothing is counted again
+    assert size * 0.4 < starts[0] < size * 0.6
+    assert sum(translated) < size * 0.6
+    assert again == files_of(tokens.prepare(text, tmp_path / "whole").folder)
 
 
 @pytest.mark.parametrize("damage", ["journal", "tokens", "text"])

@@ -1,7 +1,7 @@
 """How far a long preparation has come, so that one that was stopped goes on from there.
 
 In: where the unfinished files go, and a digest of what is read. Out: a folder for them, and in it a JSON object that
-says what is done, saved after a source and at most once a second.
+says what is done, saved every two seconds.
 
 The surprising decision: the folder is named after the digest and held by a lock, which a killed process lets go of;
 so the same work finds it again, and another process that does the same work at the same time gets a folder of its own.
@@ -15,7 +15,7 @@ from typing import Any
 
 import filelock
 
-_EVERY_S = 1.0
+_EVERY_S = 2.0
 _LARGEST = 64 << 20
 
 

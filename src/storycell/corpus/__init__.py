@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from storycell.corpus import files
-from storycell.corpus.blocks import normalised
+from storycell.corpus.blocks import Bookmark, TextReader, read_on
 from storycell.corpus.embedded import StoriesSource
 from storycell.corpus.files import Advance, FileSource
 from storycell.corpus.hub import tinystories
@@ -34,8 +34,8 @@ class Source(Protocol):
     def size_bytes(self) -> int:
         """How many bytes `blocks` will report to `advance`."""
 
-    def blocks(self, advance: Advance = ...) -> Iterator[bytes]:
-        """Its normalised blocks."""
+    def blocks(self, advance: Advance = ..., bookmark: Bookmark | None = ...) -> Iterator[bytes]:
+        """Its normalised blocks from the bookmark on, which moves along."""
 
     def raw_chunks(self) -> Iterator[bytes]:
         """Bytes that determine its stories, for hashing."""
@@ -71,13 +71,14 @@ class Corpus:
                 yield BOUNDARY_BYTE
             yield from source.blocks(advance)
 
-    def digest(self) -> str:
+    def digest(self, advance: Advance = lambda _: None) -> str:
         """A hash of what the sources hold now and how it is read; names and dates do not enter."""
         content = hashlib.blake2b(self.encoding.encode(), digest_size=16)
         for source in self.sources:
             content.update(b"%d:" % source.size_bytes)
             for chunk in source.raw_chunks():
                 content.update(chunk)
+                advance(len(chunk))
         return content.hexdigest()
 
 
@@ -141,9 +142,10 @@ class _TextSource:
     def size_bytes(self) -> int:
         return len(self.data)
 
-    def blocks(self, advance: Advance = lambda _: None) -> Iterator[bytes]:
+    def blocks(self, advance: Advance = lambda _: None, bookmark: Bookmark | None = None) -> Iterator[bytes]:
+        mark = bookmark or Bookmark()
         advance(len(self.data))
-        yield from normalised([self.data], self.name)
+        yield from read_on(TextReader(self.name, mark.place), [self.data[mark.place.offset :]], mark)
 
     def raw_chunks(self) -> Iterator[bytes]:
         yield self.data
