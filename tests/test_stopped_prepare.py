@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from tiny_runs import FLAGS, command
 
 from storycell import corpus, journal, tokens
 from storycell.corpus import Corpus, files
-from storycell.corpus.files import FileSource
+from storycell.corpus.blocks import Bookmark
+from storycell.corpus.files import Advance, FileSource
 from storycell.tokens.writing import TokenWriter
 
 SHARDS = 12
@@ -111,66 +113,64 @@ def test_a_killed_preparation_goes_on(shards: Path, tmp_path: Path) -> None:
     assert not left.exists()
 
 
-CHUNK = 1000
+CHUNK = 2000
 FIGURES = random.Random(3)
 TEXTS = {
-    "stories": "".join(f"“{FIGURES.getrandbits(200):x}”\n" + "<|endoftext|>\n" * (k % 3 == 0) for k in range(2000)),
-    "one story": "".join(f"{FIGURES.getrandbits(300):x} é\n" for _ in range(1500)),
-    "one line": "".join(f"{FIGURES.getrandbits(300):x} 😀 <|endoftext|>" for _ in range(1200)),
+    "stories": "".join(f"“{FIGURES.getrandbits(200):x}”\n" + "<|endoftext|>\n" * (k % 3 == 0) for k in range(600)),
+    "one story": "".join(f"{FIGURES.getrandbits(300):x} é\n" for _ in range(500)),
+    "one line": "".join(f"{FIGURES.getrandbits(300):x} 😀 <|endoftext|>" for _ in range(400)),
     "line ends": "\ufeff"
-    + "".join(f"{FIGURES.getrandbits(99):x}\r\n" + "<|endoftext|>\r\n" * (k % 9 == 0) for k in range(4000)),
-    "long stories": "<|endoftext|>\n".join(f"{FIGURES.getrandbits(40_000):x}\n" for k in range(12)),
+    + "".join(f"{FIGURES.getrandbits(99):x}\r\n" + "<|endoftext|>\r\n" * (k % 9 == 0) for k in range(1200)),
+    "long stories": "<|endoftext|>\n".join(f"{FIGURES.getrandbits(24_000):x}\n" for k in range(7)),
 }  # fmt: skip
 PACKED = {".txt": bytes, ".txt.gz": gzip.compress, ".txt.zst": zstandard.compress}
 ONE_FILE = [
-    *((name, ".txt", "utf-8") for name in TEXTS),
-    *(("stories", ending, "utf-8") for ending in (".txt.gz", ".txt.zst", ".jsonl", ".jsonl.gz")),
-    ("line ends", ".txt.zst", "utf-16"),
-    ("stories", ".txt", "cp1252"),
+    *((name, ".txt", "utf-8", "characters") for name in TEXTS),
+    *(("stories", ending, "utf-8", "characters") for ending in (".txt.gz", ".jsonl", ".jsonl.gz")),
+    ("one story", ".txt", "utf-8", "bytes"),
+    ("line ends", ".txt.zst", "utf-16", "characters"),
+    ("stories", ".txt", "cp1252", "characters"),
 ]
 
 
-@pytest.fixture(params=ONE_FILE, ids=lambda case: " ".join(case).replace(" ", "-"))
-def one_file(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Corpus:
-    """One file of about 100,000 bytes, read a thousand at a time."""
-    name, ending, encoding = request.param
+@pytest.mark.parametrize(("name", "ending", "encoding", "vocab"), ONE_FILE)
+def test_stopped_inside_a_file_it_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, ending: str, encoding: str, vocab: str
+) -> None:
+    """One file of about 40,000 bytes, read two thousand at a time, stopped three times on its way."""
     monkeypatch.setattr(files, "CHUNK_BYTES", CHUNK)
     text = TEXTS[name]
     if ending.startswith(".jsonl"):
         text = "".join(json.dumps({"text": story}) + "\n" for story in text.split("<|endoftext|>\n"))
-    pack = PACKED[ending.replace("jsonl", "txt")]
-    (tmp_path / f"one{ending}").write_bytes(pack(text.encode(encoding)))
-    return corpus.open_corpus([str(tmp_path / f"one{ending}")], encoding)
+    (tmp_path / f"one{ending}").write_bytes(PACKED[ending.replace("jsonl", "txt")](text.encode(encoding)))
+    one = corpus.open_corpus([str(tmp_path / f"one{ending}")], encoding)
+    whole = files_of(tokens.prepare(one, tmp_path / "whole", vocab=vocab).folder)
+    chance = random.Random(name)
+    for share in sorted(chance.random() for _ in range(3)):
+        stop = stopping_after(round(2 * share * one.size_bytes))
+        with pytest.raises(KeyboardInterrupt):
+            tokens.prepare(one, tmp_path / "out", vocab=vocab, progress=stop)
+    assert files_of(tokens.prepare(one, tmp_path / "out", vocab=vocab).folder) == whole
 
 
-@pytest.mark.parametrize("vocab", ["characters", "bytes"])
-def test_stopped_inside_a_file_it_ends_with_the_same_bytes(one_file: Corpus, tmp_path: Path, vocab: str) -> None:
-    whole = files_of(tokens.prepare(one_file, tmp_path / "whole", vocab=vocab).folder)
-    chance = random.Random(7)
-    for k in range(2):
-        out = tmp_path / f"out{k}"
-        for share in sorted(chance.random() for _ in range(3)):
-            stop = stopping_after(round(2 * share * one_file.size_bytes))
-            with pytest.raises(KeyboardInterrupt):
-                tokens.prepare(one_file, out, vocab=vocab, progress=stop)
-        assert files_of(tokens.prepare(one_file, out, vocab=vocab).folder) == whole
-
-
+LARGE = "".join(f"“{FIGURES.getrandbits(2000):x}”\n" + "<|endoftext|>\n" * (k % 3 == 0) for k in range(2000)).encode()
+BLOCK = 50_000  # of the large file, read at a time: a twentieth of it
 STOPPED = """
-import os, signal, sys
-from storycell import cli, journal, tokens
-from storycell.cli import prepare
+import os, sys
+from storycell import cli, journal
 from storycell.corpus import files
-from contextlib import contextmanager
-journal._EVERY_S, files.CHUNK_BYTES = -1.0, int(sys.argv[1])
-@contextmanager
-def preparing():
-    def stop(what, done, total):
-        if what == "translating" and done > total / 2:
-            os.kill(os.getpid(), int(sys.argv[2]))
-    yield stop
-prepare.preparing = preparing
-sys.exit(cli.main(sys.argv[3:]))
+from storycell.tokens.writing import TokenWriter
+chunk, number, size, *words = sys.argv[1:]
+journal._EVERY_S, files.CHUNK_BYTES = -1.0, int(chunk)
+add, done = TokenWriter.add, 0
+def adding(self, piece, begins):
+    global done
+    done += len(piece)
+    if done > int(size) / 2:
+        os.kill(os.getpid(), int(number))
+    add(self, piece, begins)
+TokenWriter.add = adding
+sys.exit(cli.main(words))
 """
 
 
@@ -180,33 +180,35 @@ sys.exit(cli.main(sys.argv[3:]))
 def test_one_large_file_is_taken_up_in_its_middle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, number: signal.Signals
 ) -> None:
-    """A process of its own, really killed; what the second one reads, and translates, is the second half."""
+    """A process of its own, really killed; what the second one translates is the second half, and nothing else."""
     path, out = tmp_path / f"large{ending}", tmp_path / "out"
-    path.write_bytes(PACKED[ending](TEXTS["stories"].encode()))
-    words = [str(CHUNK), str(int(number)), "prepare", str(path), "--out", str(out)]
+    path.write_bytes(PACKED[ending](LARGE))
+    words = [str(BLOCK), str(int(number)), str(len(LARGE)), "prepare", str(path), "--out", str(out)]
     stopped = subprocess.run([sys.executable, "-c", STOPPED, *words], capture_output=True, check=False, timeout=120)
     assert stopped.returncode == (130 if number == signal.SIGINT else -9), stopped.stderr
     assert b"Traceback" not in stopped.stderr
     assert not out.exists()
 
-    monkeypatch.setattr(files, "CHUNK_BYTES", CHUNK)
+    monkeypatch.setattr(files, "CHUNK_BYTES", BLOCK)
     text = corpus.open_corpus([str(path)])
     starts, translated = list[int](), list[int]()
     blocks, add = FileSource.blocks, TokenWriter.add
+
+    def reading(self: FileSource, advance: Advance, bookmark: Bookmark) -> Iterator[bytes]:
+        starts.append(bookmark.place.offset)
+        return blocks(self, advance, bookmark)
+
+    def adding(self: TokenWriter, piece: bytes, begins: bool) -> None:
+        translated.append(len(piece))
+        add(self, piece, begins)
+
     with monkeypatch.context() as patch:
-        patch.setattr(
-            FileSource,
-            "blocks",
-            lambda self, advance, mark: (starts.append(mark.place.offset), blocks(self, advance, mark))[1],
-        )
-        patch.setattr(
-            TokenWriter, "add", lambda self, piece, begins: (translated.append(len(piece)), add(self, piece, begins))[1]
-        )
+        patch.setattr(FileSource, "blocks", reading)
+        patch.setattr(TokenWriter, "add", adding)
         again = files_of(tokens.prepare(text, out).folder)
-    size = len(TEXTS["stories"].encode())
     assert len(starts) == 1  # nothing is counted again
-    assert size * 0.4 < starts[0] < size * 0.6
-    assert sum(translated) < size * 0.6
+    assert len(LARGE) * 0.3 < starts[0] < len(LARGE) * 0.6  # a block of .zst holds up to 128 KB
+    assert sum(translated) < len(LARGE) * 0.7
     assert again == files_of(tokens.prepare(text, tmp_path / "whole").folder)
 
 
