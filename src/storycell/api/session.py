@@ -9,7 +9,8 @@ text they use is fixed by the budget too, so a run that was cut anywhere and res
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ class Session:
 
     def _drive(self) -> Run:
         """Train, save, evaluate, sample and log until the end; then measure the best weights on the whole text."""
-        with Interruption() as interruption:
+        with Interruption() as interruption, self._ids_blamed():
             for report in self.trainer.reports():
                 self._after(report)
                 if interruption.requested:
@@ -81,6 +82,15 @@ class Session:
             if not interruption.requested:
                 self._measure()
         return Run(self.folder.path, self._summary(), interruption.requested)
+
+    @contextmanager
+    def _ids_blamed(self) -> Iterator[None]:
+        """Token files are not read before they are needed, so an id that the model has not shows only here."""
+        try:
+            yield
+        except IndexError:
+            self.prepared.check_ids()
+            raise
 
     def _take_up(self) -> None:
         tensors, about = self.folder.load_last(self.lm)

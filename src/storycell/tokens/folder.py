@@ -21,6 +21,7 @@ from storycell.vocab import BOUNDARY, Vocabulary
 FORMAT = 1
 FILES = ("train.tokens", "valid.tokens", "vocab.json", "prepared.json")
 _LARGEST_JSON = 64 << 20
+_CHECKED_AT_A_TIME = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,20 @@ class Prepared:
     def valid_ids(self) -> Ids | None:
         """The ids of the validation half, mapped from disk `[tokens]`; None where there is none."""
         return None if self.valid is None else self.valid.open(self.folder / "valid.tokens", self.vocab)
+
+    def check_ids(self) -> None:
+        """Read both halves; `RunFolderError` if one holds an id that the vocabulary has not, as no file made here does.
+
+        Opening a folder does not read it, so this is for when an id was found to be out of range.
+        """
+        for name, ids in (("train.tokens", self.train_ids), ("valid.tokens", self.valid_ids)):
+            if ids is None:
+                continue
+            for start in range(0, len(ids), _CHECKED_AT_A_TIME):
+                if ids[start : start + _CHECKED_AT_A_TIME].max() >= len(self.vocab):
+                    raise RunFolderError(
+                        f"{self.folder / name} holds ids that are not in vocab.json; prepare the text again"
+                    )
 
 
 def is_prepared(folder: str | Path) -> bool:
