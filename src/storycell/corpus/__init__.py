@@ -40,6 +40,10 @@ class Source(Protocol):
     def raw_chunks(self) -> Iterator[bytes]:
         """Bytes that determine its stories, for hashing."""
 
+    @property
+    def stamp(self) -> tuple[int, ...]:
+        """What differs when its content was changed meanwhile, found without reading it."""
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -80,6 +84,10 @@ class Corpus:
                 content.update(chunk)
                 advance(len(chunk))
         return content.hexdigest()
+
+    def stamps(self) -> list[tuple[int, ...]]:
+        """The stamps of all sources: two readings of a text with equal ones in between have read the same."""
+        return [source.stamp for source in self.sources]
 
 
 def open_corpus(words: Sequence[str], encoding: str = "utf-8", split: str = "train") -> Corpus:
@@ -137,6 +145,7 @@ def text_corpus(text: str) -> Corpus:
 class _TextSource:
     data: bytes
     name: str = "the text"
+    stamp: tuple[int, ...] = ()
 
     @property
     def size_bytes(self) -> int:

@@ -20,6 +20,7 @@ class StoriesSource:
 
     name: str = "stories"
     size_bytes: int = STORIES  # progress is counted in stories here
+    stamp: tuple[int, ...] = ()
 
     def blocks(self, advance: Advance = lambda _: None, bookmark: Bookmark | None = None) -> Iterator[bytes]:
         """The stories, a boundary after each; an offset counts stories."""

@@ -60,6 +60,13 @@ class FileSource:
         with self._failures_named():
             return self.path.stat().st_size
 
+    @property
+    def stamp(self) -> tuple[int, ...]:
+        """Its size and when it was last written to."""
+        with self._failures_named():
+            about = self.path.stat()
+            return about.st_size, about.st_mtime_ns
+
     def blocks(self, advance: Advance = lambda _: None, bookmark: Bookmark | None = None) -> Iterator[bytes]:
         """Its normalised blocks (see `storycell.corpus.blocks`), from the bookmark on.
 

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from storycell.corpus import Corpus
-from storycell.errors import RunFolderError, SettingsError
+from storycell.errors import CorpusError, RunFolderError, SettingsError
 from storycell.journal import Journal
 from storycell.tokens import halves
 from storycell.tokens.counting import survey
@@ -43,10 +43,15 @@ def prepare(
     if isinstance(vocab, str) and vocab not in ("characters", "bytes"):
         raise SettingsError(f"vocab = {vocab!r}: it must be characters or bytes")
     _refuse_occupied(out)
+    texts = [text for text in (corpus, valid) if text]
+    stamps = [text.stamps() for text in texts]
     digest = digest or digest_of(corpus, valid, vocab, progress)
     with _unfinished(out, digest) as journal:
         partial = journal.folder
         vocab, found = _translated(corpus, valid, vocab, partial, progress, journal)
+        for text, before in zip(texts, stamps, strict=True):
+            if text.stamps() != before:  # the two passes, and the hash, have not seen the same
+                raise CorpusError(f"{text.name} was changed while it was read; do it again when it stays as it is")
         (partial / "vocab.json").write_text(vocab.to_json(), encoding="ascii")
         about = {"format": FORMAT, "name": corpus.name, "digest": digest, "vocab_size": len(vocab)}
         about |= {name: half and asdict(half) for name, half in found.items()}
