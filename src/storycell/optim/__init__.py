@@ -28,6 +28,11 @@ class Together:
         for part in parts[1:]:
             part.state = self.state  # by parameter, so they never meet
 
+    @property
+    def multiplies(self) -> bool:
+        """Whether a step is matrix products, worth all of torch's threads, and not just a walk over the weights."""
+        return any(isinstance(part, Muon) for part in self.parts)
+
     def step(self) -> None:
         """Move all parameters."""
         for part in self.parts:
