@@ -10,7 +10,7 @@ generator seeded by the number of the step, so no generator's state has to survi
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,12 +94,12 @@ class Trainer:
         notice = ""
         with self.model.backend.exclusive():
             nats, norm, state = self._gradient()
-            if math.isfinite(nats) and math.isfinite(norm):
-                self._apply(rate)
-                self._state, self._skips_in_a_row = state, 0
-            else:
-                notice = self._skip()
-            self.optimizer.zero_grad()
+        if math.isfinite(nats) and math.isfinite(norm):
+            self._apply(rate)
+            self._state, self._skips_in_a_row = state, 0
+        else:
+            notice = self._skip()
+        self.optimizer.zero_grad()
         self.step += 1
         self.chars += self.batches.B * self.batches.T
         self._chars_here += self.batches.B * self.batches.T
@@ -139,7 +139,8 @@ class Trainer:
     def _apply(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.step()
+        with nullcontext() if self.optimizer.multiplies else self.model.backend.exclusive():
+            self.optimizer.step()
         if self.settings.average:
             self._take_into_average()
 
