@@ -33,11 +33,11 @@ def _original(packed: bytes, vocab: Vocabulary = CHARACTERS) -> bytes:
 
 
 SAMPLE = "Once upon a time Ann had 4 “red” balls.\r\n<|endoftext|>\r\n\ufeffé\0".encode()
-HEAD = len(container.MAGIC) + 16
+HEAD = _packed(b"")[: len(container.MAGIC) + 16]
 SEEDS = [
     b"\0" + _packed(SAMPLE),
-    b"\1" + _packed(SAMPLE)[HEAD:-4],
-    b"\1" + _packed(bytes(range(256)))[HEAD:-4],
+    b"\1" + _packed(SAMPLE)[len(HEAD) : -4],
+    b"\1" + _packed(bytes(range(256)))[len(HEAD) : -4],
     b"\2" + SAMPLE,
     b"\3" + SAMPLE + b"\xff\xed\xa0\x80",
 ]
@@ -51,7 +51,7 @@ def one_input(data: bytes) -> None:
         assert _original(_packed(data, vocab), vocab) == data
         return
     if what == b"\1":
-        data = _packed(b"")[:HEAD] + data
+        data = HEAD + data
         data += struct.pack("<I", zlib.crc32(data))
     with refusing("the file"):
         _original(data)
