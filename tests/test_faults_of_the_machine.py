@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the trainings a
 
 STEPS = 40
 NETWORK = ["--hidden=24", "--embedding=5", "--streams=4", "--chunk=16", "--threads=1"]
-FLAGS = [*NETWORK, f"--steps={STEPS}", "--evaluations=2", "--save-every=0.001"]
+FLAGS = [*NETWORK, f"--steps={STEPS}", "--evaluations=2", "--save-every=0.02"]
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_save_loses_nothing(nursery: Nurs
     whole, disk, kept = tmp_path / "whole", tmp_path / "disk", tmp_path / "kept"
     disk.mkdir()
     text = story_file(tmp_path)
-    wide = [*FLAGS, "--hidden=64"]
+    wide = [*FLAGS, "--hidden=64", "--save-every=0.001"]
     assert nursery.run("train", text, "--out", whole, *wide, within=whole).code == 0
     sizes = {path.name: path.stat().st_size for path in whole.iterdir()}
     made = sum(sizes[name] for name in ("config.json", "vocab.json", "model.safetensors", "last.safetensors"))

@@ -176,8 +176,10 @@ sys.exit(cli.main(words))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the signals are Unix's")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("ending", [".txt", ".txt.gz", ".txt.zst"])
+@pytest.mark.parametrize(
+    ("ending", "number"),
+    [(".txt", signal.SIGKILL), (".txt", signal.SIGINT), (".txt.gz", signal.SIGKILL), (".txt.zst", signal.SIGKILL)],
+)
 def test_one_large_file_is_taken_up_in_its_middle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, number: signal.Signals
 ) -> None:
