@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from storycell import backends, batches, checkpoint, config, corpus, tokens
+from storycell.api import best
 from storycell.api.machine import best_device, cores, machine, versions
 from storycell.api.model import load
 from storycell.api.run import Run
@@ -70,6 +71,10 @@ def train(
     )
     chosen = _resolved(chosen)
     prepared = _prepared(record, donor.vocab if donor else None, progress)
+    if recipe == "best":
+        fitted = best.fitted(chosen, prepared.train.chars)
+        kept = fitted if donor is None else {name: fitted[name] for name in fitted if name != "hidden"}
+        chosen = _resolved(_chosen(recipe, init, {**kept, **settings}))
     batches.make(prepared.train_ids, chosen.training)
     lm = CharLM.from_settings(len(prepared.vocab), chosen.model, seed=chosen.training.seed)
     if donor:
