@@ -15,6 +15,7 @@ import torch
 
 import storycell
 from fuzz import folder, refusing
+from storycell import optim
 from storycell.api.saved import checked
 from storycell.checkpoint import RunFolder, tensors
 from storycell.model import CharLM
@@ -66,6 +67,7 @@ def _opened() -> None:
     with torch.device("meta"):
         lm = CharLM.from_settings(len(vocab), settings.model)
     state, about = run.load_last(lm)
-    saved = checked("last.safetensors", state, about, lm, settings.training.streams)
+    optimizer = optim.build(lm, settings.training)
+    saved = checked("last.safetensors", state, about, lm, optimizer, settings.training.streams)
     assert saved.position.step >= 0
     assert isinstance(storycell.load(RUN).generate("", chars=2, seed=1), str)

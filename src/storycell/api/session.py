@@ -95,7 +95,7 @@ class Session:
     def _take_up(self) -> None:
         tensors, about = self.folder.load_last(self.lm)
         name = str(self.folder.path / "last.safetensors")
-        saved = checked(name, tensors, about, self.lm, self.trainer.batches.B)
+        saved = checked(name, tensors, about, self.lm, self.trainer.optimizer, self.trainer.batches.B)
         self.folder.cut_logs(about)
         try:
             self.trainer.restore(tensors, saved.position.model_dump())

@@ -100,12 +100,13 @@ def open_prepared(folder: str | Path) -> Prepared:
     try:
         about = json.loads(_small_text(folder / "prepared.json"))
         vocab = Vocabulary.from_json(_small_text(folder / "vocab.json"))
-        name, digest, valid = about["name"], about["digest"], about["valid"]
+        name, digest = about["name"], about["digest"]
         if not (isinstance(name, str) and isinstance(digest, str)) or about["format"] != FORMAT:
             raise ValueError("prepared.json says what prepare does not write")
         if about["vocab_size"] != len(vocab):
             raise ValueError(f"vocab.json has {len(vocab)} ids, prepared.json says {about['vocab_size']}")
-        prepared = Prepared(folder, name, digest, vocab, Half(**about["train"]), valid and Half(**valid))
+        valid = None if about["valid"] is None else Half(**about["valid"])
+        prepared = Prepared(folder, name, digest, vocab, Half(**about["train"]), valid)
         _ = prepared.train_ids, prepared.valid_ids
     except KeyError as error:
         raise RunFolderError(f"{folder / 'prepared.json'} does not say {error}; prepare the text again") from None
