@@ -151,8 +151,10 @@ def joined() -> Iterator[Processes]:
         return
     if not dist.is_available():
         raise ProcessError("this torch was built without torch.distributed: storycell trains in one process here")
+    ours = not dist.is_initialized()  # a script that torchrun started may have joined them already
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+        if ours:
+            dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
         yield Several()
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
@@ -162,5 +164,5 @@ def joined() -> Iterator[Processes]:
             ) from None
         raise
     finally:
-        if dist.is_initialized():
+        if ours and dist.is_initialized():
             dist.destroy_process_group()

@@ -203,6 +203,7 @@ class Session:
             "elapsed_s": round(self.elapsed_s, 2),
             "backend": self.lm.backend.name,
             "precision": self.settings.precision,
+            "processes": self.processes.count,
             "skipped": self.trainer.skipped,
         }
         return summary | {key: self.final[key] for key in ("stderr_nats", "floor_nats") if key in self.final}
