@@ -59,7 +59,9 @@ class TrainSettings(StrictModel):
         "streams", description="streams: carried state; windows: random places, zero state"
     )
     reset: Probability = Field(0.0, description="chance that a stream starts a chunk from the zero state")
-    optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="adamw, adam or sgd")
+    optimizer: Literal["muon", "adamw", "adam", "sgd"] = Field(
+        "adamw", description="muon (for the recurrent matrices; adamw for the rest), adamw, adam or sgd"
+    )
     lr: PositiveFloat = Field(6e-3, le=1e3, description="highest learning rate")
     schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="what the learning rate does after the warm-up"

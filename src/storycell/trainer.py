@@ -11,7 +11,7 @@ each computes its own streams, but every decision is taken from numbers that all
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,12 +109,12 @@ class Trainer:
         with self.model.backend.exclusive():
             nats, norm, state = self._gradient()
             nats = self._agreed(nats, stop())
-            if math.isfinite(nats) and math.isfinite(norm):
-                self._apply(rate)
-                self._state, self._skips_in_a_row = state, 0
-            else:
-                notice = self._skip()
-            self.optimizer.zero_grad()
+        if math.isfinite(nats) and math.isfinite(norm):
+            self._apply(rate)
+            self._state, self._skips_in_a_row = state, 0
+        else:
+            notice = self._skip()
+        self.optimizer.zero_grad()
         self.step += 1
         self.chars += self.batches.B * self.batches.T
         self._chars_here += self.batches.B * self.batches.T
@@ -161,7 +161,8 @@ class Trainer:
     def _apply(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.step()
+        with nullcontext() if self.optimizer.multiplies else self.model.backend.exclusive():
+            self.optimizer.step()
         if self.settings.average:
             self._take_into_average()
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from storycell import backends, batches, checkpoint, config, corpus, processes, tokens
+from storycell.api import best
 from storycell.api.follower import Follower
 from storycell.api.machine import best_device, cores, machine, versions
 from storycell.api.model import load
@@ -82,6 +83,10 @@ def train(
         )
         chosen = _resolved(chosen)
         prepared = _read(group, record, donor.vocab if donor else None, progress)
+        if recipe == "best":
+            fitted = best.fitted(chosen, prepared.train.chars)
+            kept = fitted if donor is None else {name: fitted[name] for name in fitted if name != "hidden"}
+            chosen = _resolved(_chosen(recipe, init, {**kept, **settings}))
         group.rows(batches.make(prepared.train_ids, chosen.training).B)
         lm = CharLM.from_settings(len(prepared.vocab), chosen.model, seed=chosen.training.seed)
         if donor:
