@@ -81,7 +81,9 @@ class TrainSettings(StrictModel):
     seed: int = Field(1, ge=0, lt=2**32, description="seed of initialisation, dropout and batches")
     backend: Literal["auto", "native", "reference", "torch"] = Field("auto", description="what computes the cells")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="what goes into matrix products")
-    threads: PositiveInt | None = Field(None, le=1024, description="processor threads; unset takes every core")
+    threads: PositiveInt | None = Field(
+        None, le=1024, description="processor threads of a machine, shared by its processes; unset takes every core"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
 
     @field_validator("device")

@@ -8,6 +8,8 @@ noticed before anything is read.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -73,6 +75,15 @@ class Prepared:
     def valid_ids(self) -> Ids | None:
         """The ids of the validation half, mapped from disk `[tokens]`; None where there is none."""
         return None if self.valid is None else self.valid.open(self.folder / "valid.tokens", self.vocab)
+
+    @contextmanager
+    def ids_blamed(self) -> Iterator[None]:
+        """Within, an `IndexError` that comes of an id outside the vocabulary is a `RunFolderError` about its file."""
+        try:
+            yield
+        except IndexError:
+            self.check_ids()
+            raise
 
     def check_ids(self) -> None:
         """Read both halves; `RunFolderError` if one holds an id that the vocabulary has not, as no file made here does.
