@@ -16,10 +16,11 @@ from pathlib import Path
 
 import atheris
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "src")]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from fuzz import TARGETS  # noqa: E402 - found only now
 
-LIMITS = ("-timeout=120", "-rss_limit_mb=3000", "-max_len=2048", "-len_control=10", "-print_final_stats=1")
+LONGEST = 2048  # bytes of an input
+LIMITS = ("-timeout=120", "-rss_limit_mb=3000", "-len_control=10", "-print_final_stats=1")
 
 
 def fuzz(name: str, folder: Path, options: list[str]) -> None:
@@ -45,9 +46,11 @@ def started(name: str, seconds: float, folder: Path) -> int:
     """Run one target in a process of its own, from its seeds and what an earlier run kept; its exit code."""
     kept = folder / name
     kept.mkdir(parents=True, exist_ok=True)
-    for k, seed in enumerate(importlib.import_module(f"fuzz.{name}").SEEDS):
+    target = importlib.import_module(f"fuzz.{name}")
+    for k, seed in enumerate(target.SEEDS):
         (kept / f"seed-{k}").write_bytes(seed)
-    options = [*LIMITS, f"-max_total_time={seconds:.0f}", f"-artifact_prefix={folder}/{name}-", str(kept)]
+    longest = f"-max_len={getattr(target, 'LONGEST', LONGEST)}"
+    options = [*LIMITS, longest, f"-max_total_time={seconds:.0f}", f"-artifact_prefix={folder}/{name}-", str(kept)]
     return subprocess.run([sys.executable, __file__, "--inside", name, folder, *options], check=False).returncode
 
 
