@@ -45,7 +45,10 @@ class Processes:
                 f"{B} streams cannot be divided among {self.count} processes; give a larger --streams (and text long "
                 "enough for it), or start fewer processes"
             )
-        return slice(B * self.rank // self.count, B * (self.rank + 1) // self.count)
+        return self._rows_of(self.rank, B)
+
+    def _rows_of(self, rank: int, B: int) -> slice:
+        return slice(B * rank // self.count, B * (rank + 1) // self.count)
 
     def threads(self, of_machine: int) -> int:
         """This process's share of the threads that the training takes on a machine."""
@@ -87,11 +90,11 @@ class Several(Processes):
         """A GPU for each process of a machine; `SettingsError` where there are not enough."""
         if chosen.type == "cpu":
             return chosen
-        there = torch.cuda.device_count() if chosen.type == "cuda" else 1
+        there = torch.cuda.device_count() if chosen.type == "cuda" else 0
         if self.local_count > there or (chosen.index is not None and self.local_count > 1):
             raise SettingsError(
                 f"{self.local_count} processes on this machine cannot share --device {chosen}: it has {there} of that "
-                "kind, and each process takes one; start fewer, or give --device cpu"
+                "kind to train on together, and each takes one; start fewer, or give --device cpu"
             )
         return torch.device(chosen.type, self.local_rank) if chosen.index is None else chosen
 
@@ -116,7 +119,7 @@ class Several(Processes):
             return mine
         parts = [mine]
         for rank in range(1, self.count):
-            streams = B * (rank + 1) // self.count - B * rank // self.count
+            streams = len(range(B)[self._rows_of(rank, B)])
             parts.append(mine.new_empty(mine.shape[0], streams, mine.shape[2]))
             dist.recv(parts[-1], rank)
         return torch.cat(parts, dim=1)
