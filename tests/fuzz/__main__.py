@@ -17,7 +17,7 @@ from pathlib import Path
 import atheris
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from fuzz import TARGETS  # noqa: E402 - found only now
+from fuzz import TARGETS
 
 LONGEST = 2048  # bytes of an input
 LIMITS = ("-timeout=120", "-rss_limit_mb=3000", "-len_control=10", "-print_final_stats=1")
