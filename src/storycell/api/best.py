@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from storycell.config import Settings
 
-WIDTHS = {256: 90_000, 384: 40_000}  # hidden width of two layers: characters learnt from a second
+WIDTHS = {256: 90_000, 384: 42_000}  # hidden width of two layers: characters learnt from a second
 WIDER_FROM = 8 * 60  # seconds
 SMALL_TEXT = 4_000_000  # characters: a smaller text is read in smaller steps
 
@@ -21,8 +21,8 @@ SMALL_TEXT = 4_000_000  # characters: a smaller text is read in smaller steps
 class Dropouts(NamedTuple):
     """Dropout by how often the text is read."""
 
-    passes: tuple[float, ...] = (2.5, 5, 10)
-    dropout: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3)
+    passes: tuple[float, ...] = (2.5, 8, 16)
+    dropout: tuple[float, ...] = (0.0, 0.1, 0.25, 0.35)
 
     def of(self, passes: float) -> float:
         """The dropout for a text read so many times."""
