@@ -6,7 +6,10 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 TESTED := .venv/installed-dev
 
-.PHONY: story test lint check soak clean
+FUZZED := .venv/installed-fuzz
+FUZZ_SECONDS ?= 3600
+
+.PHONY: story test lint check soak fuzz lock locked audit clean
 
 story: $(INSTALLED)
 	$(BIN)/storycell train stories --recipe quick
@@ -21,8 +24,30 @@ lint: $(TESTED)
 
 check: lint test
 
-soak: $(TESTED)
-	$(BIN)/python -m pytest -m soak --timeout 7200
+# The long tests, more examples of those that draw at random, and each fuzz target for FUZZ_SECONDS (an hour).
+soak: $(TESTED) fuzz
+	STORYCELL_FUZZ_EXAMPLES=2000 $(BIN)/python -m pytest -m soak --timeout 7200
+
+fuzz: $(FUZZED)
+	$(BIN)/python tests/fuzz --seconds $(FUZZ_SECONDS)
+
+# requirements.lock: every package that the tests and the command need, with the hashes of its files, for CPython 3.11 on
+# x86-64 Linux. It takes torch's CPU build from PIP_FIND_LINKS or UV_FIND_LINKS, where one lies.
+lock:
+	$(PYTHON) -m venv .venv/lock
+	.venv/lock/bin/python -m pip install -q uv
+	.venv/lock/bin/uv pip compile pyproject.toml --extra dev --extra fuzz --constraint constraints.txt --upgrade \
+	  --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock" \
+	  $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --quiet --output-file requirements.lock
+
+# An environment of exactly these files, and nothing that pip did not check.
+locked: requirements.lock
+	$(PYTHON) -m venv .venv/locked
+	.venv/locked/bin/python -m pip install -q --require-hashes -r requirements.lock
+	.venv/locked/bin/python -m pip install -q --no-deps --no-build-isolation .
+
+audit: $(TESTED)
+	$(BIN)/python tools/audit.py
 
 $(INSTALLED): pyproject.toml constraints.txt $(wildcard native/CMakeLists.txt native/kernel/*)
 	$(PYTHON) -c 'import sys; sys.exit("storycell needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -32,6 +57,10 @@ $(INSTALLED): pyproject.toml constraints.txt $(wildcard native/CMakeLists.txt na
 
 $(TESTED): $(INSTALLED)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(FUZZED): $(TESTED)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[fuzz]'
 	touch $@
 
 clean:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from storycell.corpus.blocks import HASHED_BYTES, hashed_pieces, normalised, pieces
+from storycell.corpus.blocks import normalised
+from storycell.corpus.pieces import HASHED_BYTES, hashed_pieces, pieces
 from storycell.errors import CorpusError
 from storycell.vocab import BOUNDARY_BYTE, SEPARATOR
 

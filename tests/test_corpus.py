@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storycell.corpus import Corpus, open_corpus, text_corpus
-from storycell.corpus.blocks import pieces
 from storycell.corpus.files import CHUNK_BYTES
+from storycell.corpus.pieces import pieces
 from storycell.errors import CorpusError
 from storycell.vocab import SEPARATOR, well_formed
 

@@ -17,7 +17,7 @@ from tiny_runs import FLAGS, command
 import storycell
 from storycell import corpus, tokens
 from storycell.checkpoint import RunFolder
-from storycell.corpus import files
+from storycell.corpus import json_lines
 from storycell.errors import CorpusError, RunFolderError
 
 SOURCE = Path(storycell.__file__).parent
@@ -148,7 +148,7 @@ def test_a_json_line_nested_deep_is_named(tmp_path: Path, line: str) -> None:
 def test_a_json_line_without_end_is_refused_before_memory_is_full(
     tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "LONGEST_LINE_BYTES", 4 << 20)
+    monkeypatch.setattr(json_lines, "LONGEST_LINE_BYTES", 4 << 20)
     bomb = packed(tmp_path / f"a.jsonl{ending}", b'{"text": "', b"a", 64 << 20)
     told: list[int] = []
     with pytest.raises(CorpusError, match="has a line of more than"):
@@ -188,6 +188,20 @@ def test_a_prepared_folder_with_odd_json_is_refused(
     with pytest.raises(RunFolderError, match="is not a folder that prepare made, or is damaged"):
         tokens.open_prepared(folder)
     command(capsys, "train", folder, "--out", tmp_path / "run", *FLAGS).stated(1, str(folder))
+
+
+@pytest.mark.parametrize("name", ["train.tokens", "valid.tokens"])
+def test_ids_outside_the_vocabulary_are_refused(
+    text: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They would index the model's weights: whatever computes refuses them, and the user is told where they are."""
+    folder, run = tmp_path / "tokens", tmp_path / "run"
+    assert command(capsys, "prepare", text, "--out", folder).code == 0
+    (folder / name).write_bytes(bytes([0]) + bytes([255]) * ((folder / name).stat().st_size - 1))
+    outcome = command(capsys, "train", folder, "--out", run, *FLAGS)
+    assert outcome.code == 1
+    said = f"storycell: {folder / name} holds ids that are not in vocab.json; prepare the text again"
+    assert outcome.err.splitlines()[-1].removeprefix("\r\033[K") == said
 
 
 BOMB = """

@@ -1,9 +1,14 @@
-"""A preparation that was stopped or killed goes on after the last file it had finished, and ends as it would have."""
+"""A preparation that was stopped or killed goes on where it was, inside a file too, and ends as it would have."""
 
+import gzip
+import json
 import random
+import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +16,10 @@ import zstandard
 from tiny_runs import FLAGS, command
 
 from storycell import corpus, journal, tokens
-from storycell.corpus import Corpus
-from storycell.corpus.files import FileSource
+from storycell.corpus import Corpus, files
+from storycell.corpus.blocks import Bookmark
+from storycell.corpus.files import Advance, FileSource
+from storycell.tokens.writing import TokenWriter
 
 SHARDS = 12
 NAMES = ("train.tokens", "valid.tokens", "vocab.json", "prepared.json")
@@ -48,7 +55,7 @@ def stopping_after(bytes_read: int) -> tokens.Progress:
     """A progress callback that presses Ctrl-C when so much of both passes has been read."""
 
     def progress(what: str, done: int, total: int) -> None:
-        if done + (total if what == "translating" else 0) >= bytes_read:
+        if what != "hashing" and done + (0 if what.startswith("counting") else total) >= bytes_read:
             raise KeyboardInterrupt
 
     return progress
@@ -83,7 +90,7 @@ def test_what_was_done_is_not_done_again(shards: Path, tmp_path: Path, monkeypat
     assert SHARDS / 2 < begun < SHARDS
     names.clear()
     told: list[int] = []
-    tokens.prepare(text, tmp_path / "out", progress=lambda what, done, total: told.append(done))
+    tokens.prepare(text, tmp_path / "out", progress=lambda what, done, total: what != "hashing" and told.append(done))
     assert names == [f"{k:02}.txt{'.zst' if k % 2 == 0 else ''}" for k in range(begun - 1, SHARDS)]
     assert told[0] > text.size_bytes / 2
     assert told[-1] == text.size_bytes
@@ -105,6 +112,108 @@ def test_a_killed_preparation_goes_on(shards: Path, tmp_path: Path) -> None:
     whole = files_of(tokens.prepare(opened(shards), tmp_path / "whole").folder)
     assert files_of(tokens.prepare(opened(shards), tmp_path / "out").folder) == whole
     assert not left.exists()
+
+
+CHUNK = 2000
+FIGURES = random.Random(3)
+TEXTS = {
+    "stories": "".join(f"“{FIGURES.getrandbits(200):x}”\n" + "<|endoftext|>\n" * (k % 3 == 0) for k in range(600)),
+    "one story": "".join(f"{FIGURES.getrandbits(300):x} é\n" for _ in range(500)),
+    "one line": "".join(f"{FIGURES.getrandbits(300):x} 😀 <|endoftext|>" for _ in range(400)),
+    "line ends": "\ufeff"
+    + "".join(f"{FIGURES.getrandbits(99):x}\r\n" + "<|endoftext|>\r\n" * (k % 9 == 0) for k in range(1200)),
+    "long stories": "<|endoftext|>\n".join(f"{FIGURES.getrandbits(24_000):x}\n" for k in range(7)),
+}  # fmt: skip
+PACKED = {".txt": bytes, ".txt.gz": gzip.compress, ".txt.zst": zstandard.compress}
+ONE_FILE = [
+    *((name, ".txt", "utf-8", "characters") for name in TEXTS),
+    *(("stories", ending, "utf-8", "characters") for ending in (".txt.gz", ".jsonl", ".jsonl.gz")),
+    ("one story", ".txt", "utf-8", "bytes"),
+    ("line ends", ".txt.zst", "utf-16", "characters"),
+    ("stories", ".txt", "cp1252", "characters"),
+]
+
+
+@pytest.mark.parametrize(("name", "ending", "encoding", "vocab"), ONE_FILE)
+def test_stopped_inside_a_file_it_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, ending: str, encoding: str, vocab: str
+) -> None:
+    """One file of about 40,000 bytes, read two thousand at a time, stopped three times on its way."""
+    monkeypatch.setattr(files, "CHUNK_BYTES", CHUNK)
+    text = TEXTS[name]
+    if ending.startswith(".jsonl"):
+        text = "".join(json.dumps({"text": story}) + "\n" for story in text.split("<|endoftext|>\n"))
+    (tmp_path / f"one{ending}").write_bytes(PACKED[ending.replace("jsonl", "txt")](text.encode(encoding)))
+    one = corpus.open_corpus([str(tmp_path / f"one{ending}")], encoding)
+    whole = files_of(tokens.prepare(one, tmp_path / "whole", vocab=vocab).folder)
+    chance = random.Random(name)
+    for share in sorted(chance.random() for _ in range(3)):
+        stop = stopping_after(round(2 * share * one.size_bytes))
+        with pytest.raises(KeyboardInterrupt):
+            tokens.prepare(one, tmp_path / "out", vocab=vocab, progress=stop)
+    assert files_of(tokens.prepare(one, tmp_path / "out", vocab=vocab).folder) == whole
+
+
+LARGE = "".join(f"“{FIGURES.getrandbits(2000):x}”\n" + "<|endoftext|>\n" * (k % 3 == 0) for k in range(2000)).encode()
+BLOCK = 50_000  # of the large file, read at a time: a twentieth of it
+STOPPED = """
+import os, sys
+from storycell import cli, journal
+from storycell.corpus import files
+from storycell.tokens.writing import TokenWriter
+chunk, number, size, *words = sys.argv[1:]
+journal._EVERY_S, files.CHUNK_BYTES = -1.0, int(chunk)
+add, done = TokenWriter.add, 0
+def adding(self, piece, begins):
+    global done
+    done += len(piece)
+    if done > int(size) / 2:
+        os.kill(os.getpid(), int(number))
+    add(self, piece, begins)
+TokenWriter.add = adding
+sys.exit(cli.main(words))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the signals are Unix's")
+@pytest.mark.parametrize(
+    ("ending", "number"),
+    [(".txt", signal.SIGKILL), (".txt", signal.SIGINT), (".txt.gz", signal.SIGKILL), (".txt.zst", signal.SIGKILL)],
+)
+def test_one_large_file_is_taken_up_in_its_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, number: signal.Signals
+) -> None:
+    """A process of its own, really killed; what the second one translates is the second half, and nothing else."""
+    path, out = tmp_path / f"large{ending}", tmp_path / "out"
+    path.write_bytes(PACKED[ending](LARGE))
+    words = [str(BLOCK), str(int(number)), str(len(LARGE)), "prepare", str(path), "--out", str(out)]
+    stopped = subprocess.run([sys.executable, "-c", STOPPED, *words], capture_output=True, check=False, timeout=120)
+    assert stopped.returncode == (130 if number == signal.SIGINT else -9), stopped.stderr
+    said = stopped.stderr.splitlines()[-1:]
+    assert said == ([b"storycell: interrupted; the same command goes on from where it was"] if number == 2 else [])
+    assert not out.exists()
+
+    monkeypatch.setattr(files, "CHUNK_BYTES", BLOCK)
+    text = corpus.open_corpus([str(path)])
+    starts, translated = list[int](), list[int]()
+    blocks, add = FileSource.blocks, TokenWriter.add
+
+    def reading(self: FileSource, advance: Advance, bookmark: Bookmark) -> Iterator[bytes]:
+        starts.append(bookmark.place.offset)
+        return blocks(self, advance, bookmark)
+
+    def adding(self: TokenWriter, piece: bytes, begins: bool) -> None:
+        translated.append(len(piece))
+        add(self, piece, begins)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileSource, "blocks", reading)
+        patch.setattr(TokenWriter, "add", adding)
+        again = files_of(tokens.prepare(text, out).folder)
+    assert len(starts) == 1  # nothing is counted again
+    assert len(LARGE) * 0.3 < starts[0] < len(LARGE) * 0.6  # a block of .zst holds up to 128 KB
+    assert sum(translated) < len(LARGE) * 0.7
+    assert again == files_of(tokens.prepare(text, tmp_path / "whole").folder)
 
 
 @pytest.mark.parametrize("damage", ["journal", "tokens", "text"])
@@ -157,31 +266,9 @@ def test_training_on_many_files_goes_on_preparing_too(
     assert not list(tokens.cache_folder().glob(".*"))
 
 
-@pytest.mark.soak
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
-def test_ten_gigabytes_in_many_shards_take_less_than_one(tmp_path: Path) -> None:
-    """A hundred `.zst` shards of 100 MB through `prepare` and 200 steps of `train`, killed once on the way."""
-    folder = tmp_path / "shards"
-    folder.mkdir()
-    story = "".join(f"Story %d: once upon a time {k} red balls rolled by.\n" for k in range(40)) + "<|endoftext|>\n"
-    for k in range(100):
-        text = "".join(story.replace("%d", str(100_000 * k + n)) for n in range(100_000_000 // len(story)))
-        (folder / f"{k:03}.txt.zst").write_bytes(zstandard.ZstdCompressor(1).compress(text.encode()))
-    out, run = tmp_path / "tokens", tmp_path / "run"
-    words = [sys.executable, "-c", PEAK, "prepare", str(folder), "--out", str(out)]
-    first = subprocess.Popen(words, stderr=subprocess.PIPE)
-    time.sleep(60)
-    first.kill()
-    first.wait()
-    began = time.monotonic()
-    again = subprocess.run(words, capture_output=True, check=True, text=True)
-    print(f"the rest took {time.monotonic() - began:.0f} s, {again.stderr.splitlines()[-1]} bytes of memory")
-    assert int(again.stderr.splitlines()[-1]) < 1 << 30
-    words = [sys.executable, "-c", PEAK, "train", str(out), "--out", str(run), *FLAGS, "--steps=200"]
-    trained = subprocess.run(words, capture_output=True, check=True, text=True)
-    assert int(trained.stderr.splitlines()[-1]) < 1 << 30
-
-
+TEXT_BYTES = 10_000_000_000
+SHARDS_OF_IT = 100
+MEMORY_BYTES = 1 << 30
 PEAK = """
 import sys
 from storycell.cli import main
@@ -190,3 +277,45 @@ peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.s
 print(peak << 10, file=sys.stderr)
 sys.exit(code)
 """
+
+
+def peak_of(*words: object) -> int:
+    """The most memory that a command took, in bytes, torch's 200 MB included; says that and the time."""
+    began = time.monotonic()
+    command_line = [sys.executable, "-c", PEAK, *map(str, words)]
+    done = subprocess.run(command_line, capture_output=True, check=True, text=True)
+    peak = int(done.stderr.splitlines()[-1])
+    said = (done.stdout + done.stderr).splitlines()
+    print(f"{words[0]}: {time.monotonic() - began:.0f} s, {peak >> 20} MB of memory; {said[0]}")
+    return peak
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+@pytest.mark.parametrize("packed", [False, True], ids=["one-file", "zst-shards"])
+def test_ten_gigabytes_take_less_than_one(tmp_path: Path, packed: bool) -> None:
+    """Ten gigabytes of the embedded stories through `prepare`, killed once on the way, and 300 steps of `train`."""
+    folder, out = tmp_path / "text", tmp_path / "tokens"
+    folder.mkdir()
+    stories = b"".join(corpus.open_corpus(["stories"]).blocks()).replace(b"\xff", b"<|endoftext|>\n")
+    shard = stories * (TEXT_BYTES // SHARDS_OF_IT // len(stories) + 1)
+    for k in range(SHARDS_OF_IT):
+        if packed:
+            (folder / f"{k:03}.txt.zst").write_bytes(zstandard.ZstdCompressor(1).compress(shard))
+        else:
+            with (folder / "all.txt").open("ab") as file:
+                file.write(shard)
+    (tmp_path / "valid.txt").write_bytes(stories[:1_000_000])
+    words = ["prepare", folder, "--out", out, "--valid", tmp_path / "valid.txt"]
+    first = subprocess.Popen([sys.executable, "-c", PEAK, *map(str, words)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 1800
+    while not (translated := list(tmp_path.glob(".tokens.*/train.tokens"))) or translated[0].stat().st_size < 2e9:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    first.kill()
+    first.wait()
+    assert peak_of(*words) < MEMORY_BYTES
+    shutil.rmtree(folder)
+    network = ["--hidden=256", "--layers=1", "--streams=64", "--chunk=128", "--steps=300", "--threads=1"]
+    assert peak_of("train", out, "--out", tmp_path / "run", *network) < MEMORY_BYTES
+    shutil.rmtree(out)

@@ -1,6 +1,7 @@
 """Stories -> token files: the layout, the split, the cache, and what happens when something is wrong."""
 
 import json
+import os
 import random
 import re
 import shutil
@@ -20,7 +21,17 @@ from storycell import tokens
 from storycell.corpus import Corpus, files, open_corpus, text_corpus
 from storycell.corpus.files import FileSource
 from storycell.errors import CorpusError, RunFolderError, SettingsError
-from storycell.tokens import Prepared, cached, is_prepared, open_prepared, prepare, stories_of, write_tokens
+from storycell.tokens import (
+    Prepared,
+    cached,
+    halves,
+    is_prepared,
+    open_prepared,
+    prepare,
+    preparing,
+    stories_of,
+    write_tokens,
+)
 from storycell.vocab import BYTES, SEPARATOR, Vocabulary
 
 RESIDENT_LIMIT = 300 << 20  # bytes, importing torch (about 220 MB of them) included
@@ -164,7 +175,7 @@ def test_few_stories_hold_out_at_least_one_and_never_all(tmp_path: Path, count: 
 def test_a_half_that_would_be_empty_gets_one_story(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
-    monkeypatch.setattr(tokens, "VALID_SHARE", share)
+    monkeypatch.setattr(halves, "VALID_SHARE", share)
     train, valid = texts(prepared_from(tmp_path, joined(["a\n", "b\n", "c\n", "b\n", "d\n"])))
     assert len(set(valid if share == 0 else train)) == 1
     assert sorted(train + valid) == ["a\n", "b\n", "b\n", "c\n", "d\n"]
@@ -173,7 +184,7 @@ def test_a_half_that_would_be_empty_gets_one_story(
 def test_stories_longer_than_what_is_hashed_are_whole_and_in_one_half(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens, "VALID_SHARE", 0.5)
+    monkeypatch.setattr(halves, "VALID_SHARE", 0.5)
     monkeypatch.setattr(files, "CHUNK_BYTES", 1000)
     stories = [f"{k}é" * (4096 // len(f"{k}é".encode()) + extra) for k in range(10) for extra in (-1, 0, 1, 900)]
     stories = [story + "\n" for story in stories]
@@ -286,7 +297,7 @@ def test_a_failed_prepare_leaves_nothing(
         assert sorted(tmp_path.rglob("*.part/*"))  # it has begun
         raise failure
 
-    monkeypatch.setattr(tokens.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(Stopped if failure is Stopped else RunFolderError) as error:
         prepare(text_corpus(joined(numbered(50))), out)
     assert failure is Stopped or "cannot be written: No space left" in str(error.value)
@@ -388,6 +399,8 @@ DAMAGES: dict[str, Damage] = {
     "list train": edited(train=[]),
     "text train": edited(train="all"),
     "text valid": edited(valid="all"),
+    "list valid": edited(valid=[]),
+    "zero valid": edited(valid=0),
     "zero train": edited(train={"tokens": 0, "chars": 0, "stories": 0, "utf8_bytes": 0, "unknown_chars": 0}),
     "number name": edited(name=3),
     "null digest": edited(digest=None),
@@ -429,14 +442,14 @@ def test_of_two_that_prepare_the_same_text_both_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: list[str]
 ) -> None:
     corpus = file_of(tmp_path / "a.txt", numbered(60))
-    survey = tokens._survey
+    survey = preparing.survey
 
     def overtaken(*arguments: Any) -> Any:
-        monkeypatch.setattr(tokens, "_survey", survey)
+        monkeypatch.setattr(preparing, "survey", survey)
         cached(corpus)  # the other one, from beginning to end
         return survey(*arguments)
 
-    monkeypatch.setattr(tokens, "_survey", overtaken)
+    monkeypatch.setattr(preparing, "survey", overtaken)
     slower = cached(corpus)
     assert sorted(chain(*texts(slower))) == sorted(numbered(60))
     assert [p.name for p in tokens.cache_folder().iterdir()] == [slower.digest]
@@ -450,7 +463,9 @@ def test_progress_is_told_to_the_end_of_both_passes(tmp_path: Path) -> None:
 
     corpus = file_of(tmp_path / "a.txt", numbered(300))
     prepare(corpus, tmp_path / "out", progress=progress)
-    assert told == dict.fromkeys(["counting characters", "translating"], (corpus.size_bytes, corpus.size_bytes))
+    assert told == dict.fromkeys(
+        ["hashing", "counting characters", "translating"], (corpus.size_bytes, corpus.size_bytes)
+    )
 
 
 def test_real_stories_come_back_whole(tmp_path: Path, real_data: Callable[[str], Path]) -> None:

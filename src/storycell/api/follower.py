@@ -19,7 +19,7 @@ class Follower:
     """The other side of a `Session`: between two reports it does what all processes have to do together."""
 
     def __init__(self, run_config: RunConfig, prepared: Prepared, lm: CharLM, processes: Processes) -> None:
-        settings = run_config.settings.training
+        settings, self.prepared = run_config.settings.training, prepared
         self.trainer = trainer_of(settings, prepared, lm, processes)
         self.save_timer = SaveTimer(settings.save_every)
 
@@ -34,7 +34,7 @@ class Follower:
         return self._drive(folder.path)
 
     def _drive(self, path: Path) -> Run:
-        with Interruption(launched=True) as interruption:
+        with Interruption(launched=True) as interruption, self.prepared.ids_blamed():
             for report in self.trainer.reports(lambda: interruption.number):
                 if self.save_timer.due(report.elapsed_s):
                     self.trainer.snapshot()

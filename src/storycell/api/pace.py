@@ -31,7 +31,7 @@ def taken_up(folder: RunFolder, trainer: Trainer) -> Saved:
     """Bring the trainer to the last save of a run; `ResumeError` if that does not fit, in any process."""
     tensors, about = folder.load_last(trainer.model)
     name = str(folder.path / "last.safetensors")
-    saved = checked(name, tensors, about, trainer.model, trainer.batches.B)
+    saved = checked(name, tensors, about, trainer.model, trainer.optimizer, trainer.batches.B)
     try:
         trainer.restore(tensors, saved.position.model_dump())
     except (KeyError, TypeError, RuntimeError) as error:

@@ -13,6 +13,7 @@ from storycell.checkpoint import LOGS
 from storycell.config import StrictModel, validated
 from storycell.errors import ResumeError, SettingsError
 from storycell.model import CharLM
+from storycell.optim import Together
 
 
 class Position(StrictModel):
@@ -38,8 +39,10 @@ class Saved(StrictModel):
     log_bytes: dict[str, NonNegativeInt]
 
 
-def checked(name: str, tensors: dict[str, torch.Tensor], about: object, lm: CharLM, streams: int) -> Saved:
-    """The JSON of a save, once it and the tensors are known to fit the model and its streams; `name` is the file's."""
+def checked(
+    name: str, tensors: dict[str, torch.Tensor], about: object, lm: CharLM, optimizer: Together, streams: int
+) -> Saved:
+    """The JSON of a save, once it and the tensors are known to fit what goes on from them; `name` is the file's."""
     try:
         saved = validated(Saved, about)
     except SettingsError as error:
@@ -63,6 +66,11 @@ def checked(name: str, tensors: dict[str, torch.Tensor], about: object, lm: Char
             fits = kind == "model" or (kind == "average" and shapes.get(rest) == tuple(tensor.shape))
         if not fits or not tensor.is_floating_point():
             raise _unfit(name, f"{key} has shape {list(tensor.shape)} and type {tensor.dtype}")
+    for key, weight in lm.named_parameters():
+        start = f"optimizer.{key}."
+        found = {moment.removeprefix(start) for moment in tensors if moment.startswith(start)}
+        if found and found != optimizer.moments[weight]:
+            raise _unfit(name, f"of {key} the optimiser needs {', '.join(sorted(optimizer.moments[weight]))}")
     return saved
 
 

@@ -74,7 +74,7 @@ class Session:
 
     def _drive(self) -> Run:
         """Train, save, evaluate, sample and log until the end; then measure the best weights on the whole text."""
-        with Interruption(launched=self.processes.count > 1) as interruption:
+        with Interruption(launched=self.processes.count > 1) as interruption, self.prepared.ids_blamed():
             for report in self.trainer.reports(lambda: interruption.number):
                 self._after(report)
             self._save()

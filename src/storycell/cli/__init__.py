@@ -47,7 +47,7 @@ examples:
 _PLAIN = "\0"
 _HOW_TO_GO_ON = {
     "train": "; a run that had begun goes on from its last save with `storycell train --resume RUN`",
-    "prepare": "; the same command goes on after the last file of the text that it had finished",
+    "prepare": "; the same command goes on from where it was",
 }
 
 

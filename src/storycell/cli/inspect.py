@@ -12,7 +12,7 @@ from storycell import api, corpus, inspector, report, tokens
 from storycell.cli.display import preparing, say
 from storycell.cli.flags import add_backend, print_json
 from storycell.corpus import Corpus, stories
-from storycell.corpus.blocks import pieces
+from storycell.corpus.pieces import pieces
 from storycell.errors import CorpusError, SettingsError
 from storycell.inspector import Feature, Subject
 from storycell.shapes import Ids

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from storycell.corpus import files
-from storycell.corpus.blocks import normalised
+from storycell.corpus.blocks import Bookmark, TextReader, read_on
 from storycell.corpus.embedded import StoriesSource
 from storycell.corpus.files import Advance, FileSource
 from storycell.corpus.hub import tinystories
@@ -34,11 +34,15 @@ class Source(Protocol):
     def size_bytes(self) -> int:
         """How many bytes `blocks` will report to `advance`."""
 
-    def blocks(self, advance: Advance = ...) -> Iterator[bytes]:
-        """Its normalised blocks."""
+    def blocks(self, advance: Advance = ..., bookmark: Bookmark | None = ...) -> Iterator[bytes]:
+        """Its normalised blocks from the bookmark on, which moves along."""
 
     def raw_chunks(self) -> Iterator[bytes]:
         """Bytes that determine its stories, for hashing."""
+
+    @property
+    def stamp(self) -> tuple[int, ...]:
+        """What differs when its content was changed meanwhile, found without reading it."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +75,19 @@ class Corpus:
                 yield BOUNDARY_BYTE
             yield from source.blocks(advance)
 
-    def digest(self) -> str:
+    def digest(self, advance: Advance = lambda _: None) -> str:
         """A hash of what the sources hold now and how it is read; names and dates do not enter."""
         content = hashlib.blake2b(self.encoding.encode(), digest_size=16)
         for source in self.sources:
             content.update(b"%d:" % source.size_bytes)
             for chunk in source.raw_chunks():
                 content.update(chunk)
+                advance(len(chunk))
         return content.hexdigest()
+
+    def stamps(self) -> list[tuple[int, ...]]:
+        """The stamps of all sources: two readings of a text with equal ones in between have read the same."""
+        return [source.stamp for source in self.sources]
 
 
 def open_corpus(words: Sequence[str], encoding: str = "utf-8", split: str = "train") -> Corpus:
@@ -136,14 +145,16 @@ def text_corpus(text: str) -> Corpus:
 class _TextSource:
     data: bytes
     name: str = "the text"
+    stamp: tuple[int, ...] = ()
 
     @property
     def size_bytes(self) -> int:
         return len(self.data)
 
-    def blocks(self, advance: Advance = lambda _: None) -> Iterator[bytes]:
+    def blocks(self, advance: Advance = lambda _: None, bookmark: Bookmark | None = None) -> Iterator[bytes]:
+        mark = bookmark or Bookmark()
         advance(len(self.data))
-        yield from normalised([self.data], self.name)
+        yield from read_on(TextReader(self.name, mark.place), [self.data[mark.place.offset :]], mark)
 
     def raw_chunks(self) -> Iterator[bytes]:
         yield self.data

@@ -1,23 +1,22 @@
-"""Raw bytes of a file -> normalised blocks of stories -> stories.
+"""Raw bytes of a file -> normalised blocks.
 
 In: an iterator of byte chunks, as they come from a disk or a decompressor, and the name to use in errors. Out: blocks
 of UTF-8 that hold whole characters, lines ended by `\\n`, a byte order mark at the start dropped, and each separator
 line replaced by the byte 0xFF (see `storycell.vocab`). Concatenated, the blocks are the text, wherever the chunks were
-cut.
+cut. Behind every block there is a `Place` from which reading can go on later.
 
 The surprising decision: nothing here looks at a character. Chunks are validated, cut and replaced by the C routines
 behind `bytes`, which is what makes a gigabyte a matter of seconds.
 """
 
 import codecs
-import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from typing import NamedTuple, Protocol
 
 from storycell.errors import CorpusError
 from storycell.vocab import BOUNDARY_BYTE, SEPARATOR
 
-HASHED_BYTES = 4096
 _SEPARATOR = SEPARATOR.encode()
 _LINE = _SEPARATOR + b"\n"
 _MARKS = (  # the marks of UTF-32 first: that of UTF-16 begins one of them
@@ -29,83 +28,113 @@ _MARKS = (  # the marks of UTF-32 first: that of UTF-16 begins one of them
 _LONGEST_MARK = 4
 
 
+class Place(NamedTuple):
+    """Where reading can go on, with nothing from before it needed but this."""
+
+    offset: int = 0  # bytes of the unpacked text before it (of another encoding: as UTF-8)
+    lines: int = 0  # JSON lines before it
+    at_line_start: bool = True
+
+
+START = Place()
+
+
+class Bookmark:
+    """Where a text is to be read from; after each block, the place behind it."""
+
+    def __init__(self, place: Place = START) -> None:
+        self.place = place
+
+
+class Reader(Protocol):
+    """Turns chunks into blocks. `place` is behind what it has given so far."""
+
+    place: Place
+
+    def feed(self, chunk: bytes, final: bool = False) -> bytes:
+        """What can be said of the text so far and was not said before; `final` says that it ends here."""
+
+
+def read_on(reader: Reader, chunks: Iterable[bytes], bookmark: Bookmark) -> Iterator[bytes]:
+    """The blocks of the chunks, the bookmark always behind the last one. None of them is empty."""
+    for chunk in chunks:
+        if block := reader.feed(chunk):
+            bookmark.place = reader.place
+            yield block
+    block = reader.feed(b"", final=True)
+    bookmark.place = reader.place
+    if block:
+        yield block
+
+
 def normalised(chunks: Iterable[bytes], name: str, encoding: str = "utf-8") -> Iterator[bytes]:
     """The blocks of one text: see the module. `CorpusError` names the text and the byte position of what is wrong."""
-    chunks = _mark_in_one_chunk(chunks)
-    is_utf8 = codecs.lookup(encoding).name == "utf-8"
-    yield from _separated(_plain_ends(_validated(chunks, name) if is_utf8 else _decoded(chunks, name, encoding)))
+    chunks = chunks if is_utf8(encoding) else decoded(chunks, name, encoding)
+    yield from read_on(TextReader(name), chunks, Bookmark())
 
 
-def pieces(blocks: Iterable[bytes]) -> Iterator[tuple[bool, bytes]]:
-    """Blocks cut at boundaries: (whether a story begins here, some of its bytes). Empty stories vanish."""
-    begins = True
-    for block in blocks:
-        for k, piece in enumerate(block.split(BOUNDARY_BYTE)):
-            begins = begins or k > 0
-            if piece:
-                yield begins, piece
-                begins = False
-
-
-def hashed_pieces(blocks: Iterable[bytes]) -> Iterator[tuple[int | None, bytes]]:
-    """Pieces with the 64-bit hash of the story that begins there, None where one goes on.
-
-    Hashed are its first 4,096 bytes, white space around them apart, so that a story at the end of a file, which may
-    lack its last line end, has the hash that it has elsewhere.
-    """
-    held, goes_on = b"", False
-    for begins, piece in pieces(blocks):
-        if begins:
-            if held:
-                yield _hash(held), held
-            held, goes_on = b"", False
-        if goes_on:
-            yield None, piece
-            continue
-        held += piece
-        if len(held) >= HASHED_BYTES:
-            yield _hash(held), held
-            held, goes_on = b"", True
-    if held:
-        yield _hash(held), held
-
-
-def _hash(start: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(start[:HASHED_BYTES].strip(), digest_size=8).digest(), "big")
-
-
-def _mark_in_one_chunk(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes, the first chunk long enough to hold any byte order mark."""
-    rest = iter(chunks)
-    first = b""
-    for chunk in rest:
-        first += chunk
-        if len(first) >= _LONGEST_MARK:
-            break
-    yield first
-    yield from rest
-
-
-def _validated(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
-    """Chunks that end at a character, checked to be UTF-8 without NUL, the byte order mark dropped."""
-    position, rest = 0, b""
+def after(chunks: Iterable[bytes], offset: int) -> Iterator[bytes]:
+    """The bytes behind the first `offset` of them."""
     for chunk in chunks:
-        block = rest + chunk
-        _refuse_marks_and_nuls(block, name, position)
-        whole = len(block) if block.isascii() else _whole_characters(block, name, position)
-        block, rest = block[:whole], block[whole:]
-        yield block.removeprefix(codecs.BOM_UTF8) if position == 0 else block
-        position += whole
-    if rest:
-        raise CorpusError(_not_utf8(name, position))
+        yield chunk[offset:]
+        offset = max(0, offset - len(chunk))
 
 
-def _whole_characters(block: bytes, name: str, position: int) -> int:
-    """How many bytes of a block are whole characters; the few left begin one that the next block ends."""
-    try:
-        return codecs.utf_8_decode(block, "strict", False)[1]
-    except UnicodeDecodeError as error:
-        raise CorpusError(_not_utf8(name, position + error.start)) from None
+def is_utf8(encoding: str) -> bool:
+    """Whether it is one of the names of UTF-8."""
+    return codecs.lookup(encoding).name == "utf-8"
+
+
+class TextReader:
+    """Chunks of UTF-8, cut anywhere -> normalised blocks.
+
+    Held back is only what the next chunk may change: a character or a byte order mark that is not whole, a `\\r`, and a
+    line that may become a separator. So a place needs no more than an offset and whether a line begins there.
+    """
+
+    def __init__(self, name: str, place: Place = START) -> None:
+        self.name, self.place = name, place
+        self._held = b""
+
+    def feed(self, chunk: bytes, final: bool = False) -> bytes:
+        """As `Reader.feed`; `CorpusError` if the bytes are not text."""
+        data = self._held + chunk
+        offset, _, at_line_start = self.place
+        if offset == 0:
+            if len(data) < _LONGEST_MARK and not final:
+                self._held = data
+                return b""
+            _refuse_marks(data, self.name)
+            offset = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
+            data = data[offset:]
+        end = self._settled(data, offset, at_line_start, final)
+        self._held, data = data[end:], data[:end]
+        ends_line = data.endswith((b"\n", b"\r")) if data else at_line_start
+        self.place = Place(offset + end, 0, ends_line)
+        return _separated(_plain_ends(data), at_line_start, final)
+
+    def _settled(self, data: bytes, offset: int, at_line_start: bool, final: bool) -> int:
+        """How many of the bytes no later one can change."""
+        if b"\0" in data:
+            at = offset + data.index(b"\0")
+            raise CorpusError(f"{self.name} looks binary (a NUL byte at position {at:,}); give a text file")
+        end = len(data) if data.isascii() else self._whole_characters(data, offset)
+        if final:
+            if end < len(data):
+                raise CorpusError(_not_utf8(self.name, offset + end))
+            return end
+        if data.endswith(b"\r", 0, end):
+            end -= 1
+        line = max(data.rfind(b"\n", 0, end), data.rfind(b"\r", 0, end)) + 1
+        is_line = line > 0 or at_line_start
+        return line if is_line and _SEPARATOR.startswith(data[line : min(end, line + len(_LINE))]) else end
+
+    def _whole_characters(self, data: bytes, offset: int) -> int:
+        """How many bytes are whole characters; the few left begin one that the next chunk ends."""
+        try:
+            return codecs.utf_8_decode(data, "strict", False)[1]
+        except UnicodeDecodeError as error:
+            raise CorpusError(_not_utf8(self.name, offset + error.start)) from None
 
 
 def _not_utf8(name: str, position: int) -> str:
@@ -114,25 +143,21 @@ def _not_utf8(name: str, position: int) -> str:
     )
 
 
-def _refuse_marks_and_nuls(block: bytes, name: str, position: int) -> None:
-    if position == 0:
-        for mark, encoding in _MARKS:
-            if block.startswith(mark):
-                raise CorpusError(f"{name} is {encoding.upper()}, not UTF-8; read it with --encoding {encoding}")
-    if b"\0" in block:
-        at = position + block.index(b"\0")
-        raise CorpusError(f"{name} looks binary (a NUL byte at position {at:,}); give a text file")
+def _refuse_marks(data: bytes, name: str) -> None:
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            raise CorpusError(f"{name} is {encoding.upper()}, not UTF-8; read it with --encoding {encoding}")
 
 
-def _decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[bytes]:
-    """Chunks of another encoding as UTF-8."""
+def decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[bytes]:
+    """Chunks of another encoding as UTF-8; `CorpusError` says from which byte on it cannot be read."""
     decoder = codecs.getincrementaldecoder(encoding)()
     position = 0
     for chunk in _with_end(chunks):
         pending = len(decoder.getstate()[0])
         try:
             text = decoder.decode(chunk, final=not chunk)
-            block = text.removeprefix("\ufeff" if position == 0 else "").encode()
+            block = text.encode()
         except UnicodeError as error:
             at = position - pending + error.start if isinstance(error, UnicodeDecodeError) else position
             raise CorpusError(
@@ -150,42 +175,19 @@ def _with_end(chunks: Iterable[bytes]) -> Iterator[bytes]:
     yield b""
 
 
-def _plain_ends(blocks: Iterable[bytes]) -> Iterator[bytes]:
+def _plain_ends(data: bytes) -> bytes:
     """Every line end, `\\r\\n` and `\\r` too, as `\\n`."""
-    held = b""
-    for chunk in blocks:
-        block = held + chunk
-        held = b""
-        if b"\r" in block:
-            if block.endswith(b"\r"):
-                block, held = block[:-1], b"\r"
-            block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        yield block
-    if held:
-        yield b"\n"
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
 
 
-def _separated(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Separator lines as the boundary byte. A line that may still become a separator is held back."""
-    held, at_line_start = b"", True
-    for chunk in blocks:
-        block = held + chunk
-        end = block.rfind(b"\n") + 1
-        block, held = block[:end], block[end:]
-        if block:
-            yield _replaced(block, at_line_start)
-            at_line_start = True
-        if held and not (at_line_start and _SEPARATOR.startswith(held)):
-            yield held
-            held, at_line_start = b"", False
-    if held:
-        yield BOUNDARY_BYTE if held == _SEPARATOR else held
-
-
-def _replaced(block: bytes, at_line_start: bool) -> bytes:
-    """A block that ends with a line end, its separator lines replaced."""
-    if _LINE not in block:
+def _separated(block: bytes, at_line_start: bool, final: bool) -> bytes:
+    """A block with its separator lines as the boundary byte; the last line of a text may lack its end."""
+    if _SEPARATOR not in block:
         return block
+    if final and block.endswith(_SEPARATOR):
+        before = block.removesuffix(_SEPARATOR)
+        if before.endswith(b"\n") or (not before and at_line_start):
+            block = before + _LINE
     parts = block.split(_LINE)
     out = [parts[0]]
     for before, part in pairwise(parts):

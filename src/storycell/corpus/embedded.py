@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from storycell.corpus.blocks import Bookmark, Place
 from storycell.corpus.files import Advance
 from storycell.corpus.stories import generate
 from storycell.vocab import BOUNDARY_BYTE
@@ -19,12 +20,16 @@ class StoriesSource:
 
     name: str = "stories"
     size_bytes: int = STORIES  # progress is counted in stories here
+    stamp: tuple[int, ...] = ()
 
-    def blocks(self, advance: Advance = lambda _: None) -> Iterator[bytes]:
-        """The stories, a boundary after each."""
-        stories = islice(generate(SEED), STORIES)
+    def blocks(self, advance: Advance = lambda _: None, bookmark: Bookmark | None = None) -> Iterator[bytes]:
+        """The stories, a boundary after each; an offset counts stories."""
+        mark = bookmark or Bookmark()
+        stories = islice(generate(SEED), mark.place.offset, STORIES)
+        advance(mark.place.offset)
         while group := list(islice(stories, _GROUP)):
             advance(len(group))
+            mark.place = Place(mark.place.offset + len(group))
             yield b"".join(story.encode() + BOUNDARY_BYTE for story in group)
 
     def raw_chunks(self) -> Iterator[bytes]:

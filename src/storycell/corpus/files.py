@@ -10,7 +10,6 @@ reader takes a truncated file for a complete one.
 import atexit
 import glob
 import gzip
-import json
 import os
 import shutil
 import sys
@@ -22,12 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from storycell.corpus.blocks import normalised
+from storycell.corpus.blocks import Bookmark, TextReader, after, decoded, is_utf8, read_on
+from storycell.corpus.json_lines import JsonReader
 from storycell.errors import CorpusError
-from storycell.vocab import BOUNDARY_BYTE
 
 CHUNK_BYTES = 1 << 20
-LONGEST_LINE_BYTES = 128 << 20  # of JSON; a line is one object, held in memory
 _ZSTD_BYTES = 1 << 11  # read at a time; the most that these unpack to is 64 MB, as 512 blocks of one repeated byte
 _TEXT_ENDINGS = (".txt", ".text", ".md", ".jsonl")
 _PACKED_ENDINGS = (".gz", ".zst")
@@ -62,15 +60,29 @@ class FileSource:
         with self._failures_named():
             return self.path.stat().st_size
 
-    def blocks(self, advance: Advance = lambda _: None) -> Iterator[bytes]:
-        """Its normalised blocks (see `storycell.corpus.blocks`)."""
+    @property
+    def stamp(self) -> tuple[int, ...]:
+        """Its size and when it was last written to."""
+        with self._failures_named():
+            about = self.path.stat()
+            return about.st_size, about.st_mtime_ns
+
+    def blocks(self, advance: Advance = lambda _: None, bookmark: Bookmark | None = None) -> Iterator[bytes]:
+        """Its normalised blocks (see `storycell.corpus.blocks`), from the bookmark on.
+
+        A plain file of UTF-8 is read from there; any other is unpacked and decoded up to there first, which is a
+        quarter of the work or less.
+        """
+        mark = bookmark or Bookmark()
         packing, is_jsonl = self._format
+        as_it_is = is_jsonl or is_utf8(self.encoding)
         with self._failures_named(), self.path.open("rb") as raw:
+            if sought := as_it_is and not packing:
+                raw.seek(mark.place.offset)
             chunks = _told(_unpacked(raw, packing), raw, advance)
-            if is_jsonl:
-                yield from _gathered(_json_stories(chunks, self.name))
-            else:
-                yield from normalised(chunks, self.name, self.encoding)
+            chunks = chunks if as_it_is else decoded(chunks, self.name, self.encoding)
+            reader = (JsonReader if is_jsonl else TextReader)(self.name, mark.place)
+            yield from read_on(reader, chunks if sought else after(chunks, mark.place.offset), mark)
 
     def raw_chunks(self) -> Iterator[bytes]:
         """How it is read, and its bytes as they lie on disk."""
@@ -148,36 +160,6 @@ def _gathered(parts: Iterable[bytes]) -> Iterator[bytes]:
             yield b"".join(held)
             held, size = [], 0
     yield b"".join(held)
-
-
-def _json_stories(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
-    """JSON lines: the field `text` of each line is a story (or several, with separator lines)."""
-    for number, line in enumerate(_lines(chunks, name), start=1):
-        if not line.strip():
-            continue
-        try:
-            text = json.loads(line)["text"].encode()
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise CorpusError(
-                f'{name} line {number:,}: not a JSON object with a field "text" that holds Unicode text'
-            ) from None
-        yield b"".join(normalised([text], f"{name} line {number:,}")) + BOUNDARY_BYTE
-
-
-def _lines(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
-    """Lines; one that grows without end, as a packed file may hold, is refused before memory is full."""
-    rest: list[bytes] = []
-    size = 0
-    for chunk in chunks:
-        first, *others = chunk.split(b"\n")
-        rest.append(first)
-        size += len(first)
-        for line in others:
-            yield b"".join(rest)
-            rest, size = [line], len(line)
-        if size > LONGEST_LINE_BYTES:
-            raise CorpusError(f"{name} has a line of more than {LONGEST_LINE_BYTES:,} bytes; is it JSON lines?")
-    yield b"".join(rest)
 
 
 def standard_input(encoding: str) -> FileSource:

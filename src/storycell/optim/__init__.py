@@ -16,6 +16,12 @@ from storycell.optim.schedule import learning_rate
 __all__ = ["Muon", "Together", "build", "learning_rate"]
 
 BETAS = (0.9, 0.99)
+_MOMENTS = {
+    torch.optim.SGD: frozenset[str](),
+    torch.optim.Adam: frozenset({"step", "exp_avg", "exp_avg_sq"}),
+    torch.optim.AdamW: frozenset({"step", "exp_avg", "exp_avg_sq"}),
+    Muon: frozenset({"momentum_buffer"}),
+}
 
 
 class Together:
@@ -32,6 +38,11 @@ class Together:
     def multiplies(self) -> bool:
         """Whether a step is matrix products, worth all of torch's threads, and not just a walk over the weights."""
         return any(isinstance(part, Muon) for part in self.parts)
+
+    @property
+    def moments(self) -> dict[torch.Tensor, frozenset[str]]:
+        """The names of the tensors that are kept of each parameter once it has been moved: all of them, or none yet."""
+        return {p: _MOMENTS[type(part)] for part in self.parts for group in part.param_groups for p in group["params"]}
 
     def step(self) -> None:
         """Move all parameters."""

@@ -1,0 +1,43 @@
+"""Prepared text in the user's cache: what has been prepared once is opened at once, by a hash of its content."""
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import platformdirs
+
+from storycell.corpus import Corpus
+from storycell.errors import RunFolderError
+from storycell.tokens.folder import Prepared, is_prepared, open_prepared
+from storycell.tokens.passes import Progress, silent
+from storycell.tokens.preparing import digest_of, prepare
+from storycell.vocab import Vocabulary
+
+
+def cached(
+    corpus: Corpus,
+    *,
+    valid: Corpus | None = None,
+    vocab: str | Vocabulary = "characters",
+    progress: Progress = silent,
+) -> Prepared:
+    """As `prepare`, in the user's cache: what has been prepared once is opened at once, by a hash of its content."""
+    digest = digest_of(corpus, valid, vocab, progress)
+    folder = cache_folder() / digest
+    if folder.exists():
+        try:
+            return replace(open_prepared(folder), name=corpus.name)
+        except RunFolderError:
+            shutil.rmtree(folder, ignore_errors=True)  # damaged: made again below
+    try:
+        return prepare(corpus, folder, valid=valid, vocab=vocab, digest=digest, progress=progress)
+    except RunFolderError:
+        if not is_prepared(folder):
+            raise
+        return replace(open_prepared(folder), name=corpus.name)  # another process was faster
+
+
+def cache_folder() -> Path:
+    """Where prepared text is kept: `STORYCELL_CACHE`, or the user's cache folder."""
+    return Path(os.environ.get("STORYCELL_CACHE") or platformdirs.user_cache_path("storycell")) / "tokens"

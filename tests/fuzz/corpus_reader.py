@@ -1,0 +1,92 @@
+"""Texts of every format and encoding: read, or refused in a sentence; the same however they are cut and taken up.
+
+An input is the kind of file, the size of a chunk, the place to stop at, and the content.
+"""
+
+import contextlib
+import gzip
+from pathlib import Path
+
+import numpy as np
+import zstandard
+
+from fuzz import folder, refusing
+from storycell import vocab
+from storycell.corpus import files, open_corpus
+from storycell.corpus.blocks import Bookmark
+from storycell.corpus.files import FileSource
+from storycell.errors import CorpusError
+from storycell.vocab import BOUNDARY_BYTE
+
+KINDS = [
+    (ending, encoding, packs)
+    for ending in (".txt", ".jsonl", ".txt.gz", ".txt.zst", ".jsonl.gz", ".jsonl.zst")
+    for encoding in ("utf-8", "latin-1", "utf-16", "utf-7")
+    for packs in (False, True)
+]
+FOLDER = folder()
+_TEXT = "\ufeffOnce “upon”\r\na time\r<|endoftext|>\r\n😀<|endoftext|>\n<|endoftext|>"
+SEEDS = [
+    *(
+        bytes([k, 5, 1]) + _TEXT.encode(encoding, "ignore")
+        for k, (_, encoding, _) in enumerate(KINDS)
+        if k < 8 or k % 5 == 0
+    ),
+    *(bytes([k, 9, 2]) + b'{"text": "a\\ud83d\\ude00\\n<|endoftext|>\\nb"}\n\n{"text": ""}' for k in (8, 17, 33)),
+    bytes([16, 3, 0]) + gzip.compress(b"Once upon"),
+    bytes([24, 3, 0]) + zstandard.compress(b"Once upon") * 2,
+]
+
+
+def one_input(data: bytes) -> None:
+    """Read a file in one go, in small chunks, and from where a first reading was left."""
+    if len(data) < 3:
+        return
+    ending, encoding, packs = KINDS[data[0] % len(KINDS)]
+    content, path = data[3:], FOLDER / f"a{ending}"
+    if packs and ending.endswith(".gz"):
+        content = gzip.compress(content, 1, mtime=0)
+    elif packs and ending.endswith(".zst"):
+        content = zstandard.compress(content, 1)
+    path.write_bytes(content)
+    files.CHUNK_BYTES = 1 << 20
+    whole = None
+    with refusing(path.name):
+        whole = _read(path, encoding)
+    files.CHUNK_BYTES = 1 + data[1] % 64
+    if whole is None:
+        with contextlib.suppress(CorpusError):
+            _read(path, encoding)
+            raise AssertionError("it can be read in small chunks, and not in one")
+        return
+    assert b"\r" not in whole
+    assert b"\0" not in whole
+    assert _read(path, encoding) == whole
+    _left_and_taken_up(FileSource(path, encoding), whole, data[2])
+    _round_trip(whole)
+
+
+def _read(path: Path, encoding: str) -> bytes:
+    return b"".join(open_corpus([str(path)], encoding).blocks())
+
+
+def _left_and_taken_up(source: FileSource, whole: bytes, blocks: int) -> None:
+    bookmark, begun = Bookmark(), b""
+    for k, block in enumerate(source.blocks(bookmark=bookmark)):
+        begun += block
+        if k == blocks:
+            break
+    assert begun + b"".join(source.blocks(bookmark=Bookmark(bookmark.place))) == whole
+
+
+def _round_trip(whole: bytes) -> None:
+    counts = np.zeros(0x110000, dtype=np.int64)
+    vocab.add_counts(counts, whole)
+    stories = whole.split(BOUNDARY_BYTE)
+    text = "".join(story.decode() for story in stories)
+    assert counts.sum() == len(text)
+    if text:
+        characters = vocab.from_counts(counts)
+        assert characters.decode(characters.encode_block(whole)) == f"{vocab.SEPARATOR}\n".join(
+            map(bytes.decode, stories)
+        )
