@@ -138,7 +138,7 @@ def send(pids: list[int], number: signal.Signals) -> None:
 
 def wait_for_a_save(run: Path, older: int = 0) -> int:
     """Until `last.safetensors` is newer than the instant `older` in ns; returns its instant."""
-    path, deadline = run / "last.safetensors", time.monotonic() + 60
+    path, deadline = run / "last.safetensors", time.monotonic() + 120
     while not (path.exists() and path.stat().st_mtime_ns > older):
         assert time.monotonic() < deadline
         time.sleep(0.01)
