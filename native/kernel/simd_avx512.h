@@ -33,6 +33,7 @@ struct Simd {
         const F r = _mm512_rcp14_ps(b);
         return a * fma(fnma(b, r, set1(1.0f)), r, r);
     }
+    static F sqrt(F v) { return _mm512_sqrt_ps(v); }
 
     static F load_half(const uint16_t* p) {
         return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));

@@ -1,12 +1,15 @@
 """The optimiser, and the learning rate as a pure function of how far the budget is spent.
 
-In: a model and `TrainSettings`. Out: one of torch's optimisers (fused where torch has it), and `learning_rate`.
+In: a model and `TrainSettings`. Out: one of torch's optimisers (fused where torch has it), `clip`, and `learning_rate`.
+The surprising decision: beside the native backend Adam and clipping are the kernel's own, to rounding torch's.
 """
 
 import math
+from typing import Any
 
 import torch
 
+from storycell.backends import native
 from storycell.config import TrainSettings
 from storycell.model import CharLM
 
@@ -18,10 +21,26 @@ def build(model: CharLM, settings: TrainSettings) -> torch.optim.Optimizer:
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
     if settings.optimizer == "sgd":
         return torch.optim.SGD([{**group, "weight_decay": 0.0} for group in groups], lr=settings.lr)
+    if settings.optimizer == "adam":  # AdamW that does not decay
+        return adamw(model, [{**group, "weight_decay": 0.0} for group in groups], settings.lr, (0.9, 0.999))
+    return adamw(model, groups, settings.lr, (0.9, 0.99))
+
+
+def adamw(
+    model: CharLM, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]
+) -> torch.optim.Optimizer:
+    """AdamW over groups of the model's parameters, by whatever is fastest where they are."""
+    if model.backend.name == "native":
+        return native.AdamW(groups, lr, betas)
     fused = model.output.weight.device.type in ("cpu", "cuda", "mps")
-    if settings.optimizer == "adam":
-        return torch.optim.Adam([{**group, "weight_decay": 0.0} for group in groups], lr=settings.lr, fused=fused)
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99), fused=fused)
+    return torch.optim.AdamW(groups, lr, betas, fused=fused)
+
+
+def clip(model: CharLM, limit: float) -> float:
+    """Scale the model's gradient down where its norm is above `limit`; returns the norm before that."""
+    if model.backend.name == "native":
+        return native.clip(model.parameters(), limit)
+    return torch.nn.utils.clip_grad_norm_(model.parameters(), limit).item()
 
 
 def learning_rate(settings: TrainSettings, spent: float) -> float:

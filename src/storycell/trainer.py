@@ -120,8 +120,8 @@ class Trainer:
             loss, state = self.model(ids, state, targets=targets)
             loss.backward()
         limit = math.inf if self.settings.clip is None else self.settings.clip
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        return loss.item(), norm.item(), state
+        norm = optim.clip(self.model, limit)
+        return loss.item(), norm, state
 
     def _carried(self) -> State | None:
         """The state that this step starts from; `reset` of the streams, drawn anew, start from the zero state.
