@@ -51,159 +51,108 @@ inline void pack_step(const typename P::Element* one, const typename P::Element*
         Simd::store(to + v, P::words(one + v, two + v));
 }
 
-// A thread's share of a TransposedProduct: columns [m0, m1) of left. The inner dimension (all
-// characters of the step) is cut into depths whose packed operands stay in the second-level cache;
-// each thread owns a range of m, so no sums are shared between threads and the result does not
-// depend on their number.
+// The inner dimension (all characters of the step) is cut into depths whose packed operands stay
+// in the second-level cache; each thread owns a range of m, so no sums are shared between threads
+// and the result does not depend on their number. Rows are packed one after another: strip by
+// strip the same lines would be fetched again and again at page-sized strides.
 template <class P>
-class TransposedShare {
-public:
+void transposed_rows(const storycell::TransposedProduct& a, int64_t first, int64_t last) {
     using E = typename P::Element;
-    using Micro = MicroKernel<P>;
-    static constexpr int depth = 192;  // words
+    constexpr int w = Simd::width, tr = MicroKernel<P>::rows, pw = P::per_word;
+    constexpr int depth = 192;  // words
+    constexpr int64_t ahead = 8;  // rows between one that is fetched and one that is packed
+    constexpr int multiple = MicroKernel<P>::step_multiple;
+    static_assert(depth % multiple == 0, "a full depth needs no steps of zeros");
+    const int64_t m0 = first * 16, m1 = last * 16, mine = m1 - m0;
+    if (mine <= 0) return;
+    const auto* left = static_cast<const E*>(a.left);
+    const auto* right = static_cast<const E*>(a.right);
+    const Packing shape{depth, a.n, 0};
+    const int64_t strips = (mine + tr - 1) / tr;
+    // A strip's vectors may overhang its words; the next step overwrites that, and the last step
+    // of a strip needs the slack. Rows are first widened to end in zeros.
+    constexpr int64_t strip_words = depth * tr + w;
+    const int64_t row_elements = mine + tr + w;
+    const size_t right_words = static_cast<size_t>(depth * a.n);
+    const size_t left_words = static_cast<size_t>(strips * strip_words);
+    const size_t row_words = static_cast<size_t>(2 * row_elements + a.n);
+    auto* memory = static_cast<float*>(
+        std::calloc(right_words + left_words + row_words, sizeof(float)));
+    float* packed_right = memory;
+    float* packed_left = memory + right_words;
+    E* rows_here = reinterpret_cast<E*>(packed_left + left_words);
+    E* zeros = rows_here + 2 * row_elements;
+    alignas(64) float tile[tr * kTileColumns];
+    MicroKernel<P> micro;
 
-    TransposedShare(const storycell::TransposedProduct& product, int64_t first, int64_t last)
-        : a(product), m0(first * 16), mine((last - first) * 16), strips((mine + tr - 1) / tr) {
-        const int64_t count = depth * a.n + strips * strip_words;
-        memory = static_cast<float*>(std::calloc(static_cast<size_t>(count), sizeof(float)));
-        zeros = static_cast<E*>(std::calloc(static_cast<size_t>(longest()), sizeof(E)));
-        packed_right = memory;
-        packed_left = memory + depth * a.n;
-    }
-    TransposedShare(const TransposedShare&) = delete;
-    TransposedShare& operator=(const TransposedShare&) = delete;
-    ~TransposedShare() {
-        std::free(memory);
-        std::free(zeros);
-    }
-
-    void run() {
-        clear_sums();
-        for (int64_t k0 = 0; k0 < a.rows; k0 += depth * pw) {
-            const int64_t here = a.rows - k0 < depth * pw ? a.rows - k0 : depth * pw;
-            const int needed = static_cast<int>((here + pw - 1) / pw);
-            const int steps = (needed + multiple - 1) / multiple * multiple;  // the rest are zeros
-            for (int s = 0; s < steps; s += group) {
-                const int end = s + group < steps ? s + group : steps;
-                pack_right(k0, s, end, steps);
-                pack_left(k0, s, end);
-                for (int64_t k = k0 + s * pw; k < k0 + end * pw && k < a.rows; ++k) add_row(k);
+    if (a.column_sums)
+        for (int64_t m = m0; m < m1; m += w) Simd::store(a.column_sums + m, Simd::set1(0.0f));
+    for (int64_t id = 0; a.table_grad && id < a.characters; ++id)
+        std::memset(a.table_grad + id * a.m + m0, 0, static_cast<size_t>(mine) * sizeof(float));
+    for (int64_t k0 = 0; k0 < a.rows; k0 += depth * pw) {
+        const int64_t here = a.rows - k0 < depth * pw ? a.rows - k0 : depth * pw;
+        const int needed = static_cast<int>((here + pw - 1) / pw);
+        const int steps = (needed + multiple - 1) / multiple * multiple;  // the rest are zeros
+        for (int s = 0; s < steps; ++s) {
+            const int64_t k = k0 + s * pw;
+            const auto right_row = [&](int64_t row) {
+                return row < a.rows ? right + row * a.right_stride : zeros;
+            };
+            for (int64_t row = k + ahead; row < k + ahead + pw && row < a.rows; ++row) {
+                fetch(left + row * a.left_stride + m0, mine, false);
+                fetch(right + row * a.right_stride, a.n, false);
+            }
+            const E *one = right_row(k), *two = right_row(k + pw - 1);
+            for (int64_t panel = 0; panel < shape.panels(); ++panel) {
+                const int64_t j = shape.column(panel, 0);
+                const int columns = shape.vectors(panel) * w;
+                pack_step<P>(one + j, two + j, columns,
+                             packed_right + panel * kTileColumns * steps + s * columns);
+            }
+            for (int i = 0; i < pw; ++i) {
+                if (k + i < a.rows) {
+                    const E* from = left + (k + i) * a.left_stride + m0;
+                    std::memcpy(rows_here + i * row_elements, from,
+                                static_cast<size_t>(mine) * sizeof(E));
+                    if (a.column_sums)
+                        for (int64_t m = 0; m < mine; m += w)
+                            Simd::store(a.column_sums + m0 + m,
+                                        Simd::load(a.column_sums + m0 + m) + P::load(from + m));
+                    if (a.table_grad) {
+                        const int64_t t = (k + i) / a.streams, b = (k + i) % a.streams;
+                        const int64_t id = a.ids[b * a.ids_stream_stride + t * a.ids_step_stride];
+                        float* to = a.table_grad + id * a.m + m0;
+                        for (int64_t m = 0; m < mine; m += w)
+                            Simd::store(to + m, Simd::load(to + m) + P::load(from + m));
+                    }
+                } else {
+                    std::memset(rows_here + i * row_elements, 0,
+                                static_cast<size_t>(mine) * sizeof(E));
+                }
             }
             for (int64_t strip = 0; strip < strips; ++strip)
-                Micro::arrange_packed(packed_left + strip * strip_words, steps);
-            multiply(steps, k0 > 0);
+                pack_step<P>(rows_here + strip * tr, rows_here + (pw - 1) * row_elements + strip * tr,
+                             tr, packed_left + strip * strip_words + s * tr);
         }
-    }
-
-private:
-    static constexpr int w = Simd::width, tr = Micro::rows, pw = P::per_word;
-    static constexpr int multiple = Micro::step_multiple;
-    static constexpr int group = 8;  // steps packed at a time: a strip's words then fill whole lines
-    static constexpr int across = (tr + w - 1) / w * w;  // a strip's words in whole vectors
-    // A step's vectors may overhang its words; the next step overwrites that, and the last step of
-    // a strip needs the slack.
-    static constexpr int64_t strip_words = depth * tr + w;
-    static_assert(depth % multiple == 0, "a full depth needs no steps of zeros");
-
-    const storycell::TransposedProduct& a;
-    int64_t m0, mine, strips;
-    float *memory, *packed_right, *packed_left;
-    E* zeros;  // as long as a row of either side
-
-    int64_t longest() const { return (a.n > mine ? a.n : mine) + across; }
-    const E* left_row(int64_t k) const {
-        return k < a.rows ? static_cast<const E*>(a.left) + k * a.left_stride + m0 : zeros;
-    }
-    const E* right_row(int64_t k) const {
-        return k < a.rows ? static_cast<const E*>(a.right) + k * a.right_stride : zeros;
-    }
-
-    void clear_sums() {
-        if (a.column_sums)
-            std::memset(a.column_sums + m0, 0, static_cast<size_t>(mine) * sizeof(float));
-        for (int64_t id = 0; a.table_grad && id < a.characters; ++id)
-            std::memset(a.table_grad + id * a.m + m0, 0, static_cast<size_t>(mine) * sizeof(float));
-    }
-
-    // Steps [s, end) of all columns of right, from row k0 on.
-    void pack_right(int64_t k0, int s, int end, int steps) {
-        const Packing shape{depth, a.n, 0};
-        for (int64_t panel = 0; panel < shape.panels(); ++panel) {
-            const int64_t j = shape.column(panel, 0);
-            const int columns = shape.vectors(panel) * w;
-            float* to = packed_right + panel * kTileColumns * steps;
-            for (int i = s; i < end; ++i) {
-                const int64_t k = k0 + i * pw;
-                pack_step<P>(right_row(k) + j, right_row(k + pw - 1) + j, columns, to + i * columns);
-            }
-        }
-    }
-
-    // Steps [s, end) of this share's columns of left, strip by strip.
-    void pack_left(int64_t k0, int s, int end) {
-        const int64_t whole = mine < across ? 0 : (mine - across) / tr + 1;  // strips without tail
-        for (int64_t strip = 0; strip < whole; ++strip)
-            for (int i = s; i < end; ++i) {
-                const int64_t k = k0 + i * pw, m = strip * tr;
-                pack_step<P>(left_row(k) + m, left_row(k + pw - 1) + m, tr,
-                             packed_left + strip * strip_words + i * tr);
-            }
-        E tail[2][across];
-        for (int64_t strip = whole; strip < strips; ++strip)
-            for (int i = s; i < end; ++i) {
-                const int64_t m = strip * tr;
-                const auto known = static_cast<size_t>(mine - m < tr ? mine - m : tr);
-                std::memset(tail, 0, sizeof tail);
-                for (int row = 0; row < pw; ++row)
-                    std::memcpy(tail[row], left_row(k0 + i * pw + row) + m, known * sizeof(E));
-                pack_step<P>(tail[0], tail[pw - 1], tr, packed_left + strip * strip_words + i * tr);
-            }
-    }
-
-    // Row k of left, added to the column sums and to the table row of its character.
-    void add_row(int64_t k) {
-        const E* from = left_row(k);
-        if (a.column_sums) add(a.column_sums + m0, from);
-        if (!a.table_grad) return;
-        const int64_t t = k / a.streams, b = k % a.streams;
-        const int64_t id = a.ids[b * a.ids_stream_stride + t * a.ids_step_stride];
-        add(a.table_grad + id * a.m + m0, from);
-    }
-
-    void add(float* to, const E* from) const {
-        for (int64_t m = 0; m < mine; m += w)
-            Simd::store(to + m, Simd::load(to + m) + P::load(from + m));
-    }
-
-    // out += packed left^T . packed right, or = for the first depth.
-    void multiply(int steps, bool adds) {
-        const Packing shape{depth, a.n, 0};
-        alignas(64) float tile[tr * kTileColumns];
+        for (int64_t strip = 0; strip < strips; ++strip)
+            MicroKernel<P>::arrange_packed(packed_left + strip * strip_words, steps);
         for (int64_t panel = 0; panel < shape.panels(); ++panel) {
             const int vectors = shape.vectors(panel);
-            const float* right = packed_right + panel * kTileColumns * steps;
+            const float* packed = packed_right + panel * kTileColumns * steps;
             for (int64_t strip = 0; strip < strips; ++strip) {
-                const int rows = static_cast<int>(mine - strip * tr < tr ? mine - strip * tr : tr);
-                float* out = a.out + (m0 + strip * tr) * a.n + shape.column(panel, 0);
-                for (int r = 0; r < rows; ++r)  // it has long left the second-level cache
-                    for (int v = 0; v < vectors; ++v) __builtin_prefetch(out + r * a.n + v * w, 1);
-                micro.packed(rows, vectors, packed_left + strip * strip_words, right, steps, tile);
+                const int64_t m = m0 + strip * tr;
+                const int rows = static_cast<int>(m1 - m < tr ? m1 - m : tr);
+                micro.packed(rows, vectors, packed_left + strip * strip_words, packed, steps, tile);
                 for (int r = 0; r < rows; ++r)
                     for (int v = 0; v < vectors; ++v) {
-                        float* to = out + r * a.n + v * w;
+                        float* to = a.out + (m + r) * a.n + shape.column(panel, v);
                         const Simd::F x = Simd::load(tile + r * kTileColumns + v * w);
-                        Simd::store(to, adds ? Simd::load(to) + x : x);
+                        Simd::store(to, k0 ? Simd::load(to) + x : x);
                     }
             }
         }
     }
-
-    Micro micro;
-};
-
-template <class P>
-void transposed_rows(const storycell::TransposedProduct& a, int64_t first, int64_t last) {
-    if (first < last) TransposedShare<P>(a, first, last).run();
+    std::free(memory);
 }
 
 // Each thread owns a range of columns, adds in the order of time and stream: no one-hot matrix,
