@@ -26,9 +26,7 @@ def build(model: CharLM, settings: TrainSettings) -> torch.optim.Optimizer:
     return adamw(model, groups, settings.lr, (0.9, 0.99))
 
 
-def adamw(
-    model: CharLM, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]
-) -> torch.optim.Optimizer:
+def adamw(model: CharLM, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
     """AdamW over groups of the model's parameters, by whatever is fastest where they are."""
     if model.backend.name == "native":
         return native.AdamW(groups, lr, betas)

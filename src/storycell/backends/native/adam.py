@@ -40,7 +40,9 @@ def clip(parameters: Iterable[torch.Tensor], limit: float) -> float:
 class AdamW(torch.optim.AdamW):
     """As torch's, for float32 parameters on the CPU; differs from it by rounding."""
 
-    def __init__(self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), **keywords: Any) -> None:
+    def __init__(
+        self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), **keywords: Any
+    ) -> None:
         super().__init__(params, lr, betas, foreach=False, **keywords)
         self._described: dict[torch.Tensor, tuple[list[torch.Tensor], lib.Tensor]] = {}
 
