@@ -74,7 +74,7 @@ def test_every_recipe_is_valid_and_has_a_budget_of_its_own(name: str) -> None:
 
 
 def test_the_recipes_that_the_documentation_names_are_there() -> None:
-    assert {*ARTICLE, "quick", "small", "base"} <= set(config.recipes())
+    assert {*ARTICLE, "quick", "small", "base", "best"} <= set(config.recipes())
 
 
 @pytest.mark.parametrize("name", ARTICLE)

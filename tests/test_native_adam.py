@@ -150,5 +150,5 @@ def test_only_float32_is_taken() -> None:
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_the_native_backend_brings_its_optimiser_and_torchs_keeps_torchs(name: str) -> None:
     settings = TrainSettings.model_validate({"optimizer": name, "steps": 1})
-    assert type(optim.build(CharLM(6, 8, backend="native"), settings)) is AdamW
-    assert type(optim.build(CharLM(6, 8, backend="torch"), settings)) is not AdamW
+    assert [type(p) for p in optim.build(CharLM(6, 8, backend="native"), settings).parts] == [AdamW]
+    assert [type(p) for p in optim.build(CharLM(6, 8, backend="torch"), settings).parts] == [torch.optim.AdamW]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -61,7 +62,17 @@ CASES = [(cell, precision, 1) for cell in ("lstm", "gru", "rnn") for precision i
 
 @pytest.mark.parametrize(("cell", "precision", "threads"), [*CASES, ("lstm", "fp32", 2), ("lstm", "bf16", 2)])
 def test_resume_is_bitwise(cell: str, precision: str, threads: int, story_file: Path, tmp_path: Path) -> None:
-    settings = TINY | {"cell": cell, "precision": precision, "threads": threads, "steps": 40, "save_every": 1e-6}
+    cut_twice_equals_whole({"cell": cell, "precision": precision, "threads": threads}, story_file, tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_resume_with_muon_is_bitwise(precision: str, story_file: Path, tmp_path: Path) -> None:
+    changes = {"optimizer": "muon", "layers": 2, "precision": precision, "average": 0.9, "dropout": 0.1}
+    cut_twice_equals_whole(changes, story_file, tmp_path)
+
+
+def cut_twice_equals_whole(changes: dict[str, Any], story_file: Path, tmp_path: Path) -> None:
+    settings = TINY | changes | {"steps": 40, "save_every": 1e-6}
     whole = storycell.train(story_file, out=tmp_path / "whole", **settings)
     with pytest.raises(CutShort):
         storycell.train(story_file, out=tmp_path / "cut", callback=crash_after(17), **settings)

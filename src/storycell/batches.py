@@ -16,6 +16,8 @@ from storycell.config import TrainSettings
 from storycell.errors import CorpusError
 from storycell.shapes import Ids
 
+ALL = slice(None)
+
 
 class Batches(Protocol):
     """A sequence of training chunks."""
@@ -24,8 +26,11 @@ class Batches(Protocol):
     T: int
     carries_state: bool
 
-    def at(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The chunk of step 0, 1, 2, …: inputs `[B T]` and targets `[B T]`, int64, targets one character later."""
+    def at(self, step: int, rows: slice = ALL) -> tuple[torch.Tensor, torch.Tensor]:
+        """The chunk of step 0, 1, 2, …: inputs `[B T]` and targets `[B T]`, int64, targets one character later.
+
+        `rows` are the streams that are wanted, where several processes share them: only those are read.
+        """
 
 
 class Streams:
@@ -36,10 +41,10 @@ class Streams:
     def __init__(self, ids: Ids, B: int, T: int) -> None:
         self.ids, self.B, self.T = ids, B, T
 
-    def at(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def at(self, step: int, rows: slice = ALL) -> tuple[torch.Tensor, torch.Tensor]:
         """As `Batches.at`."""
         N = len(self.ids)
-        starts = [(b * N // self.B + step * self.T) % N for b in range(self.B)]
+        starts = [(b * N // self.B + step * self.T) % N for b in range(self.B)[rows]]
         return _chunk(self.ids, starts, self.T)
 
 
@@ -51,10 +56,10 @@ class Windows:
     def __init__(self, ids: Ids, B: int, T: int, seed: int) -> None:
         self.ids, self.B, self.T, self.seed = ids, B, T, seed
 
-    def at(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def at(self, step: int, rows: slice = ALL) -> tuple[torch.Tensor, torch.Tensor]:
         """As `Batches.at`."""
         draws = np.random.Generator(np.random.Philox(key=self.seed, counter=step << 128))
-        return _chunk(self.ids, draws.integers(0, len(self.ids), self.B).tolist(), self.T)
+        return _chunk(self.ids, draws.integers(0, len(self.ids), self.B)[rows].tolist(), self.T)
 
 
 def _chunk(ids: Ids, starts: list[int], T: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -59,7 +59,9 @@ class TrainSettings(StrictModel):
         "streams", description="streams: carried state; windows: random places, zero state"
     )
     reset: Probability = Field(0.0, description="chance that a stream starts a chunk from the zero state")
-    optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="adamw, adam or sgd")
+    optimizer: Literal["muon", "adamw", "adam", "sgd"] = Field(
+        "adamw", description="muon (for the recurrent matrices; adamw for the rest), adamw, adam or sgd"
+    )
     lr: PositiveFloat = Field(6e-3, le=1e3, description="highest learning rate")
     schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="what the learning rate does after the warm-up"
@@ -79,7 +81,9 @@ class TrainSettings(StrictModel):
     seed: int = Field(1, ge=0, lt=2**32, description="seed of initialisation, dropout and batches")
     backend: Literal["auto", "native", "reference", "torch"] = Field("auto", description="what computes the cells")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="what goes into matrix products")
-    threads: PositiveInt | None = Field(None, le=1024, description="processor threads; unset takes every core")
+    threads: PositiveInt | None = Field(
+        None, le=1024, description="processor threads of a machine, shared by its processes; unset takes every core"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
 
     @field_validator("device")

@@ -42,6 +42,10 @@ class TrainingError(StorycellError):
     """Training cannot go on: the loss is not finite, however often it is taken back."""
 
 
+class ProcessError(StorycellError):
+    """Another process of the same training is gone, or trains something else."""
+
+
 class BackendError(StorycellError):
     """The backend that was asked for cannot compute this model here."""
 

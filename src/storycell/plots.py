@@ -41,7 +41,7 @@ def loss_curve(metrics: list[dict[str, Any]], title: str, floor_nats: float | No
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     if trained or valid:
-        axes.legend(frameon=False)
+        axes.legend(loc="upper right", frameon=False)
     image = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a title in a script the font does not have

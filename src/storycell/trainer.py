@@ -3,14 +3,15 @@
 It does not print, plot, sample, evaluate or save: its caller does, between two reports (and the clock of a budget in
 minutes runs on meanwhile). `snapshot` and `restore` hold everything that the next step depends on.
 
-The surprising decisions: a loss or gradient that is not finite never reaches the weights; and dropout draws from a
-generator seeded by the number of the step, so no generator's state has to survive a crash.
+The surprising decisions: a loss or gradient that is not finite never reaches the weights; dropout draws from a
+generator seeded by the number of the step, so no generator's state has to survive a crash; and of several processes
+each computes its own streams, but every decision is taken from numbers that all of them share.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from storycell.batches import Batches
 from storycell.config import TrainSettings
 from storycell.errors import TrainingError
 from storycell.model import CharLM
+from storycell.processes import Processes
 from storycell.shapes import State
 
 SKIPS_IN_A_ROW = 5  # so many steps without a finite gradient, and training goes back to the last good state
@@ -38,7 +40,7 @@ class Report:
     learning_rate: float
     grad_norm: float  # before clipping
     skipped: int  # steps skipped so far because a loss or gradient was not finite
-    elapsed_s: float  # since the first step, evaluations included, pauses between two sessions not
+    elapsed_s: float  # since the first step, evaluations included, pauses between two sessions not; all processes agree
     chars_per_s: float  # of training itself, in this session
     spent: float  # share of the budget
     notice: str = ""
@@ -55,14 +57,21 @@ class Trainer:
         batches: Batches,
         settings: TrainSettings,
         clock: Callable[[], float] = time.monotonic,
+        processes: Processes | None = None,
     ) -> None:
         self.model, self.batches, self.settings, self._clock = model, batches, settings, clock
+        self.processes = processes or Processes()
+        self._rows = self.processes.rows(batches.B)
+        self._share = len(range(batches.B)[self._rows]) / batches.B
+        self._parallel = self.processes.parallel(model)
         self.optimizer = optim.build(model, settings)
+        self.stopped_by = 0
         self.step = self.chars = self.skipped = 0
         self.lr_scale = 1.0
         self._state: State | None = None
         self._average: dict[str, torch.Tensor] = {}  # the running mean of the weights, by name
         self._elapsed_before_s, self._began_at = 0.0, math.nan
+        self._clocked_s = 0.0  # `elapsed_s` as the first process read it at the last step: what a budget goes by
         self._busy_s, self._chars_here = 0.0, 0
         self._skips_in_a_row = self._went_back = 0
         self._good: tuple[dict[str, torch.Tensor], dict[str, Any]] | None = None
@@ -77,51 +86,64 @@ class Trainer:
     def spent(self) -> float:
         """The share of the budget that is used up, 0 to 1."""
         unit, amount = self.settings.budget
-        used = {"steps": self.step, "chars": self.chars, "minutes": self.elapsed_s / 60}[unit]
+        used = {"steps": self.step, "chars": self.chars, "minutes": self._clocked_s / 60}[unit]
         return min(1.0, used / amount)
 
-    def reports(self) -> Iterator[Report]:
-        """Train step by step until the budget is spent; `TrainingError` if the loss stays non-finite."""
-        self._began_at = self._clock()
-        while self.spent < 1.0:
-            if self._good is None or (self.step % KEEP_EVERY == 0 and self._skips_in_a_row == 0):
-                self._good = self.snapshot()
-            yield self._step()
+    def reports(self, stop: Callable[[], int] = lambda: 0) -> Iterator[Report]:
+        """Train step by step until the budget is spent; `TrainingError` if the loss stays non-finite.
 
-    def _step(self) -> Report:
+        `stop` is asked in every step. When it gives a number, as of a signal, in any process, that step is the last one
+        in all of them, and `stopped_by` is the number.
+        """
+        self._began_at = self._clock()
+        self.stopped_by = 0
+        while self.spent < 1.0 and not self.stopped_by:
+            if self._good is None or (self.step % KEEP_EVERY == 0 and self._skips_in_a_row == 0):
+                self._good = self._held()
+            yield self._step(stop)
+
+    def _step(self, stop: Callable[[], int]) -> Report:
         began = self._clock()
         rate = optim.learning_rate(self.settings, self.spent) * self.lr_scale
         notice = ""
         with self.model.backend.exclusive():
             nats, norm, state = self._gradient()
-            if math.isfinite(nats) and math.isfinite(norm):
-                self._apply(rate)
-                self._state, self._skips_in_a_row = state, 0
-            else:
-                notice = self._skip()
-            self.optimizer.zero_grad()
+            nats = self._agreed(nats, stop())
+        if math.isfinite(nats) and math.isfinite(norm):
+            self._apply(rate)
+            self._state, self._skips_in_a_row = state, 0
+        else:
+            notice = self._skip()
+        self.optimizer.zero_grad()
         self.step += 1
         self.chars += self.batches.B * self.batches.T
         self._chars_here += self.batches.B * self.batches.T
         self._busy_s += self._clock() - began
         speed = self._chars_here / max(self._busy_s, 1e-9)
         nats = nats if math.isfinite(nats) else math.nan
-        return Report(self.step, self.chars, nats, rate, norm, self.skipped, self.elapsed_s, speed, self.spent, notice)
+        return Report(self.step, self.chars, nats, rate, norm, self.skipped, self._clocked_s, speed, self.spent, notice)
 
     def _gradient(self) -> tuple[float, float, State]:
-        """Loss, clipped gradient's norm before clipping, and the state after the chunk."""
+        """Loss of this process's streams, norm of everybody's gradient before clipping, state after the chunk."""
         device = self.model.output.weight.device
-        ids, targets = (part.to(device) for part in self.batches.at(self.step))
+        ids, targets = (part.to(device) for part in self.batches.at(self.step, self._rows))
         state = self._carried()
         self.model.train()
         with torch.random.fork_rng(enabled=self.model.draws):
             if self.model.draws:
-                torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
-            loss, state = self.model(ids, state, targets=targets)
-            loss.backward()
+                torch.manual_seed((self.processes.rank << 53) + self.settings.seed * 1_000_003 + self.step)
+            loss, state = self._parallel(ids, state, targets=targets)
+            (loss * (self._share * self.processes.count)).backward()  # 1, or more for a process with more streams
         limit = math.inf if self.settings.clip is None else self.settings.clip
         norm = optim.clip(self.model, limit)
         return loss.item(), norm, state
+
+    def _agreed(self, nats: float, stop: int) -> float:
+        """The mean loss over all processes, once all have done this step; also sets what they go by from here on."""
+        every = self.processes.exchange(nats * self._share, self.elapsed_s, float(stop))
+        self._clocked_s = every[0][1]
+        self.stopped_by = int(max(wish for _, _, wish in every))
+        return sum(part for part, _, _ in every)
 
     def _carried(self) -> State | None:
         """The state that this step starts from; `reset` of the streams, drawn anew, start from the zero state.
@@ -133,13 +155,14 @@ class Trainer:
         if not self.settings.reset:
             return self._state
         draws = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
-        kept = torch.rand(self.batches.B, generator=draws) >= self.settings.reset
+        kept = (torch.rand(self.batches.B, generator=draws) >= self.settings.reset)[self._rows]
         return {name: value * kept.to(value).view(1, -1, 1) for name, value in self._state.items()}
 
     def _apply(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.step()
+        with nullcontext() if self.optimizer.multiplies else self.model.backend.exclusive():
+            self.optimizer.step()
         if self.settings.average:
             self._take_into_average()
 
@@ -185,14 +208,24 @@ class Trainer:
         now = self._position()
         kept = {key: now[key] for key in ("step", "chars", "skipped")}  # the text goes on, only the weights go back
         lower = {"lr_scale": self.lr_scale / 2, "went_back": self._went_back + 1, "skips_in_a_row": 0}
-        self.restore(tensors, {**kept, **lower, "elapsed_s": self._elapsed_before_s})
+        self._take(tensors, {**kept, **lower, "elapsed_s": self._elapsed_before_s})
         return (
             f"step {self.step + 1}: {SKIPS_IN_A_ROW} steps without a finite gradient; "
             f"back to the weights of step {position['step']}, at {self.lr_scale:g} of the learning rate"
         )
 
     def snapshot(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """Copies of all tensors, and the position: together they determine every step to come."""
+        """Copies of all tensors, and the position: together they determine every step to come.
+
+        All processes have to call it; the first one gets the carried state of all streams.
+        """
+        tensors, position = self._held()
+        for name in [name for name in tensors if name.startswith("state.")]:
+            tensors[name] = self.processes.gathered(tensors[name], self.batches.B)
+        return tensors, position
+
+    def _held(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """A snapshot with the carried state of this process's streams only."""
         tensors = {f"model.{name}": value.detach().clone() for name, value in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
@@ -217,6 +250,12 @@ class Trainer:
 
     def restore(self, tensors: dict[str, torch.Tensor], position: dict[str, Any]) -> None:
         """Go on from a snapshot; `KeyError` or `RuntimeError` if it does not fit this model and optimiser."""
+        own = {name: t[:, self._rows] for name, t in tensors.items() if name.startswith("state.")}
+        self._take({**tensors, **own}, position)
+        self._clocked_s = self._elapsed_before_s
+
+    def _take(self, tensors: dict[str, torch.Tensor], position: dict[str, Any]) -> None:
+        """Go on from what `_held` gave."""
         device = self.model.output.weight.device
         weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
         self.model.load_state_dict(weights)

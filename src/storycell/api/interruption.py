@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM as a request to stop after the step at hand; a second one stops at once."""
+"""Ctrl-C and SIGTERM as a request to stop after the step at hand; a second one stops at once.
+
+Under a launcher of several processes a second one says nothing: it passes on what the terminal has sent already, and
+kills by itself what does not stop in time.
+"""
 
 import signal
 import threading
@@ -6,10 +10,10 @@ from types import FrameType, TracebackType
 
 
 class Interruption:
-    """A context within which `requested` tells the name of the signal that came, or is empty."""
+    """A context within which `number` is that of the signal that came, or 0."""
 
-    def __init__(self) -> None:
-        self.requested = ""
+    def __init__(self, launched: bool = False) -> None:
+        self.number, self._launched = 0, launched
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Interruption":
@@ -20,8 +24,9 @@ class Interruption:
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.requested = signal.Signals(number).name
-        self._restore()
+        self.number = number
+        if not self._launched:
+            self._restore()
 
     def _restore(self) -> None:
         while self._before:
@@ -31,4 +36,10 @@ class Interruption:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._restore()
+        if not (self._launched and self.number):
+            self._restore()
+
+
+def name_of(number: int) -> str:
+    """The name of a signal; empty for 0."""
+    return signal.Signals(number).name if number else ""

@@ -1,7 +1,7 @@
 """One stretch of training into a run folder: save, evaluate, sample and log while the trainer trains.
 
 In: a run folder, its settings and text, a model. Out: a `Run`; on the way, a callback sees every report. Ctrl-C or
-SIGTERM stops after the step at hand, with everything saved.
+SIGTERM stops after the step at hand, with everything saved. Of several processes this is what the first one does.
 
 The surprising decision: evaluations and log lines come at fixed shares of the budget, and the part of the validation
 text they use is fixed by the budget too, so a run that was cut anywhere and resumed writes the same numbers.
@@ -16,17 +16,16 @@ from typing import Any
 
 import torch
 
-from storycell import batches, cells, evaluator, loss, plots
-from storycell.api.interruption import Interruption
-from storycell.api.machine import best_device
+from storycell import cells, evaluator, loss, plots
+from storycell.api.interruption import Interruption, name_of
 from storycell.api.model import PROMPT, Model
+from storycell.api.pace import SaveTimer, taken_up, trainer_of
 from storycell.api.run import Run
-from storycell.api.saved import checked
 from storycell.checkpoint import RunConfig, RunFolder
-from storycell.errors import ResumeError
 from storycell.model import CharLM
+from storycell.processes import Processes
 from storycell.tokens import Prepared
-from storycell.trainer import Report, Trainer
+from storycell.trainer import Report
 
 Callback = Callable[[Report], None]
 
@@ -41,19 +40,23 @@ class Session:
 
     folder: RunFolder
 
-    def __init__(self, run_config: RunConfig, prepared: Prepared, lm: CharLM, callback: Callback | None) -> None:
-        settings = run_config.settings.training
-        if settings.threads is not None:
-            torch.set_num_threads(settings.threads)
-        self.config, self.prepared, self.settings = run_config, prepared, settings
-        lm.use(settings.backend, settings.precision)
-        self.lm = lm.to(best_device(settings.device))
-        self.trainer = Trainer(self.lm, batches.make(prepared.train_ids, settings), settings)
+    def __init__(
+        self,
+        run_config: RunConfig,
+        prepared: Prepared,
+        lm: CharLM,
+        processes: Processes,
+        callback: Callback | None = None,
+    ) -> None:
+        self.config, self.prepared, self.settings = run_config, prepared, run_config.settings.training
+        self.trainer = trainer_of(self.settings, prepared, lm, processes)
+        self.lm, self.processes = self.trainer.model, processes
+        self.save_timer = SaveTimer(self.settings.save_every)
         self.callback = callback or (lambda report: None)
         self.best_nats = math.inf
         self.part_chars: int | None = None
         self.sum_nats, self.counted = 0.0, 0
-        self.saved_at_s = self.spent_before = self.elapsed_s = 0.0
+        self.spent_before = self.elapsed_s = 0.0
         self.final: dict[str, Any] = {}
 
     def start(self, path: Path) -> Run:
@@ -71,29 +74,22 @@ class Session:
 
     def _drive(self) -> Run:
         """Train, save, evaluate, sample and log until the end; then measure the best weights on the whole text."""
-        with Interruption() as interruption:
-            for report in self.trainer.reports():
+        with Interruption(launched=self.processes.count > 1) as interruption:
+            for report in self.trainer.reports(lambda: interruption.number):
                 self._after(report)
-                if interruption.requested:
-                    break
             self._save()
             self.elapsed_s = self.trainer.elapsed_s
-            if not interruption.requested:
+            if not (self.trainer.stopped_by or interruption.number):
                 self._measure()
-        return Run(self.folder.path, self._summary(), interruption.requested)
+        return Run(self.folder.path, self._summary(), name_of(self.trainer.stopped_by or interruption.number))
 
     def _take_up(self) -> None:
-        tensors, about = self.folder.load_last(self.lm)
-        name = str(self.folder.path / "last.safetensors")
-        saved = checked(name, tensors, about, self.lm, self.trainer.batches.B)
-        self.folder.cut_logs(about)
-        try:
-            self.trainer.restore(tensors, saved.position.model_dump())
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise ResumeError(f"{name} does not hold what resuming needs ({error}); train again") from None
+        saved = taken_up(self.folder, self.trainer)
+        self.folder.cut_logs(saved.log_bytes)
         self.best_nats = math.inf if saved.best_nats is None else saved.best_nats
         self.part_chars, self.sum_nats, self.counted = saved.part_chars, saved.sum_nats, saved.counted
-        self.saved_at_s, self.spent_before = self.trainer.elapsed_s, self.trainer.spent
+        self.save_timer.begin(self.trainer.elapsed_s)
+        self.spent_before = self.trainer.spent
         self.folder.write_config(self.config)
 
     def _everything(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -109,7 +105,6 @@ class Session:
 
     def _save(self) -> None:
         self.folder.save_last(*self._everything())
-        self.saved_at_s = self.trainer.elapsed_s
 
     def _after(self, report: Report) -> None:
         """What is due after a step: a log line, an evaluation with a sample, a save; then the callback."""
@@ -125,7 +120,7 @@ class Session:
             self._log(report)
         if evaluates:
             self._draw()
-        if self.trainer.elapsed_s - self.saved_at_s >= self.settings.save_every:
+        if self.save_timer.due(report.elapsed_s):
             self._save()
         self.callback(report)
 
@@ -208,6 +203,7 @@ class Session:
             "elapsed_s": round(self.elapsed_s, 2),
             "backend": self.lm.backend.name,
             "precision": self.settings.precision,
+            "processes": self.processes.count,
             "skipped": self.trainer.skipped,
         }
         return summary | {key: self.final[key] for key in ("stderr_nats", "floor_nats") if key in self.final}

@@ -5,6 +5,8 @@ or a step is computed.
 
 The surprising decision: settings are resolved before they are stored (threads, device, backend, precision), so a run
 folder says what was computed, and resuming elsewhere does not quietly compute something else.
+
+Under `torchrun` every process comes this way; the first one becomes a `Session`, the others follow it.
 """
 
 import os
@@ -14,7 +16,9 @@ from typing import Any
 
 import torch
 
-from storycell import backends, batches, checkpoint, config, corpus, tokens
+from storycell import backends, batches, checkpoint, config, corpus, processes, tokens
+from storycell.api import best
+from storycell.api.follower import Follower
 from storycell.api.machine import best_device, cores, machine, versions
 from storycell.api.model import load
 from storycell.api.run import Run
@@ -24,6 +28,7 @@ from storycell.checkpoint import RunConfig, RunFolder, TextRecord
 from storycell.config import BUDGETS, Settings
 from storycell.errors import ResumeError, SettingsError
 from storycell.model import CharLM
+from storycell.processes import Processes
 from storycell.tokens import Prepared, Progress
 from storycell.vocab import Vocabulary
 
@@ -53,36 +58,48 @@ def train(
     to make (a name is made in `runs/` without it). `init` is a run whose weights to start from; characters that are new
     are added to its vocabulary. `settings` are those of `storycell.config`, by name, on top of the recipe.
     Raises `StorycellError`s: each says what is wrong, where, and what to do.
+    In several processes, as `torchrun` starts them, all but the first call no callback and get a run without a summary.
     """
-    chosen = _chosen(recipe, init, settings)
-    words = words_of(text)
-    valid_words = corpus.held_out_words(words, None if valid is None else words_of(valid))
-    out = Path(out) if out is not None else _free_name(words, recipe)
-    checkpoint.refuse_occupied(out)
-    donor = None if init is None else load(init)
-    if donor and vocab not in ("characters", donor.vocab.kind):
-        raise SettingsError(
-            f"--vocab {vocab}: --init {init} brings its own vocabulary of {donor.vocab.kind}; leave it out"
+    with processes.joined() as group:
+        chosen = _chosen(recipe, init, settings)
+        words = words_of(text)
+        valid_words = corpus.held_out_words(words, None if valid is None else words_of(valid))
+        out = Path(out) if out is not None else _free_name(words, recipe)
+        checkpoint.refuse_occupied(out)
+        donor = None if init is None else load(init)
+        if donor and vocab not in ("characters", donor.vocab.kind):
+            raise SettingsError(
+                f"--vocab {vocab}: --init {init} brings its own vocabulary of {donor.vocab.kind}; leave it out"
+            )
+        vocab = donor.vocab.kind if donor else vocab
+        record = TextRecord(
+            words=words,
+            valid_words=valid_words,
+            encoding=encoding,
+            vocab=vocab,
+            digest="",
+            train_chars=0,
+            valid_chars=0,
         )
-    vocab = donor.vocab.kind if donor else vocab
-    record = TextRecord(
-        words=words, valid_words=valid_words, encoding=encoding, vocab=vocab, digest="", train_chars=0, valid_chars=0
-    )
-    chosen = _resolved(chosen)
-    prepared = _prepared(record, donor.vocab if donor else None, progress)
-    batches.make(prepared.train_ids, chosen.training)
-    lm = CharLM.from_settings(len(prepared.vocab), chosen.model, seed=chosen.training.seed)
-    if donor:
-        adopt(lm, prepared.vocab, donor)
-    run_config = RunConfig(
-        made_at=checkpoint.now(),
-        settings=chosen,
-        text=_recorded(record, prepared),
-        init=None if init is None else str(init),
-        versions=versions(),
-        machine=machine(),
-    )
-    return Session(run_config, prepared, lm, callback).start(out)
+        chosen = _resolved(chosen)
+        prepared = _read(group, record, donor.vocab if donor else None, progress)
+        if recipe == "best":
+            fitted = best.fitted(chosen, prepared.train.chars)
+            kept = fitted if donor is None else {name: fitted[name] for name in fitted if name != "hidden"}
+            chosen = _resolved(_chosen(recipe, init, {**kept, **settings}))
+        group.rows(batches.make(prepared.train_ids, chosen.training).B)
+        lm = CharLM.from_settings(len(prepared.vocab), chosen.model, seed=chosen.training.seed)
+        if donor:
+            adopt(lm, prepared.vocab, donor)
+        run_config = RunConfig(
+            made_at=checkpoint.now(),
+            settings=chosen,
+            text=_recorded(record, prepared),
+            init=None if init is None else str(init),
+            versions=versions(),
+            machine=machine(),
+        )
+        return _member(group, run_config, prepared, lm, callback).start(out)
 
 
 def resume(
@@ -98,28 +115,29 @@ def resume(
 
     Raises `ResumeError` where the text is another one, or a setting is changed that cannot be honoured.
     """
-    folder = RunFolder(run)
-    run_config = folder.config()
-    chosen = _resolved(_changed(run_config.settings, settings))
-    record = run_config.text.model_copy(
-        update={
-            **({"words": words_of(text)} if text is not None else {}),
-            **({"valid_words": words_of(valid)} if valid is not None else {}),
-        }
-    )
-    vocab = folder.vocab()
-    with torch.device("meta"):  # nothing is allocated before the weights are known to fit
-        folder.load_last(CharLM.from_settings(len(vocab), chosen.model))
-    prepared = _prepared(record, vocab if run_config.init else None, progress, may_merge=False)
-    if prepared.digest != run_config.text.digest or prepared.vocab != vocab:
-        raise ResumeError(
-            f"{' '.join(record.words)} is not the text that {folder.path} was trained on ({prepared.train.chars:,} "
-            f"characters to train on now, {run_config.text.train_chars:,} then, or other ones); "
-            f"give the same text, or start a new run from these weights with --init {folder.path}"
+    with processes.joined() as group:
+        folder = RunFolder(run)
+        run_config = folder.config()
+        chosen = _resolved(_changed(run_config.settings, settings))
+        record = run_config.text.model_copy(
+            update={
+                **({"words": words_of(text)} if text is not None else {}),
+                **({"valid_words": words_of(valid)} if valid is not None else {}),
+            }
         )
-    run_config = run_config.model_copy(update={"settings": chosen})
-    lm = CharLM.from_settings(len(vocab), chosen.model, seed=chosen.training.seed)
-    return Session(run_config, prepared, lm, callback).go_on(folder)
+        vocab = folder.vocab()
+        with torch.device("meta"):  # nothing is allocated before the weights are known to fit
+            folder.load_last(CharLM.from_settings(len(vocab), chosen.model))
+        prepared = _read(group, record, vocab if run_config.init else None, progress, may_merge=False)
+        if prepared.digest != run_config.text.digest or prepared.vocab != vocab:
+            raise ResumeError(
+                f"{' '.join(record.words)} is not the text that {folder.path} was trained on ({prepared.train.chars:,} "
+                f"characters to train on now, {run_config.text.train_chars:,} then, or other ones); "
+                f"give the same text, or start a new run from these weights with --init {folder.path}"
+            )
+        run_config = run_config.model_copy(update={"settings": chosen})
+        lm = CharLM.from_settings(len(vocab), chosen.model, seed=chosen.training.seed)
+        return _member(group, run_config, prepared, lm, callback).go_on(folder)
 
 
 def _chosen(recipe: str, init: str | Path | None, settings: dict[str, Any]) -> Settings:
@@ -165,6 +183,29 @@ def _changed(settings: Settings, changes: dict[str, Any]) -> Settings:
                 "new run from these weights with --init"
             )
     return settings.changed(**changes)
+
+
+def _member(
+    group: Processes, run_config: RunConfig, prepared: Prepared, lm: CharLM, callback: Callback | None
+) -> Session | Follower:
+    """What this process does in the training, once it is sure that the others do the same."""
+    settings = run_config.settings.changed(threads=None)  # a machine may have more cores than another
+    group.require_same("settings or a text", settings.model_dump_json() + prepared.digest)
+    if group.leads:
+        return Session(run_config, prepared, lm, group, callback)
+    return Follower(run_config, prepared, lm, group)
+
+
+def _read(
+    group: Processes, record: TextRecord, vocab: Vocabulary | None, progress: Progress | None, may_merge: bool = True
+) -> Prepared:
+    """The token files of a text, made by one process of each machine."""
+    if group.count > 1 and "-" in [*record.words, *(record.valid_words or ())]:
+        raise SettingsError(
+            "standard input cannot be read by several processes; `storycell prepare - --out DIR` makes token files of "
+            "it, and DIR can be"
+        )
+    return group.in_turn(lambda: _prepared(record, vocab, progress if group.leads else None, may_merge))
 
 
 def _prepared(

@@ -149,13 +149,13 @@ class RunFolder:
         self._refuse_misfit("last.safetensors", weights, model)
         return state, about
 
-    def cut_logs(self, about: dict[str, Any]) -> None:
-        """Cut the logs back to what they were when `last.safetensors` was written."""
+    def cut_logs(self, lengths: dict[str, int]) -> None:
+        """Cut the logs back to what they were, in bytes, when `last.safetensors` was written."""
         with disk.writing(self.path):
             for name in LOGS:
                 path = self.path / name
-                if path.exists() and path.stat().st_size > about["log_bytes"][name]:
-                    os.truncate(path, about["log_bytes"][name])
+                if path.exists() and path.stat().st_size > lengths[name]:
+                    os.truncate(path, lengths[name])
 
     def log(self, entry: dict[str, Any]) -> None:
         """Append a line to `metrics.jsonl`."""

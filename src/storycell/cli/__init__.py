@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import storycell
-from storycell.errors import StorycellError
+from storycell.errors import SettingsError, StorycellError
 
 VERBS = {
     "prepare": "turn text of any size into token files",
@@ -111,6 +111,8 @@ def _without_verb(given: list[str]) -> int:
 
 
 def _run_verb(verb: str, given: list[str]) -> int:
+    if verb != "train" and os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ:
+        raise SettingsError(f"storycell {verb} runs in one process; only train can be started by torchrun")
     module = importlib.import_module(f"storycell.cli.{verb}")
     parser = Parser(prog=f"storycell {verb}", description=f"{VERBS[verb].capitalize()}.", allow_abbrev=False)
     module.add_arguments(parser)

@@ -61,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
                 progress=progress,
                 **settings,
             )
-    _report(run, as_json=arguments.json)
+    if run.summary:  # of several processes only the first one has something to say
+        _report(run, as_json=arguments.json)
     return _SIGNALS.get(run.interrupted, 0)
 
 

@@ -1,0 +1,99 @@
+"""What do several processes gain, and cost, against one process with as many threads?
+
+    torchrun --nproc-per-node 2 benchmarks/processes.py [--rounds N] [--steps N]
+
+In turns within one run: the first process alone, with all threads, while the others wait; then all together at the same
+global batch, with their share of the threads. Also the time of the two things that processes say to each other in a
+step: the mean of the gradients, and a handful of numbers. Keeps `benchmarks/results/processes.json`.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from training import commit
+
+from storycell import batches
+from storycell.api.machine import cores, machine, versions
+from storycell.config import TrainSettings
+from storycell.model import CharLM
+from storycell.processes import Processes, joined
+from storycell.trainer import Trainer
+
+OUT = Path(__file__).parent / "results" / "processes.json"
+V, STREAMS, CHUNK = 93, 64, 128
+NETWORKS = [(1, 256, "bf16"), (1, 256, "fp32"), (2, 256, "bf16"), (1, 512, "bf16"), (1, 1024, "bf16")]
+
+
+def main() -> None:
+    """Measure every network; the first process keeps and prints what came out."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=10, help="steps of a round")
+    args = parser.parse_args()
+    with joined() as group:
+        rows = [measured(group, L, H, precision, args.rounds, args.steps) for L, H, precision in NETWORKS]
+        if group.leads:
+            load = os.getloadavg()[0]
+            about = {"machine": machine(), "versions": versions(), "commit": commit(), "load": load}
+            OUT.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+            print(json.dumps({**about, "rows": rows}))
+
+
+def measured(group: Processes, L: int, H: int, precision: str, rounds: int, steps: int) -> dict[str, Any]:
+    """Milliseconds a step, alone and together, and of what is said in a step; medians and spreads of the rounds."""
+    alone, together = trainer(Processes(), L, H, precision), trainer(group, L, H, precision)
+    params = sum(p.numel() for p in alone.model.parameters())
+    gradient, threads = torch.zeros(params), cores()
+    tasks: dict[str, Callable[[], float]] = {
+        "alone_ms": lambda: stepping(alone, threads, steps) if group.leads else 0.0,
+        "together_ms": lambda: stepping(together, group.threads(threads), steps),
+        "gradient_ms": lambda: timed(lambda: dist.all_reduce(gradient), steps),
+        "numbers_ms": lambda: timed(lambda: group.exchange(1.0, 2.0, 3.0), steps),
+    }
+    times: dict[str, list[float]] = {name: [] for name in tasks}
+    for _ in range(rounds + 1):
+        for name, task in tasks.items():
+            group.exchange(0.0)
+            times[name].append(task())
+    row: dict[str, Any] = {"layers": L, "hidden": H, "precision": precision, "params": params, "threads": threads}
+    row |= {"processes": group.count, "streams": STREAMS, "chunk": CHUNK}
+    for name, values in times.items():
+        kept = values[1:]  # the first round warms up
+        row |= {name: round(statistics.median(kept), 3), f"{name}_range": [round(min(kept), 3), round(max(kept), 3)]}
+    return row | {"together_to_alone": round(row["alone_ms"] / max(row["together_ms"], 1e-9), 3)}
+
+
+def trainer(group: Processes, L: int, H: int, precision: str) -> Trainer:
+    """A training that never ends, on characters drawn at random: what they are does not change the time."""
+    settings = TrainSettings(streams=STREAMS, chunk=CHUNK, steps=10**9, precision=precision)  # type: ignore[arg-type]
+    lm = CharLM(V, H, L, backend="native", precision=precision)
+    ids = np.random.default_rng(1).integers(2, V, 10**6, dtype=np.uint8)
+    return Trainer(lm, batches.make(ids, settings), settings, processes=group)
+
+
+def stepping(trainer: Trainer, threads: int, steps: int) -> float:
+    """Milliseconds a step with so many threads."""
+    torch.set_num_threads(threads)
+    reports = trainer.reports()
+    return timed(lambda: next(reports), steps)
+
+
+def timed(task: Callable[[], object], times: int) -> float:
+    """Milliseconds a call, on the mean of so many."""
+    began = time.perf_counter()
+    for _ in range(times):
+        task()
+    return (time.perf_counter() - began) / times * 1e3
+
+
+if __name__ == "__main__":
+    main()
