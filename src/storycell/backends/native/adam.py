@@ -47,7 +47,7 @@ class AdamW(torch.optim.AdamW):
         self._described: dict[torch.Tensor, tuple[list[torch.Tensor], lib.Tensor]] = {}
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of every parameter that has a gradient; what `closure`, if any, returns."""
         loss = None
         if closure is not None:
