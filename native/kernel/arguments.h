@@ -9,6 +9,8 @@
 
 namespace storycell {
 
+constexpr int64_t kBlock = 4096;  // elements of a tensor that an optimiser's kernel takes at a time
+
 enum Cell : int { kLstm = 0, kGru = 1, kRnn = 2 };
 
 struct Recurrence {
@@ -117,6 +119,22 @@ struct Generation {
     int64_t unknown;               // a character never written, or -1
 };
 
+struct Tensor {                 // one of a model's tensors, as the optimiser sees it
+    float *value, *grad;        // [count]
+    float *mean, *square;       // [count] running means of the gradient and of its square
+    float* step;                // [1] updates so far
+    int64_t count;
+    double rate, decay;         // learning rate; weight decay
+    double beta1, beta2, epsilon;
+};
+
+struct Tensors {                // what the optimiser works on; each function reads what it needs
+    int64_t tensors;
+    const Tensor* tensor;       // [tensors]
+    double factor;              // what scaling multiplies by
+    float* sums;                // of squares: one for each block of each tensor
+};
+
 // One instruction set's kernels; the range [first, last) is that thread's share.
 struct Kernels {
     const char* name;
@@ -132,6 +150,9 @@ struct Kernels {
     void (*table_gradient)(const TableGradient&, int64_t first, int64_t last);  // (G*H) / 16
     void (*output_loss)(const OutputLoss&, int64_t first, int64_t last);   // rows
     void (*dropout)(const Dropout&, int64_t first, int64_t last);          // 16 elements
+    void (*gradient_squares)(const Tensors&, int64_t first, int64_t last);  // blocks
+    void (*scale_gradients)(const Tensors&, int64_t first, int64_t last);
+    void (*adam_step)(const Tensors&, int64_t first, int64_t last);
     void (*convert)(int64_t precision, const float* from, void* to, int64_t count);
     void (*widen)(int64_t precision, const void* from, float* to, int64_t count);
 };

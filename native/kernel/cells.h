@@ -41,7 +41,7 @@ struct Lstm {  // i f g o, as torch
     template <class P>
     static inline void forward(const ForwardPointers<P>& p) {
         using S = Simd;
-        constexpr bool q = P::quick;
+        constexpr Accuracy q = P::forward;
         constexpr int w = S::width;
         const int64_t h = p.units;
         const S::F i = sigmoid<q>(S::load(p.sum) + S::load(p.input));
@@ -66,7 +66,7 @@ struct Lstm {  // i f g o, as torch
         const S::F one = S::set1(1.0f);
         const S::F i = P::load_gate(p.saved), f = P::load_gate(p.saved + h);
         const S::F g = P::load_gate(p.saved + 2 * h), o = P::load_gate(p.saved + 3 * h);
-        const S::F t = tanh<P::quick>(S::load(p.cell_after));
+        const S::F t = tanh<P::backward>(S::load(p.cell_after));
         const S::F go = p.grad * o;
         const S::F dc = S::fma(go, S::fnma(t, t, one), S::load(p.carried));
         const S::F di = dc * g * S::fnma(i, i, i);
@@ -88,7 +88,7 @@ struct Gru {  // r z n, as torch: n = tanh(x_n + r * (h . W_n + b_hn))
     template <class P>
     static inline void forward(const ForwardPointers<P>& p) {
         using S = Simd;
-        constexpr bool q = P::quick;
+        constexpr Accuracy q = P::forward;
         constexpr int w = S::width;
         const int64_t h = p.units;
         const S::F r = sigmoid<q>(S::load(p.sum) + S::load(p.input));
@@ -132,7 +132,7 @@ struct Rnn {  // h = tanh(x + h . W)
 
     template <class P>
     static inline void forward(const ForwardPointers<P>& p) {
-        const Simd::F state = tanh<P::quick>(Simd::load(p.sum) + Simd::load(p.input));
+        const Simd::F state = tanh<P::forward>(Simd::load(p.sum) + Simd::load(p.input));
         P::store(p.hidden, state);
         if (p.saved) P::store_gate(p.saved, state);
     }

@@ -60,6 +60,7 @@ void transposed_rows(const storycell::TransposedProduct& a, int64_t first, int64
     using E = typename P::Element;
     constexpr int w = Simd::width, tr = MicroKernel<P>::rows, pw = P::per_word;
     constexpr int depth = 192;  // words
+    constexpr int64_t ahead = 8;  // rows between one that is fetched and one that is packed
     constexpr int multiple = MicroKernel<P>::step_multiple;
     static_assert(depth % multiple == 0, "a full depth needs no steps of zeros");
     const int64_t m0 = first * 16, m1 = last * 16, mine = m1 - m0;
@@ -97,6 +98,10 @@ void transposed_rows(const storycell::TransposedProduct& a, int64_t first, int64
             const auto right_row = [&](int64_t row) {
                 return row < a.rows ? right + row * a.right_stride : zeros;
             };
+            for (int64_t row = k + ahead; row < k + ahead + pw && row < a.rows; ++row) {
+                fetch(left + row * a.left_stride + m0, mine, false);
+                fetch(right + row * a.right_stride, a.n, false);
+            }
             const E *one = right_row(k), *two = right_row(k + pw - 1);
             for (int64_t panel = 0; panel < shape.panels(); ++panel) {
                 const int64_t j = shape.column(panel, 0);

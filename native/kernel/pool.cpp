@@ -17,10 +17,10 @@ inline void relax() {
 #endif
 }
 
-// A training step calls the pool a dozen times in close succession, so a waiting thread first
-// spins (tens of microseconds) and only then sleeps; longer spins would steal time from the host
-// program's own threads on a fully used machine.
-constexpr int kSpins = 1000;
+// A training step calls the pool a dozen times in close succession, with Python in between, so a
+// waiting thread first spins (about 0.1 ms; waking one that sleeps takes half as long) and only then
+// sleeps; longer spins would steal time from the host program's own threads on a busy machine.
+constexpr int kSpins = 4000;
 
 // Parts are taken by whoever is free: a worker that the system wakes late (another library's
 // threads may still be spinning on its core) does not hold up small jobs. The parts' boundaries

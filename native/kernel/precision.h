@@ -5,12 +5,14 @@
 #include <cstdint>
 #include <cstring>
 
+#include "activations.h"
+
 namespace {
 
 struct Float32 {
     using Element = float;
     using Gate = float;
-    static constexpr bool quick = false;
+    static constexpr Accuracy forward = kExact, backward = kExact;
     static constexpr int per_word = 1;
     static Simd::F dot(Simd::F sum, Simd::F a, Simd::F b) { return Simd::fma(a, b, sum); }
     static Simd::F load(const float* p) { return Simd::load(p); }
@@ -27,7 +29,7 @@ struct Bfloat16 {
     // Saved gates are IEEE half where the processor converts it: gates lie in [-1, 1], where half
     // keeps eight times bfloat16's resolution, which 1 - gate needs near saturation.
     using Gate = uint16_t;
-    static constexpr bool quick = true;
+    static constexpr Accuracy forward = kCoarse, backward = kQuick;
     static constexpr int per_word = 2;
     static Simd::F dot(Simd::F sum, Simd::F a, Simd::F b) { return Simd::pair_dot(sum, a, b); }
     static Simd::F load(const uint16_t* p) { return Simd::load_bf16(p); }

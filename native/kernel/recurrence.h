@@ -12,6 +12,56 @@ inline Packing forward_packing(int64_t units) {
     return C::gates == 1 ? Packing{units, units, 0} : Packing{units, units, C::gates};
 }
 
+// What the layer's input adds to the gates of stream b at step t, [G*H].
+template <class C>
+inline const float* input_row(const storycell::Recurrence& a, int64_t t, int64_t b) {
+    const int64_t row = a.ids ? a.ids[b * a.ids_stream_stride + t * a.ids_step_stride]
+                              : t * a.streams + b;
+    return (a.ids ? a.table : a.projected) + row * C::gates * a.units;
+}
+
+// Always inlined, for a function that only prefetches looks to GCC like one without effects.
+#if defined(__GNUC__)
+#define STORYCELL_INLINE inline __attribute__((always_inline))
+#else
+#define STORYCELL_INLINE inline
+#endif
+
+template <class T>
+STORYCELL_INLINE void fetch(const T* from, int64_t count, bool writes) {
+    for (int64_t i = 0; i < count; i += 64 / static_cast<int64_t>(sizeof(T))) {
+        if (writes) __builtin_prefetch(from + i, 1);
+        else __builtin_prefetch(from + i);
+    }
+}
+
+// What the cell will touch after the next tile, `count` units from j on, comes from beyond the
+// second-level cache in strides that no processor foresees; asked for before the product, it is
+// there after it.
+template <class C, class P>
+STORYCELL_INLINE void fetch_forward(const storycell::Recurrence& a, int64_t t, int64_t b, int64_t j,
+                          int64_t count) {
+    const int64_t H = a.units, row = t * a.streams + b;
+    const float* input = input_row<C>(a, t, b) + j;
+    for (int gate = 0; gate < C::gates; ++gate) fetch(input + gate * H, count, false);
+    auto* saved = static_cast<const typename P::Gate*>(a.saved);
+    for (int vector = 0; saved && vector < C::saved; ++vector)
+        fetch(saved + (row * C::saved + vector) * H + j, count, true);
+    if (a.cell_state) fetch(a.cell_state + (row + a.streams) * H + j, count, true);
+    fetch(static_cast<const typename P::Element*>(a.hidden) + (row + a.streams) * H + j, count, true);
+}
+
+template <class C, class P>
+STORYCELL_INLINE void fetch_backward(const storycell::Recurrence& a, int64_t t, int64_t b, int64_t j,
+                           int64_t count) {
+    const int64_t H = a.units, row = t * a.streams + b;
+    const auto* saved = static_cast<const typename P::Gate*>(a.saved);
+    for (int vector = 0; vector < C::saved; ++vector)
+        fetch(saved + (row * C::saved + vector) * H + j, count, true);
+    if (a.grad_output) fetch(a.grad_output + row * H + j, count, false);
+    if constexpr (C::gates == 4) fetch(a.cell_state + row * H + j, count, false);
+}
+
 template <class C, class P>
 void forward_streams(const storycell::Recurrence& a, int64_t first, int64_t last) {
     constexpr int w = Simd::width;
@@ -38,14 +88,13 @@ void forward_streams(const storycell::Recurrence& a, int64_t first, int64_t last
             for (int64_t block = 0; block < blocks.count; ++block) {
                 const int64_t b0 = first + blocks.start(block);
                 const int rows = static_cast<int>(first + blocks.start(block + 1) - b0);
+                for (int r = 0; r < rows; ++r)
+                    fetch_forward<C, P>(a, t, b0 + r, shape.column(panel, 0), units_here * w);
                 micro.by_rows(rows, vectors, words(hidden + (t * B + b0) * H), stride,
                               words(packed + shape.offset(panel)), static_cast<int>(stride), tile);
                 for (int r = 0; r < rows; ++r) {
                     const int64_t b = b0 + r, row = t * B + b;
-                    const float* input =
-                        a.ids ? a.table + a.ids[b * a.ids_stream_stride + t * a.ids_step_stride] *
-                                              C::gates * H
-                              : a.projected + row * C::gates * H;
+                    const float* input = input_row<C>(a, t, b);
                     for (int v = 0; v < units_here; ++v) {
                         const int64_t j = shape.column(panel, v);
                         ForwardPointers<P> p{};
@@ -88,6 +137,8 @@ void backward_streams(const storycell::Recurrence& a, int64_t first, int64_t las
             for (int64_t block = 0; block < blocks.count; ++block) {
                 const int64_t b0 = first + blocks.start(block);
                 const int rows = static_cast<int>(first + blocks.start(block + 1) - b0);
+                for (int r = 0; r < rows && t >= 0; ++r)
+                    fetch_backward<C, P>(a, t, b0 + r, shape.column(panel, 0), vectors * w);
                 if (t + 1 < T)
                     micro.by_rows(rows, vectors, words(saved + ((t + 1) * B + b0) * C::saved * H),
                                   stride, words(packed + shape.offset(panel)), steps, tile);

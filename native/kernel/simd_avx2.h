@@ -32,6 +32,11 @@ struct Simd {
         return _mm256_castsi256_ps(_mm256_add_epi32(bits, _mm256_set1_epi32(0x3f800000)));
     }
     static F quick_divide(F a, F b) { return a / b; }
+    static constexpr bool scales = false;  // see simd_avx512.h
+    static F fraction(F y) { return y; }
+    static F scaled(F a, F) { return a; }
+    static F coarse_reciprocal(F v) { return v; }
+    static F sqrt(F v) { return _mm256_sqrt_ps(v); }
 
     static F load_half(const uint16_t* p) {
         return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));

@@ -33,6 +33,13 @@ struct Simd {
         const F r = _mm512_rcp14_ps(b);
         return a * fma(fnma(b, r, set1(1.0f)), r, r);
     }
+    // For activations that end in 16 bits anyway: y without its nearest integer, in [-1/2, 1/2]; a
+    // times 2^n for whole n, however large; 1 / v to 6e-5 relative, 0 for infinity.
+    static constexpr bool scales = true;
+    static F fraction(F y) { return _mm512_reduce_ps(y, _MM_FROUND_TO_NEAREST_INT); }
+    static F scaled(F a, F n) { return _mm512_scalef_ps(a, n); }
+    static F coarse_reciprocal(F v) { return _mm512_rcp14_ps(v); }
+    static F sqrt(F v) { return _mm512_sqrt_ps(v); }
 
     static F load_half(const uint16_t* p) {
         return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));

@@ -40,6 +40,14 @@ struct Simd {
     }
     static F power_of_two(F shifted) { return (F)(((U)shifted << 23) + 0x3f800000u); }
     static F quick_divide(F a, F b) { return a / b; }
+    static constexpr bool scales = false;  // see simd_avx512.h
+    static F fraction(F y) { return y; }
+    static F scaled(F a, F) { return a; }
+    static F coarse_reciprocal(F v) { return v; }
+    static F sqrt(F v) {
+        return F{__builtin_sqrtf(v[0]), __builtin_sqrtf(v[1]), __builtin_sqrtf(v[2]),
+                 __builtin_sqrtf(v[3])};
+    }
 
     // Half precision costs too much without hardware: saved gates are bfloat16 here.
     static F load_half(const uint16_t* p) { return load_bf16(p); }

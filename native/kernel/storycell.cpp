@@ -23,6 +23,8 @@ const Kernels* kernels() {
     return k;
 }
 
+constexpr int64_t kGrainOfBlocks = 8;  // fewer are not worth waking a thread
+
 bool size_ok(int64_t n) { return n > 0 && n < (int64_t{1} << 31); }
 bool lanes_ok(int64_t n) { return size_ok(n) && n % 16 == 0; }
 bool precision_ok(int64_t p) { return p == 0 || p == 1; }
@@ -55,6 +57,24 @@ int check(const Recurrence& a, bool backward) {
                             a.characters);
 }
 
+int64_t blocks_of(int64_t count) { return (count + kBlock - 1) / kBlock; }
+
+int64_t blocks(const Tensors& a) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < a.tensors; ++i) n += blocks_of(a.tensor[i].count);
+    return n;
+}
+
+int check(const Tensors& a, bool updates) {
+    if (a.tensors < 0) return kBadSize;
+    for (int64_t i = 0; i < a.tensors; ++i) {
+        const Tensor& t = a.tensor[i];
+        if (t.count < 0) return kBadSize;
+        if (!t.grad || (updates && (!t.value || !t.mean || !t.square || !t.step))) return kMissing;
+    }
+    return kOk;
+}
+
 template <class Work>
 int run(int64_t count, int threads, Work work, int64_t grain = 1) {
     const Kernels* k = kernels();
@@ -84,7 +104,7 @@ int storycell_use_isa(const char* name) {
     return kOk;
 }
 
-int storycell_abi() { return 3; }
+int storycell_abi() { return 4; }
 
 int storycell_pack(int64_t precision, int64_t inner, int64_t columns, int64_t gates,
                    const float* source, int64_t k_stride, int64_t j_stride, int64_t valid_inner,
@@ -178,6 +198,31 @@ int storycell_dropout(const Dropout* a, int threads) {
     return run(a->count / 16, threads, [&](const Kernels& k, int64_t first, int64_t last) {
         k.dropout(*a, first, last);
     }, 4096);
+}
+
+int64_t storycell_blocks(int64_t count) { return blocks_of(count); }
+
+int storycell_gradient_squares(const Tensors* a, int threads) {
+    if (const int bad = check(*a, false)) return bad;
+    if (!a->sums) return kMissing;
+    return run(blocks(*a), threads, [&](const Kernels& k, int64_t first, int64_t last) {
+        k.gradient_squares(*a, first, last);
+    }, kGrainOfBlocks);
+}
+
+int storycell_scale_gradients(const Tensors* a, int threads) {
+    if (const int bad = check(*a, false)) return bad;
+    return run(blocks(*a), threads, [&](const Kernels& k, int64_t first, int64_t last) {
+        k.scale_gradients(*a, first, last);
+    }, kGrainOfBlocks);
+}
+
+int storycell_adam_step(const Tensors* a, int threads) {
+    if (const int bad = check(*a, true)) return bad;
+    for (int64_t i = 0; i < a->tensors; ++i) *a->tensor[i].step += 1.0f;
+    return run(blocks(*a), threads, [&](const Kernels& k, int64_t first, int64_t last) {
+        k.adam_step(*a, first, last);
+    }, kGrainOfBlocks);
 }
 
 int storycell_generate(const Generation* a, int threads) {

@@ -40,6 +40,12 @@ STORYCELL_API int storycell_transposed(const storycell::TransposedProduct* a, in
 STORYCELL_API int storycell_table_gradient(const storycell::TableGradient* a, int threads);
 STORYCELL_API int storycell_output_loss(const storycell::OutputLoss* a, int threads);
 STORYCELL_API int storycell_dropout(const storycell::Dropout* a, int threads);
+// Sums of the gradients' squares by block (the caller adds them up), their product with `factor`,
+// and a step of AdamW, which raises `step`. Tensors are checked for null only.
+STORYCELL_API int storycell_gradient_squares(const storycell::Tensors* a, int threads);
+STORYCELL_API int storycell_scale_gradients(const storycell::Tensors* a, int threads);
+STORYCELL_API int storycell_adam_step(const storycell::Tensors* a, int threads);
+STORYCELL_API int64_t storycell_blocks(int64_t count);  // of a tensor of so many elements
 STORYCELL_API int storycell_generate(const storycell::Generation* a, int threads);
 // float <-> elements; count a multiple of 16.
 STORYCELL_API int storycell_convert(int64_t precision, const float* from, void* to, int64_t count,

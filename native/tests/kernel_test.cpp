@@ -217,6 +217,44 @@ void recurrence(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_t H
     expect(storycell_dropout(&d, 2) == kBadSize, "nothing kept refused");
 }
 
+// Three tensors of awkward sizes: the same step by the formulas, in doubles.
+void optimiser_step() {
+    const std::vector<int64_t> counts = {1, 37, 2 * kBlock + 5};
+    std::vector<std::vector<float>> value, grad, mean, square;
+    std::vector<float> steps(counts.size(), 2.0f);
+    std::vector<Tensor> tensors;
+    double squares = 0, summed = 0;
+    int64_t blocks = 0;
+    for (int64_t n : counts) {
+        for (auto* kind : {&value, &grad, &mean, &square}) kind->push_back(floats(n));
+        for (float& x : square.back()) x = std::fabs(x);
+        for (float g : grad.back()) squares += double(g) * g;
+        blocks += storycell_blocks(n);
+    }
+    for (size_t i = 0; i < counts.size(); ++i)
+        tensors.push_back({value[i].data(), grad[i].data(), mean[i].data(), square[i].data(),
+                           &steps[i], counts[i], 0.01, 0.1 * double(i), 0.9, 0.99, 1e-8});
+    std::vector<float> sums(static_cast<size_t>(blocks));
+    Tensors a{static_cast<int64_t>(counts.size()), tensors.data(), 0.5, sums.data()};
+    expect(!storycell_gradient_squares(&a, 2), "squares");
+    for (float s : sums) summed += s;
+    expect(std::fabs(summed - squares) < 1e-5 * squares, "sum of squares");
+    const auto before = value, means = mean, seconds = square, grads = grad;
+    expect(!storycell_scale_gradients(&a, 2), "scaling");
+    expect(!storycell_adam_step(&a, 2), "adam");
+    for (size_t i = 0; i < counts.size(); ++i)
+        for (size_t j = 0; j < value[i].size(); ++j) {
+            const double g = 0.5 * grads[i][j], m = 0.9 * means[i][j] + 0.1 * g;
+            const double s = 0.99 * seconds[i][j] + 0.01 * g * g;
+            const double by = m / (1 - std::pow(0.9, 3)) / (std::sqrt(s / (1 - std::pow(0.99, 3))) + 1e-8);
+            expect(std::fabs(before[i][j] * (1 - 0.001 * double(i)) - 0.01 * by - value[i][j]) < 1e-6, "weight");
+            expect(std::fabs(m - mean[i][j]) < 1e-6 && std::fabs(s - square[i][j]) < 1e-6, "moments");
+            expect(steps[i] == 3.0f, "updates counted");
+        }
+    tensors[1].mean = nullptr;
+    expect(storycell_adam_step(&a, 2) == kMissing, "missing moments refused");
+}
+
 }  // namespace
 
 int main() {
@@ -237,6 +275,7 @@ int main() {
                 streams_apart(cell, precision, 3, 51, 80);
             }
         }
+        optimiser_step();
         std::printf("%s done\n", isa);
     }
     expect(storycell_use_isa("vax") == kUnknownIsa, "unknown kernels refused");

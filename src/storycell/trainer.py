@@ -135,8 +135,8 @@ class Trainer:
             loss, state = self._parallel(ids, state, targets=targets)
             (loss * (self._share * self.processes.count)).backward()  # 1, or more for a process with more streams
         limit = math.inf if self.settings.clip is None else self.settings.clip
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        return loss.item(), norm.item(), state
+        norm = optim.clip(self.model, limit)
+        return loss.item(), norm, state
 
     def _agreed(self, nats: float, stop: int) -> float:
         """The mean loss over all processes, once all have done this step; also sets what they go by from here on."""

@@ -10,15 +10,16 @@ import torch
 
 from storycell.config import TrainSettings
 from storycell.model import CharLM
+from storycell.optim.adam import adamw, clip
 from storycell.optim.muon import Muon
 from storycell.optim.schedule import learning_rate
 
-__all__ = ["Muon", "Together", "build", "learning_rate"]
+__all__ = ["Muon", "Together", "adamw", "build", "clip", "learning_rate"]
 
 BETAS = (0.9, 0.99)
-_MOMENTS = {
-    torch.optim.SGD: frozenset[str](),
-    torch.optim.Adam: frozenset({"step", "exp_avg", "exp_avg_sq"}),
+ADAM_BETAS = (0.9, 0.999)  # torch's
+_MOMENTS: dict[type[torch.optim.Optimizer], frozenset[str]] = {
+    torch.optim.SGD: frozenset(),
     torch.optim.AdamW: frozenset({"step", "exp_avg", "exp_avg_sq"}),
     Muon: frozenset({"momentum_buffer"}),
 }
@@ -42,7 +43,8 @@ class Together:
     @property
     def moments(self) -> dict[torch.Tensor, frozenset[str]]:
         """The names of the tensors that are kept of each parameter once it has been moved: all of them, or none yet."""
-        return {p: _MOMENTS[type(part)] for part in self.parts for group in part.param_groups for p in group["params"]}
+        names = {part: next(_MOMENTS[kind] for kind in _MOMENTS if isinstance(part, kind)) for part in self.parts}
+        return {p: names[part] for part in self.parts for group in part.param_groups for p in group["params"]}
 
     def step(self) -> None:
         """Move all parameters."""
@@ -65,15 +67,13 @@ def build(model: CharLM, settings: TrainSettings) -> Together:
     def group(names: list[str], decay: float) -> dict[str, Any]:
         return {"params": [named[name] for name in names], "weight_decay": decay}
 
-    lr, fused = settings.lr, model.output.weight.device.type in ("cpu", "cuda", "mps")
+    lr = settings.lr
     if settings.optimizer == "sgd":
         return Together(torch.optim.SGD(named.values(), lr=lr))
     if settings.optimizer == "adam":
-        return Together(torch.optim.Adam(named.values(), lr=lr, fused=fused))
+        return Together(adamw(model, [group(list(named), 0.0)], lr, ADAM_BETAS))  # without decay it is Adam
     decayed = group([name for name in matrices if name not in rounds], settings.weight_decay)
-    parts: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW([decayed, group(others, 0.0)], lr=lr, betas=BETAS, fused=fused)
-    ]
+    parts: list[torch.optim.Optimizer] = [adamw(model, [decayed, group(others, 0.0)], lr, BETAS)]
     if rounds:
         bf16 = model.rounds_to_bf16
         parts.append(Muon([named[name] for name in rounds], lr, settings.weight_decay, bf16))

@@ -7,8 +7,9 @@ the program runs.
 The surprising decision: it refuses rather than converts. What is not float32 on a CPU belongs to torch's backend.
 """
 
+from storycell.backends.native.adam import AdamW, clip
 from storycell.backends.native.backend import NativeBackend
 from storycell.backends.native.generator import Generator, Written
 from storycell.backends.native.library import isa, one_torch_thread, use_isa
 
-__all__ = ["Generator", "NativeBackend", "Written", "isa", "one_torch_thread", "use_isa"]
+__all__ = ["AdamW", "Generator", "NativeBackend", "Written", "clip", "isa", "one_torch_thread", "use_isa"]

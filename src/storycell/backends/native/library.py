@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-ABI = 3
+ABI = 4
 CELLS = {"lstm": 0, "gru": 1, "rnn": 2}
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 SAVED = {"lstm": 4, "gru": 4, "rnn": 1}  # vectors per unit and step that backward needs
@@ -122,6 +122,18 @@ class Generation(_Struct):
     )
 
 
+class Tensor(_Struct):
+    """One of a model's tensors, as the optimiser sees it."""
+
+    _fields_ = _named("p:value grad mean square step i:count d:rate decay beta1 beta2 epsilon")
+
+
+class Tensors(_Struct):
+    """What an optimiser's kernel works on."""
+
+    _fields_ = _named("i:tensors p:tensor d:factor p:sums")
+
+
 @cache
 def library() -> ctypes.CDLL:
     """The loaded library; `ImportError` says why there is none."""
@@ -134,6 +146,7 @@ def library() -> ctypes.CDLL:
         raise ImportError(f"the native kernel {path} cannot be loaded: {error}") from None
     if loaded.storycell_abi() != ABI:
         raise ImportError(f"the native kernel {path} was built for another version of storycell; install it again")
+    loaded.storycell_blocks.argtypes, loaded.storycell_blocks.restype = [_i64], _i64
     loaded.storycell_isa.restype = ctypes.c_char_p
     loaded.storycell_use_isa.argtypes = [ctypes.c_char_p]
     loaded.storycell_pack.argtypes = [*[_i64] * 4, _ptr, *[_i64] * 4, _ptr, ctypes.c_int]

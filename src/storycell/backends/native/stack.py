@@ -253,16 +253,16 @@ class Stack:
         layer, grad = self.layers[k], grads.weights[k]
         gates, gru = layer.gates, self.cell == "gru"
         assert gates is not None
-        sums = torch.empty(G * H)
+        sums = None if layer.below is None and not gru else torch.empty(G * H)  # a table's rows hold the bias already
         table = None
         if layer.below is None:
             assert self.ids is not None
             grads.source = torch.empty(self.source.shape[0], G * H)
             table = None if gru else (self.ids, grads.source)  # gru's table meets other columns than its W_hh
         grad["recurrent"] = transposed(self.precision, gates, G * H, self.rows(k, 0), column_sums=sums, table=table)
-        if gru:
+        if gru and sums is not None:
             grad["reset_bias"] = sums[2 * H :]
-        if layer.below is not None:
+        if layer.below is not None and sums is not None:
             to_below = self._input_gradients(k, gates, layer.below, sums, grad)
             if k > 0 and self.masks.keep < 1:
                 self.masks.apply("fp32", k - 1, to_below, to_below)

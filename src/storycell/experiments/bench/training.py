@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from storycell import optim
 from storycell.api.machine import cores
 from storycell.experiments.bench import ceilings, figures
 from storycell.experiments.bench.rivals import PlainLoop, TorchModel, detached
@@ -19,7 +20,7 @@ from storycell.experiments.bench.rounds import Work, interleaved, torch_threads
 from storycell.experiments.bench.workload import V, Workload
 from storycell.model import CharLM
 
-CLIP = 1.0
+CLIP, RATE = 1.0, 1e-3
 
 
 def train(workload: Workload) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def _ids(workload: Workload) -> tuple[torch.Tensor, torch.Tensor]:
 def ours(lm: CharLM, text: tuple[torch.Tensor, torch.Tensor]) -> Work:
     """A step of storycell, on the backend that it chose."""
     ids, targets = text
-    optimizer = torch.optim.AdamW(lm.parameters(), fused=True)
+    optimizer = optim.adamw(lm, [{"params": lm.parameters()}], RATE, (0.9, 0.999))
     state = lm.zero_state(len(ids))
 
     def work() -> int:
@@ -72,7 +73,7 @@ def ours(lm: CharLM, text: tuple[torch.Tensor, torch.Tensor]) -> Work:
         with lm.backend.exclusive():  # as the trainer does
             nats, state = lm(ids, state, targets=targets)
             torch.autograd.backward(nats)
-            torch.nn.utils.clip_grad_norm_(lm.parameters(), CLIP)
+            optim.clip(lm, CLIP)
             optimizer.step()
             optimizer.zero_grad()
         return ids.numel()
@@ -83,7 +84,7 @@ def ours(lm: CharLM, text: tuple[torch.Tensor, torch.Tensor]) -> Work:
 def theirs(model: torch.nn.Module, text: tuple[torch.Tensor, torch.Tensor], bf16: bool = False) -> Work:
     """A step of another model, in float32 or under autocast to bf16."""
     ids, targets = text
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), RATE, fused=True)
     state = None
 
     def work() -> int:
