@@ -26,6 +26,10 @@ PATIENCE = timedelta(hours=1)  # what the others wait for the first one at most,
 
 Result = TypeVar("Result")
 
+# An engine whose connections have just failed must not be freed: it would wait, without letting go of Python's lock, for
+# a thread that waits for this lock to throw its last message away. So the last one lives until there is another.
+_last: list[nn.Module] = []
+
 
 class Processes:
     """The processes of one training, seen from one of them; here, from the only one."""
@@ -102,7 +106,8 @@ class Several(Processes):
         """Torch's own engine; it also gives every process the weights of the first."""
         device = next(model.parameters()).device
         devices = None if device.type == "cpu" else [device]
-        return DistributedDataParallel(model, devices, gradient_as_bucket_view=True)
+        _last[:] = [DistributedDataParallel(model, devices, gradient_as_bucket_view=True)]
+        return _last[0]
 
     def exchange(self, *numbers: float) -> list[list[float]]:
         """As `Processes.exchange`, float64 all the way."""
