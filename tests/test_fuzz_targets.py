@@ -11,6 +11,8 @@ import pytest
 from fuzz import TARGETS
 from fuzz import __file__ as package
 
+from storycell.corpus import files
+
 CHANGES = 12  # of every seed
 
 
@@ -41,6 +43,7 @@ def test_a_target_stands_its_seeds_and_changes_of_them(name: str) -> None:
         for _ in range(CHANGES):
             target.one_input(changed(seed, chance))
     target.one_input(b"")
+    assert files.CHUNK_BYTES == 1 << 20  # what a target sets for an input it takes back
 
 
 def test_every_target_is_listed() -> None:
