@@ -36,6 +36,15 @@ def story_file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The text that trainings with faults, and those of several processes, learn; none may change it."""
+    path = tmp_path_factory.mktemp("text") / "small.txt"
+    stories = [f"Once upon a time {'Ann' if k % 3 else 'Ben'} had {k * k} red balls.\n" for k in range(120)]
+    path.write_text("<|endoftext|>\n".join(stories))
+    return path
+
+
 @pytest.fixture
 def real_data() -> Callable[[str], Path]:
     """The path of a file of the real data, such as `tinystories/valid.txt`; skips where the folder is missing."""

@@ -26,7 +26,7 @@ def test_more_passes_over_the_text_mean_more_dropout() -> None:
 @pytest.mark.parametrize("seconds", [100, 900])
 def test_a_budget_in_minutes_characters_or_steps_of_the_same_length_is_the_same(seconds: int) -> None:
     by_minutes = fitted(10 * MB, minutes=seconds / 60)
-    chars = seconds * best.WIDTHS[256]
+    chars = seconds * best.CHARS_PER_S[best.NARROW]
     assert fitted(10 * MB, chars=chars)["hidden"] == by_minutes["hidden"]
     assert fitted(10 * MB, steps=chars // (64 * 64))["hidden"] == by_minutes["hidden"]
 

@@ -34,14 +34,6 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 
 
 @pytest.fixture(scope="module")
-def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("text") / "small.txt"
-    stories = [f"Once upon a time {'Ann' if k % 3 else 'Ben'} had {k * k} red balls.\n" for k in range(120)]
-    path.write_text("<|endoftext|>\n".join(stories))
-    return path
-
-
-@pytest.fixture(scope="module")
 def undisturbed(nursery: Nursery, learnt: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("undisturbed") / "run"
     ended = nursery.run("train", learnt, "--out", run, *FLAGS, within=run)

@@ -1,20 +1,17 @@
 """storycell.LSTM against torch.nn.LSTM: the same module, whatever computes it."""
 
 import copy
-import os
 from typing import Any
 
 import pytest
 import torch
+from kernel_paths import needs_kernel
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import storycell
 from storycell.backends import NativeBackend
 
-pytestmark = pytest.mark.skipif(
-    NativeBackend().obstacle("lstm") is not None and "STORYCELL_REQUIRE_KERNEL" not in os.environ,
-    reason="the native kernel was not built",
-)
+pytestmark = needs_kernel
 
 FP32 = 1e-5  # difference over norm: sums of some hundred float32 products
 BF16 = 3e-2  # the same where products take 8 bits of mantissa

@@ -1,38 +1,25 @@
 """The kernel's clipping and AdamW against torch's own, on every instruction set of this machine."""
 
 import math
-import os
 from collections.abc import Iterator
 
 import pytest
 import torch
+from kernel_paths import ISAS, needs_kernel
 
 from storycell import optim
-from storycell.backends import NativeBackend
 from storycell.backends.native import AdamW, clip, use_isa
 from storycell.config import TrainSettings
 from storycell.model import CharLM
 
-pytestmark = pytest.mark.skipif(
-    NativeBackend().obstacle("lstm") is not None and "STORYCELL_REQUIRE_KERNEL" not in os.environ,
-    reason="the native kernel was not built",
-)
+pytestmark = needs_kernel
 
 ROUNDING = 1e-6  # of the largest weight: some tens of float32 operations in another order
 SHAPES = [(), (1,), (7,), (96, 64), (33, 129), (4096,), (4097, 3)]  # a scalar, odd ends, several blocks
 GROUPS = ({"weight_decay": 0.1}, {"weight_decay": 0.0, "betas": (0.8, 0.95), "lr": 3e-3})
 
 
-def _runs(isa: str) -> bool:
-    try:
-        use_isa(isa)
-    except (RuntimeError, ImportError):
-        return False
-    use_isa("")
-    return True
-
-
-@pytest.fixture(params=[isa for isa in ("portable", "avx2", "avx512", "avx512bf16") if _runs(isa)] or ["portable"])
+@pytest.fixture(params=ISAS)
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     use_isa(request.param)
     yield request.param

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from kernel_paths import ISAS, needs_kernel
 
 from storycell.backends import NativeBackend, Network, TorchBackend
 from storycell.backends.native import Generator, library, use_isa
@@ -18,22 +19,9 @@ from storycell.cells import get
 from storycell.model import CharLM
 from storycell.shapes import State
 
-pytestmark = pytest.mark.skipif(
-    NativeBackend().obstacle("lstm") is not None and "STORYCELL_REQUIRE_KERNEL" not in os.environ,
-    reason="the native kernel was not built",
-)
+pytestmark = needs_kernel
 
 
-def _runs(isa: str) -> bool:
-    try:
-        use_isa(isa)
-    except (RuntimeError, ImportError):
-        return False
-    use_isa("")
-    return True
-
-
-ISAS = [isa for isa in ("portable", "avx2", "avx512", "avx512bf16", "amx") if _runs(isa)] or ["portable"]
 CELLS = ("lstm", "gru", "rnn")
 SIZES = [  # V, D, H, L, B, T: odd ones, single ones, and one of real size
     (2, 3, 1, 1, 1, 1),

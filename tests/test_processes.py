@@ -40,14 +40,6 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
 
 
 @pytest.fixture(scope="module")
-def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("text") / "small.txt"
-    stories = [f"Once upon a time {'Ann' if k % 3 else 'Ben'} had {k * k} red balls.\n" for k in range(120)]
-    path.write_text("<|endoftext|>\n".join(stories))
-    return path
-
-
-@pytest.fixture(scope="module")
 def alone(ranks: Ranks, learnt: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of one process, which all others are compared with."""
     return trained(ranks, 1, learnt, tmp_path_factory.mktemp("alone") / "run")

@@ -7,36 +7,30 @@ The surprising decision: minutes are counted as the characters that two cores of
 does, so the same command makes the same network everywhere.
 """
 
-import math
 from bisect import bisect_right
-from typing import Any, NamedTuple
+from typing import Any
 
 from storycell.config import Settings
 
-WIDTHS = {256: 90_000, 384: 42_000}  # hidden width of two layers: characters learnt from a second
-WIDER_FROM = 8 * 60  # seconds
+NARROW, WIDE = 256, 384  # hidden units of each of two layers
+CHARS_PER_S = {NARROW: 90_000, WIDE: 42_000}  # learnt from
+WIDE_FROM_S = 8 * 60  # a budget as long as that
 SMALL_TEXT = 4_000_000  # characters: a smaller text is read in smaller steps
+PASSES = (2.5, 8, 16)  # how often the text is read: up to the first the first dropout, and so on
+DROPOUTS = (0.0, 0.1, 0.25, 0.35)
 
 
-class Dropouts(NamedTuple):
-    """Dropout by how often the text is read."""
+def fitted(settings: Settings, train_chars: int, *, keeps_network: bool = False) -> dict[str, Any]:
+    """`streams`, `dropout` and `hidden` for a text of `train_chars` characters, by name.
 
-    passes: tuple[float, ...] = (2.5, 8, 16)
-    dropout: tuple[float, ...] = (0.0, 0.1, 0.25, 0.35)
-
-    def of(self, passes: float) -> float:
-        """The dropout for a text read so many times."""
-        return self.dropout[bisect_right(self.passes, passes)]
-
-
-def fitted(settings: Settings, train_chars: int) -> dict[str, Any]:
-    """`hidden`, `dropout` and `streams` for a text of `train_chars`, by name."""
-    unit, amount = settings.training.budget
+    `keeps_network` leaves `hidden` out: another run brings its own.
+    """
     training = settings.training
-    chars = {"chars": amount, "steps": amount * training.streams * training.chunk, "minutes": math.nan}[unit]
-    seconds = amount * 60 if unit == "minutes" else chars / WIDTHS[256]
-    hidden = 384 if seconds >= WIDER_FROM else 256
-    if unit == "minutes":
-        chars = seconds * WIDTHS[hidden]
-    streams = 32 if train_chars < SMALL_TEXT else 64
-    return {"hidden": hidden, "dropout": Dropouts().of(chars / train_chars), "streams": streams}
+    unit, amount = training.budget
+    streams = min(training.streams, 32 if train_chars < SMALL_TEXT else 64)
+    chars = amount * {"chars": 1, "steps": streams * training.chunk, "minutes": 60 * CHARS_PER_S[NARROW]}[unit]
+    wide = chars >= WIDE_FROM_S * CHARS_PER_S[NARROW]
+    if wide and unit == "minutes":
+        chars *= CHARS_PER_S[WIDE] / CHARS_PER_S[NARROW]
+    fit = {"streams": streams, "dropout": DROPOUTS[bisect_right(PASSES, chars / train_chars)]}
+    return fit if keeps_network else fit | {"hidden": WIDE if wide else NARROW}

@@ -20,7 +20,7 @@ from storycell import backends, batches, checkpoint, config, corpus, processes, 
 from storycell.api import best
 from storycell.api.follower import Follower
 from storycell.api.machine import best_device, cores, machine, versions
-from storycell.api.model import load
+from storycell.api.model import Model, load
 from storycell.api.run import Run
 from storycell.api.session import Callback, Session
 from storycell.api.transfer import adopt
@@ -61,32 +61,24 @@ def train(
     In several processes, as `torchrun` starts them, all but the first call no callback and get a run without a summary.
     """
     with processes.joined() as group:
-        chosen = _chosen(recipe, init, settings)
+        donor = None if init is None else _donor(init, vocab)
+        chosen = _resolved(_chosen(recipe, donor, settings))
         words = words_of(text)
-        valid_words = corpus.held_out_words(words, None if valid is None else words_of(valid))
         out = Path(out) if out is not None else _free_name(words, recipe)
         checkpoint.refuse_occupied(out)
-        donor = None if init is None else load(init)
-        if donor and vocab not in ("characters", donor.vocab.kind):
-            raise SettingsError(
-                f"--vocab {vocab}: --init {init} brings its own vocabulary of {donor.vocab.kind}; leave it out"
-            )
-        vocab = donor.vocab.kind if donor else vocab
         record = TextRecord(
             words=words,
-            valid_words=valid_words,
+            valid_words=corpus.held_out_words(words, None if valid is None else words_of(valid)),
             encoding=encoding,
-            vocab=vocab,
+            vocab=donor.vocab.kind if donor else vocab,
             digest="",
             train_chars=0,
             valid_chars=0,
         )
-        chosen = _resolved(chosen)
         prepared = _read(group, record, donor.vocab if donor else None, progress)
         if recipe == "best":
-            fitted = best.fitted(chosen, prepared.train.chars)
-            kept = fitted if donor is None else {name: fitted[name] for name in fitted if name != "hidden"}
-            chosen = _resolved(_chosen(recipe, init, {**kept, **settings}))
+            fitted = best.fitted(chosen, prepared.train.chars, keeps_network=donor is not None)
+            chosen = _resolved(_chosen(recipe, donor, {**fitted, **settings}))
         group.rows(batches.make(prepared.train_ids, chosen.training).B)
         lm = CharLM.from_settings(len(prepared.vocab), chosen.model, seed=chosen.training.seed)
         if donor:
@@ -140,16 +132,26 @@ def resume(
         return _member(group, run_config, prepared, lm, callback).go_on(folder)
 
 
-def _chosen(recipe: str, init: str | Path | None, settings: dict[str, Any]) -> Settings:
-    """Defaults < recipe < settings; with `init` the network is the donor's and the learning rate a quarter."""
-    if init is None:
+def _donor(init: str | Path, vocab: str) -> Model:
+    """The run whose weights to start from, whose vocabulary comes with them."""
+    donor = load(init)
+    if vocab not in ("characters", donor.vocab.kind):
+        raise SettingsError(
+            f"--vocab {vocab}: --init {init} brings its own vocabulary of {donor.vocab.kind}; leave it out"
+        )
+    return donor
+
+
+def _chosen(recipe: str, donor: Model | None, settings: dict[str, Any]) -> Settings:
+    """Defaults < recipe < settings; with a donor the network is the donor's and the learning rate a quarter."""
+    if donor is None:
         return config.resolve(recipe, **settings)
-    network = load(init).config.settings.model
+    network = donor.config.settings.model
     given = {name: settings[name] for name in config.ModelSettings.model_fields if name in settings}
     for name, value in given.items():
         if name not in DROPOUTS and value != getattr(network, name):
             raise SettingsError(
-                f"{name} = {value!r}: --init {init} brings its own network, with {name} = {getattr(network, name)!r}; "
+                f"{name} = {value!r}: --init brings its own network, with {name} = {getattr(network, name)!r}; "
                 f"leave --{name} out"
             )
     chosen = config.resolve(recipe, **{**network.model_dump(), **settings})

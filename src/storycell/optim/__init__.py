@@ -1,7 +1,7 @@
 """The optimiser: what moves the weights once their gradients are known.
 
-In: a model and `TrainSettings`. Out: `Optimizer`, made of one of torch's (fused where torch has it), or of Muon for the
-matrices of the recurrent layers and AdamW for everything else; and `learning_rate`, a pure function.
+In: a model and `TrainSettings`. Out: `Together`, which holds SGD, Adam or AdamW, or Muon for the matrices of the
+recurrent layers and AdamW for everything else; `clip`; and `learning_rate`, a pure function.
 """
 
 from typing import Any
