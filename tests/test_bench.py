@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from kernel_paths import needs_kernel
 from tiny_runs import command
 
 from storycell.experiments import bench
@@ -17,7 +18,6 @@ from storycell.experiments.bench.grid import chart, measure
 from storycell.experiments.bench.rounds import Rate, interleaved, torch_threads
 from storycell.experiments.bench.workload import V
 from storycell.model import CharLM
-from storycell.sampler import SLICE
 
 TINY = ["--hidden=16", "--embedding=4", "--streams=2", "--chunk=4", "--rounds=1", "--threads=1"]
 KEYS = {
@@ -81,6 +81,13 @@ def test_one_stream_is_held_against_the_rate_of_reading_weights() -> None:
     assert (measured["streams"], measured["threads"], measured["precision"]) == (1, 1, "fp32")
     assert "GB/s" in measured["ceiling"]
     assert measured["article_chars_per_s"] is None
+
+
+@needs_kernel
+def test_writing_is_measured_in_bf16_where_that_is_asked_for() -> None:
+    measured = bench.sample(bench.Workload(hidden=16, embedding=4, rounds=1, loop=False, precision="bf16", streams=3))
+    assert measured["precision"] == "bf16"
+    assert measured["ceiling"].endswith("in bf16")
 
 
 def test_prepare_is_measured_beside_plain_python() -> None:
@@ -147,7 +154,7 @@ def test_what_writes_writes_as_much_as_it_says() -> None:
     lm = CharLM(V, 8, embedding_size=4).eval()
     with torch.no_grad():
         lm.output.bias[0] = generation._NEVER
-    assert generation.ours(lm, 3)() == 3 * SLICE
+    assert generation.ours(lm, 3)() == 3 * 3  # 10 ms of a guessed millisecond a character and stream
     assert generation.theirs(rivals.TorchModel("gru", V, 4, 8, 1).eval(), 2)() == 2 * 32
 
 
@@ -165,7 +172,6 @@ def test_the_ceiling_counts_the_products_of_a_step() -> None:
     ("flags", "word"),
     [
         (["train", "--hidden=0"], "hidden"),
-        (["sample", "--precision=bf16"], "precision"),
         (["train", "--rounds=0"], "rounds"),
     ],
 )

@@ -311,6 +311,21 @@ def test_written_characters_were_drawn_from_the_models_logits(isa: str, cell: st
     assert torch.equal(written.ids, logits.argmax(-1))
 
 
+@pytest.mark.parametrize("temperature", [0.01, 0.7, 5.0])
+def test_draws_follow_the_softmax_of_the_logits(isa: str, temperature: float) -> None:
+    """Each stream draws once, from a point of its own: the id drawn is where the softmax's running sum passes it."""
+    n, B = network("lstm", 40, 8, 16, 1, scale=6.0), 400
+    state = {name: torch.zeros(1, B, 16) for name in ("h", "c")}
+    fed, random = torch.arange(B) % 40, torch.randint(1, 2**32, (B, 4))
+    written = Generator(n, 1).write(fed, state, random, [choice(temperature)] * B, 1, keeps_logits=True)
+    logits = written.logits[:, 0].double() / temperature
+    logits[:, 1] = -torch.inf
+    turned = (random[:, 0] + random[:, 3]) % 2**32
+    point = ((((turned << 7) | (turned >> 25)) + random[:, 0]) % 2**32).double() / 2**32
+    passed = logits.softmax(-1).cumsum(-1) > point[:, None] * (1 - 1e-13)
+    assert torch.equal(written.ids[:, 0], passed.int().argmax(-1))
+
+
 def test_generation_refuses_what_makes_no_sense() -> None:
     n = network("lstm", 10, 8, 16, 1)
     generator, state = Generator(n, 1), {name: torch.zeros(1, 1, 16) for name in ("h", "c")}

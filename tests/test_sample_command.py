@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from kernel_paths import needs_kernel
 from tiny_runs import command, process
 
 from storycell.vocab import SEPARATOR
@@ -31,6 +32,15 @@ def test_one_seed_writes_one_text(run: Path, capsys: pytest.CaptureFixture[str])
     told = json.loads(written(capsys, run, "--json"))
     assert written(capsys, run, "--seed", told["seed"]) == told["text"] + "\n"
     assert told["chars"] == len(told["text"]) - len("Once upon a")
+
+
+@needs_kernel
+def test_bf16_writes_and_only_natively(capsys: pytest.CaptureFixture[str]) -> None:
+    several = ["--count", 30, "--seed", 5, "--chars", 300]
+    outcomes = [command(capsys, "sample", "demo", *several, *more) for more in ([], ["--precision", "bf16"])]
+    assert [outcome.code for outcome in outcomes] == [0, 0]
+    assert outcomes[0].out != outcomes[1].out
+    command(capsys, "sample", "--precision", "bf16", "--backend", "reference").stated(1, "only the native backend")
 
 
 def test_several_texts_are_those_of_the_following_seeds(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from kernel_paths import needs_kernel
 
-from storycell.errors import SettingsError
+from storycell.errors import BackendError, SettingsError
 from storycell.model import CharLM
 from storycell.sampler import Draw, Sampling, Stream, advance, read, streams
 from storycell.vocab import BOUNDARY, UNKNOWN
@@ -150,3 +151,34 @@ def test_the_kernel_writes_what_the_reference_writes(cell: str, sampling: Sampli
         texts.append(advance(lm, [stream], 120)[0].ids)
     assert texts[0] == texts[1]
     assert texts[0]
+
+
+@needs_kernel
+def test_text_in_bf16_comes_from_logits_close_to_those_in_float32() -> None:
+    lm = CharLM(30, 40, layers=2, embedding_size=7, seed=6, backend="native").eval()
+    lm.output.weight.data *= 8
+    rounded = advance(lm.write_in("bf16"), [Stream(Sampling(0.7), 5)], 120, logits=True)[0]
+    with lm.reading():
+        exact = lm(torch.tensor([[BOUNDARY, *rounded.ids[:-1]]]))[0][0].numpy()
+    assert rounded.logits is not None
+    error = np.linalg.norm(rounded.logits - exact) / np.linalg.norm(exact)
+    assert 1e-5 < error < 2e-2
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision", "error"), [("reference", "bf16", BackendError), ("auto", "fp8", SettingsError)]
+)
+def test_a_precision_that_nothing_writes_in_is_refused(backend: str, precision: str, error: type[Exception]) -> None:
+    with pytest.raises(error, match=f"precision = '?{precision}"):
+        CharLM(9, 20, backend=backend).write_in(precision)
+
+
+@pytest.mark.parametrize("slice_s", [0.0, 0.002, 10.0])
+def test_how_a_text_is_sliced_does_not_change_it(slice_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = CharLM(30, 40, seed=6).eval()
+    lm.output.bias.data[BOUNDARY] = -3.0
+    whole = [advance(lm, [Stream(Sampling(1.2), seed)], 300)[0].ids for seed in (1, 2, 3)]
+    monkeypatch.setattr("storycell.sampler.SLICE_S", slice_s)
+    rows = list(streams(lm, [], Sampling(1.2), [1, 2, 3], 300))
+    assert [[row[k] for row in rows if row[k] is not None] for k in range(3)] == whole
+    assert len(rows) == min(300, max(map(len, whole)) + 1)

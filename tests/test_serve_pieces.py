@@ -10,8 +10,9 @@ from storycell.vocab import BYTES, Vocabulary
 
 pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not installed")
 
+from storycell.pace import Pace
+from storycell.server.engine import LEAST, MOST, SLICE_S
 from storycell.server.outbox import Outbox
-from storycell.server.pace import LEAST, MOST, SLICE_S, Pace
 from storycell.server.pieces import Pieces
 
 LETTERS = Vocabulary("abc")
@@ -71,7 +72,7 @@ def test_a_full_outbox_says_so_until_its_reader_has_caught_up() -> None:
 
 
 def test_slices_are_as_long_as_fits_into_their_time_within_bounds() -> None:
-    pace = Pace()
+    pace = Pace(SLICE_S, LEAST, MOST)
     for _ in range(20):
         pace.learn(200, 10, 200 * 10 * 2e-5)
     assert pace.chars(200) == int(SLICE_S / (200 * 2e-5))

@@ -32,6 +32,7 @@ struct Recurrence {
     const float* grad_hidden;   // [B, H] gradient to the final hidden state, or null
     float* grad_carry;          // [B, H] in: gradient to the final cell state; out: to the initial
     float* grad_initial;        // [B, H] out: gradient to the initial hidden state
+    int64_t descending;         // forward only: panels from the last to the first, same result
 };
 
 struct Product {                // out[rows, columns] = left[rows, inner] . packed (+ bias)
@@ -41,6 +42,7 @@ struct Product {                // out[rows, columns] = left[rows, inner] . pack
     const void* packed;
     const float* bias;          // [columns] or null
     float* out;                 // row stride `columns`
+    int64_t descending;         // panels from the last to the first, same result
 };
 
 struct TransposedProduct {      // out[m, n] = sum over rows of left[row, m] * right[row, n]
@@ -155,6 +157,8 @@ struct Kernels {
     void (*adam_step)(const Tensors&, int64_t first, int64_t last);
     void (*convert)(int64_t precision, const float* from, void* to, int64_t count);
     void (*widen)(int64_t precision, const void* from, float* to, int64_t count);
+    void (*sampling_weights)(const float* logits, int64_t count, double top, double temperature,
+                             double* weight);
 };
 
 }  // namespace storycell

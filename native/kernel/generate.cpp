@@ -10,7 +10,7 @@ bool generate_streams(const Kernels& kernels, const Generation& a, int64_t first
     const int64_t H = a.units, B = a.streams, wide = (a.characters + 15) / 16 * 16;
     const int64_t gates = a.cell == kLstm ? 4 : a.cell == kGru ? 3 : 1;
     const size_t element = a.precision ? 2 : 4;
-    Sampler sampler{a.characters, a.unknown, {}, {}};
+    Sampler sampler{kernels, a.characters, a.unknown, {}, {}};
     // Slot 1 of `hidden` holds the new states, slot 0 the old.
     const auto slot = [&](void* hidden, int64_t index) {
         return static_cast<char*>(hidden) + static_cast<size_t>(index * B * H) * element;
@@ -19,11 +19,15 @@ bool generate_streams(const Kernels& kernels, const Generation& a, int64_t first
     const size_t bytes = static_cast<size_t>((last - first) * H) * element;
 
     for (int64_t n = 0; n < a.length; ++n) {
+        // One layer's weights are read there and back again, so that each character finds in the cache
+        // what the one before it read last. Of several layers nothing would be left.
+        const int64_t back = a.layers == 1 ? n % 2 : 0;
         for (int64_t l = 0; l < a.layers; ++l) {
             const GenerationLayer& layer = a.layer[l];
             Recurrence r{};
             r.cell = a.cell;
             r.precision = a.precision;
+            r.descending = back;
             r.steps = 1;
             r.streams = B;
             r.units = H;
@@ -38,14 +42,14 @@ bool generate_streams(const Kernels& kernels, const Generation& a, int64_t first
             } else {
                 const Product input{a.precision, B, H, gates * H,
                                     slot(a.layer[l - 1].hidden, 1), H,
-                                    layer.packed_input, layer.input_bias, layer.projected};
+                                    layer.packed_input, layer.input_bias, layer.projected, back};
                 kernels.product(input, first, last);
                 r.projected = layer.projected;
             }
             kernels.forward(r, first, last);
         }
         const Product output{a.precision, B, H, wide, slot(a.layer[a.layers - 1].hidden, 1), H,
-                             a.packed_output, a.output_bias, a.logits};
+                             a.packed_output, a.output_bias, a.logits, back};
         kernels.product(output, first, last);
         for (int64_t l = 0; l < a.layers; ++l)
             std::memcpy(slot(a.layer[l].hidden, 0) + begin, slot(a.layer[l].hidden, 1) + begin,

@@ -22,7 +22,8 @@ void product_rows(const storycell::Product& a, int64_t first, int64_t last) {
     for (int64_t r0 = first; r0 < last; r0 += strip) {
         const int64_t here = last - r0 < strip ? last - r0 : strip;
         const RowBlocks<MicroKernel<P>> blocks(here);
-        for (int64_t panel = 0; panel < shape.panels(); ++panel) {
+        for (int64_t nth = 0; nth < shape.panels(); ++nth) {
+            const int64_t panel = a.descending ? shape.panels() - 1 - nth : nth;
             const int vectors = shape.vectors(panel);
             for (int64_t block = 0; block < blocks.count; ++block) {
                 const int64_t b0 = r0 + blocks.start(block);

@@ -20,7 +20,7 @@ void output_loss_rows(const storycell::OutputLoss& a, int64_t first, int64_t las
     for (int64_t r0 = first; r0 < last; r0 += strip) {
         const int64_t rows = last - r0 < strip ? last - r0 : strip;
         storycell::Product forward{a.precision, rows, H, wide, hidden + r0 * H, H,
-                                   a.packed_forward, a.bias, logits};
+                                   a.packed_forward, a.bias, logits, 0};
         product_rows<P>(forward, 0, rows);
         for (int64_t r = 0; r < rows; ++r) {
             float* row = logits + r * wide;
@@ -50,7 +50,7 @@ void output_loss_rows(const storycell::OutputLoss& a, int64_t first, int64_t las
         }
         if (!grads) continue;
         storycell::Product backward{a.precision, rows, wide, H, grads + r0 * wide, wide,
-                                    a.packed_backward, nullptr, a.grad_hidden + r0 * H};
+                                    a.packed_backward, nullptr, a.grad_hidden + r0 * H, 0};
         product_rows<P>(backward, 0, rows);
     }
     std::free(logits);

@@ -82,7 +82,8 @@ void forward_streams(const storycell::Recurrence& a, int64_t first, int64_t last
             before = a.cell_state + t * B * H;
             after = a.cell_state + (t + 1) * B * H;
         }
-        for (int64_t panel = 0; panel < shape.panels(); ++panel) {
+        for (int64_t nth = 0; nth < shape.panels(); ++nth) {
+            const int64_t panel = a.descending ? shape.panels() - 1 - nth : nth;
             const int vectors = shape.vectors(panel);
             const int units_here = C::gates == 1 ? vectors : 1;  // vectors of units in the tile
             for (int64_t block = 0; block < blocks.count; ++block) {

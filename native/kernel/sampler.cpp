@@ -19,10 +19,9 @@ int64_t Sampler::draw(const float* logits, const Choice& how, uint32_t* random) 
     weight.resize(static_cast<size_t>(V));
     const double top = logits[best];
     double total = 0.0;
-    for (int64_t j = 0; j < V; ++j) {
-        weight[j] = j == unknown ? 0.0 : std::exp((logits[j] - top) / how.temperature);
-        total += weight[j];
-    }
+    kernels.sampling_weights(logits, V, top, how.temperature, weight.data());
+    if (unknown >= 0 && unknown < V) weight[unknown] = 0.0;
+    for (int64_t j = 0; j < V; ++j) total += weight[j];
     const bool by_count = how.top_k > 0 && how.top_k < V, by_mass = how.top_p < 1.0;
     if (by_count || by_mass) {
         order.resize(static_cast<size_t>(V));
@@ -54,8 +53,10 @@ int64_t Sampler::draw(const float* logits, const Choice& how, uint32_t* random) 
         for (int64_t j = 0; j < V; ++j)
             if (weight[j] < how.min_p && j != best) weight[j] = 0.0;
 
-    total = 0.0;
-    for (int64_t j = 0; j < V; ++j) total += weight[j];
+    if (by_count || by_mass || how.min_p > 0.0) {
+        total = 0.0;
+        for (int64_t j = 0; j < V; ++j) total += weight[j];
+    }
     const double point = next_random(random) * 0x1p-32 * total;
     double sum = 0.0;
     int64_t last = best;

@@ -22,6 +22,7 @@ inline uint32_t next_random(uint32_t* s) {
 }
 
 struct Sampler {
+    const Kernels& kernels;
     int64_t characters, unknown;
     std::vector<double> weight;      // scratch [characters]
     std::vector<int32_t> order;      // scratch

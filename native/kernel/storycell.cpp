@@ -104,7 +104,7 @@ int storycell_use_isa(const char* name) {
     return kOk;
 }
 
-int storycell_abi() { return 4; }
+int storycell_abi() { return 5; }
 
 int storycell_pack(int64_t precision, int64_t inner, int64_t columns, int64_t gates,
                    const float* source, int64_t k_stride, int64_t j_stride, int64_t valid_inner,

@@ -59,7 +59,7 @@ void exact_products(int64_t precision, int64_t rows, int64_t inner, int64_t colu
                    packed.at(0), 1);
     std::vector<float> out(static_cast<size_t>(rows * columns));
     std::vector<float> grad(static_cast<size_t>(inner * columns));
-    Product p{precision, rows, inner, columns, l.at(0), inner, packed.at(0), nullptr, out.data()};
+    Product p{precision, rows, inner, columns, l.at(0), inner, packed.at(0), nullptr, out.data(), 0};
     expect(!storycell_product(&p, 2), "exact product");
     TransposedProduct t{precision, rows, inner, columns, l.at(0), inner, o.at(0), columns,
                         grad.data(), nullptr, nullptr, nullptr, 0, 0, 0, 0};
@@ -122,7 +122,7 @@ void products(int64_t precision, int64_t rows, int64_t inner, int64_t columns) {
     expect(!storycell_pack(precision, inner, columns, 0, right.data(), columns, 1, inner, columns,
                            packed.at(0), 2), "pack");
     std::vector<float> out(static_cast<size_t>(rows * columns));
-    Product p{precision, rows, inner, columns, l.at(0), inner, packed.at(0), bias.data(), out.data()};
+    Product p{precision, rows, inner, columns, l.at(0), inner, packed.at(0), bias.data(), out.data(), 0};
     expect(!storycell_product(&p, 2), "product");
     const double tolerance = precision ? 3e-2 : 1e-4;
     for (int64_t r = 0; r < rows; ++r)

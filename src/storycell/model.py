@@ -17,7 +17,7 @@ from torch import nn
 from storycell import backends, cells
 from storycell.backends import Backend, Network
 from storycell.config import ModelSettings
-from storycell.errors import SettingsError
+from storycell.errors import BackendError, SettingsError
 from storycell.shapes import State, check
 from storycell.vocab import UNKNOWN
 
@@ -78,6 +78,7 @@ class CharLM(nn.Module):
         self.recurrent = Recurrent(cell, embedding_size or vocab_size, hidden_size, layers, gate_bias)
         self.output = nn.Linear(hidden_size, vocab_size)
         self.use(backend, precision)
+        self.writing_precision = "fp32"
         self.initialise(seed)
 
     @classmethod
@@ -104,6 +105,17 @@ class CharLM(nn.Module):
         if precision not in ("auto", "fp32", "bf16"):
             raise SettingsError(f"precision = {precision!r}: it is auto, fp32 or bf16")
         self.precision = precision
+        return self
+
+    def write_in(self, precision: str) -> "CharLM":
+        """Sample with products in fp32 or bf16 from now on; `BackendError` where the backend writes in fp32 only."""
+        if precision not in ("fp32", "bf16"):
+            raise SettingsError(f"precision = {precision!r}: text is written in fp32 or bf16")
+        if precision == "bf16" and self.backend.name != "native":
+            raise BackendError(
+                f"precision = bf16: only the native backend writes in bf16, and here {self.backend_reason}"
+            )
+        self.writing_precision = precision
         return self
 
     @property

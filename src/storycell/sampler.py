@@ -10,6 +10,7 @@ JavaScript, so that one seed can tell one story wherever the model runs.
 
 import copy
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -23,11 +24,13 @@ from storycell.backends.native import Generator, one_torch_thread
 from storycell.backends.native.library import Choice
 from storycell.errors import NotFiniteError, SettingsError
 from storycell.model import CharLM
+from storycell.pace import Pace
 from storycell.shapes import State
 from storycell.vocab import BOUNDARY, UNKNOWN
 
 PROMPT_PIECE = 4096  # characters of a prompt that are read in one pass
-SLICE = 128  # characters written between two looks at the clock or a signal: under two milliseconds
+SLICE_S = 0.01  # of writing, between two looks at a signal; each slice costs a quarter of a millisecond on top
+LONGEST_SLICE = 4096  # characters
 
 _MASK_32, _MASK_64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 
@@ -183,8 +186,21 @@ def advance(lm: CharLM, streams: list[Stream], chars: int, *, logits: bool = Fal
     return written
 
 
+def new_pace() -> Pace:
+    """The lengths of slices where nobody else waits for the processor."""
+    return Pace(SLICE_S, 1, LONGEST_SLICE)
+
+
+def paced(lm: CharLM, streams: list[Stream], limit: int, pace: Pace) -> list[Written]:
+    """As `advance`, by as many characters as make a slice, `limit` at most."""
+    chars, began = min(pace.chars(len(streams)), limit), time.perf_counter()
+    written = advance(lm, streams, chars)
+    pace.learn(len(streams), chars, time.perf_counter() - began)
+    return written
+
+
 _Rows = tuple[list[list[int]], npt.NDArray[np.float32] | None, State]  # ids, logits [B n V], state [L B H]
-_generators: WeakKeyDictionary[CharLM, tuple[tuple[int, ...], Generator]] = WeakKeyDictionary()
+_generators: WeakKeyDictionary[CharLM, tuple[tuple[int | str, ...], Generator]] = WeakKeyDictionary()
 
 
 def _write_native(lm: CharLM, streams: list[Stream], state: State, chars: int, logits: bool) -> _Rows:
@@ -219,11 +235,12 @@ def _generator(lm: CharLM) -> Generator:
     Told by a sum over their bits: torch's fused optimisers do not raise a tensor's version.
     """
     arrays = [p.detach().numpy() for p in lm.parameters()]
-    now = tuple(number for a in arrays for number in (a.ctypes.data, int(np.add.reduce(a.view(np.uint32), axis=None))))
+    bits = [number for a in arrays for number in (a.ctypes.data, int(np.add.reduce(a.view(np.uint32), axis=None)))]
+    now: tuple[int | str, ...] = (lm.writing_precision, *bits)
     known = _generators.get(lm)
     if known is None or known[0] != now:
         with lm.reading():
-            known = (now, Generator(lm.network(), UNKNOWN))
+            known = (now, Generator(lm.network(), UNKNOWN, lm.writing_precision))
         _generators[lm] = known
     return known[1]
 
@@ -261,18 +278,15 @@ def streams(
 
     Yields, for every character, one id a stream; None for a stream whose story has ended.
     """
-    first = Stream(sampling, seeds[0])
+    first, pace = Stream(sampling, seeds[0]), new_pace()
     read(lm, first, prompt)
     all_streams = [first.copy() for _ in seeds]
     for stream, seed in zip(all_streams, seeds, strict=True):
         stream.draw = Draw(seed)
-    slice_chars = SLICE if isinstance(lm.backend, NativeBackend) else 1
-    for begun in range(0, limit, slice_chars):
-        writing = [stream for stream in all_streams if not stream.ended]
+    while limit > 0 and (writing := [stream for stream in all_streams if not stream.ended]):
         pieces: dict[Stream, list[int | None]] = {}
-        for stream, written in zip(writing, advance(lm, writing, min(slice_chars, limit - begun)), strict=True):
+        for stream, written in zip(writing, paced(lm, writing, limit, pace), strict=True):
             pieces[stream] = [*written.ids, None] if stream.ended else [*written.ids]
+        limit -= max(len(piece) for piece in pieces.values())
         for n in range(max(map(len, pieces.values()))):
             yield [piece[n] if n < len(piece := pieces.get(stream, [])) else None for stream in all_streams]
-        if all(stream.ended for stream in all_streams):
-            return

@@ -32,6 +32,16 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", choices=choices, default="auto", help="what computes the cells (default auto)")
 
 
+def add_writing_precision(parser: argparse.ArgumentParser) -> None:
+    """The flag `--precision` of the verbs that write."""
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16"),
+        default="fp32",
+        help="what goes into the products of writing: bf16 is faster, and another text (default fp32)",
+    )
+
+
 def _shown(default: Any) -> str:
     return "none" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
 

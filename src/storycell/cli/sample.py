@@ -9,7 +9,7 @@ import time
 from storycell import api
 from storycell.api.model import CHARS, PROMPT
 from storycell.cli.display import say
-from storycell.cli.flags import add_backend, print_json
+from storycell.cli.flags import add_backend, add_writing_precision, print_json
 from storycell.sampler import Sampling
 from storycell.vocab import SEPARATOR
 
@@ -42,13 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to do with characters the model does not know",
     )
     add_backend(parser)
+    add_writing_precision(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write to standard output as the characters come, or a JSON object at the end."""
     name, prompt = _run_and_prompt(arguments.run, arguments.prompt)
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.min_p, arguments.greedy)
-    model = api.load(name, backend=arguments.backend)
+    model = api.load(name, backend=arguments.backend, precision=arguments.precision)
     _, read = model.vocab.prompt_ids(_as_utf8(prompt), arguments.unknown)
     if read != prompt:
         say(f"characters the model does not know were left out or replaced: the prompt is now {read!r}")

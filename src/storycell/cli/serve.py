@@ -6,7 +6,7 @@ import sys
 
 from storycell import api
 from storycell.cli.display import say
-from storycell.cli.flags import add_backend, print_json
+from storycell.cli.flags import add_backend, add_writing_precision, print_json
 from storycell.errors import SettingsError
 
 _KEY_VARIABLE = "STORYCELL_API_KEY"
@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-streams", type=int, default=512, help="most texts written at once (default 512)")
     add_backend(parser)
+    add_writing_precision(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
         extra_hosts=frozenset(name.lower() for name in arguments.allow_host),
         max_streams=arguments.max_streams,
     )
-    model = api.load(arguments.run, backend=arguments.backend)
+    model = api.load(arguments.run, backend=arguments.backend, precision=arguments.precision)
 
     def ready(url: str) -> None:
         if arguments.json:

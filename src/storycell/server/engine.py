@@ -19,16 +19,19 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from storycell.model import CharLM
+from storycell.pace import Pace
 from storycell.sampler import Stream, advance
 from storycell.server.logprobs import CharLogprobs, describe
 from storycell.server.outbox import Outbox
-from storycell.server.pace import FIRST, SLICE_S, Pace
 
 R = TypeVar("R")
 Chore = Generator[None, None, R]  # yields between slices of work, returns its result
 Advance = Callable[[CharLM, list[Stream], int], list[Any]]
 
 _CAPACITY = 1_024  # characters that a stream may be ahead of its reader
+SLICE_S = 0.06  # seconds of computing that a slice aims at
+LEAST, MOST = 8, 32  # characters of one stream in one slice; each slice is an event for each stream
+FIRST = 4  # of a stream that has written nothing yet, so that its reader sees something soon
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Engine:
     """Owns the model from `start` to `stop`; the other methods are called on the event loop."""
 
     def __init__(self, lm: CharLM) -> None:
-        self._lm, self._pace = lm, Pace()
+        self._lm, self._pace = lm, Pace(SLICE_S, LEAST, MOST)
         self._arrivals: deque[Writing | _Errand] = deque()
         self._writings: list[Writing] = []
         self._errands: deque[_Errand] = deque()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-ABI = 4
+ABI = 5
 CELLS = {"lstm": 0, "gru": 1, "rnn": 2}
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 SAVED = {"lstm": 4, "gru": 4, "rnn": 1}  # vectors per unit and step that backward needs
@@ -60,13 +60,14 @@ class Recurrence(_Struct):
     _fields_ = _named(
         "i:cell precision steps streams units characters p:packed ids i:ids_stream_stride ids_step_stride"
         " p:table projected reset_bias hidden cell_state saved carry grad_output grad_hidden grad_carry grad_initial"
+        " i:descending"
     )
 
 
 class Product(_Struct):
     """Rows times a packed right-hand side."""
 
-    _fields_ = _named("i:precision rows inner columns p:left i:left_stride p:packed bias out")
+    _fields_ = _named("i:precision rows inner columns p:left i:left_stride p:packed bias out i:descending")
 
 
 class TransposedProduct(_Struct):

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from storycell import sampler
-from storycell.errors import SettingsError
 from storycell.experiments.bench import ceilings, figures
 from storycell.experiments.bench.rivals import PlainLoop, TorchModel
 from storycell.experiments.bench.rounds import Rate, Work, interleaved, torch_threads
@@ -23,45 +22,48 @@ from storycell.vocab import BOUNDARY
 TEMPERATURE = 0.8
 _THEIR_CHARS = 32  # that a rival writes in every stream between two looks at the clock
 _NEVER = -1e9
+_BYTES = {"fp32": 4, "bf16": 2}  # of a weight
 
 
 def sample(workload: Workload) -> dict[str, Any]:
     """Measure writing; the figures as `figures.summary` gives them."""
-    if workload.precision == "bf16":
-        raise SettingsError("precision = bf16: storycell writes in float32; bf16 is for training")
     workload = workload.model_copy(update={"streams": workload.streams or 1, "threads": workload.threads or 1})
     assert workload.streams
     assert workload.threads
-    one = workload.streams == 1
+    one, precision = workload.streams == 1, "bf16" if workload.precision == "bf16" else "fp32"
     weights = ceilings.weights_read(workload.cell, workload.layers, workload.hidden, V)
     with torch_threads(workload.threads):
         lm = CharLM(V, workload.hidden, workload.layers, workload.cell, embedding_size=workload.embedding).eval()
+        lm.write_in(precision)
         with torch.no_grad():
             lm.output.bias[BOUNDARY] = _NEVER  # a story that ended would stop the measurement
         contestants = {"storycell": ours(lm, workload.streams)} | _rivals(workload)
-        limits = {ceilings.READING: ceilings.reading(4 * weights)} if one else ceilings.products("fp32")
+        limits = (
+            {ceilings.READING: ceilings.reading(_BYTES[precision] * weights)} if one else ceilings.products(precision)
+        )
         rates = interleaved(contestants | limits, workload.rounds)
-    ceiling = _ceiling(rates, weights)
-    chosen = {"precision": "fp32", "backend": lm.backend.name, "torch_compile_skipped": None}
+    ceiling = _ceiling(rates, weights, precision)
+    chosen = {"precision": precision, "backend": lm.backend.name, "torch_compile_skipped": None}
     return figures.summary("sample", workload.model_dump() | chosen, rates, ceiling)
 
 
-def _ceiling(rates: dict[str, Rate], weights: int) -> figures.Ceiling:
+def _ceiling(rates: dict[str, Rate], weights: int, precision: str) -> figures.Ceiling:
     """Takes what the machine can do out of the rates: bytes read, or operations done, in a second."""
     if ceilings.READING in rates:
         rate = rates.pop(ceilings.READING).median
-        reason = f"{4 * weights / 1e6:.1f} MB of weights a character, summed by torch at {rate / 1e9:.0f} GB/s"
-        return figures.Ceiling(rate / (4 * weights), reason)
+        size = _BYTES[precision] * weights
+        reason = f"{size / 1e6:.1f} MB of weights a character, summed by torch at {rate / 1e9:.0f} GB/s"
+        return figures.Ceiling(rate / size, reason)
     flop_per_s, reason = ceilings.best_product(rates)
-    return figures.Ceiling(flop_per_s / (2 * weights), f"{reason} in fp32")
+    return figures.Ceiling(flop_per_s / (2 * weights), f"{reason} in {precision}")
 
 
 def ours(lm: CharLM, streams: int) -> Work:
     """storycell's sampler, in the slices in which it serves text."""
-    writing = [Stream(Sampling(TEMPERATURE), seed) for seed in range(streams)]
+    writing, pace = [Stream(Sampling(TEMPERATURE), seed) for seed in range(streams)], sampler.new_pace()
 
     def work() -> int:
-        return sum(len(written.ids) for written in sampler.advance(lm, writing, sampler.SLICE))
+        return sum(len(written.ids) for written in sampler.paced(lm, writing, sampler.LONGEST_SLICE, pace))
 
     return work
 
