@@ -190,11 +190,11 @@ def address(
     """The tensor's memory, after checking that it is what the kernel will take it for."""
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"{name} must be a tensor, not {type(tensor).__name__}")
-    if tensor.device.type != "cpu":
+    if not tensor.is_cpu:
         raise ValueError(f"{name} must be on the CPU, not {tensor.device}")
     if tensor.dtype != dtype:
         raise TypeError(f"{name} must be {dtype}, not {tensor.dtype}")
-    if tuple(tensor.shape) != tuple(shape):
+    if tensor.shape != shape:  # torch.Size is a tuple
         raise ValueError(f"{name} must have shape {tuple(shape)}, not {tuple(tensor.shape)}")
     if contiguous and not tensor.is_contiguous():
         raise ValueError(f"{name} must be contiguous")
