@@ -22,11 +22,12 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, nargs="+", default=[256, 512])
     parser.add_argument("--layers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 64])
+    parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "generation.json")
     args = parser.parse_args()
     workloads = [
-        Workload(hidden=H, layers=L, streams=streams, rounds=args.rounds)
-        for H, L, streams in itertools.product(args.hidden, args.layers, args.streams)
+        Workload(hidden=H, layers=L, streams=streams, rounds=args.rounds, precision=precision)
+        for H, L, streams, precision in itertools.product(args.hidden, args.layers, args.streams, args.precision)
     ]
     measure(sample, workloads, args.out, commit())
 

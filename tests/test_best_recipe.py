@@ -16,11 +16,11 @@ def fitted(train_chars: int, **budget: float) -> dict[str, float]:
     return best.fitted(config.resolve("best", **budget), train_chars)
 
 
-def test_more_passes_over_the_text_mean_more_dropout() -> None:
-    amounts = [fitted(MB, chars=passes * MB)["dropout"] for passes in (1, 4, 8, 16, 60)]
+@pytest.mark.parametrize("name", ["dropout", "weight_decay"])
+def test_more_passes_over_the_text_are_held_back_more(name: str) -> None:
+    amounts = [fitted(MB, chars=passes * MB)[name] for passes in (1, 4, 8, 16, 60)]
     assert amounts == sorted(amounts)
-    assert amounts[0] == 0
-    assert len(set(amounts)) > 3
+    assert len(set(amounts)) > 2
 
 
 @pytest.mark.parametrize("seconds", [100, 900])

@@ -68,7 +68,7 @@ class TrainSettings(StrictModel):
     )
     warmup: Probability = Field(0.02, description="share of the budget over which the learning rate rises from zero")
     final_lr: float = Field(0.02, ge=0, le=1, description="share of the learning rate left at the end of the cosine")
-    weight_decay: float = Field(0.01, ge=0, le=100, description="AdamW's decay of weight matrices")
+    weight_decay: float = Field(0.01, ge=0, le=100, description="decay of weight matrices, of Muon and AdamW")
     clip: PositiveFloat | None = Field(1.0, description="largest global norm of the gradient; none switches it off")
     average: Probability = Field(
         0.0, description="decay of a running mean of the weights, which is then what is evaluated and kept; 0: none"
