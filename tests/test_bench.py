@@ -162,7 +162,7 @@ def test_the_ceiling_counts_the_products_of_a_step() -> None:
     assert ceilings.weights_read("lstm", 1, 256, 96) == 4 * 256 * 256 + 256 * 96
     assert ceilings.training_flop("gru", 2, 10, 7) == 6 * (3 * 100 * 3 + 70)
     assert [work() for work in ceilings.products("bf16", 32).values()] in ([2 * 32**3], [2 * 32**3] * 2)
-    assert ceilings.reading(4000)() == 4000
+    assert ceilings.reading()() == 64 * 2**18
     rates = {ceilings.TORCHS: Rate(2e9, 1e9, 3e9), ceilings.OURS: Rate(4e9, 1e9, 5e9), "storycell": Rate(1, 1, 1)}
     assert ceilings.best_product(rates) == (4e9, "a product of the kernel's, 4 GFLOP/s")
     assert list(rates) == ["storycell"]

@@ -17,7 +17,7 @@ NARROW, WIDE = 256, 384  # hidden units of each of two layers
 CHARS_PER_S = {NARROW: 90_000, WIDE: 42_000}  # learnt from
 WIDE_FROM_S = 8 * 60  # a budget as long as that
 SMALL_TEXT = 4_000_000  # characters: a smaller text is read in smaller steps
-PASSES = (2.5, 8, 16)  # how often the text is read: up to the first the first dropout and decay, and so on
+PASSES = (2.5, 8, 20)  # how often the text is read: up to the first the first dropout and decay, and so on
 DROPOUTS = (0.0, 0.05, 0.1, 0.2)
 WEIGHT_DECAYS = (0.05, 0.1, 0.3, 0.3)
 

@@ -1,8 +1,8 @@
 """Writing: characters per second for one stream or many.
 
 In: a `Workload`. Out: characters per second of storycell's sampler, of torch's layer called character by character in
-float32 and under autocast to bf16, of the article's loop, and the ceiling: for one stream the weights' bytes over the
-rate at which an array of that size can be read, for many the rate of a large product.
+float32 and under autocast to bf16, of the article's loop, and the ceiling: for one stream the rate of reading a near
+cache over the weights' bytes, for many the rate of a large product.
 """
 
 import contextlib
@@ -38,9 +38,7 @@ def sample(workload: Workload) -> dict[str, Any]:
         with torch.no_grad():
             lm.output.bias[BOUNDARY] = _NEVER  # a story that ended would stop the measurement
         contestants = {"storycell": ours(lm, workload.streams)} | _rivals(workload)
-        limits = (
-            {ceilings.READING: ceilings.reading(_BYTES[precision] * weights)} if one else ceilings.products(precision)
-        )
+        limits = {ceilings.READING: ceilings.reading()} if one else ceilings.products(precision)
         rates = interleaved(contestants | limits, workload.rounds)
     ceiling = _ceiling(rates, weights, precision)
     chosen = {"precision": precision, "backend": lm.backend.name, "torch_compile_skipped": None}
@@ -52,7 +50,7 @@ def _ceiling(rates: dict[str, Rate], weights: int, precision: str) -> figures.Ce
     if ceilings.READING in rates:
         rate = rates.pop(ceilings.READING).median
         size = _BYTES[precision] * weights
-        reason = f"{size / 1e6:.1f} MB of weights a character, summed by torch at {rate / 1e9:.0f} GB/s"
+        reason = f"{size / 1e6:.1f} MB of weights a character; torch sums a near array at {rate / 1e9:.0f} GB/s"
         return figures.Ceiling(rate / size, reason)
     flop_per_s, reason = ceilings.best_product(rates)
     return figures.Ceiling(flop_per_s / (2 * weights), f"{reason} in {precision}")
