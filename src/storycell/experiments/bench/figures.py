@@ -88,5 +88,5 @@ def _what(figures: dict[str, Any]) -> str:
     sizes = f"{figures['cell']}, {figures['layers']} x {figures['hidden']}, {threads}"
     streams = f"{figures['streams']} stream{'s' if figures['streams'] > 1 else ''}"
     if figures["task"] == "sample":
-        return f"sample: {sizes}, {streams}, {figures['backend']} backend, float32"
+        return f"sample: {sizes}, {streams}, {figures['backend']} backend, {figures['precision']}"
     return f"train: {sizes}, {streams} x {figures['chunk']}, {figures['backend']} backend, {figures['precision']}"
