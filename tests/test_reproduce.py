@@ -207,6 +207,12 @@ def test_two_experiments_are_never_mixed(tmp_path: Path) -> None:
         plan.settle(plan.make(["book.txt"], None, chars=1000), tmp_path)
 
 
+def test_a_cell_learns_at_its_own_rate_or_at_the_lstms() -> None:
+    made = plan.make(["stories"], None, chars=1000, more_cells=["gru", "mingru"])
+    rates = {entrant.key: entrant.settings.training.lr for entrant in made.entrants}
+    assert rates["gru-128x2"] < rates["lstm-128x2"] == rates["mingru-128x2"]
+
+
 def test_mistakes_are_stated() -> None:
     with pytest.raises(SettingsError, match="one budget"):
         plan.make(["stories"], None, chars=10, minutes=1.0)
