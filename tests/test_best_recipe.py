@@ -31,8 +31,9 @@ def test_a_budget_in_minutes_characters_or_steps_of_the_same_length_is_the_same(
     assert fitted(10 * MB, steps=chars // (64 * 64))["hidden"] == by_minutes["hidden"]
 
 
-def test_long_budgets_get_wide_layers() -> None:
+def test_long_budgets_and_short_texts_get_wide_layers() -> None:
     assert fitted(10 * MB, minutes=3)["hidden"] < fitted(10 * MB, minutes=20)["hidden"]
+    assert fitted(10 * MB, minutes=3)["hidden"] < fitted(MB, minutes=3)["hidden"]
 
 
 def settings_of(run: storycell.Run) -> config.Settings:
