@@ -1,6 +1,7 @@
 // Logits -> weights of a draw. Plain loops over doubles, which the compiler makes vectors of in each
 // instruction set: called once a character, it cost as much as a tenth of the matrix products.
 #pragma once
+#include <cstdint>
 #include <cstring>
 
 namespace {

@@ -22,7 +22,9 @@ class Workload(StrictModel):
     streams: PositiveInt | None = Field(None, le=65_536, description="streams side by side (train 64, sample 1)")
     chunk: PositiveInt = Field(128, le=1_048_576, description="train: characters of a stream in one step")
     threads: PositiveInt | None = Field(None, le=1024, description="threads (train: every core, sample: 1)")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="what goes into storycell's matrix products")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="what goes into storycell's matrix products (auto: sample fp32, train what is fastest)"
+    )
     rounds: PositiveInt = Field(7, le=1000, description="how often each contestant is timed")
     compile: bool = Field(False, description="train: torch.compile too, which takes a while")
     loop: bool = Field(True, description="the plain loop of the article too")

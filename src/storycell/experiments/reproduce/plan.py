@@ -33,14 +33,13 @@ class Entrant:
     title: str
     recipe: str
     cell: str = ""  # instead of the recipe's
+    lr: float | None = None  # the same
     article: tuple[float, float] | None = None  # the loss and perplexity that the article reports
 
     @property
     def overrides(self) -> dict[str, Any]:
         """Settings on top of the recipe."""
-        if not self.cell:
-            return {}
-        return {"cell": self.cell} | ({"lr": CELL_RATES[self.cell]} if self.cell in CELL_RATES else {})
+        return {name: value for name, value in (("cell", self.cell), ("lr", self.lr)) if value}
 
     @property
     def settings(self) -> config.Settings:
@@ -76,7 +75,8 @@ class Plan:
     def entrants(self) -> list[Entrant]:
         """The article's models, then the other cells."""
         more = [
-            Entrant(f"{cell}-128x2", f"two-layer {cell}, length 128", "article-lstm-128x2", cell) for cell in self.cells
+            Entrant(f"{cell}-128x2", f"two-layer {cell}, length 128", "article-lstm-128x2", cell, CELL_RATES.get(cell))
+            for cell in self.cells
         ]
         return [*ENTRANTS, *more]
 
