@@ -1,10 +1,12 @@
 """Compressing a file with a model, and getting it back: block by block, in constant memory.
 
 In: a `CharLM` and its vocabulary, an open file to read and one to write. Out: the `Sizes`. The caller puts the result
-in place only when this has returned: `decompress` raises `CodecError` rather than return with a wrong byte written.
+in place only when this has returned: `decompress` raises `CodecError` rather than return with a wrong byte written, and
+`compress` reads back every block, as `decompress` will, before it writes it.
 """
 
 import hashlib
+import io
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -41,7 +43,7 @@ class Sizes:
 
 
 def compress(lm: CharLM, vocab: Vocabulary, source: IO[bytes], sink: IO[bytes], progress: Progress = _silent) -> Sizes:
-    """Write `source` to `sink`, compressed. Any bytes will do."""
+    """Write `source` to `sink`, compressed. Any bytes will do. `CodecError` if a block does not come back as it was."""
     check = hashlib.blake2b(digest_size=container.CHECK_BYTES)
     done = unknown_chars = deflated_bytes = 0
     out = _Counted(sink)
@@ -49,13 +51,16 @@ def compress(lm: CharLM, vocab: Vocabulary, source: IO[bytes], sink: IO[bytes], 
         out.write(container.head(lm, vocab))
         for raw in _blocks(source):
             check.update(raw)
-            framed, payload = _coded(lm, vocab, raw, _shifted(progress, done))
+            framed, payload = _coded(lm, vocab, raw, _shifted(progress, done, 0.5))
+            block = io.BytesIO()
             if payload is None:
-                container.write_deflated(raw, out)
+                container.write_deflated(raw, block)
                 deflated_bytes += len(raw)
             else:
-                container.write_coded(len(raw), framed, payload, out)
+                container.write_coded(len(raw), framed, payload, block)
                 unknown_chars += len(framed.escaped)
+            _read_back(lm, vocab, block.getvalue(), raw, _shifted(progress, done + len(raw) // 2, 0.5))
+            out.write(block.getvalue())
             done += len(raw)
             progress(done)
     out.write(bytes([END]) + check.digest())
@@ -101,6 +106,22 @@ def _coded(lm: CharLM, vocab: Vocabulary, raw: bytes, progress: Progress) -> tup
     return framed, payload if len(payload) < len(raw) else None
 
 
+def _read_back(lm: CharLM, vocab: Vocabulary, block: bytes, raw: bytes, progress: Progress) -> None:
+    """Decode a block as `decompress` will; `CodecError` unless that gives what it was made from."""
+    file = io.BytesIO(block)
+    try:
+        kind, head = container.read_block_head(file)
+        back = _decoded(lm, vocab, kind, head, file.read(), progress)
+        trouble = "other bytes came back"
+    except CodecError as error:
+        back, trouble = None, str(error)
+    if back != raw:
+        raise CodecError(
+            f"what was compressed cannot be decompressed ({trouble}), so it was not written: the model's arithmetic "
+            "changes from one time to the next here, or this is a bug; try --backend torch, and please report it"
+        )
+
+
 def _decoded(lm: CharLM, vocab: Vocabulary, kind: int, block: BlockHead, payload: bytes, progress: Progress) -> bytes:
     if kind == CODED:
         words = np.frombuffer(payload[: len(payload) // 4 * 4], dtype="<u4").astype(np.uint32)
@@ -141,8 +162,8 @@ def _cut(block: bytes) -> int:
     return next(firsts, len(block))
 
 
-def _shifted(progress: Progress, start: int) -> Progress:
-    return lambda done: progress(start + done)
+def _shifted(progress: Progress, start: int, share: float = 1.0) -> Progress:
+    return lambda done: progress(start + int(done * share))
 
 
 class _Counted:

@@ -3,6 +3,11 @@
 In: `[B]` symbols a step with probabilities `[B V]`, in the order of the lanes. Out: words. The coder is constriction's
 range coder (Bamler 2022, arXiv:2201.01741), which rounds probabilities to multiples of 2^-24, none of them 0. After an
 unknown symbol comes its code point, each of 2^21 equally likely: with the escape that is `loss.ESCAPE_BITS`.
+
+The decoder counts what the coder has charged for the symbols so far, and refuses words that cannot hold so many. The
+count must never exceed the true cost, or correct files are refused: a probability p becomes k / 2^24 with a whole
+k < 2^24 p + 2 (cumulative probabilities are rounded down, and each symbol gets one more), so no symbol is counted at
+more than -log2(p + 2^-23) bits.
 """
 
 from collections.abc import Callable
@@ -17,6 +22,7 @@ from storycell.vocab import UNKNOWN
 
 _SLACK_BITS = 64.0  # what the coder may hold beyond its words
 _WORD_BITS = 32
+_MOST_ADDED = 2.0**-23  # what rounding adds to a probability, at most
 
 Words = npt.NDArray[np.uint32]
 Told = Callable[[int], None]  # is told how many symbols have been coded
@@ -82,7 +88,7 @@ class Decoder:
                 codes[unknown] = self._coder.decode(self._code_points, int(unknown.sum()))
         except AssertionError:  # how constriction says that no encoder wrote these words
             raise _not_ours() from None
-        self._bits_left += float(np.log2(probabilities[np.arange(len(symbols)), symbols]).sum())
+        self._bits_left -= _least_bits(probabilities[np.arange(len(symbols)), symbols]) + CODE_BITS * int(unknown.sum())
         self._done += len(symbols)
         if self._done > self._expected or self._bits_left < 0:
             raise _not_ours()
@@ -107,6 +113,11 @@ class Decoder:
         order = np.argsort(np.concatenate(self._segments), kind="stable")
         ordered: Symbols = np.concatenate(rows)[order]
         return ordered
+
+
+def _least_bits(coded: npt.NDArray[np.float64]) -> float:
+    """What the coder charges for symbols of these probabilities together, in bits, at least."""
+    return -float(np.log2(np.minimum(coded + _MOST_ADDED, 1.0)).sum())
 
 
 def _not_ours() -> CodecError:
