@@ -22,6 +22,7 @@ from storycell.shapes import State, check
 from storycell.vocab import UNKNOWN
 
 EMBEDDING_STD = 4.0  # wide, so that a character is heard over the recurrence from the first step (LOG.md)
+HIDDEN_TO_HIDDEN = ("weight_hh", "weight_mh")  # what weight dropout drops
 
 
 class Recurrent(nn.Module):
@@ -212,8 +213,9 @@ class CharLM(nn.Module):
         layers = self.recurrent.layers()
         if self.weight_dropout and self.training:
             for weights in layers:
-                for name in weights.keys() & {"weight_hh", "weight_mh"}:
-                    weights[name] = F.dropout(weights[name], self.weight_dropout)
+                for name, weight in weights.items():  # in the cell's order, since each mask is drawn after the other
+                    if name in HIDDEN_TO_HIDDEN:
+                        weights[name] = F.dropout(weight, self.weight_dropout)
         return layers
 
     def _detached(self, state: State) -> State:

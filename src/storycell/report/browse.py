@@ -26,7 +26,7 @@ def browse_data(found: Inspection) -> dict[str, Any]:
     """What the reader's script needs: characters, values as base64 float32, guesses, similar moments."""
     path, browsed = found.trace, found.browsed
     part = slice(browsed.rows.start, browsed.rows.stop)
-    values = {layer: path.values(layer, part) for layer in {layer for layer, _, _ in browsed.units}}
+    values = {layer: path.values(layer, part) for layer in sorted({layer for layer, _, _ in browsed.units})}
     return {
         "characters": list(path.text[part]),
         "bits": np.round(path.nats[part] / math.log(2), 4),
