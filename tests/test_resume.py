@@ -1,5 +1,7 @@
 """Exact resume: a run cut anywhere and resumed equals one that was never cut, to the bit."""
 
+import itertools
+import math
 import random
 import re
 import signal
@@ -14,8 +16,10 @@ import safetensors.torch
 import torch
 
 import storycell
-from storycell import Report
+from storycell import Report, trainer
+from storycell.checkpoint import tensors
 from storycell.errors import ResumeError
+from storycell.model import CharLM
 
 TINY = {
     "hidden": 12,
@@ -82,6 +86,68 @@ def cut_twice_equals_whole(changes: dict[str, Any], story_file: Path, tmp_path: 
     assert_equal_runs(whole.path, resumed.path)
     assert whole.summary["valid_nats"] == resumed.summary["valid_nats"]
     assert resumed.summary["step"] == 40
+
+
+def test_resume_is_bitwise_after_a_return_to_the_last_good_state(
+    story_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss is no number at steps 24 to 28, between the two cuts: training goes back to step 20."""
+    monkeypatch.setattr(trainer, "KEEP_EVERY", 10)
+    real, steps = CharLM.forward, itertools.count()
+
+    def poisoned(self: CharLM, ids: Any, state: Any = None, targets: Any = None) -> Any:
+        value, state = real(self, ids, state, targets)
+        bad = self.training and targets is not None and next(steps) in range(23, 23 + trainer.SKIPS_IN_A_ROW)
+        return (value * math.nan if bad else value), state
+
+    monkeypatch.setattr(CharLM, "forward", poisoned)
+    settings = TINY | {"steps": 40, "save_every": 1e-6}
+    whole = storycell.train(story_file, out=tmp_path / "whole", **settings)
+    assert whole.summary["skipped"] == trainer.SKIPS_IN_A_ROW
+    for cut in (22, 26):  # after the good state was kept, and among the steps that were skipped
+        steps, out = itertools.count(), tmp_path / f"cut{cut}"
+        with pytest.raises(CutShort):
+            storycell.train(story_file, out=out, callback=crash_after(cut), **settings)
+        saved, about = tensors.read(out / "last.safetensors")
+        assert any(name.startswith("good.state.") for name in saved)
+        steps = itertools.count(about["position"]["step"])
+        assert_equal_runs(whole.path, storycell.resume(out).path)
+    assert not any(name.startswith("good.") for name in weights(out, "last.safetensors"))  # no use any more
+
+
+def without_the_good_state(path: Path) -> None:
+    """Make a `last.safetensors` as it was before it held the last good state."""
+    state, about = tensors.read(path)
+    del about["position"]["good_step"]
+    path.write_bytes(tensors.packed({k: t for k, t in state.items() if not k.startswith("good.")}, about))
+
+
+def test_a_run_that_an_earlier_version_saved_goes_on(story_file: Path, tmp_path: Path) -> None:
+    settings = TINY | {"steps": 40, "save_every": 1e-6}
+    whole = storycell.train(story_file, out=tmp_path / "whole", **settings)
+    with pytest.raises(CutShort):
+        storycell.train(story_file, out=tmp_path / "cut", callback=crash_after(17), **settings)
+    without_the_good_state(tmp_path / "cut" / "last.safetensors")
+    assert_equal_runs(whole.path, storycell.resume(tmp_path / "cut").path)
+
+
+@pytest.mark.parametrize("damage", ["good.model.output.bias", "good.state.h", "good_step"])
+def test_a_good_state_that_does_not_fit_is_refused_before_it_is_needed(
+    story_file: Path, tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "KEEP_EVERY", 10)
+    settings = TINY | {"steps": 40, "save_every": 1e-6}
+    with pytest.raises(CutShort):
+        storycell.train(story_file, out=tmp_path / "cut", callback=crash_after(17), **settings)
+    path = tmp_path / "cut" / "last.safetensors"
+    state, about = tensors.read(path)
+    if damage == "good_step":
+        about["position"]["good_step"] = None
+    else:
+        state[damage] = state[damage][:1]
+    path.write_bytes(tensors.packed(state, about))
+    with pytest.raises(ResumeError, match=r"last.safetensors does not hold what resuming needs"):
+        storycell.resume(tmp_path / "cut")
 
 
 def test_what_was_done_after_the_last_save_is_done_again_and_logged_once(story_file: Path, tmp_path: Path) -> None:

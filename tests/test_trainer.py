@@ -2,15 +2,18 @@
 
 import itertools
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
 import torch
 
+import storycell.trainer
 from storycell import batches, optim
 from storycell.config import TrainSettings
 from storycell.errors import TrainingError
 from storycell.model import CharLM
+from storycell.processes import Processes
 from storycell.trainer import GOES_BACK, SKIPS_IN_A_ROW, Report, Trainer
 
 IDS = np.array([0, *([2, 3, 4, 5, 3, 2] * 300)], dtype=np.uint8)
@@ -156,6 +159,67 @@ def test_a_snapshot_holds_everything_the_next_step_depends_on(batching: str, cel
     assert got == expected
     for (name, a), b in zip(whole.model.state_dict().items(), second.model.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize("cut", [4, 10, 13, 16, 17, 18, 22])
+def test_a_snapshot_holds_the_state_that_training_goes_back_to(cut: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut before the good state, at it, after it, among the steps that are skipped, and after the return."""
+    monkeypatch.setattr(storycell.trainer, "KEEP_EVERY", 10)
+    bad = set(range(13, 13 + SKIPS_IN_A_ROW))
+    changes = {"steps": 30, "schedule": "constant", "average": 0.9, "reset": 0.2}
+
+    def told(reports: Iterable[Report]) -> list[tuple[str, float, str]]:
+        return [(r.train_nats.hex(), r.learning_rate, r.notice) for r in reports]
+
+    whole = trainer(Poisoned(bad), **changes)
+    expected = told(whole.reports())
+    assert "back to the weights of step 10" in expected[17][2]
+    first = trainer(Poisoned(bad), **changes)
+    got = told(itertools.islice(first.reports(), cut))
+    second = trainer(Poisoned({step - cut for step in bad}), **changes)
+    second.restore(*first.snapshot())
+    assert got + told(second.reports()) == expected
+    ours, theirs = whole.snapshot()[0], second.snapshot()[0]
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_good_state_is_kept_only_where_it_differs_from_what_the_next_step_begins_with() -> None:
+    made = trainer(steps=3)
+    snapshots = [made.snapshot()[0], *(made.snapshot()[0] for _ in made.reports())]
+    kept = [any(name.startswith(storycell.trainer.GOOD) for name in tensors) for tensors in snapshots]
+    assert kept == [False, True, True, False]  # at step 0 it is the same; at the end nothing can go back any more
+
+
+class Second(Processes):
+    """The second of two processes; what it gathers is as if the first had the same."""
+
+    rank, count = 1, 2
+
+    def exchange(self, *numbers: float) -> list[list[float]]:
+        return [list(numbers)] * 2
+
+    def gathered(self, mine: torch.Tensor, B: int) -> torch.Tensor:
+        return torch.cat([torch.zeros_like(mine), mine], dim=1)
+
+
+def test_every_process_goes_back_to_the_state_of_its_own_streams() -> None:
+    chosen = settings(steps=9)
+    first, second = (
+        Trainer(CharLM(6, 12, embedding_size=4), batches.make(IDS, chosen), chosen, processes=Second()) for _ in "ab"
+    )
+    for _ in itertools.islice(first.reports(), 5):
+        pass
+    first._good = first.step, first._held()
+    tensors, position = first.snapshot()
+    assert {tuple(t.shape) for name, t in tensors.items() if "state." in name} == {(1, 4, 12)}
+    second.restore(tensors, position)
+    assert second._good is not None
+    assert second._good[0] == 5
+    carried = [name for name in second._good[1] if name.startswith("state.")]
+    assert sorted(carried) == ["state.c", "state.h"]
+    assert all(torch.equal(second._good[1][name], first._good[1][name]) for name in carried)
+    assert all(second._good[1][name].abs().sum() > 0 for name in carried)
 
 
 def test_the_callers_random_numbers_are_left_alone() -> None:

@@ -27,7 +27,8 @@ from storycell.shapes import State
 
 SKIPS_IN_A_ROW = 5  # so many steps without a finite gradient, and training goes back to the last good state
 GOES_BACK = 4  # so many times, each with half the learning rate, before it gives up
-KEEP_EVERY = 100  # steps between two good states kept in memory
+KEEP_EVERY = 100  # steps between two good states that are kept
+GOOD = "good."  # what the tensors of the last good state are called in a snapshot, before their own names
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Trainer:
         self._clocked_s = 0.0  # `elapsed_s` as the first process read it at the last step: what a budget goes by
         self._busy_s, self._chars_here = 0.0, 0
         self._skips_in_a_row = self._went_back = 0
-        self._good: tuple[dict[str, torch.Tensor], dict[str, Any]] | None = None
+        self._good: tuple[int, dict[str, torch.Tensor]] | None = None  # the last good state, and its step
 
     @property
     def elapsed_s(self) -> float:
@@ -98,9 +99,14 @@ class Trainer:
         self._began_at = self._clock()
         self.stopped_by = 0
         while self.spent < 1.0 and not self.stopped_by:
-            if self._good is None or (self.step % KEEP_EVERY == 0 and self._skips_in_a_row == 0):
-                self._good = self._held()
+            if self._good is None or self._is_kept:
+                self._good = self.step, self._held()
             yield self._step(stop)
+
+    @property
+    def _is_kept(self) -> bool:
+        """Whether the present state is one that training may go back to later on."""
+        return self.step % KEEP_EVERY == 0 and self._skips_in_a_row == 0
 
     def _step(self, stop: Callable[[], int]) -> Report:
         began = self._clock()
@@ -204,28 +210,33 @@ class Trainer:
                 f"the loss is not finite for {SKIPS_IN_A_ROW} steps in a row, after {self._went_back} returns to an "
                 f"earlier state; train again with a lower --lr than {self.settings.lr:g}, or a smaller --clip"
             )
-        tensors, position = self._good
+        good_step, tensors = self._good
         now = self._position()
         kept = {key: now[key] for key in ("step", "chars", "skipped")}  # the text goes on, only the weights go back
         lower = {"lr_scale": self.lr_scale / 2, "went_back": self._went_back + 1, "skips_in_a_row": 0}
         self._take(tensors, {**kept, **lower, "elapsed_s": self._elapsed_before_s})
         return (
             f"step {self.step + 1}: {SKIPS_IN_A_ROW} steps without a finite gradient; "
-            f"back to the weights of step {position['step']}, at {self.lr_scale:g} of the learning rate"
+            f"back to the weights of step {good_step}, at {self.lr_scale:g} of the learning rate"
         )
 
     def snapshot(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Copies of all tensors, and the position: together they determine every step to come.
 
-        All processes have to call it; the first one gets the carried state of all streams.
+        The last good state is among them, unless the next step begins with another one or the budget is spent. All
+        processes have to call it; the first one gets the carried state of all streams.
         """
-        tensors, position = self._held()
-        for name in [name for name in tensors if name.startswith("state.")]:
-            tensors[name] = self.processes.gathered(tensors[name], self.batches.B)
+        tensors, position = self._held(), self._position()
+        if self._good is not None and not self._is_kept and self.spent < 1.0:
+            position["good_step"], good = self._good
+            tensors |= {GOOD + name: value for name, value in good.items()}
+        for name in tensors:
+            if _is_carried(name):
+                tensors[name] = self.processes.gathered(tensors[name], self.batches.B)
         return tensors, position
 
-    def _held(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """A snapshot with the carried state of this process's streams only."""
+    def _held(self) -> dict[str, torch.Tensor]:
+        """Copies of all tensors, with the carried state of this process's streams only."""
         tensors = {f"model.{name}": value.detach().clone() for name, value in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
@@ -235,7 +246,7 @@ class Trainer:
             tensors[f"state.{name}"] = value.clone()
         for name, value in self._average.items():
             tensors[f"average.{name}"] = value.clone()
-        return tensors, self._position()
+        return tensors
 
     def _position(self) -> dict[str, Any]:
         return {
@@ -246,12 +257,15 @@ class Trainer:
             "lr_scale": self.lr_scale,
             "skips_in_a_row": self._skips_in_a_row,
             "went_back": self._went_back,
+            "good_step": None,
         }
 
     def restore(self, tensors: dict[str, torch.Tensor], position: dict[str, Any]) -> None:
         """Go on from a snapshot; `KeyError` or `RuntimeError` if it does not fit this model and optimiser."""
-        own = {name: t[:, self._rows] for name, t in tensors.items() if name.startswith("state.")}
-        self._take({**tensors, **own}, position)
+        own = {name: t[:, self._rows] if _is_carried(name) else t for name, t in tensors.items()}
+        self._take(own, position)
+        good = {name.removeprefix(GOOD): t for name, t in own.items() if name.startswith(GOOD)}
+        self._good = (position["good_step"], good) if good else None
         self._clocked_s = self._elapsed_before_s
 
     def _take(self, tensors: dict[str, torch.Tensor], position: dict[str, Any]) -> None:
@@ -278,3 +292,8 @@ class Trainer:
         self.skipped, self.lr_scale = position["skipped"], position["lr_scale"]
         self._skips_in_a_row, self._went_back = position["skips_in_a_row"], position["went_back"]
         self._elapsed_before_s = position["elapsed_s"]
+
+
+def _is_carried(name: str) -> bool:
+    """Whether a tensor of a snapshot is a state that streams carry, `[L B H]`."""
+    return name.removeprefix(GOOD).startswith("state.")

@@ -14,6 +14,7 @@ from storycell.config import StrictModel, validated
 from storycell.errors import ResumeError, SettingsError
 from storycell.model import CharLM
 from storycell.optim import Together
+from storycell.trainer import GOOD
 
 
 class Position(StrictModel):
@@ -26,6 +27,7 @@ class Position(StrictModel):
     lr_scale: float = Field(gt=0, le=1)
     skips_in_a_row: NonNegativeInt
     went_back: NonNegativeInt
+    good_step: NonNegativeInt | None = None  # where the last good state is from, if it is there
 
 
 class Saved(StrictModel):
@@ -49,6 +51,20 @@ def checked(
         raise _unfit(name, str(error)) from None
     if not set(saved.log_bytes) >= set(LOGS):
         raise _unfit(name, "the lengths of the logs are missing")
+    good = {key.removeprefix(GOOD): tensor for key, tensor in tensors.items() if key.startswith(GOOD)}
+    if bool(good) != (saved.position.good_step is not None):
+        raise _unfit(name, "the last good state and its step are not both there")
+    _check({key: t for key, t in tensors.items() if not key.startswith(GOOD)}, name, lm, optimizer, streams)
+    if good:
+        _check(good, name, lm, optimizer, streams)
+    return saved
+
+
+def _check(tensors: dict[str, torch.Tensor], name: str, lm: CharLM, optimizer: Together, streams: int) -> None:
+    """Raise `ResumeError` unless the tensors of one state are those that training goes on from."""
+    weights = {f"model.{key}": tuple(weight.shape) for key, weight in lm.state_dict().items()}
+    if missing := sorted(weights.keys() - tensors.keys()):
+        raise _unfit(name, f"{missing[0]} is missing")
     shapes = {key: tuple(parameter.shape) for key, parameter in lm.named_parameters()}
     states = {f"state.{key}" for key in cells.get(lm.cell).state_names}
     carried = {key for key in tensors if key.startswith("state.")}
@@ -62,8 +78,10 @@ def checked(
             parameter, _, moment = rest.rpartition(".")
             expected = () if moment == "step" else shapes.get(parameter)
             fits = parameter in shapes and tuple(tensor.shape) == expected
+        elif kind == "model":
+            fits = weights.get(key) == tuple(tensor.shape)
         else:
-            fits = kind == "model" or (kind == "average" and shapes.get(rest) == tuple(tensor.shape))
+            fits = kind == "average" and shapes.get(rest) == tuple(tensor.shape)
         if not fits or not tensor.is_floating_point():
             raise _unfit(name, f"{key} has shape {list(tensor.shape)} and type {tensor.dtype}")
     for key, weight in lm.named_parameters():
@@ -71,7 +89,6 @@ def checked(
         found = {moment.removeprefix(start) for moment in tensors if moment.startswith(start)}
         if found and found != optimizer.moments[weight]:
             raise _unfit(name, f"of {key} the optimiser needs {', '.join(sorted(optimizer.moments[weight]))}")
-    return saved
 
 
 def _unfit(name: str, reason: str) -> ResumeError:
