@@ -15,11 +15,11 @@ import torch
 import uvicorn
 
 from storycell.api import Model
-from storycell.api.machine import cores
 from storycell.errors import SettingsError
 from storycell.server.app import create_app
 from storycell.server.connection import Connection
 from storycell.server.settings import ServerSettings
+from storycell.threads import cores, default
 
 _SWITCH_S = 0.001  # how long the engine's Python may keep the event loop waiting; Python's own 5 ms add up
 _GRACE_S = 3  # for answers under way when the server is stopped
@@ -27,7 +27,7 @@ _GRACE_S = 3  # for answers under way when the server is stopped
 
 def serve(model: Model, settings: ServerSettings, port: int, on_ready: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM; `SettingsError` if the address cannot be had."""
-    torch.set_num_threads(max(1, cores() - 1))  # one core stays free to answer while the others write
+    torch.set_num_threads(min(default(), max(1, cores() - 1)))  # one core stays free to answer while others write
     sys.setswitchinterval(_SWITCH_S)
     listener = _listener(settings.host, port)
     connection = type("TimedConnection", (Connection,), {"head_timeout_s": settings.request_timeout_s})
