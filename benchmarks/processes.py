@@ -22,10 +22,11 @@ import torch.distributed as dist
 from training import commit
 
 from storycell import batches
-from storycell.api.machine import cores, machine, versions
+from storycell.api.machine import machine, versions
 from storycell.config import TrainSettings
 from storycell.model import CharLM
 from storycell.processes import Processes, joined
+from storycell.threads import cores
 from storycell.trainer import Trainer
 
 OUT = Path(__file__).parent / "results" / "processes.json"

@@ -10,9 +10,9 @@ import itertools
 import subprocess
 from pathlib import Path
 
-from storycell.api.machine import cores
 from storycell.experiments.bench import Workload, train
 from storycell.experiments.bench.grid import chart, measure
+from storycell.threads import cores
 
 ROOT = Path(__file__).parents[1]
 

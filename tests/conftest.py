@@ -1,5 +1,6 @@
 """What several tests share: a cache of their own, small texts, small models, the real data where it is there."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 def one_thread() -> None:
     """Small models are fastest on one thread; a test of several threads asks for them."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c_is_heeded() -> Iterator[None]:
+    """In a script's background a process is told to ignore SIGINT, and so would be all that the tests start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -31,7 +31,6 @@ torch.optim.SGD(torch.nn.Linear(1, 1).parameters())  # this imports half of torc
 def child(order):
     said, printed = (os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for name in ("said", "printed"))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0); os.dup2(printed, 1); os.dup2(said, 2)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background inherit that it is ignored
     os.environ.update(order["environment"])
     if (poison := order.get("poison")) is not None:
         forward, calls = CharLM.forward, iter(range(10**9))

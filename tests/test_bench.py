@@ -15,7 +15,7 @@ from tiny_runs import command
 from storycell.experiments import bench
 from storycell.experiments.bench import ceilings, figures, generation, rivals, training
 from storycell.experiments.bench.grid import chart, measure
-from storycell.experiments.bench.rounds import Rate, interleaved, torch_threads
+from storycell.experiments.bench.rounds import Rate, interleaved
 from storycell.experiments.bench.workload import V
 from storycell.model import CharLM
 
@@ -47,13 +47,6 @@ def test_contestants_are_timed_in_turns_after_a_warm_up() -> None:
     assert rates["a"].slowest <= rates["a"].median <= rates["a"].fastest <= 100
     assert rates["a"].median == pytest.approx(100, rel=0.5)
     assert rates["b"].fastest <= 50
-
-
-def test_threads_are_given_back() -> None:
-    before = torch.get_num_threads()
-    with torch_threads(before + 1):
-        assert torch.get_num_threads() == before + 1
-    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("task", ["train", "sample"])

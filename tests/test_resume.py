@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from tiny_runs import running
 
 import storycell
 from storycell import Report, trainer
@@ -208,14 +209,14 @@ def test_killed_at_random_moments_every_run_folder_opens_and_resumes(training: l
     run, chance, reached = tmp_path / "run", random.Random(3), 0
     for attempt in range(ATTEMPTS):
         words = training if attempt == 0 else command("train", "--resume", run)
-        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        wait_for(run / "last.safetensors", process)
-        stamp = (run / "last.safetensors").stat().st_mtime_ns
-        while process.poll() is None and attempt > 0 and (run / "last.safetensors").stat().st_mtime_ns == stamp:
-            time.sleep(0.005)
-        time.sleep(chance.random() * 0.2)
-        process.kill()
-        _, said = process.communicate()
+        with running(words) as process:
+            wait_for(run / "last.safetensors", process)
+            stamp = (run / "last.safetensors").stat().st_mtime_ns
+            while process.poll() is None and attempt > 0 and (run / "last.safetensors").stat().st_mtime_ns == stamp:
+                time.sleep(0.005)
+            time.sleep(chance.random() * 0.2)
+            process.kill()
+            _, said = process.communicate()
         assert process.returncode == -signal.SIGKILL, said
         storycell.load(run).generate("", chars=5)
         with safetensors.safe_open(run / "last.safetensors", "pt") as file:
@@ -230,11 +231,11 @@ def test_killed_at_random_moments_every_run_folder_opens_and_resumes(training: l
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_polite_stop_saves_and_says_how_to_go_on(training: list[str], tmp_path: Path, number: int, code: int) -> None:
     run = tmp_path / "run"
-    process = subprocess.Popen(training, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    wait_for(run / "last.safetensors", process)
-    time.sleep(0.5)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    with running(training) as process:
+        wait_for(run / "last.safetensors", process)
+        time.sleep(0.5)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == code
     assert f"storycell train --resume {run}" in said.decode()
     assert "Traceback" not in said.decode()

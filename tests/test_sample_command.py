@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from kernel_paths import needs_kernel
-from tiny_runs import command, process
+from tiny_runs import command, process, running
 
 from storycell.vocab import SEPARATOR
 
@@ -100,14 +100,13 @@ def test_unknown_characters_are_replaced_or_skipped_with_a_notice(
 
 def test_a_reader_that_has_seen_enough_ends_the_text_quietly(run: Path) -> None:
     words = [sys.executable, "-m", "storycell", "sample", str(run), "--greedy", "--chars", "20000"]
-    sample = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert sample.stdout is not None
-    assert sample.stderr is not None
-    assert len(sample.stdout.read(100)) == 100
-    sample.stdout.close()
-    assert sample.wait(timeout=60) == 0
-    assert sample.stderr.read() == b""
-    sample.stderr.close()
+    with running(words) as sample:
+        assert sample.stdout is not None
+        assert sample.stderr is not None
+        assert len(sample.stdout.read(100)) == 100
+        sample.stdout.close()
+        assert sample.wait(timeout=60) == 0
+        assert sample.stderr.read() == b""
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")

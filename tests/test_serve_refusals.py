@@ -2,14 +2,14 @@
 
 import json
 import signal
-import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from serving import START_S, Served, head_and_body, opened
-from tiny_runs import command
+from tiny_runs import command, running
 
 import storycell
 
@@ -187,7 +187,7 @@ def test_the_command_says_in_a_sentence_why_it_cannot_serve(
 
 def test_the_command_serves_until_it_is_told_to_stop(made: Path) -> None:
     words = [sys.executable, "-m", "storycell", "serve", str(made), "--port", "0", "--json"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with running(words, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         told = json.loads(process.stdout.readline())
@@ -198,3 +198,15 @@ def test_the_command_serves_until_it_is_told_to_stop(made: Path) -> None:
         said = process.stderr.read()
         assert told["url"] in said
         assert "Traceback" not in said
+
+
+def test_in_the_background_of_a_script_the_server_leaves_ctrl_c_ignored(made: Path) -> None:
+    words = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "-m", "storycell", "serve", str(made)]
+    with running([*words, "--port", "0", "--json"], text=True) as process:
+        assert process.stdout is not None
+        served = Served(json.loads(process.stdout.readline())["url"], process)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)  # it would be gone: a server that stops looks ten times a second
+        assert served.request("GET", "/health")[0] == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(START_S) == 0

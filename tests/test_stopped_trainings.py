@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tiny_runs import FLAGS, command
+from tiny_runs import FLAGS, command, running
 
 import storycell
 from storycell.checkpoint import RunFolder
@@ -113,30 +115,39 @@ def test_ctrl_c_before_anything_began_is_quiet(
         signal.signal(signal.SIGINT, before)
 
 
-def started(text: Path, run: Path) -> subprocess.Popen[bytes]:
-    """A long training in a process of its own, which has begun."""
-    words = ["train", str(text), "--out", str(run), *FLAGS, "--steps=1000000", "--save-every=0.05"]
-    training = subprocess.Popen(
-        [sys.executable, "-m", "storycell", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+@contextmanager
+def started(text: Path, run: Path, *before: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A long training in a process of its own, which has begun; `before` are the words of what starts it."""
+    words = ["train", text, "--out", run, *FLAGS, "--steps=1000000", "--save-every=0.05"]
+    with running([*before, sys.executable, "-m", "storycell", *words]) as training:
+        wait_for_a_save(run, training, 0)
+        yield training
+
+
+def wait_for_a_save(run: Path, training: "subprocess.Popen[bytes]", saved_at: int) -> int:
+    """Until the run was saved at another time than `saved_at`; returns when."""
     deadline = time.monotonic() + 60
-    while not (run / "last.safetensors").exists():
+    while not (run / "last.safetensors").exists() or (now := changed_at(run)) == saved_at:
         assert training.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    return training
+    return now
+
+
+def changed_at(run: Path) -> int:
+    return (run / "last.safetensors").stat().st_mtime_ns
 
 
 def test_a_second_ctrl_c_ends_at_once_and_the_run_goes_on_later(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    training = started(text, run)
-    time.sleep(0.3)
-    for _ in range(2):
-        training.send_signal(signal.SIGINT)
-        time.sleep(0.002)
-    _, said = training.communicate(timeout=30)
+    with started(text, run) as training:
+        time.sleep(0.3)
+        for _ in range(2):
+            training.send_signal(signal.SIGINT)
+            time.sleep(0.002)
+        _, said = training.communicate(timeout=30)
     assert training.returncode in (130, -signal.SIGINT)
     assert "Traceback" not in said.decode()
     step = RunFolder(run).load_last(storycell.load(run).lm)[1]["position"]["step"]
@@ -147,11 +158,11 @@ def test_two_trainings_cannot_write_to_one_folder(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    training = started(text, run)
-    command(capsys, "train", text, "--out", run, *FLAGS).stated(1, "holds a run already")
-    command(capsys, "train", "--resume", run).stated(1, "another training is writing to", str(run))
-    training.send_signal(signal.SIGTERM)
-    _, said = training.communicate(timeout=60)
+    with started(text, run) as training:
+        command(capsys, "train", text, "--out", run, *FLAGS).stated(1, "holds a run already")
+        command(capsys, "train", "--resume", run).stated(1, "another training is writing to", str(run))
+        training.send_signal(signal.SIGTERM)
+        _, said = training.communicate(timeout=60)
     assert training.returncode == 143
     assert f"next: storycell train --resume {run}" in said.decode()
 
@@ -164,3 +175,38 @@ def test_an_ignored_ctrl_c_stays_ignored(text: Path, tmp_path: Path, capsys: pyt
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+IGNORING = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh")  # as a script starts what it ends with `&`
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the signals are Unix's")
+def test_in_the_background_of_a_script_ctrl_c_stays_ignored_and_sigterm_stops(text: Path, tmp_path: Path) -> None:
+    """Ctrl-C is for the script in front; whoever means the training says so with SIGTERM, which saves."""
+    run = tmp_path / "run"
+    with started(text, run, *IGNORING) as training:
+        saved_at = changed_at(run)
+        for _ in range(3):  # a save may be under way when the signal comes
+            training.send_signal(signal.SIGINT)
+            saved_at = wait_for_a_save(run, training, saved_at)
+        training.send_signal(signal.SIGTERM)
+        _, said = training.communicate(timeout=60)
+    assert training.returncode == 143
+    assert "stopped by SIGTERM" in said.decode()
+    assert f"next: storycell train --resume {run}" in said.decode()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the signals are Unix's")
+def test_what_a_test_starts_heeds_ctrl_c_however_the_suite_was_started() -> None:
+    child = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the signals are Unix's")
+def test_the_suite_in_the_background_of_a_script_is_the_suite() -> None:
+    name = test_what_a_test_starts_heeds_ctrl_c_however_the_suite_was_started.__name__
+    words = [*IGNORING, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}::{name}"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout

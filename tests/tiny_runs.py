@@ -3,8 +3,11 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,6 +67,17 @@ def process(*words: object, **keywords: object) -> Outcome:
         [sys.executable, "-m", "storycell", *map(str, words)], capture_output=True, timeout=120, check=False, **keywords
     )  # type: ignore[call-overload]
     return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@contextmanager
+def running(words: Sequence[object], **keywords: Any) -> Iterator["subprocess.Popen[Any]"]:
+    """A process with both streams piped; whatever happens, it has ended and nothing of it is open afterwards."""
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*map(str, words)], **(pipes | keywords)) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def endless(made: Path, folder: Path) -> Path:

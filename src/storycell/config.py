@@ -82,9 +82,11 @@ class TrainSettings(StrictModel):
     backend: Literal["auto", "native", "reference", "torch"] = Field("auto", description="what computes the cells")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="what goes into matrix products")
     threads: PositiveInt | None = Field(
-        None, le=1024, description="processor threads of a machine, shared by its processes; unset takes every core"
+        None,
+        le=1024,
+        description="processor threads of a machine, shared by its processes; unset takes as many as torch",
     )
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
+    device: str = Field("auto", description="auto (cuda or cpu), cpu, cuda, cuda:1 or mps")
 
     @field_validator("device")
     @classmethod

@@ -135,7 +135,7 @@ def _score_rows(lm: CharLM, rows: list[npt.NDArray[np.int64]]) -> list[tuple[Nat
         with lm.reading():
             state = state and {name: value[:, :alive].contiguous() for name, value in state.items()}
             costs_here, state = lm.nats(both[:, :-1], both[:, 1:], state)
-            costs = costs_here.double().cpu().numpy()
+            costs = costs_here.cpu().double().numpy()
         for k in range(alive):
             n = min(width, lengths[k] - t)
             nats[k][t : t + n] = costs[k, :n]

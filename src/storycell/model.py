@@ -6,6 +6,7 @@ The surprising decision: the recurrent weights are this module's own parameters 
 a function that is handed them; so a model can change its backend at any time and its state_dict never does.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +24,15 @@ from storycell.vocab import UNKNOWN
 
 EMBEDDING_STD = 4.0  # wide, so that a character is heard over the recurrence from the first step (LOG.md)
 HIDDEN_TO_HIDDEN = ("weight_hh", "weight_mh")  # what weight dropout drops
+
+
+class _ReadHere(threading.local):
+    """The models, by identity, that the calling thread is reading with."""
+
+    models: frozenset[int] = frozenset()
+
+
+_read_here = _ReadHere()
 
 
 class Recurrent(nn.Module):
@@ -192,7 +202,7 @@ class CharLM(nn.Module):
             layers=self._layers_kept(),
             output_weight=self.output.weight,
             output_bias=self.output.bias,
-            dropout=self.dropout if self.training else 0.0,
+            dropout=self.dropout if self._trains else 0.0,
             bf16=self.rounds_to_bf16,
         )
 
@@ -206,12 +216,12 @@ class CharLM(nn.Module):
         if self.embedding is None:
             return None
         weight, share = self.embedding.weight, self.embedding_dropout
-        return weight * F.dropout(weight.new_ones(len(weight), 1), share) if share and self.training else weight
+        return weight * F.dropout(weight.new_ones(len(weight), 1), share) if share and self._trains else weight
 
     def _layers_kept(self) -> list[dict[str, torch.Tensor]]:
         """The layers, while training without some of their hidden-to-hidden weights (Merity et al. 2018)."""
         layers = self.recurrent.layers()
-        if self.weight_dropout and self.training:
+        if self.weight_dropout and self._trains:
             for weights in layers:
                 for name, weight in weights.items():  # in the cell's order, since each mask is drawn after the other
                     if name in HIDDEN_TO_HIDDEN:
@@ -223,22 +233,31 @@ class CharLM(nn.Module):
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Within: no dropout, no gradients, no rounding to bf16; what evaluation and sampling compute with."""
-        training, precision = self.training, self.precision
-        self.eval()
-        self.precision = "fp32"
+        """Within: no dropout, no gradients, no rounding to bf16; what evaluation and sampling compute with.
+
+        It holds for the calling thread. The model is left alone, so other threads may read it, too, or train it.
+        """
+        before = _read_here.models
+        _read_here.models = before | {id(self)}
         try:
             with torch.inference_mode():
                 yield
         finally:
-            self.train(training)
-            self.precision = precision
+            _read_here.models = before
+
+    @property
+    def _reads(self) -> bool:
+        return id(self) in _read_here.models
+
+    @property
+    def _trains(self) -> bool:
+        return self.training and not self._reads
 
     @property
     def rounds_to_bf16(self) -> bool:
         """Whether matrix products take bf16 now: as asked for, or with `auto` where the hardware multiplies it."""
         weight = self.output.weight
-        if weight.dtype != torch.float32:
+        if weight.dtype != torch.float32 or self._reads:
             return False
         if self.precision != "auto":
             return self.precision == "bf16"

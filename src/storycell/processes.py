@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from storycell import threads
 from storycell.errors import ProcessError, SettingsError
 
 PATIENCE = timedelta(hours=1)  # what the others wait for the first one at most, while it evaluates or reads the text
@@ -53,6 +54,10 @@ class Processes:
 
     def _rows_of(self, rank: int, B: int) -> slice:
         return slice(B * rank // self.count, B * (rank + 1) // self.count)
+
+    def default_threads(self) -> int:
+        """How many threads a training takes on this machine, all its processes together, if it was not told."""
+        return threads.default()
 
     def threads(self, of_machine: int) -> int:
         """This process's share of the threads that the training takes on a machine."""
@@ -89,6 +94,14 @@ class Several(Processes):
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
         self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         self.local_count = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+    def default_threads(self) -> int:
+        """As many as the processes of this machine take by `threads.default`, or every core.
+
+        One a process says nothing: torchrun sets OMP_NUM_THREADS to that wherever it was not set.
+        """
+        each = torch.get_num_threads()
+        return threads.cores() if each == 1 else min(each * self.local_count, threads.cores())
 
     def device(self, chosen: torch.device) -> torch.device:
         """A GPU for each process of a machine; `SettingsError` where there are not enough."""

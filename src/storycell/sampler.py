@@ -157,7 +157,7 @@ def read(lm: CharLM, stream: Stream, ids: list[int]) -> None:
     state = None if stream.state is None else {name: value.unsqueeze(1) for name, value in stream.state.items()}
     for at in range(0, len(fed), PROMPT_PIECE):
         piece = torch.tensor([fed[at : at + PROMPT_PIECE]], device=lm.output.weight.device)
-        with lm.reading():
+        with lm.reading(), lm.backend.exclusive():
             state = lm.state_after(piece, state)
     assert state is not None
     stream.state = {name: value[:, 0] for name, value in state.items()}

@@ -1,6 +1,5 @@
 """What this machine is and has: recorded in every run, printed by `storycell info`."""
 
-import os
 import platform
 from importlib import metadata
 
@@ -8,6 +7,7 @@ import torch
 
 import storycell
 from storycell.errors import BackendError
+from storycell.threads import cores
 
 PACKAGES = ("torch", "numpy", "safetensors")
 
@@ -28,17 +28,14 @@ def machine() -> dict[str, str | int]:
     }
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def best_device(asked: str) -> torch.device:
-    """`auto` takes a GPU where there is one; `BackendError` if the device that is asked for is not there."""
+    """`auto` takes an NVIDIA GPU where there is one; `BackendError` if the device that is asked for is not there.
+
+    Apple's is taken only by its name: its recurrent layers are slower than the CPU, and dropout between them has given
+    wrong gradients.
+    """
     if asked == "auto":
-        asked = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        asked = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, number = asked.partition(":")
     there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if kind not in there or (number and not number.isdecimal()):

@@ -4,8 +4,6 @@ In: settings, text, model, a run folder. Out: a `Trainer` at the step where it g
 that all processes share; a save takes all of them, since each holds the carried state of its own streams.
 """
 
-import torch
-
 from storycell import batches
 from storycell.api.machine import best_device
 from storycell.api.saved import Saved, checked
@@ -19,9 +17,7 @@ from storycell.trainer import Trainer
 
 
 def trainer_of(settings: TrainSettings, prepared: Prepared, lm: CharLM, processes: Processes) -> Trainer:
-    """The trainer of this process, at step 0, with its share of the machine's threads and of the streams."""
-    if settings.threads is not None:
-        torch.set_num_threads(processes.threads(settings.threads))
+    """The trainer of this process, at step 0, with its share of the streams."""
     lm.use(settings.backend, settings.precision)
     lm = lm.to(processes.device(best_device(settings.device)))
     return Trainer(lm, batches.make(prepared.train_ids, settings), settings, processes=processes)

@@ -11,15 +11,16 @@ Under `torchrun` every process comes this way; the first one becomes a `Session`
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from storycell import backends, batches, checkpoint, config, corpus, processes, tokens
+from storycell import backends, batches, checkpoint, config, corpus, processes, threads, tokens
 from storycell.api import best
 from storycell.api.follower import Follower
-from storycell.api.machine import best_device, cores, machine, versions
+from storycell.api.machine import best_device, machine, versions
 from storycell.api.model import Model, load
 from storycell.api.run import Run
 from storycell.api.session import Callback, Session
@@ -58,11 +59,12 @@ def train(
     to make (a name is made in `runs/` without it). `init` is a run whose weights to start from; characters that are new
     are added to its vocabulary. `settings` are those of `storycell.config`, by name, on top of the recipe.
     Raises `StorycellError`s: each says what is wrong, where, and what to do.
+    The number of threads is the caller's again at the end; by default it is torch's own, within a container's quota.
     In several processes, as `torchrun` starts them, all but the first call no callback and get a run without a summary.
     """
     with processes.joined() as group:
         donor = None if init is None else _donor(init, vocab)
-        chosen = _resolved(_chosen(recipe, donor, settings))
+        chosen = _resolved(group, _chosen(recipe, donor, settings))
         words = words_of(text)
         out = Path(out) if out is not None else _free_name(words, recipe)
         checkpoint.refuse_occupied(out)
@@ -78,7 +80,7 @@ def train(
         prepared = _read(group, record, donor.vocab if donor else None, progress)
         if recipe == "best":
             fitted = best.fitted(chosen, prepared.train.chars, keeps_network=donor is not None)
-            chosen = _resolved(_chosen(recipe, donor, {**fitted, **settings}))
+            chosen = _resolved(group, _chosen(recipe, donor, {**fitted, **settings}))
         group.rows(batches.make(prepared.train_ids, chosen.training).B)
         lm = CharLM.from_settings(len(prepared.vocab), chosen.model, seed=chosen.training.seed)
         if donor:
@@ -91,7 +93,8 @@ def train(
             versions=versions(),
             machine=machine(),
         )
-        return _member(group, run_config, prepared, lm, callback).start(out)
+        with _threads(group, chosen):
+            return _member(group, run_config, prepared, lm, callback).start(out)
 
 
 def resume(
@@ -110,7 +113,7 @@ def resume(
     with processes.joined() as group:
         folder = RunFolder(run)
         run_config = folder.config()
-        chosen = _resolved(_changed(run_config.settings, settings))
+        chosen = _resolved(group, _changed(run_config.settings, settings))
         record = run_config.text.model_copy(
             update={
                 **({"words": words_of(text)} if text is not None else {}),
@@ -129,7 +132,8 @@ def resume(
             )
         run_config = run_config.model_copy(update={"settings": chosen})
         lm = CharLM.from_settings(len(vocab), chosen.model, seed=chosen.training.seed)
-        return _member(group, run_config, prepared, lm, callback).go_on(folder)
+        with _threads(group, chosen):
+            return _member(group, run_config, prepared, lm, callback).go_on(folder)
 
 
 def _donor(init: str | Path, vocab: str) -> Model:
@@ -158,7 +162,7 @@ def _chosen(recipe: str, donor: Model | None, settings: dict[str, Any]) -> Setti
     return chosen if "lr" in settings else chosen.changed(lr=chosen.training.lr / 4)
 
 
-def _resolved(settings: Settings) -> Settings:
+def _resolved(group: Processes, settings: Settings) -> Settings:
     """`auto` and unset values as what they come to on this machine."""
     training = settings.training
     device = best_device(training.device)
@@ -171,7 +175,7 @@ def _resolved(settings: Settings) -> Settings:
         device=str(device),
         backend=backend.name,
         precision=precision,
-        threads=training.threads or cores(),
+        threads=training.threads or group.default_threads(),
         **{unit: amount},
     )
 
@@ -185,6 +189,12 @@ def _changed(settings: Settings, changes: dict[str, Any]) -> Settings:
                 "new run from these weights with --init"
             )
     return settings.changed(**changes)
+
+
+def _threads(group: Processes, settings: Settings) -> AbstractContextManager[None]:
+    """Within, this process computes on its share of the threads of the machine; the caller's count comes back."""
+    share = group.threads(settings.training.threads or group.default_threads())
+    return threads.computing_on(share, share)
 
 
 def _member(

@@ -37,4 +37,4 @@ class RNN(Cell):
 
 def spectral_radius(W: torch.Tensor) -> float:
     """The largest absolute value of a square matrix's eigenvalues."""
-    return float(torch.linalg.eigvals(W.detach().double().cpu()).abs().max())
+    return float(torch.linalg.eigvals(W.detach().cpu().double()).abs().max())

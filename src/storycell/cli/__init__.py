@@ -118,7 +118,11 @@ def _run_verb(verb: str, given: list[str]) -> int:
     module.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return int(module.run(_parsed(parser, given)) or 0)
+    arguments = _parsed(parser, given)
+    if "torch" in sys.modules:  # a verb that computes: in a container on fewer threads than the machine has cores
+        threads = importlib.import_module("storycell.threads")
+        sys.modules["torch"].set_num_threads(threads.default())
+    return int(module.run(arguments) or 0)
 
 
 def _parsed(parser: Parser, given: list[str]) -> argparse.Namespace:

@@ -3,9 +3,10 @@
 import argparse
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
-from storycell import api, config
+from storycell import api, config, threads
 from storycell.api.session import sample_of
 from storycell.cli.display import TrainingDisplay, preparing, say
 from storycell.cli.flags import add_settings, given_settings, print_json
@@ -62,7 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
                 **settings,
             )
     if run.summary:  # of several processes only the first one has something to say
-        _report(run, as_json=arguments.json)
+        asked = arguments.threads
+        with threads.computing_on(asked, asked) if asked else nullcontext():
+            _report(run, as_json=arguments.json)
     return _SIGNALS.get(run.interrupted, 0)
 
 

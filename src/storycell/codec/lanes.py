@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from storycell import loss
+from storycell import loss, threads
 from storycell.codec.framing import CODE_BITS
 from storycell.codec.step import step_of
 from storycell.errors import NotFiniteError
@@ -79,7 +79,7 @@ def _moved_on(value: torch.Tensor, fresh: Numbers, ended: npt.NDArray[np.bool_])
 
 def probabilities(logits: torch.Tensor) -> Probabilities:
     """Logits `[B V]` -> probabilities `[B V]` in float64: the softmax over what the model knows, and the escape."""
-    x = logits.double().cpu().numpy()
+    x = logits.cpu().double().numpy()
     if not np.isfinite(x).all():
         raise NotFiniteError(
             "the model computes numbers that are not finite, so nothing can be coded; its weights are damaged"
@@ -94,9 +94,5 @@ def probabilities(logits: torch.Tensor) -> Probabilities:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Within, torch computes on one thread, so that what comes out does not depend on how many there are."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with threads.computing_on(1, 1):
         yield
-    finally:
-        torch.set_num_threads(threads)

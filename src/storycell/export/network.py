@@ -62,7 +62,7 @@ class Network:
         """The network of a model; `ExportError` for a cell of the user's own or weights that are not finite."""
         if lm.cell not in CELLS:
             raise ExportError(f"the cell {lm.cell!r} cannot be exported; {', '.join(CELLS)} can")
-        weights = {name: w.detach().double().cpu().numpy() for name, w in lm.state_dict().items()}
+        weights = {name: w.detach().cpu().double().numpy() for name, w in lm.state_dict().items()}
         spoilt = next((name for name, w in weights.items() if not np.isfinite(w).all()), None)
         if spoilt:
             raise ExportError(f"{spoilt} holds numbers that are not finite; there is no model to export")

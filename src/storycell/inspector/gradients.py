@@ -85,7 +85,7 @@ def gradient_flow(trace: Trace, lags: int = LAGS, samples: int = SAMPLES, seed: 
 
 def spectral_radius(lm: CharLM, layer: int = 0) -> float:
     """The largest absolute eigenvalue of an RNN's hidden weights."""
-    weight = lm.recurrent.layers()[layer]["weight_hh"].detach().double().cpu()
+    weight = lm.recurrent.layers()[layer]["weight_hh"].detach().cpu().double()
     return float(torch.linalg.eigvals(weight).abs().max())
 
 
@@ -147,7 +147,7 @@ def _keys(walker: Walker) -> list[tuple[str, int]]:
 
 
 def _norms(grads: torch.Tensor) -> Norms:
-    return np.asarray(grads.double().norm(dim=-1).cpu().numpy())
+    return np.asarray(grads.cpu().double().norm(dim=-1).numpy())
 
 
 def geometric(norms: Norms) -> Norms:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from storycell import threads
 from storycell.errors import CorpusError
 from storycell.inspector import gradients, latch, memory, neighbours
 from storycell.inspector.features import Feature, features
@@ -101,12 +102,9 @@ def inspect(subject: Subject, against: Subject | None = None, extra: Mapping[str
         )
     if against and against.name == subject.name:
         against = replace(against, name=f"{against.name} (the second)")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool, subject.lm.reading():
-        found = _gathered(pool, subject, against, extra or {})
-    torch.set_num_threads(threads)
-    return found
+    pool = ThreadPoolExecutor(2, initializer=threads.keep_to, initargs=(1,))
+    with threads.computing_on(1, 1), pool, subject.lm.reading():
+        return _gathered(pool, subject, against, extra or {})
 
 
 def _gathered(

@@ -191,7 +191,7 @@ class HoldTest:
         with self.path.lm.reading():
             for k in self.ids.T:
                 state = walker.step(torch.from_numpy(np.ascontiguousarray(k)), state)
-                columns.append(walker.logits(state).softmax(-1)[:, self._quotes].sum(1).double().numpy())
+                columns.append(walker.logits(state).softmax(-1)[:, self._quotes].sum(1).cpu().double().numpy())
         return np.stack(columns, axis=1)
 
     def _stories(self) -> npt.NDArray[np.int64]:

@@ -10,24 +10,26 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 import torch
 import uvicorn
 
 from storycell.api import Model
-from storycell.api.machine import cores
 from storycell.errors import SettingsError
 from storycell.server.app import create_app
 from storycell.server.connection import Connection
 from storycell.server.settings import ServerSettings
+from storycell.threads import cores, default
 
 _SWITCH_S = 0.001  # how long the engine's Python may keep the event loop waiting; Python's own 5 ms add up
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GRACE_S = 3  # for answers under way when the server is stopped
 
 
 def serve(model: Model, settings: ServerSettings, port: int, on_ready: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM; `SettingsError` if the address cannot be had."""
-    torch.set_num_threads(max(1, cores() - 1))  # one core stays free to answer while the others write
+    """Serve until SIGINT (unless it is ignored) or SIGTERM; `SettingsError` if the address cannot be had."""
+    torch.set_num_threads(min(default(), max(1, cores() - 1)))  # one core stays free to answer while others write
     sys.setswitchinterval(_SWITCH_S)
     listener = _listener(settings.host, port)
     connection = type("TimedConnection", (Connection,), {"head_timeout_s": settings.request_timeout_s})
@@ -47,7 +49,20 @@ def serve(model: Model, settings: ServerSettings, port: int, on_ready: Callable[
     )
     with listener, _signals_end_quietly():
         on_ready(_address(listener))
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, which would also heed a signal that is ignored, as SIGINT is in the background of a script."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ignored = {number for number in _SIGNALS if signal.getsignal(number) is signal.SIG_IGN}
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop, unless the signal was to be ignored."""
+        if sig not in self._ignored:
+            super().handle_exit(sig, frame)
 
 
 def _listener(host: str, port: int) -> socket.socket:
@@ -69,8 +84,8 @@ def _address(listener: socket.socket) -> str:
 @contextlib.contextmanager
 def _signals_end_quietly() -> Iterator[None]:
     """uvicorn raises the signal that stopped it once more; here it has done its work by then."""
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda *_: None) for number in signals}
+    heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda *_: None) for number in heeded}
     try:
         yield
     finally:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import torch
 
+from storycell import threads
+
 ABI = 5
 CELLS = {"lstm": 0, "gru": 1, "rnn": 2}
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
@@ -201,14 +203,6 @@ def address(
     return tensor.data_ptr()
 
 
-_kept_threads: int | None = None
-
-
-def threads() -> int:
-    """How many threads the kernels use: as many as torch, or as it had when `one_torch_thread` began."""
-    return _kept_threads or torch.get_num_threads()
-
-
 @contextlib.contextmanager
 def one_torch_thread() -> Iterator[None]:
     """Within: torch computes on the calling thread, the kernels on as many as torch had.
@@ -216,20 +210,16 @@ def one_torch_thread() -> Iterator[None]:
     After every parallel operation torch's OpenMP threads spin for milliseconds, on the very cores that the kernels need
     next; for a model of a few million parameters that costs more than their help with clipping and Adam saves.
     """
-    global _kept_threads
-    before, kept = torch.get_num_threads(), _kept_threads
-    _kept_threads = kept or before
-    torch.set_num_threads(1)
-    try:
+    with threads.computing_on(1, threads.for_kernels()):
         yield
-    finally:
-        torch.set_num_threads(before)
-        _kept_threads = kept
+
+
+_kept_threads = None  # nobody's count is kept aside: `computing_on` changes that of one thread
 
 
 def call(function: str, arguments: ctypes.Structure) -> None:
     """Call `storycell_<function>` with a struct."""
-    check(getattr(library(), f"storycell_{function}")(ctypes.byref(arguments), threads()))
+    check(getattr(library(), f"storycell_{function}")(ctypes.byref(arguments), threads.for_kernels()))
 
 
 def padded(n: int) -> int:
@@ -254,7 +244,7 @@ def pack(precision: str, matrix: torch.Tensor, inner: int, columns: int, gates: 
     check(
         library().storycell_pack(
             PRECISIONS[precision], inner, columns, gates, matrix.data_ptr(), *strides, rows, valid,
-            packed.data_ptr(), threads(),
+            packed.data_ptr(), threads.for_kernels(),
         )
     )  # fmt: skip
     return packed
@@ -277,4 +267,8 @@ def _same_shape(
 ) -> None:
     place = address(source, "source", kind, source.shape)
     to = address(target, "target", other, source.shape)
-    check(getattr(library(), f"storycell_{function}")(PRECISIONS[precision], place, to, source.numel(), threads()))
+    check(
+        getattr(library(), f"storycell_{function}")(
+            PRECISIONS[precision], place, to, source.numel(), threads.for_kernels()
+        )
+    )

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from storycell import sampler
+from storycell import sampler, threads
 from storycell.experiments.bench import ceilings, figures
 from storycell.experiments.bench.rivals import PlainLoop, TorchModel
-from storycell.experiments.bench.rounds import Rate, Work, interleaved, torch_threads
+from storycell.experiments.bench.rounds import Rate, Work, interleaved
 from storycell.experiments.bench.workload import V, Workload
 from storycell.model import CharLM
 from storycell.sampler import Sampling, Stream
@@ -32,7 +32,7 @@ def sample(workload: Workload) -> dict[str, Any]:
     assert workload.threads
     one, precision = workload.streams == 1, "bf16" if workload.precision == "bf16" else "fp32"
     weights = ceilings.weights_read(workload.cell, workload.layers, workload.hidden, V)
-    with torch_threads(workload.threads):
+    with threads.computing_on(workload.threads, workload.threads):
         lm = CharLM(V, workload.hidden, workload.layers, workload.cell, embedding_size=workload.embedding).eval()
         lm.write_in(precision)
         with torch.no_grad():

@@ -9,11 +9,8 @@ run, so that the caches hold its own data.
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
 
 PAUSE_S = 0.02  # OpenMP's threads spin for some milliseconds
 LEAST_S = 0.05  # a timing repeats its work until it lasts this long
@@ -59,14 +56,3 @@ def _rate(work: Work) -> float:
         elapsed_s = time.perf_counter() - began
         if elapsed_s >= LEAST_S:
             return done / elapsed_s
-
-
-@contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """Within: torch, and so the kernels, compute on that many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

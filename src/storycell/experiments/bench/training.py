@@ -12,11 +12,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from storycell import optim
-from storycell.api.machine import cores
+from storycell import optim, threads
 from storycell.experiments.bench import ceilings, figures
 from storycell.experiments.bench.rivals import PlainLoop, TorchModel, detached
-from storycell.experiments.bench.rounds import Work, interleaved, torch_threads
+from storycell.experiments.bench.rounds import Work, interleaved
 from storycell.experiments.bench.workload import V, Workload
 from storycell.model import CharLM
 
@@ -26,11 +25,11 @@ CLIP, RATE = 1.0, 1e-3
 def train(workload: Workload) -> dict[str, Any]:
     """Measure training steps; the figures as `figures.summary` gives them."""
     workload = workload.model_copy(
-        update={"streams": workload.streams or 64, "threads": workload.threads or cores()},
+        update={"streams": workload.streams or 64, "threads": workload.threads or threads.default()},
     )
     assert workload.streams
     assert workload.threads
-    with torch_threads(workload.threads):
+    with threads.computing_on(workload.threads, workload.threads):
         lm = _model(workload)
         precision = "bf16" if lm.rounds_to_bf16 else "fp32"
         contestants = {"storycell": ours(lm, _ids(workload))} | _rivals(workload)

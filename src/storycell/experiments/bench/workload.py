@@ -21,7 +21,9 @@ class Workload(StrictModel):
     embedding: PositiveInt = Field(64, le=65_536, description="width of the character embedding")
     streams: PositiveInt | None = Field(None, le=65_536, description="streams side by side (train 64, sample 1)")
     chunk: PositiveInt = Field(128, le=1_048_576, description="train: characters of a stream in one step")
-    threads: PositiveInt | None = Field(None, le=1024, description="threads (train: every core, sample: 1)")
+    threads: PositiveInt | None = Field(
+        None, le=1024, description="threads (train: as many as torch, within a container's quota; sample: 1)"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="what goes into storycell's matrix products (auto: sample fp32, train what is fastest)"
     )

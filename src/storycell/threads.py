@@ -1,0 +1,145 @@
+"""How many threads compute: what this process may use, and what torch and the kernels take in one thread of Python.
+
+`torch.set_num_threads` is a setting of the whole process: threads that start later begin with it, so a count that one
+thread sets for a while may stay with another for ever. `computing_on` changes the count of the calling thread alone, in
+the libraries under torch.
+"""
+
+import ctypes
+import math
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import torch
+
+_HOSTS = ("libtorch_cpu.so", "libtorch_cpu.dylib", "libiomp5md.dll")  # what OpenMP's functions are found through
+
+
+class _Here(threading.local):
+    """What was asked for in the calling thread."""
+
+    kernels: int | None = None
+
+
+_here = _Here()
+
+
+def cores(root: Path = Path("/")) -> int:
+    """How many cores this process may keep busy: its affinity, at most a container's quota, rounded up."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = quota(root)
+    return count if share is None else max(1, min(count, math.ceil(share)))
+
+
+def quota(root: Path = Path("/")) -> float | None:
+    """How many cores' worth of time the process's cgroups allow it, as `docker --cpus` sets it; None: no limit.
+
+    Affinity does not show it: more threads than that are all stopped for a part of every tenth of a second.
+    """
+    shares = [_share(folder) for folder in _cgroups(root)]
+    return min((share for share in shares if share is not None), default=None)
+
+
+def _cgroups(root: Path) -> Iterator[Path]:
+    """The folders of the cgroups of versions 1 and 2 that this process is in, from within outwards.
+
+    In a container they may be mounted without the path that the system outside gives them.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    mounts = root / "sys/fs/cgroup"
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        for mount in (mounts / controllers, mounts / "cpu") if controllers else (mounts,):
+            inner = mount / path.lstrip("/")
+            yield from (folder for folder in (inner, *inner.parents) if folder.is_relative_to(mount))
+
+
+def _share(cgroup: Path) -> float | None:
+    try:
+        if (both := cgroup / "cpu.max").exists():
+            limit, period = both.read_text(encoding="ascii").split()
+        else:
+            limit, period = (
+                (cgroup / f"cpu.cfs_{name}_us").read_text(encoding="ascii") for name in ("quota", "period")
+            )
+        return None if limit == "max" or int(limit) <= 0 else int(limit) / int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def default() -> int:
+    """How many threads a computation takes that was not told: as many as torch, at most what `cores` allows.
+
+    So `OMP_NUM_THREADS` counts, which torch goes by, and what a program gave to `torch.set_num_threads`.
+    """
+    return min(torch.get_num_threads(), cores())
+
+
+def for_kernels() -> int:
+    """How many threads the kernels use: as `computing_on` says, otherwise as many as torch, within the quota."""
+    return _here.kernels or min(torch.get_num_threads(), _quota_cores())
+
+
+@cache
+def _quota_cores() -> int:
+    share = quota()
+    return 1 << 20 if share is None else max(1, math.ceil(share))
+
+
+@contextmanager
+def computing_on(of_torch: int, of_kernels: int) -> Iterator[None]:
+    """Within: torch computes on so many threads, and the kernels on so many, when this thread of Python calls them.
+
+    Other threads see nothing of it, nor do those that start meanwhile. A torch whose OpenMP is out of reach keeps its
+    count: one that is set for the whole process could not be put back while other threads do the same.
+    """
+    before, kernels = torch.get_num_threads(), _here.kernels
+    _here.kernels = of_kernels
+    of_mkl = _set(of_torch, of_torch)
+    try:
+        yield
+    finally:
+        _set(before, of_mkl)
+        _here.kernels = kernels
+
+
+def keep_to(count: int) -> None:
+    """From now on torch, and so the kernels, compute on so many threads when this thread of Python calls them."""
+    torch.get_num_threads()  # now, for torch sets a new thread's count when it is first asked
+    _set(count, count)
+
+
+def _set(count: int, of_mkl: int) -> int:
+    """Set OpenMP's count in this thread, and MKL's, where 0 is as many as OpenMP; returns what MKL had."""
+    openmp = _openmp()
+    if openmp is None:
+        return 0
+    openmp.omp_set_num_threads(count)
+    set_mkl = getattr(openmp, "MKL_Set_Num_Threads_Local", None)
+    return int(set_mkl(of_mkl)) if set_mkl else 0
+
+
+@cache
+def _openmp() -> ctypes.CDLL | None:
+    """The library through which the calling thread's own count is set; None where torch does not go by it."""
+    before = torch.get_num_threads()
+    for name in _HOSTS:
+        try:
+            openmp = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / name))
+            openmp.omp_set_num_threads(before + 1)
+        except (OSError, AttributeError):
+            continue
+        goes_by_it = torch.get_num_threads() == before + 1
+        openmp.omp_set_num_threads(before)
+        if goes_by_it:
+            return openmp
+    return None
