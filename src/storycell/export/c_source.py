@@ -23,14 +23,14 @@ _CODINGS = {
 }
 
 
-def write(network: Network, vocab: Vocabulary, weights: Weights, about: str, file_name: str) -> str:
-    """The text of the C file; `about` is a line on the model."""
+def write(network: Network, vocab: Vocabulary, weights: Weights, about: str, file_name: str, prompt: str) -> str:
+    """The text of the C file; `about` is a line on the model, `prompt` what it begins with by itself."""
     text = text_coding.encode(network, weights)
     strings = [text[k : k + _STRING] for k in range(0, len(text), _STRING)]
     parts = {
         "ABOUT": _comment(about),
         "FILE": _comment(file_name),
-        "MODEL": _model(network.shape, vocab, weights, len(strings)),
+        "MODEL": _model(network.shape, vocab, weights, len(strings), prompt),
         "CODING": _CODINGS[weights],
         "WEIGHTS": ",\n".join(f'"{string}"' for string in strings),
     }
@@ -43,12 +43,19 @@ def _comment(text: str) -> str:
     return text.encode("ascii", "replace").decode().replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")
 
 
-def _model(shape: Shape, vocab: Vocabulary, weights: Weights, strings: int) -> str:
+def _string(text: str) -> str:
+    """A C string: letters and blanks as they are, every other byte as three octal digits."""
+    plain = "".join(chr(b) if (chr(b).isalnum() and b < 0x80) or b == 0x20 else f"\\{b:03o}" for b in text.encode())
+    return f'"{plain}"'
+
+
+def _model(shape: Shape, vocab: Vocabulary, weights: Weights, strings: int, prompt: str) -> str:
     codes = [f"{ord(c)}," for c in vocab.characters]
     lines = [" ".join(codes[k : k + 20]) for k in range(0, len(codes), 20)]
     names = dict(zip(CELLS, ("LSTM", "GRU", "RNN"), strict=True))
     constants: dict[str, object] = {"CELL": names[shape.cell], "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L}
     constants |= {"G": shape.G, "WEIGHTS": weights.upper(), "STRINGS": strings, "BYTES": int(vocab.kind == "bytes")}
+    constants["PROMPT"] = _string(prompt)
     defined = "".join(f"#define {name} {value}\n" for name, value in constants.items())
     return f"{defined}static const uint32_t code_points[V - 2] = {{\n    " + "\n    ".join(lines) + "\n};"
 

@@ -5,6 +5,8 @@
        cc -O2 @FILE@ -lm -o story
        ./story [-n chars] [-t temperature] [-s seed] [-l] [prompt]
 
+   Without a prompt it begins as the model's own texts begin.
+
    -n  most characters to write (default 1000; a story may end before)
    -t  above 1 bolder, below 1 safer, 0 always the likeliest (default 0.8)
    -s  the same seed writes the same text, here and in `storycell sample` (default: from the clock)
@@ -346,7 +348,7 @@ static int is_number(const char *text, const char *characters) {
 }
 
 int main(int count, char **words) {
-    const char *prompt = "Once upon a", *n = "1000", *t = "0.8", *seed = NULL, *end = "";
+    const char *prompt = PROMPT, *n = "1000", *t = "0.8", *seed = NULL, *end = "";
     int only_logits = 0, k = 1;
     for (; k < count && words[k][0] == '-' && words[k][1]; ++k) {
         const char *flag = words[k], **value = NULL;
