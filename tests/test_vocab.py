@@ -361,7 +361,7 @@ CAFÉ, DECOMPOSED = "Caf\u00e9", "Cafe\u0301"  # the same word
     [
         ("ab\n", "a\r\nb\ra", "a\nb\na"),
         ("ab\n", "\ufeffa\nb", "a\nb"),
-        ("ab\n", f"\ufeff{SEPARATOR}\r\na\r\n{SEPARATOR}", f"{SEPARATOR}\na\n{SEPARATOR}"),
+        ("ab\n", f"\ufeff{SEPARATOR}\r\na\r\n{SEPARATOR}", f"{SEPARATOR}\na\n{SEPARATOR}\n"),
         ("Café", DECOMPOSED, CAFÉ),
         ("Cafe\u0301", CAFÉ, DECOMPOSED),
         ("Cafe\u0301é", CAFÉ + DECOMPOSED, CAFÉ + DECOMPOSED),  # what is known as it is written stays so

@@ -121,13 +121,13 @@ class Vocabulary:
         """A prompt's ids and the prompt as the model reads it: by the rules of a text (see `plain_text`).
 
         What the model does not know as it is written is read as the same thing written otherwise, where it knows that
-        (see `_same`). `unknown` says what becomes of characters that it does not know in any form: an
+        (see `same`). `unknown` says what becomes of characters that it does not know in any form: an
         `UnknownCharacterError` that names each, its position and the closest known one; the closest known one in its
         place; or nothing.
         """
         read = plain_text(prompt)
         if self.kind == "characters" and not self._known.issuperset(read):
-            read = self._read(prompt, unknown)
+            read = _ended(self._read(prompt, unknown))
         return self.encode(read).tolist(), read
 
     def _read(self, prompt: str, unknown: Literal["error", "replace", "skip"]) -> str:
@@ -145,10 +145,10 @@ class Vocabulary:
         for line in _LINE.finditer(well_formed(prompt)):
             text, at = line["text"], line.start("text")
             for cluster in [text] if text == SEPARATOR or self._known.issuperset(text) else _clusters(text):
-                same = cluster if text == SEPARATOR else self._same(cluster)
+                same = cluster if text == SEPARATOR else self.same(cluster)
                 if same is None:
                     for k, c in enumerate(cluster):
-                        one = self._same(c)
+                        one = self.same(c)
                         parts.append(substitute(c, at + k) if one is None else one)
                 else:
                     parts.append(same)
@@ -159,7 +159,7 @@ class Vocabulary:
             raise UnknownCharacterError(self._describe(strangers))
         return "".join(parts)
 
-    def _same(self, text: str) -> str | None:
+    def same(self, text: str) -> str | None:
         """What is the same as a character with its marks, in characters that the model knows; None if nothing is.
 
         As it is written, where that is known; then in the other canonical form (an accented letter as one character, or
@@ -262,7 +262,7 @@ _INVISIBLE = re.compile(
 )
 # Ligatures, digraphs, blanks and hyphens that do not break, forms of Arabic letters, full width: NFKC spells them out.
 _TYPESET = re.compile(
-    "[\u00a0\u0132\u0133\u017f\u01c4-\u01cc\u01f1-\u01f3\u2000-\u200a\u2011\u202f\u205f\u3000\ufb00-\ufb06\ufb13-\ufb17"
+    "[\u00a0\u0132\u0133\u017f\u01c4-\u01cc\u01f1-\u01f3\u2000-\u200a\u202f\u205f\u3000\ufb00-\ufb06\ufb13-\ufb17"
     "\ufb50-\ufdff\ufe70-\ufefc\uff01-\uff5e]"
 )
 _LATER_JAMO = re.compile("[\u1160-\u11ff\ud7b0-\ud7ff]")
@@ -288,8 +288,16 @@ def _clusters(text: str) -> list[str]:
 
 
 def plain_text(text: str) -> str:
-    """A string by the rules of a text file: without a byte order mark before it, with line ends `\\n`, well formed."""
-    return well_formed(text).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    """A string by the rules of a text file: without a byte order mark before it, every line end `\\n`, well formed.
+
+    A separator line gets an end where it has none.
+    """
+    return _ended(well_formed(text).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _ended(text: str) -> str:
+    """A text whose last line has an end if it is a separator."""
+    return f"{SEPARATOR}\n".join(story_lines(text))
 
 
 def well_formed(text: str) -> str:

@@ -23,7 +23,7 @@ from storycell.vocab import Vocabulary
 _PARTS = {"STYLE": "page.css", "RUNTIME": "runtime.js", "PAGE": "page.js"}
 
 
-def write(network: Network, vocab: Vocabulary, weights: Weights, name: str, about: str, prompt: str) -> str:
+def write(network: Network, vocab: Vocabulary, weights: Weights, name: str, about: str, prompt: str = "") -> str:
     """The text of the page; `name` is the model's, `about` a line on it, `prompt` what stands in its first box."""
     shape = network.shape
     model = {
