@@ -8,6 +8,16 @@ from storycell import sampler
 from storycell.model import CharLM
 from storycell.vocab import BOUNDARY, BYTES, Vocabulary
 
+FORMS = Vocabulary("".join(sorted("\n abefilns-1AếéÅ한국o\u0308")))  # accents in one character, and one by itself
+PROMPTS = [
+    "a\r\nb\ra",
+    "\ufeff<|endoftext|>\r\na\r\n<|endoftext|>",
+    "e\u0301e\u0302\u0301ê\u0301A\u030a\u212b",
+    "ö" + "o\u0308" + "ä",
+    "\u1112\u1161\u11ab\u1100\u116e\u11a8",
+    "a\u200db\u00ad\ufe0f\ufeff",
+    "ﬁﬂﬃßＡ\u00a0\u2011１",
+]
 CHARACTERS = Vocabulary("".join(sorted("\n abcdefgh\"'<>&\\?é”😀")))
 # Embedding 2 is stored as it is, 40 is multiplied out, 0 is one-hot; H = 5 and 7 are multiples of nothing.
 KINDS = {

@@ -148,6 +148,14 @@ def test_stop_strings_and_ends(story_file: Path, tmp_path: Path) -> None:
     at = whole.index(stop, 4)
     assert run.model.generate("Once", chars=300, seed=4, stop=stop) == whole[:at]
     assert "".join(run.model.stream("Once", chars=300, seed=4, stop=stop)) == whole[4:at]
+    later = whole[at + 1 : at + 9]
+    for stops in ([later, stop], (stop, later), [stop], ["", stop, "\u65e5"]):
+        assert run.model.generate("Once", chars=300, seed=4, stop=stops) == whole[:at]
+        assert "".join(run.model.stream("Once", chars=300, seed=4, stop=stops)) == whole[4:at]
+    for nothing in (None, "", [], [""], ["\u65e5"]):
+        assert run.model.generate("Once", chars=300, seed=4, stop=nothing) == whole
+    with pytest.raises(SettingsError, match="stop = 3: it must be a text, or a list of texts"):
+        run.model.generate("Once", stop=["a", 3])  # type: ignore[list-item]
     assert run.model.generate("Once", chars=0) == "Once"
     many = dict.fromkeys(range(3), "Once")
     for k, piece in run.model.streams("Once", 50, count=3, seed=7):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_models import CHARACTERS, PROMPT, ROUNDED, logits_after, model, text
+from small_models import CHARACTERS, FORMS, PROMPT, PROMPTS, ROUNDED, logits_after, model, text
 
 import storycell
 from storycell.export import export
@@ -57,6 +57,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compiled(source, *SANITIZED)
 
 
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that knows some letters with accents, compiled with sanitizers."""
+    source = tmp_path_factory.mktemp("forms") / "story.c"
+    export(model("lstm-L1-H5-D2-bias", FORMS), FORMS, source)
+    return compiled(source, *SANITIZED)
+
+
 @pytest.mark.parametrize("prompt", ["One day", "Sara", "Once upon a"])
 def test_greedy_text_is_the_runs_for_1000_characters(demo: Path, prompt: str) -> None:
     assert said(demo, "-t", 0, "-n", 1000, prompt) == storycell.load().generate(prompt, 1000, greedy=True) + "\n"
@@ -103,10 +111,25 @@ def test_a_line_endoftext_is_the_boundary_between_stories(small: Path) -> None:
         assert logits == pytest.approx(logits_after(lm, prompt), abs=EXACT)
 
 
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_a_prompt_is_read_as_storycell_sample_reads_it(forms: Path, prompt: str) -> None:
+    assert said(forms, "-n", 0, prompt) == FORMS.prompt_ids(prompt)[1] + "\n"
+    logits = np.array(said(forms, "-l", prompt).split(), dtype=float)
+    assert logits == pytest.approx(logits_after(model("lstm-L1-H5-D2-bias", FORMS), prompt, FORMS), abs=EXACT)
+
+
+@pytest.mark.parametrize("prompt", ["", "Once upon a", 'a "b" \\ @MODEL@ ??/ é1'])
+def test_a_program_without_a_prompt_begins_with_that_of_its_model(prompt: str, tmp_path: Path) -> None:
+    vocab = Vocabulary("".join(sorted(set(f"Once upon a{prompt}"))))
+    export(model("rnn-L1-H5-D2-bias", vocab), vocab, tmp_path / "story.c", prompt=prompt)
+    assert said(compiled(tmp_path / "story.c"), "-n", 0) == prompt + "\n"
+
+
 def test_what_is_wrong_is_said_before_anything_is_written(small: Path) -> None:
     for words, code, message in (
         (("a é ü",), 1, "the model does not know 'ü' (U+00FC) at position 4; write the prompt without it"),
         (("ab <|endoftext|>",), 1, "does not know '|' (U+007C) at position 4"),
+        (("\ufeffé\r\na\r\nü",), 1, "does not know 'ü' (U+00FC) at position 7"),
         (("ab", "a"), 2, "one prompt, in quotes, and not also a"),
         (("-x",), 2, "there is no flag -x"),
         (("-n",), 2, "a number must follow -n"),

@@ -16,7 +16,7 @@ from storycell.export.network import Network
 from storycell.export.rounding import PRINTABLE, Weights, rounded
 from storycell.model import CharLM
 from storycell.sampler import Draw
-from storycell.vocab import BYTES
+from storycell.vocab import BYTES, Vocabulary
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="no Chromium here")
@@ -136,6 +136,20 @@ def test_bytes_and_boundaries(browser: playwright.Browser, tmp_path: Path) -> No
     assert opened.story().startswith(prompt)
     logits = np.array(opened.page.evaluate(LOGITS, prompt))
     assert logits == pytest.approx(logits_after(lm, prompt, BYTES), abs=EXACT)
+    opened.close()
+
+
+@pytest.mark.parametrize("prompt", ["", "ab <é> & “", "</textarea>"])
+def test_a_page_begins_with_the_prompt_of_its_model(browser: playwright.Browser, prompt: str, tmp_path: Path) -> None:
+    vocab = Vocabulary("".join(sorted(set(f"abc{prompt}"))))
+    export(model("rnn-L1-H5-D2-bias", vocab), vocab, tmp_path / "story.html", "fp32", prompt=prompt)
+    opened = Opened(browser, tmp_path / "story.html")
+    assert opened.page.input_value("#prompt") == opened.story() == prompt
+    opened.page.fill("#chars", "5")
+    opened.page.click("#write")
+    opened.await_end()
+    assert opened.story().startswith(prompt)
+    assert not opened.page.is_visible("#trouble")
     opened.close()
 
 

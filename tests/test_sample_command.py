@@ -1,5 +1,6 @@
 """`storycell sample`: seeds, filters, prompts, several texts, and output that is closed, full or not UTF-8."""
 
+import io
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import pytest
 from kernel_paths import needs_kernel
 from tiny_runs import command, process, running
 
+import storycell
 from storycell.vocab import SEPARATOR
 
 
@@ -62,6 +64,10 @@ def test_a_stop_text_ends_the_text_before_it(run: Path, capsys: pytest.CaptureFi
     end = whole.index(stop, len("Once upon a"))
     assert written(capsys, run, "--greedy", "--stop", stop) == whole[:end] + "\n"
     assert written(capsys, run, "--greedy", "--stop", "") == whole + "\n"
+    later = whole[end + 1 :]
+    for stops in ((later, stop), (stop, later), ("\u65e5", stop)):
+        several = [word for text in stops for word in ("--stop", text)]
+        assert written(capsys, run, "--greedy", *several) == whole[:end] + "\n"
 
 
 def test_no_characters_are_the_prompt_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,6 +99,96 @@ def test_unknown_characters_are_replaced_or_skipped_with_a_notice(
         assert repr(prompt) in outcome.err
         assert outcome.err.count("\n") == 1
     assert command(capsys, "sample", run, "One cat", "--unknown", "skip", "--chars", 0).err == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "prompt"),
+    [
+        (b"Ann had", (), "Ann had"),
+        (b"Ann had\n", (), "Ann had"),  # as editors and echo end a line
+        (b"Ann had\r\n", (), "Ann had"),
+        (b"Ann had\n\n", (), "Ann had\n"),
+        (b"", (), ""),
+        (b"\xef\xbb\xbfAnn\r\nhad", (), "Ann\nhad"),
+        ("Ann “had”".encode(), (), "Ann “had”"),
+        ("Ann “had”".encode("cp1252"), ("--encoding", "cp1252"), "Ann “had”"),
+        ("Ann had".encode("utf-16"), ("--encoding", "utf-16"), "Ann had"),
+        (f"Ann\r\n{SEPARATOR}\r\nBen".encode(), (), f"Ann\n{SEPARATOR}\nBen"),
+    ],
+)
+def test_a_prompt_is_read_from_a_file_or_standard_input(
+    run: Path,
+    content: bytes,
+    flags: tuple[str, ...],
+    prompt: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "prompt.txt").write_bytes(content)
+    none = ("--chars", 0, *flags)
+    assert command(capsys, "sample", run, "--prompt-file", tmp_path / "prompt.txt", *none).out == prompt + "\n"
+    for words in (("-",), ("--prompt-file", "-")):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="ascii"))
+        outcome = command(capsys, "sample", run, *words, *none)
+        assert (outcome.out, outcome.err) == (prompt + "\n", "")
+
+
+def test_what_cannot_be_a_prompt_is_said(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "prompt.txt"
+    file.write_bytes(b"Ann \xff had")
+    command(capsys, "sample", run, "--prompt-file", file).stated(
+        1, str(file), "is not UTF-8", "position 4", "--encoding"
+    )
+    command(capsys, "sample", run, "--prompt-file", tmp_path / "none").stated(1, "none", "cannot be read: No such file")
+    command(capsys, "sample", run, "--prompt-file", tmp_path).stated(1, str(tmp_path), "cannot be read")
+    command(capsys, "sample", run, "Ann", "--prompt-file", file).stated(2, "--prompt-file", "'Ann'", "one of the two")
+    command(capsys, "sample", run, "-", "--encoding", "morse").stated(1, "there is no encoding 'morse'")
+    monkeypatch.setattr(sys, "stdin", None)
+    command(capsys, "sample", run, "-").stated(1, "standard input is closed")
+
+
+def test_one_word_that_is_a_hyphen_is_standard_input_for_the_demo(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"One day")))
+    assert command(capsys, "sample", "-", "--chars", 0).out == "One day\n"
+
+
+def test_what_is_the_same_text_is_read_without_a_notice_and_other_forms_with_one(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = command(capsys, "sample", run, "\ufeffAnn\r\nhad", "--chars", 0)
+    assert (outcome.out, outcome.err) == ("Ann\nhad\n", "")
+    outcome = command(capsys, "sample", run, "\ufb06and", "--chars", 0)
+    assert outcome.out == "stand\n"
+    assert "'stand'" in outcome.err
+    outcome = command(capsys, "sample", run, "\ufb06and" * 5000, "--chars", 0)
+    assert outcome.out == "stand" * 5000 + "\n"
+    assert len(outcome.err) < 600
+
+
+class Piece(str):
+    """A piece of text that counts the characters which are copied when it is added to another."""
+
+    copied = 0
+
+    def __radd__(self, before: str) -> str:
+        Piece.copied += len(before)
+        return str(before) + str(self)
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",), ("--count", 2)])
+def test_a_long_text_is_not_copied_for_each_character(
+    run: Path, flags: tuple[object, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chars = 20_000
+    monkeypatch.setattr(Piece, "copied", 0)
+    monkeypatch.setattr(storycell.api.Model, "streams", lambda *_, **__: ((0, Piece("x")) for _ in range(chars)))
+    assert "x" * chars in command(capsys, "sample", run, "Ann", *flags).out
+    assert Piece.copied < 10 * chars
 
 
 # Streams

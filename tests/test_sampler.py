@@ -182,3 +182,10 @@ def test_how_a_text_is_sliced_does_not_change_it(slice_s: float, monkeypatch: py
     rows = list(streams(lm, [], Sampling(1.2), [1, 2, 3], 300))
     assert [[row[k] for row in rows if row[k] is not None] for k in range(3)] == whole
     assert len(rows) == min(300, max(map(len, whole)) + 1)
+
+
+@pytest.mark.parametrize("top_k", [2**31, 2**32 + 1, 2**63, 2**64 + 1])
+def test_a_top_k_above_the_vocabulary_filters_nothing(top_k: int) -> None:
+    lm = CharLM(12, 8, seed=1)
+    wide, all_of_them = ([row[0] for row in streams(lm, [3], Sampling(1.5, k), [5], 60)] for k in (top_k, None))
+    assert wide == all_of_them

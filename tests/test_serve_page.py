@@ -20,7 +20,7 @@ pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not install
 CHROMIUM = os.environ.get("STORYCELL_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 SOON_S = 20.0  # for what takes a moment on a machine that is not busy
-BEGINNING = "Once upon a time"
+BEGINNING = "Once upon a"
 
 
 @pytest.fixture(scope="module")

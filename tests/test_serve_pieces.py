@@ -13,7 +13,7 @@ pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not install
 from storycell.pace import Pace
 from storycell.server.engine import LEAST, MOST, SLICE_S
 from storycell.server.outbox import Outbox
-from storycell.server.pieces import Pieces
+from storycell.text_stream import Pieces
 
 LETTERS = Vocabulary("abc")
 

@@ -1,6 +1,7 @@
 """Characters <-> ids: what is written can be read back, and every path agrees with a plain one."""
 
 import json
+import unicodedata
 from collections import Counter
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storycell.corpus.blocks import normalised
 from storycell.errors import UnknownCharacterError, VocabularyError
 from storycell.vocab import (
     BOUNDARY,
@@ -276,11 +278,26 @@ def test_the_closest_known_character(known: str, stranger: str, closest: str) ->
     assert vocabulary(known).closest(stranger) == closest
 
 
-@given(st.characters(exclude_categories=("Cs",)), st.text(st.characters(exclude_categories=("Cs",)), min_size=1))
-def test_the_closest_is_always_one_known_character(stranger: str, known: str) -> None:
+LINE_ENDS = "\n\v\f\r\x85\u2028\u2029"
+
+
+def is_seen(character: str) -> bool:
+    return unicodedata.category(character) not in ("Cc", "Cf", "Zl", "Zp")
+
+
+@given(
+    st.one_of(st.characters(exclude_categories=("Cs",)), st.sampled_from("\u200d\u00ad\ufeff\x07\t😀\U0001f9d1")),
+    st.text(st.one_of(st.characters(exclude_categories=("Cs",)), st.sampled_from("\n\t\0\u200dab "))),
+)
+def test_the_closest_is_a_known_character_that_is_seen_or_a_line_end_for_one(stranger: str, known: str) -> None:
     closest = vocabulary(known).closest(stranger)
-    assert len(closest) == 1
-    assert closest in known
+    if stranger in known:
+        assert closest == stranger
+    elif not closest:
+        assert not any(map(is_seen, known))
+    else:
+        assert closest in known
+        assert is_seen(closest) or (stranger in LINE_ENDS and closest == "\n")
 
 
 def test_a_prompt_error_names_each_unknown_character_its_position_and_the_closest_known() -> None:
@@ -334,6 +351,89 @@ def test_separator_lines_of_a_prompt_are_known_whatever_the_vocabulary() -> None
         assert read.startswith(prompt)
     with pytest.raises(UnknownCharacterError, match=r"'<' \(U\+003C\) at position 17,"):
         known.prompt_ids(f"{prompt}<")
+
+
+CAFÉ, DECOMPOSED = "Caf\u00e9", "Cafe\u0301"  # the same word
+
+
+@pytest.mark.parametrize(
+    ("known", "prompt", "read"),
+    [
+        ("ab\n", "a\r\nb\ra", "a\nb\na"),
+        ("ab\n", "\ufeffa\nb", "a\nb"),
+        ("ab\n", f"\ufeff{SEPARATOR}\r\na\r\n{SEPARATOR}", f"{SEPARATOR}\na\n{SEPARATOR}\n"),
+        ("Café", DECOMPOSED, CAFÉ),
+        ("Cafe\u0301", CAFÉ, DECOMPOSED),
+        ("Cafe\u0301é", CAFÉ + DECOMPOSED, CAFÉ + DECOMPOSED),  # what is known as it is written stays so
+        ("ế", "e\u0302\u0301", "ế"),
+        ("ế", "ê\u0301", "ế"),
+        ("한국", "\u1112\u1161\u11ab\u1100\u116e\u11a8", "한국"),
+        ("\u212b", "\u212b", "\u212b"),
+        ("Å", "\u212b", "Å"),  # the sign of the unit
+        ("ab", "a\u200db\u00ad\u200c\u2060\ufeff\ufe0f", "ab"),
+        ("a\u200d", "a\u200d\u00ad", "a\u200d"),
+        ("fil", "ﬁﬂ", "fifl"),
+        ("filﬁ", "ﬁﬂ", "ﬁfl"),
+        ("sSß", "ß", "ß"),
+        ("sS", "ßẞ", "ssSS"),
+        ("Ab 1", "Ａ\u00a0ｂ\u2009１", "A b 1"),
+        ("a-", "a\u2011a", "a-a"),
+    ],
+)
+def test_a_prompt_is_read_by_the_rules_of_a_text_in_the_characters_that_the_model_knows(
+    known: str, prompt: str, read: str
+) -> None:
+    letters = vocabulary(known)
+    for unknown in ("error", "replace", "skip"):
+        assert letters.prompt_ids(prompt, unknown) == (letters.encode(read).tolist(), read)  # type: ignore[arg-type]
+
+
+@given(st.text(st.sampled_from("ab\r\n\ufeff<|é")))
+def test_a_prompt_is_read_as_the_same_text_in_a_file(prompt: str) -> None:
+    prompt = prompt.replace("<", f"\n{SEPARATOR}\r\n")
+    known = vocabulary("ab\n\ufeff<|é")
+    read = b"".join(normalised([prompt.encode()], "prompt"))
+    assert known.prompt_ids(prompt)[0] == known.encode_block(read).tolist()
+    assert BYTES.prompt_ids(prompt)[0] == BYTES.encode_block(read).tolist()
+
+
+@pytest.mark.parametrize(
+    ("known", "prompt", "replaced", "skipped"),
+    [
+        ("FIx", "ﬁx", "FIx", "x"),
+        ("S", "ß", "SS", ""),
+        (".a", "a…", "a...", "a"),
+        ("abe", "e\u0301", "e", "e"),
+        ("a b", "a\r\nb", "a b", "ab"),
+        ("ab\n", "a\u2028b", "a\nb", "ab"),
+        ("ab", "\u200d日a", "ba", "a"),
+    ],
+)
+def test_an_unknown_character_is_replaced_by_what_it_is_made_of_or_the_closest(
+    known: str, prompt: str, replaced: str, skipped: str
+) -> None:
+    letters = vocabulary(known)
+    assert letters.prompt_ids(prompt, "replace")[1] == replaced
+    assert letters.prompt_ids(prompt, "skip")[1] == skipped
+
+
+@pytest.mark.parametrize("prompt", ["\ufeffa\r\nb\r\ré日", f"{SEPARATOR}\r\n{SEPARATOR}\n\u200d日", "e\u0301日"])
+def test_a_position_is_that_in_the_prompt_as_it_was_given(prompt: str) -> None:
+    with pytest.raises(UnknownCharacterError, match=rf"'日' \(U\+65E5\) at position {prompt.index('日')}, closest"):
+        vocabulary("abé\n").prompt_ids(prompt)
+
+
+def test_an_accent_that_nothing_is_like_is_named_too() -> None:
+    with pytest.raises(UnknownCharacterError, match=r"\(U\+0301\) at position 1, with none like it that it knows;"):
+        vocabulary("ab").prompt_ids("a\u0301")
+
+
+def test_a_long_prompt_asks_once_for_each_character(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    original = Vocabulary.replacement
+    monkeypatch.setattr(Vocabulary, "replacement", lambda self, c: asked.append(c) or original(self, c))
+    assert vocabulary("ab").prompt_ids("日本" * 5000, "replace")[1] == "bb" * 5000
+    assert asked == ["日", "本"]
 
 
 def test_the_reserved_names_are_in_the_file_for_its_reader() -> None:

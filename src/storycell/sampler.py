@@ -210,7 +210,7 @@ def _write_native(lm: CharLM, streams: list[Stream], state: State, chars: int, l
             s.sampling.temperature or 1.0,
             1.0 if s.sampling.top_p is None else s.sampling.top_p,
             s.sampling.min_p or 0.0,
-            s.sampling.top_k or 0,
+            min(s.sampling.top_k or 0, lm.vocab_size),  # which the kernel takes as an int64
             int(s.sampling.is_greedy),
         )
         for s in streams

@@ -10,6 +10,7 @@ table of 256 bytes, what is left through a table of all code points.
 """
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -112,57 +113,105 @@ class Vocabulary:
         character = self.characters[k - RESERVED]
         return bytes([ord(character)]) if self.kind == "bytes" else character.encode()
 
-    def prompt_ids(self, prompt: str, unknown: Literal["error", "replace", "skip"] = "error") -> tuple[list[int], str]:
-        """A prompt's ids and the prompt as the model reads it.
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.characters)
 
-        `unknown` says what becomes of characters that the model does not know: an `UnknownCharacterError` that names
-        each, its position and the closest known one; the closest known one in its place; or nothing.
+    def prompt_ids(self, prompt: str, unknown: Literal["error", "replace", "skip"] = "error") -> tuple[list[int], str]:
+        """A prompt's ids and the prompt as the model reads it: by the rules of a text (see `plain_text`).
+
+        What the model does not know as it is written is read as the same thing written otherwise, where it knows that
+        (see `same`). `unknown` says what becomes of characters that it does not know in any form: an
+        `UnknownCharacterError` that names each, its position and the closest known one; the closest known one in its
+        place; or nothing.
         """
-        stories = story_lines(well_formed(prompt))
-        if self.kind == "characters":
-            strangers = self._strangers(stories)
-            if strangers and unknown == "error":
-                raise UnknownCharacterError(self._describe(strangers))
-            put = {ord(c): self.closest(c) if unknown == "replace" else "" for _, c in strangers}
-            stories = [story.translate(put) for story in stories]
-        read = f"{SEPARATOR}\n".join(stories)
+        read = plain_text(prompt)
+        if self.kind == "characters" and not self._known.issuperset(read):
+            read = _ended(self._read(prompt, unknown))
         return self.encode(read).tolist(), read
 
-    def _strangers(self, stories: list[str]) -> list[tuple[int, str]]:
-        """The unknown characters of a prompt and their positions in it; those of separator lines do not count."""
-        found: list[tuple[int, str]] = []
-        start = 0
-        for story in stories:
-            found += [(start + k, c) for k, c in enumerate(story) if c not in self.characters]
-            start += len(story) + len(SEPARATOR) + 1
-        return found
+    def _read(self, prompt: str, unknown: Literal["error", "replace", "skip"]) -> str:
+        """A prompt in characters that the model knows; those of separator lines count as known."""
+        strangers: dict[str, int] = {}  # their first positions in the prompt as it was given
+        put: dict[str, str] = {}
 
-    def _describe(self, strangers: list[tuple[int, str]]) -> str:
-        first_of: dict[str, int] = {}
-        for position, character in strangers:
-            first_of.setdefault(character, position)
-        shown = [
-            f"{c!r} (U+{ord(c):04X}) at position {p}, closest known {self.closest(c)!r}"
-            for c, p in list(first_of.items())[:8]
-        ]
-        more = f", and {len(first_of) - 8} more" if len(first_of) > 8 else ""
+        def substitute(character: str, position: int) -> str:
+            if character not in put:
+                strangers[character] = position
+                put[character] = self.replacement(character) if unknown == "replace" else ""
+            return put[character]
+
+        parts: list[str] = []
+        for line in _LINE.finditer(well_formed(prompt)):
+            text, at = line["text"], line.start("text")
+            for cluster in [text] if text == SEPARATOR or self._known.issuperset(text) else _clusters(text):
+                same = cluster if text == SEPARATOR else self.same(cluster)
+                if same is None:
+                    for k, c in enumerate(cluster):
+                        one = self.same(c)
+                        parts.append(substitute(c, at + k) if one is None else one)
+                else:
+                    parts.append(same)
+                at += len(cluster)
+            if line["end"]:
+                parts.append("\n" if "\n" in self._known or text == SEPARATOR else substitute("\n", at))
+        if strangers and unknown == "error":
+            raise UnknownCharacterError(self._describe(strangers))
+        return "".join(parts)
+
+    def same(self, text: str) -> str | None:
+        """What is the same as a character with its marks, in characters that the model knows; None if nothing is.
+
+        As it is written, where that is known; then in the other canonical form (an accented letter as one character, or
+        as letter and accent); then without what is never seen (joiners, a soft hyphen, marks of direction); then with
+        what a printer chose spelt out: ligatures, letters of full width, blanks that do not break, `ss` for `ß`.
+        """
+        seen = "".join(c for c in text if c in self._known or not _INVISIBLE.match(c))
+        spelt = "".join(c if c in self._known else _spelt(c) for c in seen)
+        for candidate in (text, seen, spelt):
+            for form in (candidate, *(unicodedata.normalize(form, candidate) for form in ("NFC", "NFD"))):
+                if self._known.issuperset(form):
+                    return form
+        return None
+
+    def replacement(self, character: str) -> str:
+        """What stands best for an unknown character: what it is made of, if that is known in some case, without accents
+        (`"..."` for an ellipsis); otherwise the closest known character. Nothing for an accent by itself.
+        """
+        if unicodedata.combining(character):
+            return ""
+        letters = [c for c in unicodedata.normalize("NFKD", _spelt(character)) if not unicodedata.combining(c)]
+        known = [next((form for form in (c, c.lower(), c.upper()) if form in self._known), "") for c in letters]
+        return "".join(known) if all(known) else self.closest(character)
+
+    def _describe(self, strangers: dict[str, int]) -> str:
+        shown = [self._described(c, position) for c, position in list(strangers.items())[:8]]
+        more = f", and {len(strangers) - 8} more" if len(strangers) > 8 else ""
         return (
             f"the model does not know {'; '.join(shown)}{more}; "
             "write the prompt without, or go on with --unknown replace or --unknown skip"
         )
 
+    def _described(self, character: str, position: int) -> str:
+        closest = self.replacement(character)
+        advice = f"closest known {closest!r}" if closest else "with none like it that it knows"
+        return f"{character!r} (U+{ord(character):04X}) at position {position}, {advice}"
+
     def closest(self, character: str) -> str:
-        """The known character most like an unknown one: without its accent, in the other case, of the same kind."""
-        known = self.characters
+        """The known character most like an unknown one: without its accent, in the other case, of the same kind.
+
+        A control character or a line end is never the answer, but for a line end; nothing if no other is known.
+        """
         plain = unicodedata.normalize("NFKD", character)[:1]
         spoken = _PUNCTUATION.get(character, plain)
         for candidate in (plain, spoken, plain.lower(), plain.upper(), character.lower(), character.upper()):
-            if len(candidate) == 1 and candidate in known:
+            if candidate in self._known:
                 return candidate
+        seen = [c for c in self.characters if unicodedata.category(c) not in _UNSEEN]
         category = unicodedata.category(character)
-        alike = [c for c in known if unicodedata.category(c) == category]
-        alike = alike or [c for c in known if unicodedata.category(c)[0] == category[0]] or list(known)
-        return min(alike, key=lambda c: abs(ord(c) - ord(character)))
+        alike = [c for c in seen if unicodedata.category(c) == category]
+        alike = alike or [c for c in seen if unicodedata.category(c)[0] == category[0]] or seen
+        return min(alike, key=lambda c: abs(ord(c) - ord(character)), default="")
 
     def merged(self, other: "Vocabulary") -> "Vocabulary":
         """This vocabulary with the characters of another added, in code point order again."""
@@ -202,7 +251,53 @@ class Vocabulary:
 BYTES = Vocabulary("".join(map(chr, range(256))), "bytes")
 
 _PUNCTUATION = {"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "‘": "'", "’": "'", "–": "-", "—": "-", "…": "."}
-_PUNCTUATION |= {"\t": " ", "\r": "\n", "\u2028": "\n", "\u2029": "\n"}
+_PUNCTUATION |= {"\n": " ", "\t": " ", **dict.fromkeys("\v\f\r\x85\u2028\u2029", "\n")}
+_UNSEEN = ("Cc", "Cf", "Zl", "Zp")  # controls, joiners and the like, line ends
+
+# A line of a prompt and its end; a byte order mark before the first one is no part of it.
+_LINE = re.compile("(?:\\A\ufeff)?(?P<text>[^\r\n]*)(?P<end>\r\n|\r|\n|\\Z)")
+# What Unicode calls default ignorable: soft hyphen, joiners, marks of direction, variation selectors.
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]"
+)
+# Ligatures, digraphs, blanks and hyphens that do not break, forms of Arabic letters, full width: NFKC spells them out.
+_TYPESET = re.compile(
+    "[\u00a0\u0132\u0133\u017f\u01c4-\u01cc\u01f1-\u01f3\u2000-\u200a\u202f\u205f\u3000\ufb00-\ufb06\ufb13-\ufb17"
+    "\ufb50-\ufdff\ufe70-\ufefc\uff01-\uff5e]"
+)
+_LATER_JAMO = re.compile("[\u1160-\u11ff\ud7b0-\ud7ff]")
+_SPELT = {"ß": "ss", "ẞ": "SS", "\u2011": "-"}
+
+
+def _spelt(character: str) -> str:
+    """A character of which a printer chose the form, spelt out; any other as it is."""
+    if character in _SPELT:
+        return _SPELT[character]
+    return unicodedata.normalize("NFKC", character) if _TYPESET.match(character) else character
+
+
+def _clusters(text: str) -> list[str]:
+    """A text cut into characters with what belongs to them: marks, joiners, the later parts of a Korean syllable."""
+    found: list[str] = []
+    for c in text:
+        if found and (unicodedata.category(c)[0] == "M" or _INVISIBLE.match(c) or _LATER_JAMO.match(c)):
+            found[-1] += c
+        else:
+            found.append(c)
+    return found
+
+
+def plain_text(text: str) -> str:
+    """A string by the rules of a text file: without a byte order mark before it, every line end `\\n`, well formed.
+
+    A separator line gets an end where it has none.
+    """
+    return _ended(well_formed(text).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _ended(text: str) -> str:
+    """A text whose last line has an end if it is a separator."""
+    return f"{SEPARATOR}\n".join(story_lines(text))
 
 
 def well_formed(text: str) -> str:

@@ -3,10 +3,9 @@
 In: a run folder, or `demo`, the model in the package. Out: text, losses.
 """
 
-import codecs
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Literal
 import torch
 
 from storycell import evaluator, inspector, sampler, tokens
+from storycell.api.beginning import default_prompt
 from storycell.api.machine import best_device, versions
 from storycell.checkpoint import RunConfig, RunFolder
 from storycell.corpus import Corpus, stories, text_corpus
@@ -25,9 +25,9 @@ from storycell.inspector import Feature, Finding, GradientFlow, Held, Trace
 from storycell.model import CharLM
 from storycell.sampler import Sampling
 from storycell.shapes import Ids
+from storycell.text_stream import Pieces
 from storycell.vocab import Vocabulary
 
-PROMPT = "Once upon a"
 CHARS = 1000
 MOST_STREAMS = 65_536
 LARGEST_SEED = 2**64 - 1
@@ -65,7 +65,7 @@ class Model:
 
     def generate(
         self,
-        prompt: str = PROMPT,
+        prompt: str | None = None,
         chars: int = CHARS,
         temperature: float = 0.8,
         top_k: int | None = None,
@@ -73,45 +73,48 @@ class Model:
         min_p: float | None = None,
         greedy: bool = False,
         seed: int | None = None,
-        stop: str | None = None,
+        stop: str | Sequence[str] | None = None,
         unknown: Unknown = "error",
         hold: Held | None = None,
     ) -> str:
-        """The prompt and what follows it: `chars` characters at most, fewer where the story ends or `stop` appears.
+        """The prompt and what follows it: `chars` characters at most, fewer where the story ends or a stop appears.
 
+        Without a prompt it begins as its own texts begin (`default_prompt`). `stop` is a text, or several: what is
+        written ends before the first of them that is complete. `unknown` says what becomes of characters that the
+        model does not know (see `Vocabulary.prompt_ids`): an `UnknownCharacterError`, the closest known ones, nothing.
         `hold` keeps values of units where you want them, from the first character on: `{("c", 0, 17): 1.0}` the cell
         state of unit 17 of layer 0, likewise "i", "f", "g", "o", "h". It is slow: the cells' own lines compute.
         """
         sampling = Sampling(temperature, top_k, top_p, min_p, greedy)
-        _, read = self.vocab.prompt_ids(prompt, unknown)
+        _, read = self.vocab.prompt_ids(self.default_prompt if prompt is None else prompt, unknown)
         pieces = self.stream(prompt, chars, sampling=sampling, seed=seed, stop=stop, unknown=unknown, hold=hold)
         return read + "".join(pieces)
 
     def stream(
         self,
-        prompt: str = PROMPT,
+        prompt: str | None = None,
         chars: int = CHARS,
         *,
         sampling: Sampling | None = None,
         seed: int | None = None,
-        stop: str | None = None,
+        stop: str | Sequence[str] | None = None,
         unknown: Unknown = "error",
         hold: Held | None = None,
     ) -> Iterator[str]:
-        """What follows the prompt, in pieces as they come; a piece that could become `stop` is held back."""
+        """What follows the prompt, in pieces as they come; a piece that could become a stop is held back."""
         rest = {"sampling": sampling, "seed": seed, "stop": stop, "unknown": unknown, "hold": hold}
         for _, piece in self.streams(prompt, chars, **rest):  # type: ignore[arg-type]
             yield piece
 
     def streams(
         self,
-        prompt: str = PROMPT,
+        prompt: str | None = None,
         chars: int = CHARS,
         *,
         count: int = 1,
         sampling: Sampling | None = None,
         seed: int | None = None,
-        stop: str | None = None,
+        stop: str | Sequence[str] | None = None,
         unknown: Unknown = "error",
         hold: Held | None = None,
     ) -> Iterator[tuple[int, str]]:
@@ -121,23 +124,27 @@ class Model:
         if seed is None:
             seed = secrets.randbits(32)
         _check_whole("seed", seed, 0, LARGEST_SEED)
-        ids, _ = self.vocab.prompt_ids(prompt, unknown)
+        stops = _stops(stop)
+        ids, _ = self.vocab.prompt_ids(self.default_prompt if prompt is None else prompt, unknown)
         seeds = [seed + k for k in range(count)]
         sampling = sampling or Sampling()
         if hold:
-            return self._pieces(inspector.held_streams(self.lm, ids, sampling, seeds, chars, hold), count, stop)
-        return self._pieces(sampler.streams(self.lm, ids, sampling, seeds, chars), count, stop)
+            return self._pieces(inspector.held_streams(self.lm, ids, sampling, seeds, chars, hold), count, stops)
+        return self._pieces(sampler.streams(self.lm, ids, sampling, seeds, chars), count, stops)
 
-    def _pieces(self, rows: Iterator[list[int | None]], count: int, stop: str | None) -> Iterator[tuple[int, str]]:
-        writers = [_Writer(self.vocab, stop) for _ in range(count)]
+    def _pieces(self, rows: Iterator[list[int | None]], count: int, stops: list[str]) -> Iterator[tuple[int, str]]:
+        going = {k: Pieces(self.vocab, stops) for k in range(count)}
         for row in rows:
-            for k, (writer, chosen) in enumerate(zip(writers, row, strict=True)):
-                if piece := writer.take(chosen):
+            for k, pieces in list(going.items()):
+                chosen = row[k]
+                if piece := pieces.rest() if chosen is None else pieces.take([chosen]):
                     yield k, piece
-            if all(writer.done for writer in writers):
+                if chosen is None or pieces.stopped:
+                    del going[k]
+            if not going:
                 return
-        for k, writer in enumerate(writers):
-            if piece := writer.rest():
+        for k, pieces in going.items():
+            if piece := pieces.rest():
                 yield k, piece
 
     def evaluate(self, text: str | Corpus, *, windows: int | None = None) -> Evaluation:
@@ -215,8 +222,14 @@ class Model:
             path,
             weights,
             name=self.path.resolve().name,
+            prompt=self.default_prompt,
             maker=f"storycell {versions()['storycell']}",
         )
+
+    @property
+    def default_prompt(self) -> str:
+        """What the model's own texts begin with: the prompt where none is given; it may be empty."""
+        return default_prompt(self.vocab, self.config.text)
 
     @property
     def params(self) -> int:
@@ -235,32 +248,9 @@ def _check_whole(name: str, value: int, least: int, most: int | None) -> None:
         raise SettingsError(f"{name} = {value}: it must be {bound}")
 
 
-class _Writer:
-    """Ids of one stream -> pieces of text, up to the end of the story or the stop string."""
-
-    def __init__(self, vocab: Vocabulary, stop: str | None) -> None:
-        self._vocab, self._stop, self._held = vocab, stop or "", ""
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self.done = False
-
-    def take(self, k: int | None) -> str:
-        """The text that can be shown now that id `k` was drawn; None is the end of the story."""
-        if self.done:
-            return ""
-        if k is None:
-            return self.rest()
-        self._held += self._decoder.decode(self._vocab.bytes_of(k))
-        if self._stop and self._stop in self._held:
-            shown, self._held, self.done = self._held[: self._held.index(self._stop)], "", True
-            return shown
-        keep = next((n for n in range(len(self._stop) - 1, 0, -1) if self._held.endswith(self._stop[:n])), 0)
-        cut = len(self._held) - keep
-        shown, self._held = self._held[:cut], self._held[cut:]
-        return shown
-
-    def rest(self) -> str:
-        """What was held back, once nothing can follow."""
-        if self.done:
-            return ""
-        self.done = True
-        return self._held + self._decoder.decode(b"", final=True)
+def _stops(stop: str | Sequence[str] | None) -> list[str]:
+    """The stop texts; an empty one stops nothing."""
+    stops = [stop] if isinstance(stop, str) else list(stop or ())
+    if wrong := [text for text in stops if not isinstance(text, str)]:
+        raise SettingsError(f"stop = {wrong[0]!r}: it must be a text, or a list of texts")
+    return [text for text in stops if text]

@@ -18,7 +18,7 @@ import torch
 
 from storycell import cells, evaluator, loss, plots
 from storycell.api.interruption import Interruption, name_of
-from storycell.api.model import PROMPT, Model
+from storycell.api.model import Model
 from storycell.api.pace import SaveTimer, taken_up, trainer_of
 from storycell.api.run import Run
 from storycell.checkpoint import RunConfig, RunFolder
@@ -132,7 +132,7 @@ class Session:
                 self.best_nats = self.best_nats if nats is None else nats
                 self.folder.save_weights(self.lm, {"step": report.step, "valid_nats": nats})
             model = Model(self.lm, self.prepared.vocab, self.config, self.folder.path)
-            sample = sample_of(model, SAMPLE_CHARS, self.settings.seed)
+            sample = model.generate(chars=SAMPLE_CHARS, seed=self.settings.seed)
         said = f"step {report.step:,}" + (f", validation {nats:.4f} nats per character" if nats is not None else "")
         self.folder.add_sample(said, sample)
         advice = "" if nats is None else overfitting(self.folder.metrics(), nats, self.lm.dropout)
@@ -207,12 +207,6 @@ class Session:
             "skipped": self.trainer.skipped,
         }
         return summary | {key: self.final[key] for key in ("stderr_nats", "floor_nats") if key in self.final}
-
-
-def sample_of(model: Model, chars: int, seed: int, temperature: float = 0.8) -> str:
-    """A sample from "Once upon a", or from the very beginning where the model does not know these letters."""
-    prompt = PROMPT if model.vocab.kind == "bytes" or set(PROMPT) <= set(model.vocab.characters) else ""
-    return model.generate(prompt, chars, temperature, seed=seed)
 
 
 def overfitting(metrics: list[dict[str, Any]], nats: float, dropout: float) -> str:

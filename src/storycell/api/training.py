@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from storycell import backends, batches, checkpoint, config, corpus, processes, threads, tokens
-from storycell.api import best
+from storycell.api import beginning, best
 from storycell.api.follower import Follower
 from storycell.api.machine import best_device, machine, versions
 from storycell.api.model import Model, load
@@ -243,7 +243,12 @@ def _prepared(
 
 def _recorded(record: TextRecord, prepared: Prepared) -> TextRecord:
     valid_chars = prepared.valid.chars if prepared.valid else 0
-    update = {"digest": prepared.digest, "train_chars": prepared.train.chars, "valid_chars": valid_chars}
+    update = {
+        "digest": prepared.digest,
+        "train_chars": prepared.train.chars,
+        "valid_chars": valid_chars,
+        "tells_stories": beginning.tells_stories(prepared.train_ids, prepared.vocab),
+    }
     return record.model_copy(update=update)
 
 

@@ -11,7 +11,7 @@ from storycell.errors import SettingsError
 _NEXT = {
     "html": "open it in a browser; it needs nothing else",
     "onnx": "ids [B] and states [L B H] in, logits [B V] and the next states out; the metadata hold the vocabulary",
-    "c": "cc -O2 {file} -lm -o story && ./story 'Once upon a'",
+    "c": "cc -O2 {file} -lm -o story && ./story",
 }
 
 

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from storycell import api, config, threads
-from storycell.api.session import sample_of
 from storycell.cli.display import TrainingDisplay, preparing, say
 from storycell.cli.flags import add_settings, given_settings, print_json
 from storycell.errors import CorpusError, SettingsError
@@ -95,8 +94,8 @@ def _report(run: api.Run, as_json: bool) -> None:
     if as_json:
         print_json(summary)
     elif not run.interrupted:
-        print(f"\n{sample_of(run.model, 1000, seed=1, temperature=CALM)}\n", flush=True)
-        say(f"next: storycell sample {path} {shlex.quote('One day')}   more of its stories")
+        print(f"\n{run.model.generate(chars=1000, temperature=CALM, seed=1)}\n", flush=True)
+        say(f"next: storycell sample {path}            more of its stories")
         say(f"      storycell eval {path}              its loss, in full")
         say(f"      storycell train --resume {path} --minutes {_more(run):g}   go on training")
     sys.stdout.flush()

@@ -8,6 +8,7 @@ In: files, folders, globs, `-`, or the name of a corpus: `stories` (embedded, en
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from storycell.corpus import files
@@ -16,11 +17,12 @@ from storycell.corpus.embedded import StoriesSource
 from storycell.corpus.files import Advance, FileSource
 from storycell.corpus.hub import tinystories
 from storycell.errors import CorpusError
-from storycell.vocab import BOUNDARY_BYTE, well_formed
+from storycell.vocab import BOUNDARY_BYTE, SEPARATOR, well_formed
 
-__all__ = ["NAMES", "Corpus", "Source", "held_out_words", "open_corpus", "text_corpus"]
+__all__ = ["NAMES", "Corpus", "Source", "held_out_words", "open_corpus", "read_text", "text_corpus"]
 
 NAMES = ("stories", "tinystories")
+_NO_ENCODING = "there is no encoding {!r}; try utf-8, latin-1, cp1252 or utf-16"
 
 
 class Source(Protocol):
@@ -93,7 +95,7 @@ class Corpus:
 def open_corpus(words: Sequence[str], encoding: str = "utf-8", split: str = "train") -> Corpus:
     """The corpus that the words name. `split` is for `tinystories`, which comes with a validation file of its own."""
     if not _is_text_encoding(encoding):
-        raise CorpusError(f"there is no encoding {encoding!r}; try utf-8, latin-1, cp1252 or utf-16")
+        raise CorpusError(_NO_ENCODING.format(encoding))
     sources: list[Source] = []
     for word in words:
         sources += _named(word, encoding, split)
@@ -139,6 +141,17 @@ def _named(word: str, encoding: str, split: str) -> Sequence[Source]:
 def text_corpus(text: str) -> Corpus:
     """A corpus of a string that is already in memory."""
     return Corpus(("text",), (_TextSource(well_formed(text).encode()),))
+
+
+def read_text(word: str, encoding: str = "utf-8") -> str:
+    """The whole of one file, or of standard input (`-`), as one string: a prompt, read by the rules of a text.
+
+    Raises `CorpusError` where it cannot be read.
+    """
+    if not _is_text_encoding(encoding):
+        raise CorpusError(_NO_ENCODING.format(encoding))
+    source = files.standard_input(encoding) if word == "-" else FileSource(Path(word), encoding)
+    return b"".join(source.blocks()).replace(BOUNDARY_BYTE, f"{SEPARATOR}\n".encode()).decode()
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,8 @@ def _gathered(parts: Iterable[bytes]) -> Iterator[bytes]:
 
 def standard_input(encoding: str) -> FileSource:
     """What comes in through `-`, kept in a temporary file until the process ends."""
+    if sys.stdin is None:
+        raise CorpusError("standard input is closed; name a file")
     return _kept(sys.stdin.buffer, "standard input", encoding)
 
 

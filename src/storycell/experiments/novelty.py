@@ -8,7 +8,7 @@ The surprising decision: the yardstick is a text of the same kind, not a thresho
 whole sentences with each other; what tells a copyist is sharing more than they do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from storycell.errors import CorpusError, SettingsError
 from storycell.experiments.copies import Matches, matches
 from storycell.sampler import Sampling
 from storycell.shapes import Ids
+from storycell.text_stream import gathered
 from storycell.tokens import stories_of
 from storycell.vocab import Vocabulary
 
@@ -90,14 +91,16 @@ def novelty(
 
 def samples(model: Model, count: int, chars: int, temperature: float, seed: int, progress: Progress) -> list[str]:
     """Stories of the model from their very beginning, `count` of them; number k has the seed `seed + k`."""
-    texts = [""] * count
-    rows = 0
-    for k, piece in model.streams("", chars, count=count, sampling=Sampling(temperature), seed=seed):
-        texts[k] += piece
-        if k == 0:
-            rows += 1
-            progress("writing", rows, chars)
-    return texts
+
+    def told() -> Iterator[tuple[int, str]]:
+        rows = 0
+        for k, piece in model.streams("", chars, count=count, sampling=Sampling(temperature), seed=seed):
+            yield k, piece
+            if k == 0:
+                rows += 1
+                progress("writing", rows, chars)
+
+    return gathered(told(), count)
 
 
 def cut_alike(ids: Ids, lengths: list[int]) -> list[Ids]:

@@ -51,19 +51,22 @@ def export(
     *,
     name: str = "a model",
     maker: str = "",
+    prompt: str = "",
 ) -> Export:
     """Write a model as the kind of file that the ending of `path` names; `weights` is fp32, fp16 or int8.
 
-    `name` is shown in the file, `maker` says what wrote it. Raises `ExportError` if the model cannot be exported, the
+    `name` is shown in the file, `maker` says what wrote it, `prompt` is what page and program begin with by themselves;
+    the model must know its characters. Raises `ExportError` if the model cannot be exported, the
     file cannot be written, or what was written is not the model.
     """
     path = Path(path)
     if path.suffix not in DEFAULT_WEIGHTS:
         raise SettingsError(f"{path}: the file's ending says what to make, and it must be .html, .onnx or .c")
     chosen = checked(weights) if weights is not None else DEFAULT_WEIGHTS[path.suffix]
+    vocab.prompt_ids(prompt)
     network = Network.of(lm)
     stored = rounded(network, chosen, BYTE if path.suffix == ".onnx" else PRINTABLE)
-    data = _file(network, vocab, path, chosen, name, maker)
+    data = _file(network, vocab, path, chosen, name, maker, prompt)
     ids = _probe(lm)
     run = _run(lm, ids)
     expected = run if chosen == "fp32" else _run(stored.as_model(lm.backend.name), ids)
@@ -76,14 +79,16 @@ def export(
     return Export(str(path), len(data), chosen, error, _largest(expected, run))
 
 
-def _file(network: Network, vocab: Vocabulary, path: Path, weights: Weights, name: str, maker: str) -> bytes:
+def _file(
+    network: Network, vocab: Vocabulary, path: Path, weights: Weights, name: str, maker: str, prompt: str
+) -> bytes:
     shape = network.shape
     about = f"{shape.cell}, {shape.L} x {shape.H}, {len(vocab)} ids, weights {weights}"
     if path.suffix == ".c":
         line = f"{name}: {about}{f'; {maker}' if maker else ''}"
-        return c_source.write(network, vocab, weights, line, path.name).encode()
+        return c_source.write(network, vocab, weights, line, path.name, prompt).encode()
     if path.suffix == ".html":
-        return html_page.write(network, vocab, weights, name, about).encode()
+        return html_page.write(network, vocab, weights, name, about, prompt).encode()
     facts = {"name": name, "cell": shape.cell, "weights": weights, "made_by": maker, "vocabulary": vocab.to_json()}
     return onnx_graph.write(network, weights, facts)
 

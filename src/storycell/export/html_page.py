@@ -23,8 +23,8 @@ from storycell.vocab import Vocabulary
 _PARTS = {"STYLE": "page.css", "RUNTIME": "runtime.js", "PAGE": "page.js"}
 
 
-def write(network: Network, vocab: Vocabulary, weights: Weights, name: str, about: str) -> str:
-    """The text of the page; `name` is the model's, `about` a line on it."""
+def write(network: Network, vocab: Vocabulary, weights: Weights, name: str, about: str, prompt: str = "") -> str:
+    """The text of the page; `name` is the model's, `about` a line on it, `prompt` what stands in its first box."""
     shape = network.shape
     model = {
         **{"name": name, "about": about, "cell": shape.cell, "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L},
@@ -36,6 +36,7 @@ def write(network: Network, vocab: Vocabulary, weights: Weights, name: str, abou
     parts |= {
         "POLICY": "; ".join(["default-src 'none'", *allowed, "img-src data:", "base-uri 'none'", "form-action 'none'"]),
         "TITLE": html.escape(name),
+        "PROMPT": html.escape(prompt),
         "MODEL": _script_json(model),
         "WEIGHTS": text_coding.encode(network, weights),
     }

@@ -10,6 +10,12 @@
 const storycell = (() => {
   const BOUNDARY = 0, UNKNOWN = 1, RESERVED = 2;
   const SEPARATOR = "<|endoftext|>";
+  // Characters that are never seen, forms that a printer chose, and a character with what belongs to it (as in vocab.py).
+  const INVISIBLE = /[\u00ad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\u{e0000}-\u{e0fff}]/u;
+  const TYPESET = new RegExp("[\\u00a0\\u0132\\u0133\\u017f\\u01c4-\\u01cc\\u01f1-\\u01f3\\u2000-\\u200a\\u202f\\u205f\\u3000" +
+    "\\ufb00-\\ufb06\\ufb13-\\ufb17\\ufb50-\\ufdff\\ufe70-\\ufefc\\uff01-\\uff5e]", "u");
+  const SPELT = { "ß": "ss", "ẞ": "SS", "\u2011": "-" };
+  const CLUSTER = new RegExp(`[^](?:\\p{M}|${INVISIBLE.source}|[\\u1160-\\u11ff\\ud7b0-\\ud7ff])*`, "gu");
   // What a step computes in each layer, in the order of a trace; `h` and `c` are states.
   const VALUES = { lstm: ["i", "f", "g", "o", "c", "h"], gru: ["r", "z", "n", "h"], rnn: ["h"] };
   const GATES = { lstm: 4, gru: 3, rnn: 1 };
@@ -299,20 +305,38 @@ const storycell = (() => {
       this.ids = new Map(this.characters.map((character, k) => [character, k + RESERVED]));
     }
 
-    // {ids, strangers}: the ids of a text, a line <|endoftext|> being a boundary; characters that are not known.
+    // {ids, strangers}: the ids of a text, a line <|endoftext|> being a boundary; characters that are not known. The
+    // text is read as a file is: without a byte order mark, with plain line ends, and in the forms that are known.
     encode(text) {
       const ids = [], strangers = new Set();
-      const lines = text.split("\n");
+      const lines = text.replace(/^\ufeff/, "").replace(/\r\n?/g, "\n").split("\n");
       lines.forEach((line, k) => {
         if (line === SEPARATOR) return ids.push(BOUNDARY);
         const whole = k < lines.length - 1 ? line + "\n" : line;
-        const parts = this.isBytes ? Array.from(new TextEncoder().encode(whole), (c) => String.fromCharCode(c)) : whole;
+        const parts = this.isBytes ? Array.from(new TextEncoder().encode(whole), (c) => String.fromCharCode(c)) : this.known(whole);
         for (const part of parts) {
           if (this.ids.has(part)) ids.push(this.ids.get(part));
           else strangers.add(part);
         }
       });
       return { ids, strangers: [...strangers] };
+    }
+
+    // A line in characters that are known, as far as that is the same line: see `same` in vocab.py of storycell.
+    known(line) {
+      const isKnown = (text) => Array.from(text).every((c) => this.ids.has(c));
+      if (isKnown(line)) return line;
+      const same = (text) => {
+        const characters = Array.from(text);
+        const seen = characters.filter((c) => this.ids.has(c) || !INVISIBLE.test(c));
+        const spelt = seen.map((c) => (this.ids.has(c) ? c : SPELT[c] ?? (TYPESET.test(c) ? c.normalize("NFKC") : c)));
+        for (const candidate of [text, seen.join(""), spelt.join("")])
+          for (const form of [candidate, candidate.normalize("NFC"), candidate.normalize("NFD")])
+            if (isKnown(form)) return form;
+        return null;
+      };
+      return (line.match(CLUSTER) ?? []).map((cluster) =>
+        same(cluster) ?? Array.from(cluster, (c) => same(c) ?? c).join("")).join("");
     }
 
     // The text of each id; of a byte vocabulary, a character is the text of its last byte.

@@ -5,6 +5,8 @@
        cc -O2 @FILE@ -lm -o story
        ./story [-n chars] [-t temperature] [-s seed] [-l] [prompt]
 
+   Without a prompt it begins as the model's own texts begin.
+
    -n  most characters to write (default 1000; a story may end before)
    -t  above 1 bolder, below 1 safer, 0 always the likeliest (default 0.8)
    -s  the same seed writes the same text, here and in `storycell sample` (default: from the clock)
@@ -293,45 +295,112 @@ static uint32_t take_code_point(const unsigned char **text) {
     return code;
 }
 
-static int id_of(uint32_t code, int position) {
+/* The id of a character; -1 where the model does not know it. */
+static int id_of(uint32_t code) {
     int low = 0, high = V - RESERVED;
     while (low < high) {
         int middle = (low + high) / 2;
         if (code_points[middle] < code) low = middle + 1;
         else high = middle;
     }
-    if (low < V - RESERVED && code_points[low] == code) return low + RESERVED;
+    return low < V - RESERVED && code_points[low] == code ? low + RESERVED : -1;
+}
+
+static int is_invisible(uint32_t code) { /* soft hyphen, joiners, marks of direction, variation selectors */
+    static const uint32_t ranges[][2] = {
+        {0xAD, 0xAD}, {0x34F, 0x34F}, {0x61C, 0x61C}, {0x180B, 0x180F}, {0x200B, 0x200F}, {0x202A, 0x202E},
+        {0x2060, 0x206F}, {0xFE00, 0xFE0F}, {0xFEFF, 0xFEFF}, {0xE0000, 0xE0FFF}};
+    for (size_t k = 0; k < sizeof ranges / sizeof *ranges; ++k)
+        if (ranges[k][0] <= code && code <= ranges[k][1]) return 1;
+    return 0;
+}
+
+/* A letter and its accent as one character; 0 where the model has no use for it. */
+static uint32_t composed(uint32_t letter, uint32_t accent) {
+    for (int k = 0; pairs[k][0]; ++k)
+        if (pairs[k][0] == letter && pairs[k][1] == accent) return pairs[k][2];
+    return 0;
+}
+
+/* The next character by the rules of a text file, where every line end is \n. */
+static uint32_t take_plain(const unsigned char **text) {
+    uint32_t code = BYTES ? *(*text)++ : take_code_point(text);
+    if (code != '\r') return code;
+    *text += **text == '\n';
+    return '\n';
+}
+
+/* The same, in the form that the model knows: accents that stand by themselves join their letters. */
+static uint32_t take_known(const unsigned char **text) {
+    uint32_t code = take_plain(text), both;
+    const unsigned char *after = *text;
+    while (!BYTES && *after) {
+        uint32_t next = take_code_point(&after);
+        if ((id_of(code) >= 0 && id_of(next) >= 0) || !(both = composed(code, next))) break;
+        code = both;
+        *text = after;
+    }
+    return code;
+}
+
+static int takes_separator(const unsigned char **text) {
+    static const char separator[] = "<|endoftext|>";
+    size_t length = sizeof separator - 1;
+    if (strncmp((const char *)*text, separator, length) != 0) return 0;
+    const unsigned char *end = *text + length;
+    if (*end && *end != '\n' && *end != '\r') return 0;
+    if (*end) take_plain(&end);
+    *text = end;
+    return 1;
+}
+
+static void refuse(uint32_t code, const unsigned char *prompt, const unsigned char *at) {
+    long position = 0;
+    for (; prompt < at; ++prompt) position += *prompt >> 6 != 2;
     fputs("story: the model does not know '", stderr);
     print_code_point(code, stderr);
-    fprintf(stderr, "' (U+%04lX) at position %d; write the prompt without it\n", (unsigned long)code, position);
+    fprintf(stderr, "' (U+%04lX) at position %ld; write the prompt without it\n", (unsigned long)code, position);
     exit(1);
 }
 
-/* The id at the beginning of `text`, which is moved on; a line <|endoftext|> is a boundary. */
-static int take_id(const unsigned char **text, int position, int starts_line) {
-    static const char separator[] = "<|endoftext|>";
-    size_t length = sizeof separator - 1;
-    if (starts_line && strncmp((const char *)*text, separator, length) == 0 &&
-        ((*text)[length] == '\n' || (*text)[length] == '\0')) {
-        *text += length + ((*text)[length] == '\n');
-        return BOUNDARY;
+/* The ids of a prompt, which is read as `storycell sample` reads it; a line <|endoftext|> is a boundary. */
+static int *ids_of(const char *prompt, size_t *count) {
+    const unsigned char *start = (const unsigned char *)prompt, *text = start;
+    int *ids = malloc((SPELT * strlen(prompt) + 1) * sizeof *ids), starts_line = 1;
+    if (!ids) {
+        fputs("story: out of memory\n", stderr);
+        exit(1);
     }
-    return id_of(BYTES ? *(*text)++ : take_code_point(text), position);
+    *count = 0;
+    if (strncmp(prompt, "\xEF\xBB\xBF", 3) == 0) text += 3;
+    while (*text) {
+        const unsigned char *at = text;
+        if (starts_line && takes_separator(&text)) {
+            ids[(*count)++] = BOUNDARY;
+            continue;
+        }
+        uint32_t code = take_known(&text);
+        int id = id_of(code), row = 0;
+        starts_line = code == '\n';
+        if (id >= 0) ids[(*count)++] = id;
+        if (id >= 0 || is_invisible(code)) continue;
+        while (same[row][0] && same[row][0] != code) ++row;
+        if (!same[row][0]) refuse(code, start, at);
+        for (int k = 1; k <= SPELT && same[row][k]; ++k) ids[(*count)++] = id_of(same[row][k]);
+    }
+    return ids;
 }
 
-/* Reads the prompt, twice: it is checked as a whole before anything is printed. */
+/* Reads the prompt, which is checked as a whole before anything is printed. */
 static void read_prompt(const char *prompt, int print) {
-    for (int writing = 0; writing < 2; ++writing) {
-        const unsigned char *text = (const unsigned char *)prompt;
-        int starts_line = 1;
-        if (writing) step(BOUNDARY);
-        for (int position = 0; *text; ++position) {
-            int id = take_id(&text, position, starts_line);
-            starts_line = id == BOUNDARY || code_points[id - RESERVED] == '\n';
-            if (writing && print) print_id(id);
-            if (writing) step(id);
-        }
+    size_t count;
+    int *ids = ids_of(prompt, &count);
+    step(BOUNDARY);
+    for (size_t k = 0; k < count; ++k) {
+        if (print) print_id(ids[k]);
+        step(ids[k]);
     }
+    free(ids);
 }
 
 /* ---- The command ---- */
@@ -346,7 +415,7 @@ static int is_number(const char *text, const char *characters) {
 }
 
 int main(int count, char **words) {
-    const char *prompt = "Once upon a", *n = "1000", *t = "0.8", *seed = NULL, *end = "";
+    const char *prompt = PROMPT, *n = "1000", *t = "0.8", *seed = NULL, *end = "";
     int only_logits = 0, k = 1;
     for (; k < count && words[k][0] == '-' && words[k][1]; ++k) {
         const char *flag = words[k], **value = NULL;

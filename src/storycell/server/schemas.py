@@ -172,6 +172,7 @@ class ModelCard(BaseModel):
     values: list[str] = Field(description="the values of a cell by name, as the model reads a character")
     holds: bool = Field(description="whether the cell lets its values be held")
     parameters: int
+    prompt: str = Field(description="what the model's own texts begin with; may be empty")
     max_prompt: int
     max_traced: int
 

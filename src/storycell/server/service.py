@@ -60,6 +60,7 @@ class Service:
             "values": self.value_names,
             "holds": self.holds,
             "parameters": self.model.params,
+            "prompt": self.model.default_prompt,
             "max_prompt": self.settings.max_prompt,
             "max_traced": self.settings.max_traced,
         }

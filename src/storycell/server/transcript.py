@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from storycell.server.engine import Slice, Writing
 from storycell.server.logprobs import CharLogprobs, token_text
-from storycell.server.pieces import Pieces
+from storycell.text_stream import Pieces
 from storycell.vocab import Vocabulary
 
 Finish = Literal["stop", "length"]

@@ -13,7 +13,6 @@ import numpy as np
 
 from storycell import api, cells
 from storycell.api import Model
-from storycell.api.model import PROMPT
 from storycell.checkpoint import RunFolder, disk
 from storycell.experiments import scoring
 from storycell.experiments.pages import write_json
@@ -24,6 +23,7 @@ from storycell.experiments.reproduce.plan import SAMPLE_CHARS, TEMPERATURE
 from storycell.model import CharLM
 from storycell.sampler import Sampling
 from storycell.shapes import Ids
+from storycell.text_stream import gathered
 from storycell.vocab import BOUNDARY_BYTE, Vocabulary
 
 MOST_READ = 50_000_000  # characters of the training text that the yardstick knows
@@ -49,7 +49,7 @@ def measure(run: Path, passage: Passage, yardstick: Yardstick, samples: int) -> 
     assert scored.nats is not None
     groups = scoring.groups_of(passage)
     texts = write_samples(model, samples)
-    write_json(run / "samples.json", {"prompt": PROMPT, "temperature": TEMPERATURE, "samples": texts})
+    write_json(run / "samples.json", {"prompt": model.default_prompt, "temperature": TEMPERATURE, "samples": texts})
     row |= {
         "sums_nats": np.bincount(groups, weights=scored.nats).tolist(),  # of every story, for paired differences
         "counts": np.bincount(groups).tolist(),
@@ -62,14 +62,9 @@ def measure(run: Path, passage: Passage, yardstick: Yardstick, samples: int) -> 
 
 def write_samples(model: Model, count: int) -> list[tuple[str, bool]]:
     """Samples from the prompt with seeds 1, 2, 3, …: the text, and whether its story ended."""
-    known = model.vocab.kind == "bytes" or set(PROMPT) <= set(model.vocab.characters)
-    texts = [PROMPT if known else ""] * count
     sampling = Sampling(temperature=TEMPERATURE)
-    written = [0] * count
-    for k, piece in model.streams(texts[0], SAMPLE_CHARS, count=count, sampling=sampling, seed=1):
-        texts[k] += piece
-        written[k] += len(piece)
-    return [(text, n < SAMPLE_CHARS) for text, n in zip(texts, written, strict=True)]
+    written = gathered(model.streams(None, SAMPLE_CHARS, count=count, sampling=sampling, seed=1), count)
+    return [(model.default_prompt + text, len(text) < SAMPLE_CHARS) for text in written]
 
 
 def _at_start(model: Model) -> dict[str, float]:

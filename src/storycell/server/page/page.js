@@ -339,6 +339,7 @@ async function begin() {
     fill($("value"), model.values.map((name) => [name, name]));
     $("value").value = model.values.includes("c") ? "c" : model.values.at(-1);
     $("unit").max = model.hidden - 1;
+    if (sessionStorage.getItem("storycell-text") === null) $("text").value ||= model.prompt;
   }
   describe();
   redraw();
@@ -359,7 +360,7 @@ function pressed(event) {
   event.preventDefault();
 }
 
-$("text").value = sessionStorage.getItem("storycell-text") ?? "Once upon a time";
+$("text").value = sessionStorage.getItem("storycell-text") ?? "";
 $("text").addEventListener("input", () => changed());
 document.addEventListener("selectionchange", underCaret);
 document.addEventListener("keydown", pressed);

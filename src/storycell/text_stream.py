@@ -6,10 +6,21 @@ could become a stop is held back; so the text does not depend on where the slice
 
 import codecs
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 from storycell.vocab import Vocabulary
+
+
+def gathered(pieces: Iterable[tuple[int, str]], count: int) -> list[str]:
+    """The texts of `count` streams from their pieces, (number of the stream, piece), as they come.
+
+    Joined at the end: adding each piece to a string would copy all that came before it.
+    """
+    texts: list[list[str]] = [[] for _ in range(count)]
+    for k, piece in pieces:
+        texts[k].append(piece)
+    return ["".join(text) for text in texts]
 
 
 @cache
