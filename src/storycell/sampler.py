@@ -71,7 +71,7 @@ class Sampling:
         return int(np.searchsorted(cumulative, draw.next() * cumulative[-1], side="right"))
 
     def probabilities(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """How likely `choose` is to choose each id: logits `[... V]` -> probabilities `[... V]`, 0 for what is filtered.
+        """How likely `choose` is to choose each id, 0 for what is filtered: logits `[... V]` -> `[... V]`.
 
         Raises `NotFiniteError` where the logits are not finite.
         """

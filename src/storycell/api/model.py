@@ -4,6 +4,7 @@ In: a run folder, or `demo`, the model in the package. Out: text, losses.
 """
 
 import codecs
+import os
 import secrets
 import tempfile
 from collections.abc import Iterator
@@ -52,6 +53,11 @@ def load(run: str | Path = "demo", *, backend: str = "auto", device: str = "cpu"
 
 def _demo_folder() -> Path:
     return Path(str(resources.files("storycell") / "demo"))
+
+
+def run_name(run: str | Path) -> str:
+    """The name of a run's folder, however its path is written: `.`, `..` and `runs/mine/` have one too."""
+    return Path(os.path.abspath(run)).name or "run"  # noqa: PTH100 (`resolve` would follow a link to another name)
 
 
 class Model:
@@ -214,9 +220,14 @@ class Model:
             self.vocab,
             path,
             weights,
-            name=self.path.resolve().name,
+            name=self.name,
             maker=f"storycell {versions()['storycell']}",
         )
+
+    @property
+    def name(self) -> str:
+        """What the model is called: the name of its run folder."""
+        return run_name(self.path)
 
     @property
     def params(self) -> int:
