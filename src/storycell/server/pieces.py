@@ -82,7 +82,7 @@ class Pieces:
             texts.append(self._decoder.decode(self._vocab.bytes_of(k)))
             end += len(texts[-1])
             unfinished = self._decoder.getstate()[0]  # bytes of a character that more must follow
-            self._offsets.append(end if unfinished else end - 1)
+            self._offsets.append(end + len(unfinished.decode("utf-8", "replace")) - 1)
         self._held = "".join(texts)
 
     def _doubtful(self) -> int:
