@@ -192,10 +192,13 @@ async def asked(app: Any, path: str, body: Any, method: str = "POST") -> Answer:
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
+    def is_over() -> bool:
+        return bool(sent) and sent[-1]["type"] == "http.response.body" and not sent[-1].get("more_body", False)
+
     try:
         await app(scope, receive, send)
     except Exception:
-        if not sent or sent[-1].get("more_body", True):
+        if not is_over():
             raise
-    assert not sent[-1]["more_body"]
+    assert is_over()
     return Answer(sent[0]["status"], b"".join(message["body"] for message in sent[1:]))
