@@ -22,7 +22,8 @@ from storycell.server.logprobs import describe
 
 PATH = "/v1/completions"
 FINE = [
-    {"prompt": "Once upon a time", "max_tokens": 90, "seed": seed, "temperature": 0.9, "logprobs": 1} for seed in range(4)
+    {"prompt": "Once upon a time", "max_tokens": 90, "seed": seed, "temperature": 0.9, "logprobs": 1}
+    for seed in range(4)
 ]
 MARK = 7  # top_k of the request that a fault is for
 FAULTY = FINE[0] | {"top_k": MARK}

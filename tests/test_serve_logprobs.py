@@ -103,9 +103,7 @@ def test_the_drawn_character_is_among_the_likeliest_always(model: storycell.Mode
         found = choice_of(model, logprobs=likeliest, temperature=1.5, max_tokens=80)["logprobs"]
         sizes = {len(top) for top in found["top_logprobs"]}
         assert sizes == ({1} if likeliest == 0 else {likeliest, likeliest + 1})
-        for token, logprob, top in zip(
-            found["tokens"], found["token_logprobs"], found["top_logprobs"], strict=True
-        ):
+        for token, logprob, top in zip(found["tokens"], found["token_logprobs"], found["top_logprobs"], strict=True):
             assert top[token] == logprob
 
 
@@ -138,9 +136,9 @@ def test_an_echoed_prompt_is_told_as_the_model_has_it_and_its_first_character_as
     assert found["token_logprobs"][1 : len(PROMPT)] == pytest.approx([-one for one in nats[1:]], abs=SMALL)
     assert all(found["token_logprobs"][len(PROMPT) + k] is not None for k in range(5))
     assert found["text_offset"] == list(range(len(PROMPT) + 5))
-    for token, logprob, top in list(
-        zip(found["tokens"], found["token_logprobs"], found["top_logprobs"], strict=True)
-    )[1:]:
+    for token, logprob, top in list(zip(found["tokens"], found["token_logprobs"], found["top_logprobs"], strict=True))[
+        1:
+    ]:
         assert top[token] == logprob
     bare = choice_of(model, prompt="", logprobs=0, echo=True, max_tokens=3)
     assert None not in bare["logprobs"]["token_logprobs"]  # nothing is echoed

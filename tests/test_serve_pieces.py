@@ -76,9 +76,7 @@ def test_bytes_that_are_no_characters_are_shown_and_stand_somewhere_too(drawn: b
     assert set(offsets) == set(range(len(shown)))
 
 
-@given(
-    st.text("aé€😀", max_size=20), st.lists(st.text("aé€😀", min_size=1, max_size=3), max_size=3), st.integers(1, 5)
-)
+@given(st.text("aé€😀", max_size=20), st.lists(st.text("aé€😀", min_size=1, max_size=3), max_size=3), st.integers(1, 5))
 def test_of_a_stop_text_of_several_bytes_none_is_covered(text: str, stops: list[str], size: int) -> None:
     pieces, ids = Pieces(BYTES, stops), BYTES.encode(text).tolist()
     shown, offsets = "", []
