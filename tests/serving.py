@@ -6,8 +6,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,24 @@ settings = server.ServerSettings(**json.loads(sys.argv[2]))
 server.serve(api.load(sys.argv[1]), settings, 0, lambda url: print(url, flush=True))
 """
 START_S = 60  # a busy machine may take long to import torch
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the application answered."""
+
+    status: int
+    content: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.content)
+
+    def choice(self) -> Any:
+        """The only choice of a completion that must be a success."""
+        assert self.status == 200, self.content
+        [choice] = self.json["choices"]
+        return choice
 
 
 @dataclass(frozen=True)
@@ -139,3 +157,48 @@ async def streamed(served: Served, body: Any) -> tuple[str, float]:
     writer.close()
     await writer.wait_closed()
     return text_of(bytes(answer)), first_s
+
+
+@asynccontextmanager
+async def in_this_process(model: Any, **settings: Any) -> AsyncIterator[Callable[..., Awaitable[Answer]]]:
+    """The application itself, without a network; gives a function that asks it."""
+    from storycell.server import ServerSettings, create_app
+
+    app = create_app(model, ServerSettings(**settings))
+
+    async def ask(path: str, body: Any, method: str = "POST") -> Answer:
+        return await asked(app, path, body, method)
+
+    async with app.router.lifespan_context(app):
+        yield ask
+
+
+async def asked(app: Any, path: str, body: Any, method: str = "POST") -> Answer:
+    """One request to an ASGI application. (What Starlette raises again after a 500 is left out.)"""
+    content = json.dumps(body).encode()
+    headers = {"host": "localhost", "content-type": "application/json", "content-length": str(len(content))}
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
+        "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "client": None, "server": None,
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }  # fmt: skip
+    waiting, sent = [{"type": "http.request", "body": content, "more_body": False}], list[dict[str, Any]]()
+
+    async def receive() -> dict[str, Any]:
+        while not waiting:
+            await asyncio.sleep(3_600)  # the client stays
+        return waiting.pop()
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    def is_over() -> bool:
+        return bool(sent) and sent[-1]["type"] == "http.response.body" and not sent[-1].get("more_body", False)
+
+    try:
+        await app(scope, receive, send)
+    except Exception:
+        if not is_over():
+            raise
+    assert is_over()
+    return Answer(sent[0]["status"], b"".join(message["body"] for message in sent[1:]))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from kernel_paths import needs_kernel
 
-from storycell.errors import BackendError, SettingsError
+from storycell.errors import BackendError, NotFiniteError, SettingsError
 from storycell.model import CharLM
 from storycell.sampler import Draw, Sampling, Stream, advance, read, streams
 from storycell.vocab import BOUNDARY, UNKNOWN
@@ -189,3 +189,39 @@ def test_a_top_k_above_the_vocabulary_filters_nothing(top_k: int) -> None:
     lm = CharLM(12, 8, seed=1)
     wide, all_of_them = ([row[0] for row in streams(lm, [3], Sampling(1.5, k), [5], 60)] for k in (top_k, None))
     assert wide == all_of_them
+
+
+@pytest.mark.parametrize("backend", [pytest.param("native", marks=needs_kernel), "torch"])
+def test_a_call_that_fails_leaves_every_stream_as_it_was(backend: str) -> None:
+    lm = CharLM(12, 8, backend=backend, seed=1).eval()
+    how = Sampling(1.0, top_k=6)
+    expected = advance(lm, [Stream(how, 5)], 40)[0].ids
+    fine, broken = Stream(how, 5), Stream(how, 6)
+    begun = advance(lm, [fine], 10)[0].ids
+    broken.state = {name: torch.full_like(value, math.nan) for name, value in (fine.state or {}).items()}
+    with pytest.raises(NotFiniteError):
+        advance(lm, [fine, broken], 20)
+    assert begun + advance(lm, [fine], 30)[0].ids == expected[: len(begun) + 30]
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (Sampling(1.0), [0.1, 0, 0.4, 0.2, 0.1, 0.2]),
+        (Sampling(0.5), [0.01, 0, 0.16, 0.04, 0.01, 0.04]),
+        (Sampling(1.0, top_k=2), [0, 0, 0.4, 0.2, 0, 0]),
+        (Sampling(1.0, top_p=0.55), [0, 0, 0.4, 0.2, 0, 0]),
+        (Sampling(1.0, min_p=0.4), [0, 0, 0.4, 0.2, 0, 0.2]),
+        (Sampling(1.0, top_k=4, top_p=0.9, min_p=0.3), [0, 0, 0.4, 0.2, 0, 0.2]),
+        (Sampling(0.0), [0, 0, 1, 0, 0, 0]),
+        (Sampling(greedy=True), [0, 0, 1, 0, 0, 0]),
+    ],
+)
+def test_probabilities_are_what_is_drawn_from(sampling: Sampling, expected: list[float]) -> None:
+    logits = np.log(np.array([0.1, 0.7, 0.4, 0.2, 0.1, 0.2])).astype(np.float32)
+    p = sampling.probabilities(np.stack([logits, logits + 3]))
+    assert p == pytest.approx(np.array([expected, expected]) / sum(expected), abs=1e-7)
+    draw, n = Draw(3), 4_000
+    counts = np.bincount([sampling.choose(logits, draw) for _ in range(n)], minlength=6) / n
+    assert np.abs(counts - p[0]).max() < 4 * math.sqrt(0.25 / n)  # four standard errors
+    assert set(np.flatnonzero(counts)) <= set(np.flatnonzero(p[0]))

@@ -1,12 +1,13 @@
 """The parts of the server that need no network: cutting at stop texts, the outbox, the pace, the engine's order."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storycell.vocab import BYTES, Vocabulary
+from storycell.vocab import BYTES, RESERVED, SEPARATOR, Vocabulary
 
 pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not installed")
 
@@ -36,21 +37,68 @@ def test_a_text_with_stops_does_not_depend_on_its_slices(text: str, stops: list[
     pieces, shown, at, k = Pieces(LETTERS, stops), "", 0, 0
     ids = LETTERS.encode(text).tolist()
     while at < len(ids) and not pieces.stopped:
-        shown += pieces.take(ids[at : at + sizes[k % len(sizes)]])
+        shown += pieces.take(ids[at : at + sizes[k % len(sizes)]]).text
         assert pieces.covered == len(shown)
         at += sizes[k % len(sizes)]
         k += 1
-    shown += pieces.rest()
+    shown += pieces.rest().text
     assert shown == one_by_one(text, stops)
     assert pieces.covered == len(shown)
 
 
+def in_slices(pieces: Pieces, ids: list[int], size: int) -> tuple[str, list[int]]:
+    """All that is shown of some ids, and where each of them stands."""
+    shown = [pieces.take(ids[at : at + size]) for at in range(0, len(ids), size)]
+    shown.append(pieces.rest())
+    for before, after in pairwise(shown):
+        assert after.start == before.start + len(before.text)
+    return "".join(one.text for one in shown), [at for one in shown for at in one.offsets]
+
+
 @given(st.text(max_size=12), st.integers(1, 5))
-def test_bytes_become_characters_when_they_are_whole(text: str, size: int) -> None:
+def test_bytes_become_characters_when_they_are_whole_and_each_tells_where_its_character_stands(
+    text: str, size: int
+) -> None:
     pieces, ids = Pieces(BYTES), BYTES.encode(text).tolist()
-    shown = "".join(pieces.take(ids[at : at + size]) for at in range(0, len(ids), size)) + pieces.rest()
-    assert shown == BYTES.decode(ids)
+    shown, offsets = in_slices(pieces, ids, size)
+    assert shown == text
+    assert offsets == [at for at, character in enumerate(text) for _ in character.encode()]
     assert pieces.covered == len(ids)
+
+
+@given(st.binary(max_size=12), st.integers(1, 5))
+def test_bytes_that_are_no_characters_are_shown_and_stand_somewhere_too(drawn: bytes, size: int) -> None:
+    pieces, ids = Pieces(BYTES), [byte + RESERVED for byte in drawn]
+    shown, offsets = in_slices(pieces, ids, size)
+    assert shown == drawn.decode("utf-8", "replace")
+    assert offsets == sorted(offsets)
+    assert len(offsets) == len(ids)
+    assert set(offsets) == set(range(len(shown)))
+
+
+@given(st.text("aé€😀", max_size=20), st.lists(st.text("aé€😀", min_size=1, max_size=3), max_size=3), st.integers(1, 5))
+def test_of_a_stop_text_of_several_bytes_none_is_covered(text: str, stops: list[str], size: int) -> None:
+    pieces, ids = Pieces(BYTES, stops), BYTES.encode(text).tolist()
+    shown, offsets = "", []
+    for at in range(0, len(ids), size):
+        if not pieces.stopped:
+            part = pieces.take(ids[at : at + size])
+            shown, offsets = shown + part.text, offsets + part.offsets
+    part = pieces.rest()
+    shown, offsets = shown + part.text, offsets + part.offsets
+    assert shown == one_by_one(text, stops)
+    assert offsets == [at for at, character in enumerate(shown) for _ in character.encode()]
+    assert pieces.covered == len(shown.encode())
+
+
+@pytest.mark.parametrize("vocab", [LETTERS, BYTES], ids=["characters", "bytes"])
+@pytest.mark.parametrize("stops", [[], ["zz"]])
+def test_a_boundary_is_a_separator_line_and_stands_at_its_beginning(vocab: Vocabulary, stops: list[str]) -> None:
+    text = f"ab\n{SEPARATOR}\nc" if vocab is BYTES else f"{SEPARATOR}\nc"
+    before = text.index(SEPARATOR)
+    shown, offsets = in_slices(Pieces(vocab, stops), vocab.encode(text).tolist(), 2)
+    assert shown == text
+    assert offsets == [*range(before), before, len(text) - 1]
 
 
 def test_a_full_outbox_says_so_until_its_reader_has_caught_up() -> None:

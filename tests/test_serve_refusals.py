@@ -89,10 +89,9 @@ def test_what_is_no_json_is_said_to_be_none(served: Served, raw: bytes, part: st
 
 
 def test_wrong_paths_methods_and_media_types(served: Served) -> None:
-    assert served.refusal("/v1/nothing", FINE) == (
-        404,
-        "there is nothing at this path; the API is described at /openapi.json",
-    )
+    status, message = served.refusal("/v1/nothing", FINE)
+    assert status == 404
+    assert "the API is described at /openapi.json" in message
     for path in (
         "/..%2f..%2fetc/passwd",
         "/page/../../app.py",
@@ -104,6 +103,29 @@ def test_wrong_paths_methods_and_media_types(served: Served) -> None:
     status, headers, _ = served.request("GET", COMPLETIONS)
     assert (status, headers["allow"]) == (405, "POST")
     assert served.request("POST", COMPLETIONS, FINE, headers={"Content-Type": "text/plain"})[0] == 415
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/chat/completions",
+        "/chat/completions",
+        "/completions",
+        "/v1/v1/completions",
+        "/v1/completions/completions",
+        "/v1/responses",
+        "/models",
+        "/api/generate",
+        "/completion",
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_who_asks_at_a_wrong_path_is_told_where_the_completions_are(served: Served, path: str, method: str) -> None:
+    status, message = served.refusal(path, {"messages": []}, method=method)
+    assert status == 404
+    assert "POST /v1/completions" in message
+    assert "ends in /v1" in message
+    assert ("does not chat" in message) == ("chat" in path)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +142,24 @@ def test_wrong_paths_methods_and_media_types(served: Served) -> None:
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Sec-Fetch-Site": "same-site"}, 403),
         ({"Sec-Fetch-Site": "same-origin"}, 200),
+        # behind a proxy that ends TLS, which keeps the name, with its port or without, or puts its own into Host
+        ({"Host": "localhost", "Origin": "https://localhost"}, 200),
+        ({"Host": "LocalHost:443", "Origin": "https://localhost"}, 200),
+        ({"Host": "localhost", "Origin": "https://LOCALHOST:443"}, 200),
+        ({"Host": "localhost:8443", "Origin": "https://localhost:8443"}, 200),
+        ({"Host": "[::1]:8443", "Origin": "https://[::1]:8443"}, 200),
+        ({"Host": "localhost", "Origin": "https://localhost:8443", "Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Host": "127.0.0.1:8000", "Origin": "https://localhost", "Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Host": "localhost", "Origin": "https://localhost:8443"}, 403),
+        ({"Host": "localhost:8443", "Origin": "https://localhost"}, 403),
+        ({"Host": "127.0.0.1:8000", "Origin": "https://localhost"}, 403),
+        ({"Host": "localhost", "Origin": "https://localhost", "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Host": "localhost", "Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"}, 403),
+        ({"Host": "localhost", "Origin": "https://localhost.evil.example"}, 403),
+        ({"Host": "localhost", "Origin": "https://localhost@evil.example"}, 403),
+        ({"Host": "localhost", "Origin": "file://localhost"}, 403),
+        ({"Host": "localhost", "Origin": "null", "Sec-Fetch-Site": "same-origin"}, 403),
+        ({"Host": "localhost", "Origin": ""}, 403),
     ],
 )
 def test_other_names_and_other_origins_are_refused(served: Served, headers: dict[str, str], status: int) -> None:

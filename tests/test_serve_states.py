@@ -86,6 +86,20 @@ def test_slots_are_capped_and_expire_after_their_last_use() -> None:
     assert len(slots) == 0
 
 
+def test_names_of_hosts_are_compared_without_case() -> None:
+    settings = ServerSettings(host="MyBox", allow_anyone=True, extra_hosts=frozenset({"Stories.Example.", "[::AB]"}))
+    assert all(map(settings.answers_to, ("mybox", "MYBOX", "mybox.", "stories.example", "STORIES.example", "::ab")))
+    assert not settings.answers_to("mybox.example")
+    assert ServerSettings(host="LOCALHOST").is_loopback
+    assert ServerSettings(host="LOCALHOST").answers_to("localhost")
+
+
+@pytest.mark.parametrize("name", ["https://stories.example", "stories.example:8443", "a b", "", "bücher.example", "*"])
+def test_a_name_that_no_browser_would_send_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match="without scheme and port"):
+        ServerSettings(extra_hosts=frozenset({name}))
+
+
 def test_a_server_that_others_can_reach_needs_a_key_or_a_word() -> None:
     for host in ("0.0.0.0", "::", "192.168.1.4", "example.org"):
         with pytest.raises(SettingsError, match="can be reached from other machines"):

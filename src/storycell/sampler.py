@@ -9,7 +9,6 @@ JavaScript, so that one seed can tell one story wherever the model runs.
 """
 
 import copy
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,32 +64,50 @@ class Sampling:
 
     def choose(self, logits: npt.NDArray[np.float32], draw: "Draw") -> int:
         """One id from logits `[V]`: never the unknown character; the lowest id where two are equally likely."""
-        scores = logits.astype(np.float64)
-        scores[UNKNOWN] = -np.inf
-        if not math.isfinite(scores.max()):
-            raise NotFiniteError("the model's logits are not finite, so nothing can be drawn; its weights are damaged")
+        weights = self._weights(logits)
         if self.is_greedy:
-            return int(scores.argmax())
-        with np.errstate(over="ignore"):  # a tiny temperature: minus infinity, and so a weight of 0, is right
-            weights = np.exp((scores - scores.max()) / self.temperature)
-        weights = self._filtered(weights)
+            return int(weights.argmax())
         cumulative = np.cumsum(weights)
         return int(np.searchsorted(cumulative, draw.next() * cumulative[-1], side="right"))
+
+    def probabilities(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """How likely `choose` is to choose each id, 0 for what is filtered: logits `[... V]` -> `[... V]`.
+
+        Raises `NotFiniteError` where the logits are not finite.
+        """
+        weights = self._weights(logits)
+        weights /= weights.sum(axis=-1, keepdims=True)
+        return weights
+
+    def _weights(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """What the probabilities are proportional to, `[... V]`; the likeliest has 1."""
+        scores = logits.astype(np.float64)
+        scores[..., UNKNOWN] = -np.inf
+        best = scores.max(axis=-1, keepdims=True)
+        if not np.isfinite(best).all():
+            raise NotFiniteError("the model's logits are not finite, so nothing can be drawn; its weights are damaged")
+        if self.is_greedy:
+            weights = np.zeros_like(scores)
+            np.put_along_axis(weights, scores.argmax(axis=-1, keepdims=True), 1.0, axis=-1)
+            return weights
+        with np.errstate(over="ignore"):  # a tiny temperature: minus infinity, and so a weight of 0, is right
+            weights = np.exp((scores - best) / self.temperature)
+        return self._filtered(weights)
 
     def _filtered(self, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         if self.top_k is None and self.top_p is None and self.min_p is None:
             return weights
-        order = np.argsort(-weights, kind="stable")
-        ranked = weights[order]
-        kept = len(ranked) if self.top_k is None else min(self.top_k, len(ranked))
-        if self.top_p is not None:
-            share = np.cumsum(ranked[:kept]) / ranked[:kept].sum()
-            kept = int(np.searchsorted(share, self.top_p)) + 1 if self.top_p < 1 else kept
+        order = np.argsort(-weights, axis=-1, kind="stable")
+        ranked = np.take_along_axis(weights, order, axis=-1)
+        if self.top_k is not None:
+            ranked[..., self.top_k :] = 0.0
+        if self.top_p is not None and self.top_p < 1:  # the fewest that reach the mass, at least one
+            mass = np.cumsum(ranked, axis=-1)
+            ranked[..., 1:][mass[..., :-1] >= self.top_p * mass[..., -1:]] = 0.0
         if self.min_p is not None:
-            kept = min(kept, int(np.count_nonzero(ranked >= self.min_p * ranked[0])))
-        out = np.zeros_like(weights)
-        out[order[:kept]] = ranked[:kept]
-        return out
+            ranked[ranked < self.min_p * ranked[..., :1]] = 0.0
+        np.put_along_axis(weights, order, ranked, axis=-1)
+        return weights
 
 
 class Draw:
@@ -168,7 +185,7 @@ def advance(lm: CharLM, streams: list[Stream], chars: int, *, logits: bool = Fal
     """Let every stream write up to `chars` characters more, each by its own sampling and draws.
 
     A stream whose story ends writes less and is `ended`. One that has ended must not be given again.
-    Raises `NotFiniteError` where the model's logits are not finite.
+    Raises `NotFiniteError` where the model's logits are not finite; the streams are then as they were.
     """
     write = _write_native if isinstance(lm.backend, NativeBackend) else _write_stepwise
     zero = {name: value[:, 0] for name, value in lm.zero_state(1).items()}
@@ -252,13 +269,14 @@ def _write_stepwise(lm: CharLM, streams: list[Stream], state: State, chars: int,
     kept: list[npt.NDArray[np.float32]] = []
     fed = torch.tensor([[s.next_id] for s in streams], device=device)
     ended = [False] * len(streams)
+    draws = [copy.deepcopy(s.draw) for s in streams]  # a call that fails leaves the streams as they were
     for _ in range(chars):
         with lm.reading():
             out, state = lm(fed, state)
         last = out[:, -1].float().cpu().numpy()
         chosen = [
-            BOUNDARY if end else s.sampling.choose(row, s.draw)
-            for end, s, row in zip(ended, streams, last, strict=True)
+            BOUNDARY if end else s.sampling.choose(row, draw)
+            for end, s, row, draw in zip(ended, streams, last, draws, strict=True)
         ]
         ended = [end or k == BOUNDARY for end, k in zip(ended, chosen, strict=True)]
         for row, k in zip(ids, chosen, strict=True):
@@ -268,6 +286,8 @@ def _write_stepwise(lm: CharLM, streams: list[Stream], state: State, chars: int,
         if all(ended):
             break
         fed = torch.tensor(chosen, device=device).unsqueeze(1)
+    for s, draw in zip(streams, draws, strict=True):
+        s.draw = draw
     return ids, np.stack(kept, axis=1) if kept else None, state
 
 

@@ -4,8 +4,8 @@
 after training starts from.
 """
 
-from storycell.api.model import Model, load
+from storycell.api.model import Model, load, run_name
 from storycell.api.run import Run
 from storycell.api.training import resume, train
 
-__all__ = ["Model", "Run", "load", "resume", "train"]
+__all__ = ["Model", "Run", "load", "resume", "run_name", "train"]

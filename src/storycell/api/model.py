@@ -3,6 +3,7 @@
 In: a run folder, or `demo`, the model in the package. Out: text, losses.
 """
 
+import os
 import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -52,6 +53,11 @@ def load(run: str | Path = "demo", *, backend: str = "auto", device: str = "cpu"
 
 def _demo_folder() -> Path:
     return Path(str(resources.files("storycell") / "demo"))
+
+
+def run_name(run: str | Path) -> str:
+    """The name of a run's folder, however its path is written: `.`, `..` and `runs/mine/` have one too."""
+    return Path(os.path.abspath(run)).name or "run"  # noqa: PTH100 (`resolve` would follow a link to another name)
 
 
 class Model:
@@ -137,14 +143,14 @@ class Model:
         for row in rows:
             for k, pieces in list(going.items()):
                 chosen = row[k]
-                if piece := pieces.rest() if chosen is None else pieces.take([chosen]):
+                if piece := (pieces.rest() if chosen is None else pieces.take([chosen])).text:
                     yield k, piece
                 if chosen is None or pieces.stopped:
                     del going[k]
             if not going:
                 return
         for k, pieces in going.items():
-            if piece := pieces.rest():
+            if piece := pieces.rest().text:
                 yield k, piece
 
     def evaluate(self, text: str | Corpus, *, windows: int | None = None) -> Evaluation:
@@ -221,7 +227,7 @@ class Model:
             self.vocab,
             path,
             weights,
-            name=self.path.resolve().name,
+            name=self.name,
             prompt=self.default_prompt,
             maker=f"storycell {versions()['storycell']}",
         )
@@ -230,6 +236,11 @@ class Model:
     def default_prompt(self) -> str:
         """What the model's own texts begin with: the prompt where none is given; it may be empty."""
         return default_prompt(self.vocab, self.config.text)
+
+    @property
+    def name(self) -> str:
+        """What the model is called: the name of its run folder."""
+        return run_name(self.path)
 
     @property
     def params(self) -> int:

@@ -44,17 +44,15 @@ def run(arguments: argparse.Namespace) -> None:
     began = time.monotonic()
     if arguments.chars < 1:
         raise SettingsError(f"chars = {arguments.chars}: it must be at least 1")
-    out = arguments.out or (None if arguments.json else Path(f"inspect-{Path(arguments.run).name}.html"))
+    out = arguments.out or (None if arguments.json else Path(f"inspect-{api.run_name(arguments.run)}.html"))
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise SettingsError(f"{out}: the report is a web page; give a name that ends in .html")
     if out is not None and not out.parent.is_dir():
         raise SettingsError(f"{out}: there is no folder {out.parent}")
     model = api.load(arguments.run, backend=arguments.backend)
     block, text_name, is_embedded = _text(model, arguments)
-    subject = _subject(arguments.run, model, block)
-    against = arguments.against and _subject(
-        arguments.against, api.load(arguments.against, backend=arguments.backend), block
-    )
+    subject = _subject(model, block)
+    against = arguments.against and _subject(api.load(arguments.against, backend=arguments.backend), block)
     found = inspector.inspect(subject, against or None, _truth(block, subject) if is_embedded else None)
     figures = report.figures_of(found)
     if out is not None:
@@ -73,9 +71,9 @@ def run(arguments: argparse.Namespace) -> None:
         print(out)
 
 
-def _subject(name: str, model: api.Model, block: bytes) -> Subject:
+def _subject(model: api.Model, block: bytes) -> Subject:
     ids = np.concatenate([[BOUNDARY], model.vocab.encode_block(block)]).astype(model.vocab.dtype)
-    return Subject(Path(name).name, model.lm, model.vocab, ids, model.config.settings.training.seed)
+    return Subject(model.name, model.lm, model.vocab, ids, model.config.settings.training.seed)
 
 
 def _text(model: api.Model, arguments: argparse.Namespace) -> tuple[bytes, str, bool]:

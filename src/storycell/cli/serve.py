@@ -48,15 +48,15 @@ def run(arguments: argparse.Namespace) -> None:
         host=arguments.host,
         api_key=os.environ.get(server.KEY_VARIABLE) or None,
         allow_anyone=arguments.allow_anyone,
-        extra_hosts=frozenset(name.lower() for name in arguments.allow_host),
+        extra_hosts=frozenset(arguments.allow_host),
         max_streams=arguments.max_streams,
     )
     model = api.load(arguments.run, backend=arguments.backend, precision=arguments.precision)
 
     def ready(url: str) -> None:
         if arguments.json:
-            print_json({"url": url, "model": model.path.name})
-        say(f"{model.path.name} is at {url} (the page) and {url}/v1 (the API); Ctrl-C ends it")
+            print_json({"url": url, "model": model.name})
+        say(f"{model.name} is at {url} (the page) and {url}/v1 (the API); Ctrl-C ends it")
         sys.stderr.flush()
 
     server.serve(model, settings, arguments.port, ready)

@@ -19,8 +19,9 @@ from starlette.routing import Route
 
 from storycell.api import Model
 from storycell.server import completions, schemas, states
+from storycell.server.drain import Drain
 from storycell.server.errors import HANDLERS, ApiError
-from storycell.server.exchange import ClientGoneError, EventStream, Nobody, parsed, unless_gone
+from storycell.server.exchange import ClientGoneError, EventStream, LongJSON, Nobody, parsed, unless_gone
 from storycell.server.looking import Traces, following
 from storycell.server.metrics import CONTENT_TYPE
 from storycell.server.openapi import Operation, document
@@ -60,7 +61,10 @@ def create_app(model: Model, settings: ServerSettings) -> Starlette:
     routes += [_route(service, path, found) for path, found in by_path.items()]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Guard, settings=settings, open_paths=frozenset({*_PAGE, "/health", "/openapi.json"}))],
+        middleware=[
+            Middleware(Drain, patience_s=settings.request_timeout_s),
+            Middleware(Guard, settings=settings, open_paths=frozenset({*_PAGE, "/health", "/openapi.json"})),
+        ],
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )
@@ -128,11 +132,15 @@ class _Endpoints:
     async def complete(self, request: Request) -> Response:
         asked = await self._parsed(request, schemas.CompletionRequest)
         answer = await completions.answer(self._service, asked)
-        with ExitStack() as places:
-            places.enter_context(self._service.admitted(answer.streams, answer.held))
-            if asked.stream:  # the places are given back when the events end
-                return EventStream(answer.events(), places.pop_all(), self._service.settings.stall_timeout_s)
-            return JSONResponse(await unless_gone(request.receive, answer.whole()))
+        stall_timeout_s = self._service.settings.stall_timeout_s
+        with ExitStack() as places:  # given back when all has been sent
+            places.enter_context(self._service.kept(answer.kept_bytes))
+            if asked.stream:
+                places.enter_context(self._service.admitted(answer.streams, answer.held))
+                return EventStream(answer.events(), places.pop_all(), stall_timeout_s)
+            with self._service.admitted(answer.streams, answer.held):
+                parts = await unless_gone(request.receive, answer.whole())
+            return LongJSON(parts, places.pop_all(), stall_timeout_s)
 
     async def models(self, request: Request) -> Response:
         return JSONResponse({"object": "list", "data": [self._service.card()]})

@@ -13,7 +13,7 @@ import torch
 
 from storycell.model import CharLM
 from storycell.sampler import Stream, advance, read
-from storycell.server.logprobs import CharLogprobs, describe
+from storycell.server.logprobs import CharLogprobs, Wanted, describe
 
 SLICE = 256  # characters
 
@@ -28,15 +28,15 @@ def reading(lm: CharLM, stream: Stream, ids: list[int]) -> Generator[None, None,
 
 
 def scoring(
-    lm: CharLM, stream: Stream, ids: list[int], top: int
+    lm: CharLM, stream: Stream, ids: list[int], wanted: Wanted
 ) -> Generator[None, None, tuple[Stream, list[CharLogprobs]]]:
-    """Feed a prompt and say how likely each of its characters was, with the `top` likeliest beside it."""
+    """Feed a prompt and say how likely each of its characters was to the model."""
     scored: list[CharLogprobs] = []
     for start in range(0, len(ids), SLICE):
         if start:
             yield
         piece = ids[start : start + SLICE]
-        scored += describe(_logits(lm, stream, [stream.next_id, *piece[:-1]]), piece, top)
+        scored += describe(_logits(lm, stream, [stream.next_id, *piece[:-1]]), piece, wanted, None)
         stream.next_id = piece[-1]
     return stream, scored
 

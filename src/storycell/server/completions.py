@@ -1,29 +1,35 @@
 """`POST /v1/completions`: the answer as one JSON object, or as server-sent events while the text comes.
 
 The way of a request: prompts to ids, places in the batch, prompts read by chores, one stream for each choice, slices
-from the outbox through transcripts. Both kinds of answer are made from the same `Said`s.
+from the outbox through transcripts. Both kinds of answer are made from the same `Said`s, and their JSON is made part by
+part as these come, so that a long text costs a little time often and never much at once.
 """
 
-import json
+import logging
 import secrets
 import time
 from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from storycell.sampler import Draw, Sampling
-from storycell.server.chores import going_on, reading, scoring
+from storycell.sampler import Draw, Sampling, Stream
+from storycell.server.chores import SLICE, going_on, reading, scoring
 from storycell.server.engine import Slice, Writing
-from storycell.server.errors import ApiError
+from storycell.server.errors import ApiError, as_api_error, error_body
+from storycell.server.growing import GrowingChoice, to_json
 from storycell.server.holding import held_advance
-from storycell.server.logprobs import CharLogprobs
+from storycell.server.logprobs import CharLogprobs, Wanted
 from storycell.server.outbox import Outbox
+from storycell.text_stream import Pieces
 from storycell.server.schemas import CompletionRequest
 from storycell.server.service import Prompt, Service
-from storycell.server.transcript import Said, Transcript, arranged
+from storycell.server.transcript import Said, Transcript, said
 
 MAX_TOKENS = 500  # characters, where a request does not say; OpenAI's 16 would be three words
 _SEEDS = 2**64
+_LOG = logging.getLogger("storycell.server")
+# Bytes of JSON that a character (an id) can take: of text, of its log-probability, of each likeliest, of its surprise
+_TEXT_BYTES, _LOGPROB_BYTES, _LIKELIEST_BYTES, _NATS_BYTES = 6, 100, 42, 12
 
 
 class Answer:
@@ -32,6 +38,7 @@ class Answer:
     def __init__(self, service: Service, asked: CompletionRequest, prompts: list[Prompt]) -> None:
         self._service, self.asked, self._prompts = service, asked, prompts
         self.sampling = _sampling(asked)
+        self.wanted = Wanted(asked.logprobs, asked.score)
         self.n = asked.n or 1
         self.limit = MAX_TOKENS if asked.max_tokens is None else asked.max_tokens
         held = {(hold.name, hold.layer, hold.unit): hold.value for hold in asked.hold}
@@ -55,6 +62,17 @@ class Answer:
         """Whether units are held."""
         return self._advance is not None
 
+    @property
+    def kept_bytes(self) -> int:
+        """The most that may have to be kept until the answer is complete; a streamed one goes out as it comes."""
+        if self.asked.stream:
+            return 0
+        echoed = sum(len(prompt.ids) for prompt in self._prompts) if self.asked.echo else 0
+        each = _TEXT_BYTES + _NATS_BYTES * self.wanted.nats
+        if self.wanted.likeliest is not None:
+            each += _LOGPROB_BYTES + _LIKELIEST_BYTES * self.wanted.likeliest
+        return each * self.n * (echoed + len(self._prompts) * self.limit)
+
     def usage(self) -> dict[str, int]:
         """Characters read and written so far."""
         read = sum(len(prompt.ids) for prompt in self._prompts)
@@ -63,7 +81,7 @@ class Answer:
 
     async def says(self) -> AsyncGenerator[Said]:
         """The parts of all choices as they come; when the caller goes away, so do the streams."""
-        outbox = self._service.engine.outbox(self.streams)
+        outbox = self._service.engine.outbox(self.streams, self.wanted)
         try:
             for number, prompt in enumerate(self._prompts):
                 async for echo in self._begin(number, prompt, outbox):
@@ -86,34 +104,46 @@ class Answer:
         """Read one prompt and let its choices join the batch; yields their echoes."""
         asked, service = self.asked, self._service
         stream, self._behind = service.start(asked.state, self.sampling)
-        scored: list[CharLogprobs] = []
-        if asked.echo and asked.logprobs is not None:
-            stream, scored = await service.engine.run(scoring(service.model.lm, stream, prompt.ids, asked.logprobs))
+        indices = range(number * self.n, (number + 1) * self.n)
+        if asked.echo:
+            async for echo in self._echo(prompt, stream, indices):
+                yield echo
         else:
             await service.engine.run(reading(service.model.lm, stream, prompt.ids))
         service.metrics.read.inc(len(prompt.ids))
-        for k in range(self.n):
-            index = number * self.n + k
+        for k, index in enumerate(indices):
             forked = stream.copy()
             forked.draw = Draw((self._seed + k) % _SEEDS)
-            writing = Writing(
-                index,
-                forked,
-                self.limit,
-                outbox,
-                asked.logprobs,
-                self._advance,
-                deque() if asked.save_state else None,
+            marks: deque[tuple[int, Stream]] | None = deque() if asked.save_state else None
+            writing = Writing(index, forked, self.limit, outbox, self.wanted, self._advance, marks)
+            self._transcripts[index] = Transcript(
+                service.model.vocab, writing, self._stops, len(prompt.text) if asked.echo else 0
             )
-            transcript = Transcript(service.model.vocab, writing, self._stops, len(prompt.text) if asked.echo else 0)
-            self._transcripts[index] = transcript
-            if asked.echo:
-                logprobs = None if asked.logprobs is None else arranged(service.model.vocab, scored, 0)
-                yield Said(index, prompt.text, logprobs, None)
             if self.limit:
                 service.engine.write(writing)
             else:
-                outbox.put(Slice(index, [], None if asked.logprobs is None else [], True), 0)
+                outbox.put(Slice(index, [], None, True), 0)
+
+    async def _echo(self, prompt: Prompt, stream: Stream, indices: range) -> AsyncGenerator[Said]:
+        """Read a prompt, moving `stream` along, and say it; a slice at a time, as a text that is written."""
+        lm, vocab = self._service.model.lm, self._service.model.vocab
+        pieces, waiting = Pieces(vocab), list[CharLogprobs]()
+        nothing_before = self.asked.state is None
+        for start in range(0, len(prompt.ids), SLICE):
+            ids = prompt.ids[start : start + SLICE]
+            if self.wanted.anything:
+                _, scored = await self._service.engine.run(scoring(lm, stream, ids, self.wanted))
+                waiting += scored
+            else:
+                await self._service.engine.run(reading(lm, stream, ids))
+            shown = pieces.take(ids)
+            known, waiting = waiting[: len(shown.offsets)], waiting[len(shown.offsets) :]
+            for index in indices:
+                part = said(vocab, index, shown, known, self.wanted, 0, None)
+                if start == 0 and nothing_before and part.logprobs is not None:  # as OpenAI has it
+                    for name in ("token_logprobs", "top_logprobs"):
+                        part.logprobs[name][:1] = [None]
+                yield part
 
     async def _save(self, index: int) -> None:
         """Save the state after the text of a choice, as it is shown."""
@@ -142,40 +172,45 @@ class Answer:
             "model": self._service.model_id,
         }
 
-    async def whole(self) -> dict[str, Any]:
-        """The answer as one object."""
-        choices: list[dict[str, Any]] = [
-            {"index": index, "text": "", "finish_reason": None, "logprobs": None} for index in range(self.streams)
-        ]
-        texts: list[list[str]] = [[] for _ in choices]
-        async for said in self.says():
-            choice = choices[said.index]
-            texts[said.index].append(said.text)
-            choice["finish_reason"] = said.finish
-            choice["logprobs"] = _joined(choice["logprobs"], said.logprobs)
+    async def whole(self) -> list[bytes | bytearray]:
+        """The answer as one object: the parts of its JSON."""
+        choices = [GrowingChoice() for _ in range(self.streams)]
+        async for part in self.says():
+            choices[part.index].add(part)
+        parts: list[bytes | bytearray] = [to_json(self.head())[:-1], b',"choices":[']
         for index, choice in enumerate(choices):
-            choice["text"] = "".join(texts[index])
-            choice |= {"state": self.states[index]} if index in self.states else {}
-        return self.head() | {"choices": choices, "usage": self.usage()}
+            parts += [b"," if index else b"", *choice.parts(index, self.states.get(index))]
+        return [*parts, b'],"usage":', to_json(self.usage()), b"}"]
 
     async def events(self) -> AsyncGenerator[bytes]:
-        """The answer as server-sent events, `[DONE]` at the end."""
+        """The answer as server-sent events, `[DONE]` at the end; an error in between is an event, and the last.
+
+        They are ASCII: some clients cut them at any of Unicode's line ends.
+        """
         wants_usage = self.asked.stream_options is not None and self.asked.stream_options.include_usage
-        head = json.dumps(self.head(), separators=(",", ":"))[:-1].encode()
+        head, begun = to_json(self.head(), ascii_only=True)[:-1], False
         tail = b',"usage":null}\n\n' if wants_usage else b"}\n\n"
-        async for said in self.says():
-            choice: dict[str, Any] = {
-                "index": said.index,
-                "text": said.text,
-                "finish_reason": said.finish,
-                "logprobs": said.logprobs,
-            }
-            if said.finish and said.index in self.states:
-                choice["state"] = self.states[said.index]
-            yield b'data: %b,"choices":[%b]%b' % (head, json.dumps(choice, separators=(",", ":")).encode(), tail)
+        try:
+            async for part in self.says():
+                choice: dict[str, Any] = {"index": part.index, "text": part.text, "finish_reason": part.finish}
+                choice["logprobs"] = part.logprobs
+                if part.nats is not None:
+                    choice["nats"] = part.nats
+                if part.finish and part.index in self.states:
+                    choice["state"] = self.states[part.index]
+                yield b'data: %b,"choices":[%b]%b' % (head, to_json(choice, ascii_only=True), tail)
+                begun = True
+        except Exception as error:
+            if not begun:  # it can still have its status
+                raise
+            _LOG.error("a streamed answer was broken off", exc_info=error)
+            stated = as_api_error(error)
+            yield b"data: %b\n\n" % to_json(
+                error_body(stated.status, stated.message, stated.param, stated.code), ascii_only=True
+            )
+            return
         if wants_usage:
-            usage = json.dumps(self.usage(), separators=(",", ":")).encode()
-            yield b'data: %b,"choices":[],"usage":%b}\n\n' % (head, usage)
+            yield b'data: %b,"choices":[],"usage":%b}\n\n' % (head, to_json(self.usage()))
         yield b"data: [DONE]\n\n"
 
 
@@ -208,6 +243,13 @@ async def answer(service: Service, asked: CompletionRequest) -> Answer:
     made = Answer(service, asked, prompts)
     if asked.save_state:
         service.slots.require_room(made.streams)
+    if made.kept_bytes > settings.max_answer_bytes:
+        raise ApiError(
+            400,
+            f"the answer can become {made.kept_bytes:,} bytes long; at most {settings.max_answer_bytes:,} are put "
+            'together before they are sent: ask with "stream": true, or for less of max_tokens, n and logprobs',
+            param="max_tokens",
+        )
     return made
 
 
@@ -215,9 +257,3 @@ def _sampling(asked: CompletionRequest) -> Sampling:
     usual = Sampling()
     temperature = usual.temperature if asked.temperature is None else asked.temperature
     return Sampling(temperature, asked.top_k, asked.top_p, asked.min_p)
-
-
-def _joined(before: dict[str, Any] | None, more: dict[str, Any] | None) -> dict[str, Any] | None:
-    if before is None or more is None:
-        return more if before is None else before
-    return {name: before[name] + more[name] for name in before}

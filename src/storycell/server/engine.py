@@ -21,14 +21,14 @@ from typing import Any, TypeVar
 from storycell.model import CharLM
 from storycell.pace import Pace
 from storycell.sampler import Stream, advance
-from storycell.server.logprobs import CharLogprobs, describe
+from storycell.server.logprobs import CharLogprobs, Wanted, describe
 from storycell.server.outbox import Outbox
 
 R = TypeVar("R")
 Chore = Generator[None, None, R]  # yields between slices of work, returns its result
 Advance = Callable[[CharLM, list[Stream], int], list[Any]]
 
-_CAPACITY = 1_024  # characters that a stream may be ahead of its reader
+_CAPACITY = 1_024  # characters that a stream may be ahead of its reader; so much fewer as more is told of each
 SLICE_S = 0.06  # seconds of computing that a slice aims at
 LEAST, MOST = 8, 32  # characters of one stream in one slice; each slice is an event for each stream
 FIRST = 4  # of a stream that has written nothing yet, so that its reader sees something soon
@@ -36,11 +36,11 @@ FIRST = 4  # of a stream that has written nothing yet, so that its reader sees s
 
 @dataclass(frozen=True)
 class Slice:
-    """What one stream wrote in one slice: ids, their log-probabilities if asked for, and whether it is its last."""
+    """What one stream wrote in one slice: ids, what is known of each if asked for, and whether it is its last."""
 
     index: int
     ids: list[int]
-    logprobs: list[CharLogprobs] | None
+    known: list[CharLogprobs] | None
     done: bool
 
 
@@ -52,7 +52,7 @@ class Writing:
     stream: Stream
     left: int
     outbox: Outbox[Slice]
-    top: int | None = None  # how many likeliest characters to report beside each; None: no log-probabilities
+    wanted: Wanted  # what to report of each character
     advance: Advance | None = None  # writes this stream by itself instead of in the batch
     marks: deque[tuple[int, Stream]] | None = None  # copies of the stream by characters written, where they are wanted
     written: int = 0
@@ -102,9 +102,10 @@ class Engine:
         self._wake.set()
         self._thread.join()
 
-    def outbox(self, streams: int) -> Outbox[Slice]:
-        """A box for the slices of a request with that many streams."""
-        return Outbox(_CAPACITY * streams, self._wake.set)
+    def outbox(self, streams: int, wanted: Wanted) -> Outbox[Slice]:
+        """A box for the slices of a request with that many streams; what it holds is bounded in bytes too."""
+        ahead = max(MOST, _CAPACITY // (1 + (wanted.likeliest or 0)))
+        return Outbox(ahead * streams, self._wake.set)
 
     def write(self, writing: Writing) -> None:
         """Let a stream join the batch; it leaves by itself, or by `leave`."""
@@ -133,11 +134,22 @@ class Engine:
 
     def _work(self) -> None:
         while not self._closing:
-            self._wake.clear()  # before looking, so that what comes while we look is not slept over
-            self._admit()
-            worked = self._run_errands()
-            if not (self._write_slice() or worked):
-                self._wake.wait()
+            try:
+                self._turn()
+            except (
+                Exception
+            ) as error:  # a bug of the engine itself: nobody may wait for ever, nor the next be turned away
+                self._fail(self._writings, error)
+                for errand in self._errands:
+                    self._tell(errand.loop, _reject, errand.future, error)
+                self._errands.clear()
+
+    def _turn(self) -> None:
+        self._wake.clear()  # before looking, so that what comes while we look is not slept over
+        self._admit()
+        worked = self._run_errands()
+        if not (self._write_slice() or worked):
+            self._wake.wait()
 
     def _admit(self) -> None:
         while self._arrivals:
@@ -153,10 +165,10 @@ class Engine:
         while self._errands and (not worked or time.monotonic() < end):
             worked = True
             errand = self._errands.popleft()
-            if errand.cancelled:
-                errand.chore.close()
-                continue
             try:
+                if errand.cancelled:
+                    errand.chore.close()
+                    continue
                 next(errand.chore)
             except StopIteration as finished:
                 self._tell(errand.loop, _resolve, errand.future, finished.value)
@@ -176,6 +188,9 @@ class Engine:
         slice_s = 0.0
         for chars, group in _groups(ready, self._pace.chars(len(ready))):
             began = time.monotonic()
+            for writing in group:
+                if writing.marks is not None:
+                    writing.marks.append((writing.written, writing.stream.copy()))
             deliveries = self._advance(group, chars)
             elapsed_s = time.monotonic() - began
             slice_s += elapsed_s
@@ -189,31 +204,41 @@ class Engine:
 
     def _advance(self, group: list[Writing], chars: int) -> list[tuple[Outbox[Slice], Slice]]:
         """Write `chars` characters of every stream of a group that can be written in one call."""
-        for writing in group:
-            if writing.marks is not None:
-                writing.marks.append((writing.written, writing.stream.copy()))
         streams, alone = [writing.stream for writing in group], group[0].advance
         try:
             if alone is not None:
                 results = alone(self._lm, streams, chars)
             else:
-                results = advance(self._lm, streams, chars, logits=group[0].top is not None)
-        except Exception as error:  # a bug: those who wait must learn of it, and the others be served on
-            for writing in group:
-                writing.cancelled = True
-                if self._loop is not None:
-                    self._tell(self._loop, writing.outbox.fail, error)
+                results = advance(self._lm, streams, chars, logits=group[0].wanted.anything)
+        except Exception as error:
+            if len(group) > 1:  # one may be at fault; the call has left all as they were, so each is tried by itself
+                return [delivery for writing in group for delivery in self._advance([writing], chars)]
+            self._fail(group, error)
             return []
-        return [self._slice(writing, result) for writing, result in zip(group, results, strict=True)]
+        deliveries = []
+        for writing, result in zip(group, results, strict=True):
+            try:
+                deliveries.append(self._slice(writing, result))
+            except Exception as error:
+                self._fail([writing], error)
+        return deliveries
 
     def _slice(self, writing: Writing, result: Any) -> tuple[Outbox[Slice], Slice]:
-        ids = result.ids
+        ids, wanted = result.ids, writing.wanted
+        known = describe(result.logits, ids, wanted, writing.stream.sampling) if wanted.anything else None
         writing.written += len(ids)
         writing.left -= len(ids)
         writing.outbox.put_in += len(ids)
         self.measure.chars_written += len(ids)
-        logprobs = None if writing.top is None else describe(result.logits, ids, writing.top)
-        return writing.outbox, Slice(writing.index, ids, logprobs, _finished(writing))
+        return writing.outbox, Slice(writing.index, ids, known, _finished(writing))
+
+    def _fail(self, writings: Iterable[Writing], error: Exception) -> None:
+        """Let those who wait for these texts learn of an error; the texts are given up."""
+        for writing in writings:
+            if not writing.cancelled:
+                writing.cancelled = True
+                if self._loop is not None:
+                    self._tell(self._loop, writing.outbox.fail, error)
 
     def _tell(self, loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to be told
@@ -231,7 +256,7 @@ def _groups(ready: Sequence[Writing], chars: int) -> list[tuple[int, list[Writin
     for writing in sorted(ready, key=lambda one: one.written > 0):
         length = min(FIRST if writing.written == 0 else chars, writing.left)
         alone = id(writing) if writing.advance is not None else None
-        groups.setdefault((length, writing.top is None, alone), []).append(writing)
+        groups.setdefault((length, writing.wanted.anything, alone), []).append(writing)
     return [(length, group) for (length, _, _), group in groups.items()]
 
 

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from storycell.errors import StorycellError
+from storycell.errors import NotFiniteError, StorycellError
 from storycell.vocab import well_formed
 
 _LONGEST_PLACE = 100  # characters of a client's own that an error repeats
@@ -49,37 +49,46 @@ def error_response(error: ApiError) -> Response:
     return JSONResponse(body, error.status, headers=error.headers)
 
 
-async def on_api_error(request: Request, error: Exception) -> Response:
-    """Answer an `ApiError`."""
-    assert isinstance(error, ApiError)
-    return error_response(error)
+def as_api_error(error: Exception) -> ApiError:
+    """What to tell the client of an error: of its own, of the model, or of a bug."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, NotFiniteError):
+        return ApiError(500, str(error))
+    if isinstance(error, StorycellError):
+        return ApiError(400, str(error))
+    return ApiError(500, f"unexpected {type(error).__name__}: this is a bug in storycell")
 
 
-async def on_stated_error(request: Request, error: Exception) -> Response:
-    """Answer a `StorycellError`: what the client asked for makes no sense to the model."""
-    return error_response(ApiError(400, str(error)))
+async def on_error(request: Request, error: Exception) -> Response:
+    """Answer any other error. One that should not have happened is raised again by Starlette, so that it is logged."""
+    return error_response(as_api_error(error))
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
     """Answer what Starlette itself refuses: no such path, no such method."""
     assert isinstance(error, HTTPException)
     said = {
-        404: "there is nothing at this path; the API is described at /openapi.json",
+        404: _lost(request.url.path),
         405: f"{request.method} is not for this path; the header Allow says what is",
     }.get(error.status_code, HTTPStatus(error.status_code).phrase)
     return error_response(ApiError(error.status_code, said, headers=error.headers))
 
 
-async def on_bug(request: Request, error: Exception) -> Response:
-    """Answer what should not have happened; Starlette raises it again, so that it is logged."""
-    return error_response(ApiError(500, f"unexpected {type(error).__name__}: this is a bug in storycell"))
+def _lost(path: str) -> str:
+    """What to tell a client that asks at a wrong path: nearly always one that was made for another kind of server."""
+    chat = "this model writes a text on and does not chat; " if "chat" in path else ""
+    return (
+        f"there is nothing at this path; {chat}completions are at POST /v1/completions (the base_url of OpenAI's "
+        "clients ends in /v1), and the API is described at /openapi.json"
+    )
 
 
 HANDLERS: dict[Any, Any] = {
-    ApiError: on_api_error,
-    StorycellError: on_stated_error,
+    ApiError: on_error,
+    StorycellError: on_error,
     HTTPException: on_http_exception,
-    Exception: on_bug,
+    Exception: on_error,
 }
 
 

@@ -5,7 +5,7 @@ at once, and one that takes nothing for too long is cut off.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from storycell.server.settings import ServerSettings
 
 R = TypeVar("R")
 Asked = TypeVar("Asked", bound=schemas.Request)
-_PATIENCE_BYTES = 50_000_000  # of a body that is too large
+_PART_BYTES = 65_536  # of a long answer that are sent at once
 ABORT = "storycell.abort"  # in the scope: a function that cuts the connection
 
 
@@ -48,20 +48,19 @@ async def parsed(request: Request, kind: type[Asked], settings: ServerSettings) 
 
 
 async def _body(request: Request, most: int) -> bytes:
-    """The whole body. What is too large is read to its end (within reason) and forgotten: a client that is still
-    sending when the connection closes would see that, and never the answer that says why."""
-    body, seen, more = bytearray(), 0, True
-    while more and seen <= most + _PATIENCE_BYTES:
+    """The whole body; `ApiError` 413 as soon as it is known to be too large."""
+    body, more = bytearray(), True
+    declared = request.headers.get("content-length", "")
+    too_large = declared.isdecimal() and int(declared) > most
+    while more and not too_large:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientGoneError
-        piece = message.get("body", b"")
-        seen += len(piece)
-        if seen <= most:
-            body += piece
+        body += message.get("body", b"")
         more = message.get("more_body", False)
-    if seen > most:
-        raise ApiError(413, f"the body is larger than {most:,} bytes", headers={"Connection": "close"})
+        too_large = len(body) > most
+    if too_large:
+        raise ApiError(413, f"the body is larger than {most:,} bytes")
     return bytes(body)
 
 
@@ -92,32 +91,72 @@ class Nobody(Response):
         """Send nothing."""
 
 
-class EventStream(Response):
-    """Server-sent events; the iterator is closed when the client is gone or takes nothing for `stall_timeout_s`.
+class _Parts(Response):
+    """An answer that is sent in parts; the iterator is closed when the client is gone or takes nothing for
+    `stall_timeout_s`. An error before the first part can still be answered with its status.
 
     `places` is left at the end, however it comes.
     """
 
-    def __init__(self, events: AsyncGenerator[bytes], places: ExitStack, stall_timeout_s: float) -> None:
-        self._events, self._places, self._stall_timeout_s = events, places, stall_timeout_s
-        super().__init__(media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    def __init__(
+        self,
+        parts: AsyncGenerator[bytes],
+        places: ExitStack,
+        stall_timeout_s: float,
+        media_type: str,
+        headers: Mapping[str, str],
+    ) -> None:
+        self._parts, self._places, self._stall_timeout_s = parts, places, stall_timeout_s
+        super().__init__(media_type=media_type)
         del self.headers["content-length"]
+        self.headers.update(headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send every event as it comes."""
+        """Send every part as it comes."""
         with self._places:
             try:
                 await unless_gone(receive, self._send_all(send))
             except ClientGoneError:
                 pass
-            except TimeoutError:
-                scope[ABORT]()
-                await asyncio.sleep(0)  # so that the connection knows it is lost before we return
+            except TimeoutError:  # a server that gives no way to cut the connection does so for an answer without end
+                if abort := scope.get(ABORT):
+                    abort()
+                    await asyncio.sleep(0)  # so that the connection knows it is lost before we return
 
     async def _send_all(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        async with aclosing(self._events) as events:
-            async for event in events:
+        begun = False
+        async with aclosing(self._parts) as parts:
+            async for part in parts:
+                if not begun:
+                    await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                    begun = True
                 async with asyncio.timeout(self._stall_timeout_s):
-                    await send({"type": "http.response.body", "body": event, "more_body": True})
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class EventStream(_Parts):
+    """Server-sent events."""
+
+    def __init__(self, events: AsyncGenerator[bytes], places: ExitStack, stall_timeout_s: float) -> None:
+        super().__init__(events, places, stall_timeout_s, "text/event-stream", {"X-Accel-Buffering": "no"})
+
+
+class LongJSON(_Parts):
+    """One JSON object that may be long, and is there already; `parts` are joined as they are sent."""
+
+    def __init__(self, parts: Sequence[bytes | bytearray], places: ExitStack, stall_timeout_s: float) -> None:
+        headers = {"Content-Length": str(sum(map(len, parts)))}
+        super().__init__(_portions(parts), places, stall_timeout_s, "application/json", headers)
+
+
+async def _portions(parts: Sequence[bytes | bytearray]) -> AsyncGenerator[bytes]:
+    """The same bytes, about `_PART_BYTES` at a time."""
+    waiting = bytearray()
+    for part in parts:
+        for at in range(0, len(part), _PART_BYTES):
+            waiting += part[at : at + _PART_BYTES]
+            if len(waiting) >= _PART_BYTES:
+                yield bytes(waiting)
+                waiting.clear()
+    yield bytes(waiting)

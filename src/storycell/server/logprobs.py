@@ -1,9 +1,12 @@
-"""Log-probabilities of characters, as the model has them: temperature 1, nothing filtered.
+"""What was likely where a character was drawn: under the filters it was drawn with, and as the model itself has it.
 
-In: raw logits `[n V]` and the ids that were drawn from them. Out: for each, ln p of the character and the likeliest
-characters with theirs. The reserved id for unknown characters can never be written and is left out of the likeliest.
+In: raw logits `[n V]`, the ids that were drawn from them, the `Sampling`. Out: for each, ln p of the character, the
+likeliest characters with theirs, its surprise. Characters of a prompt were not drawn: for them all is the model's own,
+temperature 1 and nothing filtered. The reserved id for unknown characters is never among the likeliest.
 """
 
+import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +15,35 @@ import numpy.typing as npt
 from storycell.sampler import Sampling
 from storycell.vocab import BOUNDARY, SEPARATOR, UNKNOWN, Vocabulary
 
+_DIGITS = 4  # of a surprise
+_LEAST = sys.float_info.min  # JSON has no minus infinity
+
 
 @dataclass(frozen=True)
+class Wanted:
+    """What a request wants to know of each character."""
+
+    likeliest: int | None = None  # log-probabilities, with so many likeliest beside each; None: none
+    nats: bool = False  # the surprise
+
+    @property
+    def anything(self) -> bool:
+        """Whether logits are needed."""
+        return self.likeliest is not None or self.nats
+
+
+@dataclass(frozen=True, slots=True)
 class CharLogprobs:
-    """ln p of one character, and the likeliest ids with ln p of each, best first."""
+    """One character: ln p of it, the likeliest ids with ln p of each, best first, and its surprise `-ln p` in nats.
+
+    `top` always holds the character itself, after the others if it is none of the likeliest. `logprob` is 0 and `top`
+    empty where they were not wanted, and so is `nats`.
+    """
 
     k: int
     logprob: float
     top: list[tuple[int, float]]
+    nats: float
 
 
 def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -30,39 +54,51 @@ def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return scores
 
 
-def describe(logits: npt.NDArray[np.float32], ids: list[int], top: int) -> list[CharLogprobs]:
-    """What `logits [n V]` said of `ids`, with the `top` likeliest beside each."""
+def describe(
+    logits: npt.NDArray[np.float32], ids: list[int], wanted: Wanted, sampling: Sampling | None
+) -> list[CharLogprobs]:
+    """What `logits [n V]` said of `ids`; `sampling` is what they were drawn with, None where they were not drawn."""
     if not ids:
         return []
-    scores = log_softmax(logits)
-    chosen = scores[np.arange(len(ids)), ids].tolist()
-    ranked = likeliest(scores, top)
-    return [CharLogprobs(k, logprob, best) for k, logprob, best in zip(ids, chosen, ranked, strict=True)]
+    rows, nats = np.arange(len(ids)), [0.0] * len(ids)
+    if wanted.nats or sampling is None:
+        scores = log_softmax(logits)
+        nats = (0.0 - scores[rows, ids]).tolist()
+    if wanted.likeliest is None:
+        return [CharLogprobs(k, 0.0, [], surprise) for k, surprise in zip(ids, nats, strict=True)]
+    if sampling is None:
+        chosen = [-surprise for surprise in nats]
+        p = np.exp(scores)
+        p[:, UNKNOWN] = 0.0
+    else:
+        p = sampling.probabilities(logits)
+        chosen = np.log(np.maximum(p[rows, ids], _LEAST)).tolist()
+    described = []
+    for k, logprob, best, surprise in zip(ids, chosen, likeliest(p, wanted.likeliest), nats, strict=True):
+        top = [(one, logprob if one == k else math.log(share)) for one, share in best]
+        if all(one != k for one, _ in top):
+            top.append((k, logprob))
+        described.append(CharLogprobs(k, logprob, top, surprise if wanted.nats else 0.0))
+    return described
 
 
-def likeliest(scores: npt.NDArray[np.float64], top: int) -> list[list[tuple[int, float]]]:
-    """The `top` likeliest ids of each row of ln p `[n V]`, best first, the lower id where two are equal."""
-    if top == 0:
-        return [[] for _ in scores]
-    hidden = scores.copy()
-    hidden[:, UNKNOWN] = -np.inf
-    order = np.argsort(-hidden, axis=-1, kind="stable")[:, : min(top, scores.shape[-1] - 1)]
-    values = np.take_along_axis(scores, order, axis=-1)
-    return [list(zip(row, value, strict=True)) for row, value in zip(order.tolist(), values.tolist(), strict=True)]
+def likeliest(p: npt.NDArray[np.float64], top: int) -> list[list[tuple[int, float]]]:
+    """The `top` likeliest ids of each row of probabilities `[n V]` with theirs, best first, the lower id where two are
+    equal; fewer where fewer are possible."""
+    order = np.argsort(-p, axis=-1, kind="stable")[:, :top]
+    values = np.take_along_axis(p, order, axis=-1)
+    return [
+        [(k, share) for k, share in zip(row, shares, strict=True) if share > 0]
+        for row, shares in zip(order.tolist(), values.tolist(), strict=True)
+    ]
 
 
-def chances(logits: npt.NDArray[np.float32], sampling: Sampling, top: int) -> list[tuple[int, float]]:
-    """The ids that would be drawn most often, with their probabilities under `sampling`; logits `[V]`."""
-    scores = logits.astype(np.float64)
-    scores[UNKNOWN] = -np.inf
-    temperature = sampling.temperature
-    if temperature == 0:
-        return [(int(scores.argmax()), 1.0)]
-    with np.errstate(over="ignore"):
-        weights = np.exp((scores - scores.max()) / temperature)
-    weights /= weights.sum()
-    order = np.argsort(-weights, kind="stable")[:top]
-    return [(int(k), float(weights[k])) for k in order if weights[k] > 0]
+def surprises(scored: list[CharLogprobs], offsets: list[int], chars: int) -> list[float]:
+    """The surprise of each of a text's `chars` characters in nats, that of a character's bytes together."""
+    nats = [0.0] * chars
+    for one, at in zip(scored, offsets, strict=True):
+        nats[at] += one.nats
+    return [round(surprise, _DIGITS) for surprise in nats]
 
 
 def token_text(vocab: Vocabulary, k: int) -> str:

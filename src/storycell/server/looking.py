@@ -15,7 +15,8 @@ from storycell.inspector import trace
 from storycell.sampler import Sampling
 from storycell.server.chores import foreseeing, reading, scoring
 from storycell.server.errors import ApiError
-from storycell.server.logprobs import chances
+from storycell.server.logprobs import Wanted, likeliest, surprises
+from storycell.text_stream import Pieces
 from storycell.server.schemas import NextRequest, TraceRequest
 from storycell.server.service import Service
 from storycell.vocab import BOUNDARY
@@ -31,16 +32,15 @@ async def following(service: Service, asked: NextRequest) -> dict[str, Any]:
     lm, vocab, nats = service.model.lm, service.model.vocab, None
     stream, _ = service.start(asked.state, Sampling())
     if asked.score:
-        stream, scored = await service.engine.run(scoring(lm, stream, prompt.ids, 0))
-        nats = [round(-one.logprob, _DIGITS) for one in scored]
+        stream, scored = await service.engine.run(scoring(lm, stream, prompt.ids, Wanted(nats=True)))
+        pieces = Pieces(vocab)
+        nats = surprises(scored, [*pieces.take(prompt.ids).offsets, *pieces.rest().offsets], len(prompt.text))
     else:
         await service.engine.run(reading(lm, stream, prompt.ids))
     logits = await service.engine.run(foreseeing(lm, stream))
     service.metrics.read.inc(len(prompt.ids))
-    likely = [
-        {"text": None if k == BOUNDARY else vocab.text_of(k), "probability": p}
-        for k, p in chances(logits, Sampling(asked.temperature), asked.top)
-    ]
+    [ranked] = likeliest(Sampling(asked.temperature).probabilities(logits)[np.newaxis], asked.top)
+    likely = [{"text": None if k == BOUNDARY else vocab.text_of(k), "probability": p} for k, p in ranked]
     return {"object": "next", "prompt": prompt.text, "next": likely, "nats": nats}
 
 

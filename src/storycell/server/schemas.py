@@ -73,8 +73,12 @@ class CompletionRequest(Request):
         None, description="the text ends before any of these"
     )
     logprobs: Whole | None = Field(
-        None, ge=0, le=MOST_LIKELIEST, description="report ln p of each character, and of so many likeliest beside it"
+        None,
+        ge=0,
+        le=MOST_LIKELIEST,
+        description="report ln p of each character under the filters it was drawn with, and of so many likeliest",
     )
+    score: bool = Field(False, description="report the surprise of each character to the model itself, in nats")
     echo: bool | None = Field(None, description="begin the answer with the prompt")
     stream: bool | None = Field(None, description="server-sent events, as the text comes")
     stream_options: StreamOptions | None = None
@@ -122,11 +126,11 @@ class TraceRequest(Request):
 
 
 class Logprobs(BaseModel):
-    """Log-probabilities of a text's characters, in OpenAI's arrangement."""
+    """Log-probabilities of a text's characters, in OpenAI's arrangement; null for an echoed text's very first."""
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]] | None
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 
@@ -137,6 +141,7 @@ class Choice(BaseModel):
     text: str
     finish_reason: Literal["stop", "length"] | None
     logprobs: Logprobs | None = None
+    nats: list[float] | None = Field(None, description="the surprise of each character of the text, if asked for")
     state: str | None = Field(None, description="the name of the saved state, if it was asked for")
 
 

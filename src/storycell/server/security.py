@@ -1,9 +1,9 @@
 """Who may talk to the server, and what a browser is told about what it gets: an ASGI layer around everything.
 
-In: any request. Out: the same to the application, or a refusal. The checks: the Host header must name this server (a
-page of another site can make its own name resolve to this machine); a write must not come from another origin; the
-key, where there is one, must be right. Every answer carries the headers that keep a browser from running, framing or
-leaking anything.
+In: any request. Out: the same to the application, or a refusal. The checks: the head must be in bounds; the Host header
+must name this server (a page of another site can make its own name resolve to this machine); a write must not come from
+another origin; the key, where there is one, must be right. Every answer carries the headers that keep a browser from
+running, framing or leaking anything.
 """
 
 import re
@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from storycell.server.errors import ApiError, error_response
-from storycell.server.settings import ServerSettings
+from storycell.server.settings import ServerSettings, plain_name
 
 _CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -30,8 +30,13 @@ _HEADERS: Mapping[str, str] = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cache-Control": "no-store",
 }
-_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
+_PLACE = r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>\d{1,5}))?"
+_HOST = re.compile(_PLACE)
+_ORIGIN = re.compile(f"(?P<scheme>https?)://{_PLACE}", re.IGNORECASE)
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
 _READS = ("GET", "HEAD", "OPTIONS")
+MAX_HEAD_BYTES = 65_536
+HEAD_BYTES = "storycell.head_bytes"  # in the scope: what the head holds, where the connection counts it
 
 
 class Guard:
@@ -61,29 +66,52 @@ class Guard:
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
-        self._check_host(headers)
+        if scope.get(HEAD_BYTES, 0) > MAX_HEAD_BYTES:  # the first check, because some of its headers are missing
+            raise ApiError(431, f"the path and the headers are longer than {MAX_HEAD_BYTES:,} bytes")
+        host = self._checked_host(headers)
         if scope["method"] not in _READS:
-            self._check_origin(scope, headers)
+            self._check_origin(headers, host)
         if self._settings.api_key is not None and scope["path"] not in self._open_paths:
             self._check_key(self._settings.api_key, headers)
 
-    def _check_host(self, headers: Headers) -> None:
+    def _checked_host(self, headers: Headers) -> re.Match[str]:
         given = headers.getlist("host")
         matched = _HOST.fullmatch(given[0]) if len(given) == 1 else None
         if matched is None:
             raise ApiError(400, "the request needs one Host header, a name or an address")
-        name = matched["name"].strip("[]").lower().rstrip(".")
+        name = plain_name(matched["name"])
         if not self._settings.answers_to(name):
             raise ApiError(
                 421,
                 f"this server is not {name!r}; address it as it printed itself, or start it with --allow-host {name}",
             )
+        return matched
 
-    def _check_origin(self, scope: Scope, headers: Headers) -> None:
+    def _check_origin(self, headers: Headers, host: re.Match[str]) -> None:
+        """Refuse what another page sends. The scheme says nothing: a proxy that ends TLS is https to the browser.
+
+        Sec-Fetch-Site is the browser's own word, which no page and no proxy changes; browsers without it, and those
+        that do not trust a plain http address, are told by the Origin. (The same order as in Go's
+        `http.CrossOriginProtection`.) A proxy may put another name or no port into Host, so with the browser's word
+        the Origin need only be a name of this server's, which also shuts out names that were made to resolve to it.
+        """
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-        own = f"{scope['scheme']}://{headers['host']}".lower()
-        if site not in (None, "same-origin", "none") or (origin is not None and origin.lower() != own):
-            raise ApiError(403, "a page of another origin may not write here", code="cross_origin")
+        if site in (None, "same-origin", "none"):
+            if origin is None:
+                return
+            if matched := _ORIGIN.fullmatch(origin):
+                default = _DEFAULT_PORTS[matched["scheme"].lower()]
+                is_same = plain_name(matched["name"]) == plain_name(host["name"]) and (
+                    (matched["port"] or default) == (host["port"] or default)
+                )
+                if is_same or (site is not None and self._settings.answers_to(plain_name(matched["name"]))):
+                    return
+        raise ApiError(
+            403,
+            "a page of another origin may not write here; if it is this server's own page behind a proxy, start the "
+            "server with --allow-host and the name in the browser's address",
+            code="cross_origin",
+        )
 
     def _check_key(self, key: str, headers: Headers) -> None:
         scheme, _, given = headers.get("authorization", "").partition(" ")

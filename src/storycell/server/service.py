@@ -41,10 +41,10 @@ class Service:
         self.engine = Engine(model.lm)
         self.slots = Slots(settings.max_slots, settings.slot_expiry_s)
         self.metrics = Metrics(self.engine.measure, self.slots)
-        self.model_id = model.path.name
+        self.model_id = model.name
         walker = Walker(model.lm)
         self.value_names, self.holds = list(walker.names), walker.can_hold
-        self._streams = self._held = 0
+        self._streams = self._held = self._kept_bytes = 0
 
     def card(self) -> dict[str, Any]:
         """What `/v1/models` says of the model."""
@@ -110,12 +110,7 @@ class Service:
         if self._streams + streams > settings.max_streams or (
             held and self._held + streams > settings.max_held_streams
         ):
-            raise ApiError(
-                429,
-                "the server is writing as many texts as it can; try again in a moment",
-                code="rate_limit_exceeded",
-                headers={"Retry-After": "1"},
-            )
+            raise _busy("the server is writing as many texts as it can")
         self._streams += streams
         self._held += streams * held
         try:
@@ -123,3 +118,18 @@ class Service:
         finally:
             self._streams -= streams
             self._held -= streams * held
+
+    @contextmanager
+    def kept(self, answer_bytes: int) -> Iterator[None]:
+        """Within: an answer of up to that size may be kept until it is complete; `ApiError` 429 if too many are."""
+        if self._kept_bytes + answer_bytes > self.settings.max_kept_bytes:
+            raise _busy("the server keeps as many long answers as it can")
+        self._kept_bytes += answer_bytes
+        try:
+            yield
+        finally:
+            self._kept_bytes -= answer_bytes
+
+
+def _busy(reason: str) -> ApiError:
+    return ApiError(429, f"{reason}; try again in a moment", code="rate_limit_exceeded", headers={"Retry-After": "1"})

@@ -5,11 +5,13 @@ that anyone may use it; so a forgotten flag never opens a machine to a network.
 """
 
 import ipaddress
+import re
 from dataclasses import dataclass
 
 from storycell.errors import SettingsError
 
 KEY_VARIABLE = "STORYCELL_API_KEY"
+_NAME = re.compile(r"[a-z0-9._-]+")
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -27,6 +29,8 @@ class ServerSettings:
     max_tokens: int = 100_000
     max_traced: int = 4_000
     max_body_bytes: int = 1_000_000
+    max_answer_bytes: int = 100_000_000  # of an answer that is not streamed, and so kept until it is complete
+    max_kept_bytes: int = 400_000_000  # of all such answers together
     max_slots: int = 1_000
     max_connections: int = 2_000
     slot_expiry_s: float = 3_600.0
@@ -34,6 +38,12 @@ class ServerSettings:
     stall_timeout_s: float = 60.0  # for a reader that takes nothing
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "extra_hosts", frozenset(map(plain_name, self.extra_hosts)))
+        for name in self.extra_hosts:
+            if not (_is_address(name) or _NAME.fullmatch(name)):
+                raise SettingsError(
+                    f"--allow-host {name}: give a name or an address alone as browsers send it, without scheme and port"
+                )
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
             raise SettingsError(f"{KEY_VARIABLE} holds characters that cannot be sent in a header; use plain ASCII")
         if not self.is_loopback and self.api_key is None and not self.allow_anyone:
@@ -47,17 +57,24 @@ class ServerSettings:
     @property
     def is_loopback(self) -> bool:
         """Whether only programs on this machine can reach the server."""
-        return self.host == "localhost" or (_is_address(self.host) and ipaddress.ip_address(self.host).is_loopback)
+        host = plain_name(self.host)
+        return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
     def answers_to(self, name: str) -> bool:
-        """Whether a request may address the server by this host name (without port, in lower case).
+        """Whether a request may address the server by this host name (without port, in any case).
 
         A page of another site can make its own name resolve to this machine (DNS rebinding), but it cannot make an
         address or `localhost` its own. So names must be known, and addresses are safe.
         """
-        if name in _LOOPBACK_NAMES or name == self.host or name in self.extra_hosts:
+        name = plain_name(name)
+        if name in _LOOPBACK_NAMES or name == plain_name(self.host) or name in self.extra_hosts:
             return True
         return not self.is_loopback and _is_address(name)
+
+
+def plain_name(name: str) -> str:
+    """A host name or address as it is compared: in lower case, without brackets and the dot of a full name."""
+    return name.strip("[]").lower().rstrip(".")
 
 
 def _is_address(name: str) -> bool:

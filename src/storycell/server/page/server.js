@@ -38,7 +38,7 @@ export const isThere = () => fetch("/health").then((response) => response.ok, ()
 
 // The parts of a completion as they come: {text, nats: [of each character], finish}.
 export async function* parts(body, signal) {
-  const response = await request("/v1/completions", { ...body, stream: true, logprobs: 0 }, signal);
+  const response = await request("/v1/completions", { ...body, stream: true, score: true }, signal);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let waiting = "";
   for (;;) {
@@ -57,7 +57,7 @@ export async function* parts(body, signal) {
       const data = event.slice("data: ".length);
       if (data === "[DONE]") return;
       const choice = JSON.parse(data).choices[0];
-      yield { text: choice.text, nats: choice.logprobs.token_logprobs.map((p) => -p), finish: choice.finish_reason };
+      yield { text: choice.text, nats: choice.nats, finish: choice.finish_reason };
     }
   }
 }
