@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from storycell.corpus.blocks import normalised
-from storycell.corpus.pieces import HASHED_BYTES, hashed_pieces, pieces
+from storycell.corpus.pieces import HASHED_BYTES, LONGEST_WHITE_BYTES, hashed_pieces, pieces, stories_in
 from storycell.errors import CorpusError
 from storycell.vocab import BOUNDARY_BYTE, SEPARATOR
 
@@ -22,6 +22,11 @@ CUTS = st.lists(st.integers(0, 200), max_size=12)
 def chunks_of(data: bytes, cuts: list[int]) -> list[bytes]:
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     return [data[a:b] for a, b in pairwise(places)]
+
+
+def texts_of(text: str, cuts: list[int]) -> list[str]:
+    places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    return [text[a:b] for a, b in pairwise(places)]
 
 
 def naive(text: str) -> bytes:
@@ -167,18 +172,29 @@ def test_blocks_come_while_chunks_are_read() -> None:
     assert read < 5
 
 
-STORIES = st.lists(st.text(st.sampled_from("ab é\n"), max_size=8), max_size=8)
+STORIES = st.lists(st.text(st.sampled_from("ab é\n\u3000"), max_size=8), max_size=8)
 
 
 @given(STORIES, CUTS)
-def test_pieces_are_the_stories_without_the_empty_ones(stories: list[str], cuts: list[int]) -> None:
+def test_pieces_are_the_stories_without_the_empty_and_the_white_ones(stories: list[str], cuts: list[int]) -> None:
+    text = BOUNDARY_BYTE.decode("latin-1").join(stories)
+    blocks = [b"".join(BOUNDARY_BYTE if c == "ÿ" else c.encode() for c in chunk) for chunk in texts_of(text, cuts)]
     found: list[bytes] = []
-    for begins, piece in pieces(chunks_of(BOUNDARY_BYTE.join(s.encode() for s in stories), cuts)):
+    for begins, piece in pieces(blocks):
         assert piece
         if begins:
             found.append(b"")
         found[-1] += piece
-    assert found == [story.encode() for story in stories if story]
+    assert found == [story.encode() for story in stories if story.strip()] == stories_in(blocks)
+
+
+def test_white_space_that_is_held_back_has_a_bound() -> None:
+    white = b" \n" * (LONGEST_WHITE_BYTES // 2)
+    for size in (7, 1000, 1 << 20):
+        blocks = [white[k : k + size] for k in range(0, len(white), size)]
+        assert stories_in(blocks) == []
+        assert stories_in([*blocks, b"a"]) == [white + b"a"]
+        assert stories_in([*blocks, b" "]) == [white + b" "]
 
 
 @given(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -17,6 +18,7 @@ from storycell import corpus, journal, tokens
 from storycell.corpus import Corpus, files
 from storycell.corpus.blocks import Bookmark
 from storycell.corpus.files import Advance, FileSource
+from storycell.tokens import halves
 from storycell.tokens.writing import TokenWriter
 
 SHARDS = 12
@@ -120,6 +122,10 @@ TEXTS = {
     "one line": "".join(f"{FIGURES.getrandbits(300):x} 😀 <|endoftext|>" for _ in range(400)),
     "line ends": "\ufeff"
     + "".join(f"{FIGURES.getrandbits(99):x}\r\n" + "<|endoftext|>\r\n" * (k % 9 == 0) for k in range(1200)),
+    "a book among others": "<|endoftext|>\n".join(
+        f"{FIGURES.getrandbits(80_000 if k == 20 else 2000):x} é\n" + " \n" * (k % 2 * 3000) for k in range(40)
+    ),
+    "two attempts": "<|endoftext|>\n".join(f"{k}: {'again and again ' * 160}\n" for k in (1, 2, *[3] * 12, 4)),
     "long stories": "<|endoftext|>\n".join(f"{FIGURES.getrandbits(24_000):x}\n" for k in range(7)),
 }  # fmt: skip
 PACKED = {".txt": bytes, ".txt.gz": gzip.compress, ".txt.zst": zstandard.compress}
@@ -158,6 +164,7 @@ STOPPED = """
 import os, sys
 from storycell import cli, journal
 from storycell.corpus import files
+from storycell.tokens import halves
 from storycell.tokens.writing import TokenWriter
 chunk, number, size, *words = sys.argv[1:]
 journal._EVERY_S, files.CHUNK_BYTES = -1.0, int(chunk)
@@ -262,3 +269,22 @@ def test_training_on_many_files_goes_on_preparing_too(
     assert len(list(tokens.cache_folder().glob(".*.part"))) == 1
     assert command(capsys, "train", shards, "--out", tmp_path / "run", *FLAGS).code == 0
     assert not list(tokens.cache_folder().glob(".*"))
+
+
+def test_the_texts_of_these_tests_are_split_in_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Path] = []
+
+    class Noted(TokenWriter):
+        def __init__(self, path: Path, *arguments: Any) -> None:
+            super().__init__(path, *arguments)
+            made.append(path)
+
+    monkeypatch.setattr(halves, "TokenWriter", Noted)
+    attempts: dict[str, int] = {}
+    cut: dict[str, int | None] = {}
+    for name, text in TEXTS.items():
+        made.clear()
+        cut[name] = tokens.prepare(corpus.text_corpus(text), tmp_path / name).cut_stories
+        attempts[name] = len(made) // 2
+    assert attempts == dict.fromkeys(TEXTS, 1) | {"two attempts": 2, "a book among others": 2}
+    assert cut == dict.fromkeys(TEXTS, 0) | {"one story": 1, "one line": 1, "a book among others": 1, "long stories": 7}

@@ -58,10 +58,13 @@ class Session:
         self.sum_nats, self.counted = 0.0, 0
         self.spent_before = self.elapsed_s = 0.0
         self.final: dict[str, Any] = {}
+        self.note = ""  # for the user, said with the next report
+        self.unknown_chars: int | None = None  # in the part of the validation text that was scored last
 
     def start(self, path: Path) -> Run:
         """Make the run folder, which can be resumed from the moment it exists, and train into it."""
         self.folder = RunFolder.create(path, self.config, self.prepared.vocab, self.lm, *self._everything())
+        self.note = self.prepared.held_out
         with self.folder.locked():
             return self._drive()
 
@@ -122,6 +125,9 @@ class Session:
             self._draw()
         if self.save_timer.due(report.elapsed_s):
             self._save()
+        if self.note:
+            report = dataclasses.replace(report, notice="; ".join(filter(None, (self.note, report.notice))))
+            self.note = ""
         self.callback(report)
 
     def _evaluated(self, report: Report) -> Report:
@@ -149,7 +155,9 @@ class Session:
             chars = {"steps": amount * per_step, "chars": amount, "minutes": amount * 60 * report.chars_per_s}[unit]
             self.part_chars = int(chars * EVALUATION_SHARE / self.settings.evaluations)
         part = evaluator.part_of(ids, max(1, self.part_chars))
-        return evaluator.evaluate(self.lm, part, self.prepared.vocab).loss_nats
+        result = evaluator.evaluate(self.lm, part, self.prepared.vocab)
+        self.unknown_chars = result.unknown_chars
+        return result.loss_nats
 
     def _log(self, report: Report) -> None:
         entry: dict[str, Any] = {
@@ -158,6 +166,7 @@ class Session:
             "chars": report.chars,
             "train_nats": self.sum_nats / self.counted if self.counted else None,
             "valid_nats": report.valid_nats,
+            "unknown_chars": None if report.valid_nats is None else self.unknown_chars,
             "learning_rate": report.learning_rate,
             "grad_norm": report.grad_norm if math.isfinite(report.grad_norm) else None,
             "chars_per_s": round(report.chars_per_s, 1),
@@ -205,6 +214,7 @@ class Session:
             "precision": self.settings.precision,
             "processes": self.processes.count,
             "skipped": self.trainer.skipped,
+            "unknown_chars": self.prepared.valid.unknown_chars if self.prepared.valid else 0,
         }
         return summary | {key: self.final[key] for key in ("stderr_nats", "floor_nats") if key in self.final}
 

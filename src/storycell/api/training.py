@@ -41,7 +41,7 @@ CHANGEABLE |= {*DROPOUTS, "reset", "average", "backend", "precision", "threads",
 
 
 def train(
-    text: Texts = "stories",
+    text: Texts | None = None,
     *,
     valid: Texts | None = None,
     out: str | Path | None = None,
@@ -55,9 +55,10 @@ def train(
 ) -> Run:
     """Train a model on a text and give its run.
 
-    `text` and `valid` are what the command line takes: files, folders, globs, names of corpora. `out` is the run folder
-    to make (a name is made in `runs/` without it). `init` is a run whose weights to start from; characters that are new
-    are added to its vocabulary. `settings` are those of `storycell.config`, by name, on top of the recipe.
+    `text` and `valid` are what the command line takes: files, folders, globs, names of corpora; without `text` it is
+    the embedded `stories`, whatever lies in the working directory. `out` is the run folder to make (a name is made in
+    `runs/` without it). `init` is a run whose weights to start from; characters that are new are added to its
+    vocabulary. `settings` are those of `storycell.config`, by name, on top of the recipe.
     Raises `StorycellError`s: each says what is wrong, where, and what to do.
     The number of threads is the caller's again at the end; by default it is torch's own, within a container's quota.
     In several processes, as `torchrun` starts them, all but the first call no callback and get a run without a summary.
@@ -65,7 +66,7 @@ def train(
     with processes.joined() as group:
         donor = None if init is None else _donor(init, vocab)
         chosen = _resolved(group, _chosen(recipe, donor, settings))
-        words = words_of(text)
+        words = ["stories"] if text is None else words_of(text)
         out = Path(out) if out is not None else _free_name(words, recipe)
         checkpoint.refuse_occupied(out)
         record = TextRecord(
@@ -124,7 +125,7 @@ def resume(
         with torch.device("meta"):  # nothing is allocated before the weights are known to fit
             folder.load_last(CharLM.from_settings(len(vocab), chosen.model))
         prepared = _read(group, record, vocab if run_config.init else None, progress, may_merge=False)
-        if prepared.digest != run_config.text.digest or prepared.vocab != vocab:
+        if checkpoint.has_changed(prepared, run_config.text) or prepared.vocab != vocab:
             raise ResumeError(
                 f"{' '.join(record.words)} is not the text that {folder.path} was trained on ({prepared.train.chars:,} "
                 f"characters to train on now, {run_config.text.train_chars:,} then, or other ones); "
@@ -224,21 +225,9 @@ def _prepared(
     record: TextRecord, vocab: Vocabulary | None, progress: Progress | None, may_merge: bool = True
 ) -> Prepared:
     """The token files of a text: those it already is, or from the cache."""
-    shown = progress or (lambda what, done, total: None)
-    if len(record.words) == 1 and tokens.is_prepared(record.words[0]):
-        prepared = tokens.open_prepared(record.words[0])
-        if vocab is not None and prepared.vocab != vocab:
-            raise SettingsError(
-                f"{record.words[0]} was prepared with another vocabulary than the model's; give the text itself"
-            )
-        return prepared
-    text = corpus.open_corpus(record.words, record.encoding)
-    held_out = record.valid_words
-    valid = held_out and corpus.open_corpus(held_out, record.encoding, split="valid")
-    wanted: str | Vocabulary = record.vocab if vocab is None else vocab
-    if vocab is not None and may_merge and vocab.kind == "characters":
-        wanted = vocab.merged(tokens.vocabulary_of(text))
-    return tokens.cached(text, valid=valid or None, vocab=wanted, progress=shown)
+    if vocab is not None and may_merge and vocab.kind == "characters" and not checkpoint.prepared_folder(record.words):
+        vocab = vocab.merged(tokens.vocabulary_of(checkpoint.open_text(record)[0]))
+    return checkpoint.read_text(record, vocab, progress or tokens.silent)
 
 
 def _recorded(record: TextRecord, prepared: Prepared) -> TextRecord:

@@ -71,8 +71,10 @@ class TrainingDisplay:
 
     def show(self, report: Report) -> None:
         """Take in a report; redraw if it is time to."""
-        if report.notice:
-            (self._live.console.print if self._live else self._console.print)(report.notice, highlight=False)
+        if report.notice and self._live:
+            self._live.console.print(report.notice, highlight=False, markup=False, soft_wrap=True)
+        elif report.notice:
+            say(report.notice)
         if report.train_nats == report.train_nats:
             last = self._smooth_nats
             self._smooth_nats = report.train_nats if last is None else 0.95 * last + 0.05 * report.train_nats

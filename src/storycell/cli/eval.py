@@ -2,9 +2,9 @@
 
 import argparse
 import dataclasses
+import math
 
-from storycell import api, corpus, loss, tokens
-from storycell.checkpoint import TextRecord
+from storycell import api, checkpoint, corpus, loss, tokens
 from storycell.cli.display import preparing, say
 from storycell.cli.flags import add_backend, print_json
 from storycell.errors import CorpusError, SettingsError
@@ -42,45 +42,43 @@ def run(arguments: argparse.Namespace) -> None:
 def _of_run(model: api.Model, windows: int | None) -> Evaluation:
     """The text that the run held out, read again from where it was."""
     text = model.config.text
-    words = text.valid_words or text.words
     again = f"name a text to score, as in `storycell eval {model.path} TEXT`"
-    if "-" in words:
+    if "-" in (text.valid_words or text.words):
         raise CorpusError(f"{model.path} was trained on standard input, which is gone; {again}")
     try:
-        if text.valid_words:
-            return _of_words(model, words, text.encoding, windows)
-        return _held_out(model, words, text.encoding, windows, text)
+        if (valid := checkpoint.open_valid(text)) is not None:  # the text trained on need not be there
+            return model.evaluate(valid, windows=windows)
+        with preparing() as progress:
+            prepared = checkpoint.read_run_text(model.config, model.vocab, progress)
     except CorpusError as error:
         raise CorpusError(f"the text of {model.path}: {error}; or {again}") from None
+    if checkpoint.has_changed(prepared, text):
+        words = " ".join(text.words)
+        say(f"{words} has changed since the training: what is scored may be text that the model has learnt")
+    return _held_out(model, prepared, windows)
 
 
 def _of_words(model: api.Model, words: list[str], encoding: str, windows: int | None) -> Evaluation:
-    """A named corpus or a prepared folder is scored on the half that is held out, any other text as a whole."""
-    if words == ["stories"] or (len(words) == 1 and tokens.is_prepared(words[0])):
-        return _held_out(model, words, encoding, windows)
-    return model.evaluate(corpus.open_corpus(words, encoding, split="valid"), windows=windows)
-
-
-def _held_out(
-    model: api.Model, words: list[str], encoding: str, windows: int | None, trained_on: TextRecord | None = None
-) -> Evaluation:
-    """The half of a text that training holds out; says so if it is not the text of the run any more."""
+    """The embedded corpus or a prepared folder is scored on what is held out, any other text as a whole."""
     if len(words) == 1 and tokens.is_prepared(words[0]):
-        return model.evaluate_prepared(tokens.open_prepared(words[0]), windows=windows)
-    text = corpus.open_corpus(words, encoding)
+        return _held_out(model, tokens.open_prepared(words[0]), windows)
+    text = corpus.open_corpus(words, encoding, split="valid")
+    if not text.is_embedded:
+        return model.evaluate(text, windows=windows)
     with preparing() as progress:
-        prepared = tokens.cached(text, vocab=model.vocab, progress=progress)
+        return _held_out(model, tokens.cached(text, vocab=model.vocab, progress=progress), windows)
+
+
+def _held_out(model: api.Model, prepared: tokens.Prepared, windows: int | None) -> Evaluation:
     if prepared.valid is None:
-        raise CorpusError(f"{' '.join(words)} is too short to hold anything out")
-    lengths = prepared.train.chars, prepared.valid.chars
-    if trained_on and lengths != (trained_on.train_chars, trained_on.valid_chars):
-        say(f"{' '.join(words)} has changed since the training: what is scored may be text that the model has learnt")
+        raise CorpusError(f"{prepared.name} holds nothing out to score; name a text to score")
     return model.evaluate_prepared(prepared, windows=windows)
 
 
 def _show(result: Evaluation, name: str) -> None:
     unit = f"zero-state windows of {result.windows}" if result.windows else "each story from a zero state"
-    print(f"loss        {result.loss_nats:.4f} ± {result.stderr_nats:.4f} nats per character")
+    error = f" ± {result.stderr_nats:.4f}" if math.isfinite(result.stderr_nats) else ""  # of one story there is none
+    print(f"loss        {result.loss_nats:.4f}{error} nats per character")
     if result.floor_nats is not None:
         print(f"floor       {result.floor_nats:.4f} nats per character: the text's own entropy, which no model beats")
     print(f"bits        {result.bits_per_char:.4f} per character, {result.bits_per_byte:.4f} per byte")

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from storycell import api, corpus, inspector, report, tokens
+from storycell import api, checkpoint, corpus, inspector, report
 from storycell.cli.display import preparing, say
 from storycell.cli.flags import add_backend, print_json
 from storycell.corpus import Corpus, stories
 from storycell.corpus.pieces import pieces
 from storycell.errors import CorpusError, SettingsError
 from storycell.inspector import Feature, Subject
-from storycell.shapes import Ids
-from storycell.vocab import BOUNDARY, BOUNDARY_BYTE, Vocabulary
+from storycell.vocab import BOUNDARY, BOUNDARY_BYTE
 
 CHARS = 100_000
 
@@ -81,22 +80,32 @@ def _text(model: api.Model, arguments: argparse.Namespace) -> tuple[bytes, str, 
     if arguments.text:
         opened = corpus.open_corpus(arguments.text, arguments.encoding, split="valid")
         return _first(opened, arguments.chars), opened.name, opened.is_embedded
-    text = model.config.text
-    words = text.valid_words or text.words
     try:
-        if "-" in words:
-            raise CorpusError("it was standard input, which is gone")
-        opened = corpus.open_corpus(words, text.encoding, split="valid")
+        return _of_run(model, arguments.chars)
     except CorpusError as error:
         if arguments.run == "demo":
             say("demo reads the embedded stories; name a text to see it read that")
-            return _first(corpus.open_corpus(["stories"]), arguments.chars), "the embedded stories", True
+            embedded = corpus.open_corpus(["stories"], recorded=True)
+            return _first(embedded, arguments.chars), "the embedded stories", True
         raise CorpusError(
             f"the text of {model.path}: {error}; name a text, as in `storycell inspect {model.path} TEXT`"
         ) from None
-    if text.valid_words or opened.is_embedded:
-        return _first(opened, arguments.chars), opened.name, opened.is_embedded
-    return _held_out(model.vocab, opened, arguments.chars), f"{opened.name} (held out)", False
+
+
+def _of_run(model: api.Model, chars: int) -> tuple[bytes, str, bool]:
+    """The same of the text of a run: what it validated on, where that is a part of its text or a text by itself."""
+    record = model.config.text
+    if "-" in (record.valid_words or record.words):
+        raise CorpusError("it was standard input, which is gone")
+    if not checkpoint.prepared_folder(record.words):
+        opened = checkpoint.open_valid(record) or checkpoint.open_text(record)[0]
+        if record.valid_words or opened.is_embedded:
+            return _first(opened, chars), opened.name, opened.is_embedded
+    with preparing() as progress:
+        prepared = checkpoint.read_run_text(model.config, model.vocab, progress)
+    ids = prepared.train_ids if prepared.valid_ids is None else prepared.valid_ids
+    written = (BOUNDARY_BYTE if k == BOUNDARY else model.vocab.bytes_of(int(k)) for k in ids[1 : chars + 1])
+    return b"".join(written), f"{' '.join(record.words)} (held out)", False
 
 
 def _first(text: Corpus, chars: int) -> bytes:
@@ -119,14 +128,6 @@ def _first(text: Corpus, chars: int) -> bytes:
             break
         kept.append(characters[:left])
     return BOUNDARY_BYTE.join(story.encode() for story in kept)
-
-
-def _held_out(vocab: Vocabulary, text: Corpus, chars: int) -> bytes:
-    """The part of a run's text that training holds out (all of it, where that is too short)."""
-    with preparing() as progress:
-        prepared = tokens.cached(text, vocab=vocab, progress=progress)
-    ids: Ids = prepared.train_ids if prepared.valid_ids is None else prepared.valid_ids
-    return b"".join(BOUNDARY_BYTE if k == BOUNDARY else vocab.bytes_of(int(k)) for k in ids[1 : chars + 1])
 
 
 def _truth(block: bytes, subject: Subject) -> dict[str, Feature]:

@@ -2,9 +2,10 @@
 
 import argparse
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from storycell import api, corpus, tokens
+from storycell import api, checkpoint, corpus, tokens
 from storycell.cli.display import preparing, say
 from storycell.cli.flags import add_backend, print_json
 from storycell.errors import CorpusError
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     words = arguments.text or model.config.text.words
     began = time.monotonic()
     with preparing("") as progress:
-        learnt, heldout = _texts(model, words, arguments.heldout, arguments.encoding, progress)
+        learnt, heldout = _texts(model, arguments.text, arguments.heldout, arguments.encoding, progress)
         result = novelty(
             model,
             learnt,
@@ -58,30 +59,40 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _texts(
-    model: api.Model, words: list[str], heldout: list[str] | None, encoding: str, progress: Progress
+    model: api.Model, text: list[str], heldout: list[str] | None, encoding: str, progress: Progress
 ) -> tuple[Ids, Ids | None]:
     """The ids of the text that was learnt and of one that was not: named, the run's, or a part of the text."""
-    if len(words) == 1 and tokens.is_prepared(words[0]) and not heldout:
-        prepared = tokens.open_prepared(words[0])
-        if prepared.vocab != model.vocab:
-            raise CorpusError(f"{words[0]} was prepared with another vocabulary than the model's; give the text itself")
-        return prepared.train_ids, prepared.valid_ids
-    text = corpus.open_corpus(words, encoding)
-    valid = _held_out(model, words, heldout, encoding)
-    prepared = tokens.cached(text, valid=valid, vocab=model.vocab, progress=progress)
+    prepared = None if heldout or text else _of_run(model, progress)
+    if prepared is None and not heldout and len(text) == 1 and tokens.is_prepared(text[0]):
+        prepared = tokens.open_prepared(text[0])
+    if prepared is None:
+        learnt = corpus.open_corpus(text, encoding) if text else checkpoint.open_text(model.config.text)[0]
+        valid = _held_out(model, learnt.words, heldout, encoding)
+        prepared = tokens.cached(learnt, valid=valid, vocab=model.vocab, progress=progress)
+    if prepared.vocab != model.vocab:
+        raise CorpusError(
+            f"{prepared.folder} was prepared with another vocabulary than the model's; give the text itself"
+        )
     if prepared.valid is None:
         say("the text is too short to hold anything out, so there is no yardstick; give --heldout FILE")
     return prepared.train_ids, prepared.valid_ids
 
 
-def _held_out(model: api.Model, words: list[str], heldout: list[str] | None, encoding: str) -> corpus.Corpus | None:
+def _of_run(model: api.Model, progress: Progress) -> tokens.Prepared | None:
+    """The token files of the run; None where only the text that it validated on is not there any more."""
+    try:
+        checkpoint.open_valid(model.config.text)
+    except CorpusError:
+        return None
+    return checkpoint.read_run_text(model.config, model.vocab, progress)
+
+
+def _held_out(model: api.Model, words: Sequence[str], heldout: list[str] | None, encoding: str) -> corpus.Corpus | None:
     given = corpus.held_out_words(words, heldout)
     if given:
         return corpus.open_corpus(given, encoding, split="valid")
-    if not model.config.text.valid_words:
-        return None
     try:
-        return corpus.open_corpus(model.config.text.valid_words, model.config.text.encoding, split="valid")
+        return checkpoint.open_valid(model.config.text)
     except CorpusError:
         say(
             "what the run held out is not there; a twentieth of the text is the yardstick; --heldout FILE names another"

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     summary = {
         "out": str(prepared.folder),
         "chars": sum(half.chars for half in halves),
-        "stories": sum(half.stories for half in halves),
+        "stories": prepared.stories,
         "valid_chars": prepared.valid.chars if prepared.valid else 0,
         "valid_stories": prepared.valid.stories if prepared.valid else 0,
         "vocab_size": len(prepared.vocab),
@@ -44,8 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print_json(summary)
         return
-    print(
-        f"{summary['chars']:,} characters in {summary['stories']:,} stories, {summary['vocab_size']} ids; "
-        f"{summary['valid_chars']:,} characters held out; {elapsed_s:.1f} s"
-    )
+    stories = "1 story" if prepared.stories == 1 else f"{prepared.stories:,} stories"
+    print(f"{summary['chars']:,} characters in {stories}, {summary['vocab_size']} ids; {elapsed_s:.1f} s")
+    say(prepared.held_out)
     say(f"next: storycell train {prepared.folder}")

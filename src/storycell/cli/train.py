@@ -6,7 +6,7 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from storycell import api, config, threads
+from storycell import api, config, loss, threads
 from storycell.cli.display import TrainingDisplay, preparing, say
 from storycell.cli.flags import add_settings, given_settings, print_json
 from storycell.errors import CorpusError, SettingsError
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             )
         else:
             run = api.train(
-                arguments.text or "stories",
+                arguments.text or None,
                 valid=arguments.valid,
                 out=arguments.out,
                 recipe=arguments.recipe or "quick",
@@ -114,4 +114,7 @@ def _result(summary: dict[str, object]) -> str:
         f"; on the held-out text {summary['valid_nats']:.4f} nats per character "
         f"({summary['bits_per_char']:.3f} bits, perplexity {summary['perplexity']:.3f})"
     )
-    return said + (f", floor {summary['floor_nats']:.4f}" if summary.get("floor_nats") is not None else "")
+    said += f", floor {summary['floor_nats']:.4f}" if summary.get("floor_nats") is not None else ""
+    if unknown := summary["unknown_chars"]:
+        said += f"; {unknown:,} of its characters are unknown to the model and cost {loss.ESCAPE_BITS:g} bits each"
+    return said

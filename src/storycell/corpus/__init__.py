@@ -92,13 +92,19 @@ class Corpus:
         return [source.stamp for source in self.sources]
 
 
-def open_corpus(words: Sequence[str], encoding: str = "utf-8", split: str = "train") -> Corpus:
-    """The corpus that the words name. `split` is for `tinystories`, which comes with a validation file of its own."""
+def open_corpus(
+    words: Sequence[str], encoding: str = "utf-8", split: str = "train", *, recorded: bool = False
+) -> Corpus:
+    """The corpus that the words name. `split` is for `tinystories`, which comes with a validation file of its own.
+
+    A file or a folder goes before a named corpus, unless the words are `recorded`, that is, chosen by default or those
+    of a run: these have the absolute paths of files, so that the name of a corpus is nothing else there.
+    """
     if not _is_text_encoding(encoding):
         raise CorpusError(_NO_ENCODING.format(encoding))
     sources: list[Source] = []
     for word in words:
-        sources += _named(word, encoding, split)
+        sources += _named(word, encoding, split, recorded)
     if not any(source.size_bytes for source in sources):
         raise CorpusError(f"{' '.join(words)} is empty: there is nothing to learn from")
     return Corpus(tuple(words), tuple(sources), encoding)
@@ -120,10 +126,10 @@ def held_out_words(words: Sequence[str], valid: Sequence[str] | None) -> list[st
     return list(valid) if valid else ["tinystories"] if list(words) == ["tinystories"] else None
 
 
-def _named(word: str, encoding: str, split: str) -> Sequence[Source]:
+def _named(word: str, encoding: str, split: str, recorded: bool) -> Sequence[Source]:
     if word == "-":
         return [files.standard_input(encoding)]
-    found = files.expand(word, encoding)
+    found = None if recorded and word in NAMES else files.expand(word, encoding)
     if found is not None:
         return found
     if word == "stories":

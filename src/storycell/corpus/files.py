@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+from storycell.corpus import walking
 from storycell.corpus.blocks import Bookmark, TextReader, after, decoded, is_utf8, read_on
 from storycell.corpus.json_lines import JsonReader
 from storycell.errors import CorpusError
@@ -191,12 +192,15 @@ def _expanded(word: str, encoding: str) -> list[FileSource] | None:
     path = Path(word)
     if (path / "prepared.json").is_file():
         raise CorpusError(f"the folder {word} was made by prepare; give it alone, or the text it was made from")
+    if walking.is_run(path):
+        raise CorpusError(f"the folder {word} is a run, not a text; give the text")
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if _is_text(p) and not _hidden(p.relative_to(path)))
+        found = [p for p in walking.files_in(path) if _is_text(p)]
         if not found:
             endings = " ".join(_TEXT_ENDINGS)
             raise CorpusError(
-                f"the folder {word} holds no text; a text ends in one of {endings} (or these with .gz, .zst)"
+                f"the folder {word} holds no text; a text ends in one of {endings} (or these with .gz, .zst), "
+                "and what is in a run or a cache is none"
             )
         return [FileSource(p, encoding) for p in found]
     if path.exists() and not path.is_file():  # a pipe can be read once
@@ -205,18 +209,13 @@ def _expanded(word: str, encoding: str) -> list[FileSource] | None:
     if path.exists():
         return [FileSource(path, encoding)]
     if glob.has_magic(word):
-        matched = [Path(p) for p in sorted(glob.glob(word, recursive=True))]  # noqa: PTH207 - Path.glob cannot start anywhere
-        return [FileSource(p, encoding) for p in matched if p.is_file()] or None
+        return [FileSource(p, encoding) for p in walking.matching(word)] or None
     return None
 
 
 def _is_text(path: Path) -> bool:
     endings = tuple(end + packed for end in _TEXT_ENDINGS for packed in ("", *_PACKED_ENDINGS))
-    return path.name.lower().endswith(endings) and path.is_file()
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+    return path.name.lower().endswith(endings)
 
 
 def looks_like_a_path(word: str) -> bool:

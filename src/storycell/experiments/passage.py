@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from storycell import corpus, tokens
+from storycell import checkpoint, corpus, tokens
 from storycell.checkpoint import TextRecord
+from storycell.corpus.pieces import stories_in
 from storycell.errors import CorpusError
 from storycell.shapes import Ids
 from storycell.vocab import BOUNDARY, BOUNDARY_BYTE, Vocabulary
@@ -56,25 +57,21 @@ class Passage:
 
 def of_words(words: Sequence[str], encoding: str = "utf-8") -> Passage:
     """The passage that words name; of a corpus that holds something out, what it holds out."""
-    if list(words) == ["stories"] or (len(words) == 1 and tokens.is_prepared(words[0])):
-        return _of_prepared(_prepared(list(words), None, encoding), " ".join(words))
-    text = corpus.open_corpus(words, encoding, split="valid")
-    stories = [story.decode() for story in b"".join(text.blocks()).split(BOUNDARY_BYTE) if story]
-    if not stories:
-        raise CorpusError(f"{text.name} holds no characters to score")
-    return Passage(text.name, tuple(stories))
+    if len(words) == 1 and tokens.is_prepared(words[0]):
+        return _of_prepared(tokens.open_prepared(words[0]), words[0])
+    return _of_corpus(corpus.open_corpus(words, encoding, split="valid"))
 
 
 def held_out(record: TextRecord) -> Passage:
     """What a run held out from its training text; `CorpusError` where it is not there any more."""
-    if record.valid_words:
-        return of_words(record.valid_words, record.encoding)
-    return _of_prepared(_prepared(record.words, None, record.encoding), " ".join(record.words))
+    if (valid := checkpoint.open_valid(record)) is not None:
+        return _of_corpus(valid)
+    return _of_prepared(_prepared(record), " ".join(record.words))
 
 
 def learnt(record: TextRecord) -> tuple[Ids, Vocabulary]:
     """What a run was trained on, in characters, `[tokens]`, and their vocabulary; `CorpusError` as above."""
-    prepared = _prepared(record.words, record.valid_words, record.encoding)
+    prepared = _prepared(record)
     if prepared.vocab.kind != "characters":
         raise CorpusError(f"{' '.join(record.words)} was prepared as bytes; baselines count characters")
     return prepared.train_ids, prepared.vocab
@@ -86,15 +83,22 @@ def as_bytes(ids: Ids, vocab: Vocabulary) -> bytes:
     return b"".join(map(written.__getitem__, ids.tolist()))
 
 
-def _prepared(words: list[str], valid: list[str] | None, encoding: str) -> tokens.Prepared:
-    if len(words) == 1 and tokens.is_prepared(words[0]):
-        return tokens.open_prepared(words[0])
-    if "-" in words:
+def _prepared(record: TextRecord) -> tokens.Prepared:
+    """The token files of a run's text, in characters."""
+    if "-" in record.words:
         raise CorpusError("the training text was standard input, which is gone")
-    if missing := [w for w in words if Path(w).is_absolute() and not Path(w).exists()]:
+    if missing := [w for w in record.words if Path(w).is_absolute() and not Path(w).exists()]:
         raise CorpusError(f"the training text {missing[0]} is not there any more")
-    half = corpus.open_corpus(valid, encoding, split="valid") if valid else None
-    return tokens.cached(corpus.open_corpus(words, encoding), valid=half)
+    return checkpoint.read_text(record.model_copy(update={"vocab": "characters"}))
+
+
+def _of_corpus(text: corpus.Corpus) -> Passage:
+    if text.is_embedded:
+        return _of_prepared(tokens.cached(text), text.name)
+    stories = tuple(story.decode() for story in stories_in(text.blocks()))
+    if not stories:
+        raise CorpusError(f"{text.name} holds no characters to score")
+    return Passage(text.name, stories)
 
 
 def _of_prepared(prepared: tokens.Prepared, name: str) -> Passage:

@@ -20,10 +20,10 @@ from storycell.server.growing import GrowingChoice, to_json
 from storycell.server.holding import held_advance
 from storycell.server.logprobs import CharLogprobs, Wanted
 from storycell.server.outbox import Outbox
-from storycell.text_stream import Pieces
 from storycell.server.schemas import CompletionRequest
 from storycell.server.service import Prompt, Service
 from storycell.server.transcript import Said, Transcript, said
+from storycell.text_stream import Pieces
 
 MAX_TOKENS = 500  # characters, where a request does not say; OpenAI's 16 would be three words
 _SEEDS = 2**64

@@ -16,9 +16,9 @@ from storycell.sampler import Sampling
 from storycell.server.chores import foreseeing, reading, scoring
 from storycell.server.errors import ApiError
 from storycell.server.logprobs import Wanted, likeliest, surprises
-from storycell.text_stream import Pieces
 from storycell.server.schemas import NextRequest, TraceRequest
 from storycell.server.service import Service
+from storycell.text_stream import Pieces
 from storycell.vocab import BOUNDARY
 
 _LIVELY = 12  # units that are pointed out

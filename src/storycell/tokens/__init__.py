@@ -9,8 +9,8 @@ translated. A pass that was stopped or killed goes on from where it was, in the 
 | `folder` | the folder's format, and reading it |
 | `preparing` | `prepare`, from a corpus to a folder |
 | `passes` | one pass over a corpus, and where it goes on |
-| `counting` | the first pass: characters and stories |
-| `halves` | the second pass: which story goes to which half |
+| `counting` | the first pass: characters, and how long the stories are |
+| `halves` | the second pass: what is trained on, and what is held out |
 | `writing` | one token file |
 | `cache` | what has been prepared before |
 """
@@ -19,7 +19,7 @@ from storycell.tokens.cache import cache_folder, cached
 from storycell.tokens.counting import vocabulary_of
 from storycell.tokens.folder import FORMAT, Half, Prepared, is_prepared, open_prepared, stories_of
 from storycell.tokens.halves import write_tokens
-from storycell.tokens.passes import Progress
+from storycell.tokens.passes import Progress, silent
 from storycell.tokens.preparing import prepare
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "is_prepared",
     "open_prepared",
     "prepare",
+    "silent",
     "stories_of",
     "vocabulary_of",
     "write_tokens",

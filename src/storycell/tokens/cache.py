@@ -11,7 +11,7 @@ from storycell.corpus import Corpus
 from storycell.errors import RunFolderError
 from storycell.tokens.folder import Prepared, is_prepared, open_prepared
 from storycell.tokens.passes import Progress, silent
-from storycell.tokens.preparing import digest_of, prepare
+from storycell.tokens.preparing import identify, prepare
 from storycell.vocab import Vocabulary
 
 
@@ -23,15 +23,15 @@ def cached(
     progress: Progress = silent,
 ) -> Prepared:
     """As `prepare`, in the user's cache: what has been prepared once is opened at once, by a hash of its content."""
-    digest = digest_of(corpus, valid, vocab, progress)
-    folder = cache_folder() / digest
+    identity = identify(corpus, valid, vocab, progress)
+    folder = cache_folder() / identity.work
     if folder.exists():
         try:
             return replace(open_prepared(folder), name=corpus.name)
         except RunFolderError:
             shutil.rmtree(folder, ignore_errors=True)  # damaged: made again below
     try:
-        return prepare(corpus, folder, valid=valid, vocab=vocab, digest=digest, progress=progress)
+        return prepare(corpus, folder, valid=valid, vocab=vocab, identity=identity, progress=progress)
     except RunFolderError:
         if not is_prepared(folder):
             raise

@@ -3,8 +3,8 @@
 In: a folder that `prepare` made. Out: a `Prepared`: its vocabulary, the counts of its halves, and their ids, mapped
 from disk. A token file is `0 s1 … sn 0 s1 … sm`: every story after its boundary, ids as uint8 or uint16, nothing else.
 
-The surprising decision: a folder is opened only if its counts fit the sizes of its files, so that what was cut off is
-noticed before anything is read.
+A folder is opened only if its counts fit the sizes of its files, so that what was cut off is noticed before anything is
+read.
 """
 
 import json
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from storycell import loss
 from storycell.errors import RunFolderError, VocabularyError
 from storycell.shapes import Ids
 from storycell.vocab import BOUNDARY, Vocabulary
@@ -65,6 +66,37 @@ class Prepared:
     vocab: Vocabulary
     train: Half
     valid: Half | None
+    cut_stories: int | None = None  # how many are in both halves, in parts; None where a text was given to validate on
+
+    @property
+    def stories(self) -> int:
+        """The number of stories in the text, and in the one to validate on if one was given."""
+        return self.train.stories + (self.valid.stories if self.valid else 0) - (self.cut_stories or 0)
+
+    @property
+    def held_out(self) -> str:
+        """What is validated on, in a sentence for the user."""
+        if self.valid is None:
+            return (
+                "nothing is held out to validate on: the text is too short, or its stories too much alike; "
+                "--valid FILE names a text to validate on"
+            )
+        unit = "bytes" if self.vocab.kind == "bytes" else "characters"
+        total = self.train.chars + self.valid.chars
+        if self.cut_stories is None:
+            said = f"validated on {self.valid.chars:,} {unit} in {_stories(self.valid.stories)}"
+        else:
+            whole = self.valid.stories - self.cut_stories
+            parts = [_stories(whole)] if whole else []
+            parts += [f"the last tenth of {_stories(self.cut_stories)}"] if self.cut_stories else []
+            share = f"{self.valid.chars / total:.1%} of the text"
+            said = f"held out to validate on: {share}, {self.valid.chars:,} {unit}: {' and '.join(parts)}"
+        if unknown := self.valid.unknown_chars:
+            said += (
+                f"; {unknown:,} of its characters the model cannot know, since they are in no text that it is trained "
+                f"on: each costs {loss.ESCAPE_BITS:g} bits"
+            )
+        return said
 
     @property
     def train_ids(self) -> Ids:
@@ -100,6 +132,10 @@ class Prepared:
                     )
 
 
+def _stories(count: int) -> str:
+    return "1 story" if count == 1 else f"{count:,} stories"
+
+
 def is_prepared(folder: str | Path) -> bool:
     """Whether a folder was made by `prepare`."""
     return (Path(folder) / "prepared.json").is_file()
@@ -117,7 +153,10 @@ def open_prepared(folder: str | Path) -> Prepared:
         if about["vocab_size"] != len(vocab):
             raise ValueError(f"vocab.json has {len(vocab)} ids, prepared.json says {about['vocab_size']}")
         valid = None if about["valid"] is None else Half(**about["valid"])
-        prepared = Prepared(folder, name, digest, vocab, Half(**about["train"]), valid)
+        cut_stories = about.get("cut_stories")  # not in folders that were made before it was written
+        if cut_stories is not None and (type(cut_stories) is not int or cut_stories < 0):
+            raise ValueError("it says how many stories were cut, and it is no number")
+        prepared = Prepared(folder, name, digest, vocab, Half(**about["train"]), valid, cut_stories)
         _ = prepared.train_ids, prepared.valid_ids
     except KeyError as error:
         raise RunFolderError(f"{folder / 'prepared.json'} does not say {error}; prepare the text again") from None

@@ -1,11 +1,17 @@
-"""The second pass over a text: its stories into a training half and a validation half.
+"""The second pass over a text: what is trained on, and what is held out to validate on.
 
-In: a corpus and a vocabulary. Out: token files, and what is in each.
+In: a corpus, a vocabulary, and the survey of the first pass. Out: token files, and what is in each.
 
-The surprising decision: a story goes to the validation half by a hash of its first 4,096 bytes, not of all of it, so
-that a story larger than memory is placed when its beginning has been seen. Equal stories are always on the same side.
+Of a story that is more than a tenth of the text the last tenth is held out. Of the others some are held out whole, by
+their hashes: those whose hash is below a threshold, a twentieth of all hashes to begin with. So a text of many stories
+holds out about a twentieth of them, a text that is one story (or a few) its end, and both are the same wherever a story
+stands in its file. Where this comes to less than a fortieth of the text or more than an eighth, because the
+stories are few or some are repeated often, the pass is made again with a threshold that gives a twentieth as nearly as
+can be; what the first attempt has measured says which. A story is hashed by its first 4,096 bytes, so that one larger
+than memory is placed when its beginning has been seen, and equal stories are always on the same side.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +19,39 @@ from storycell.corpus import Corpus
 from storycell.corpus.pieces import Cutter, HashingCutter
 from storycell.errors import CorpusError
 from storycell.journal import Journal
+from storycell.tokens.counting import Survey, length_of
 from storycell.tokens.folder import Half
 from storycell.tokens.passes import Progress, silent, walk
 from storycell.tokens.writing import TokenWriter
 from storycell.vocab import Vocabulary
 
-VALID_SHARE = 0.05  # of the stories, where there are several
-VALID_TAIL = 0.10  # of the characters, where there is one story
+RULE = 2  # the number of this way to split; what another one has made is not gone on with
+VALID_SHARE = 0.05  # of the text, to be had in whole stories
+VALID_TAIL = 10  # of a large story a tenth
+LEAST_SHARE, MOST_SHARE = 1 / 40, 1 / 8  # of the text; outside, another threshold is looked for
+_BUCKETS = 1 << 14  # of hashes, whose lengths are added up
+_BUCKET_WIDTH = 2**64 // _BUCKETS
 _TRANSLATING = "translating"
 
-Halves = dict[str, Half | None]
+
+@dataclass(frozen=True)
+class Split:
+    """What is in the two token files, and how many stories are in both, cut in two."""
+
+    train: Half
+    valid: Half | None
+    cut_stories: int | None  # None where a text of its own is validated on
+
+
+@dataclass
+class _Choice:
+    """Which hashes are held out: those below the threshold, but for some buckets."""
+
+    threshold: int = int(VALID_SHARE * 2**64)
+    skipped: frozenset[int] = frozenset()  # buckets of stories that are together too long to be held out
+
+    def holds_out(self, hashed: int) -> bool:
+        return hashed < self.threshold and hashed // _BUCKET_WIDTH not in self.skipped
 
 
 class _Whole:
@@ -39,21 +68,27 @@ class _Whole:
         self._cutter = Cutter()
 
     def state(self) -> list[Any]:
-        return [self._writer.flushed(), self._cutter.begins]
+        begins, white = self._cutter.state
+        return [self._writer.flushed(), begins, white.hex()]
 
     def go_on(self, state: list[Any]) -> bool:
-        written, begins = state
-        self._cutter = Cutter(begins)
+        written, begins, white = state
+        self._cutter = Cutter(begins, bytes.fromhex(white))
         return TokenWriter.go_on([self._writer], [written])
 
 
-class _Split:
-    """A task that sends a share of the stories to the validation half, by their hashes."""
+class _Splitting:
+    """A task that cuts the large stories in two, and sends each of the others to a side by its hash."""
 
-    def __init__(self, train: TokenWriter, valid: TokenWriter, threshold: int) -> None:
-        self._sides = [train, valid]
-        self._cutter, self._side = HashingCutter(), 0  # where the story that goes on goes
-        self.threshold, self.smallest, self.largest = threshold, 2**64, 0
+    def __init__(self, train: TokenWriter, valid: TokenWriter, large: dict[int, int], choice: _Choice) -> None:
+        self._train, self._valid = train, valid
+        self._kept = {number: length - length // VALID_TAIL for number, length in large.items()}
+        self._in_bytes = train.vocab.kind == "bytes"
+        self._cutter, self._stories = HashingCutter(), 0
+        self._bucket, self._is_held_out = 0, False  # of the story that goes on
+        self._left: int | None = None  # how much of it is still to be trained on, if it is a large one
+        self._in_tail = False  # whether some of its end has been written
+        self.choice, self.lengths = choice, [0] * _BUCKETS  # of the stories that are not large, by their hashes
 
     def take(self, block: bytes) -> None:
         for hashed, piece in self._cutter.cut(block):
@@ -65,50 +100,64 @@ class _Split:
         self._cutter = HashingCutter()
 
     def _add(self, hashed: int | None, piece: bytes) -> None:
+        begins = hashed is not None
         if hashed is not None:
-            self._side = int(hashed < self.threshold)
-            self.smallest, self.largest = min(self.smallest, hashed), max(self.largest, hashed)
-        self._sides[self._side].add(piece, begins=hashed is not None)
+            self._bucket, self._is_held_out = hashed // _BUCKET_WIDTH, self.choice.holds_out(hashed)
+            self._left, self._in_tail = self._kept.get(self._stories), False
+            self._stories += 1
+        if self._left is not None:
+            self._add_cut(piece, begins, self._left)
+            return
+        self.lengths[self._bucket] += length_of(piece, self._in_bytes)
+        (self._valid if self._is_held_out else self._train).add(piece, begins)
 
-    def state(self) -> list[Any]:
-        begins, goes_on, held = self._cutter.state
-        written = [side.flushed() for side in self._sides]
-        figures = [self._side, self.threshold, self.smallest, self.largest]
-        return [written, [begins, goes_on, held.hex()], figures]
+    def _add_cut(self, piece: bytes, begins: bool, left: int) -> None:
+        """Some of a large story, `left` characters of which are still to be trained on."""
+        length = length_of(piece, self._in_bytes)
+        end = len(piece)
+        if length > left:
+            end = left if self._in_bytes else len(piece.decode()[:left].encode())
+        self._train.add(piece[:end], begins)
+        self._left = max(0, left - length)
+        if tail := piece[end:]:
+            self._valid.add(tail, begins=not self._in_tail)
+            self._in_tail = True
 
-    def go_on(self, state: list[Any]) -> bool:
-        written, (begins, goes_on, held), figures = state
-        if not TokenWriter.go_on(self._sides, written):
+    def fitted(self, survey: Survey) -> _Choice:
+        """The choice that holds out a twentieth of the text, as nearly as can be, once all has been measured."""
+        held_out = sum(length // VALID_TAIL for length in survey.large.values())
+        threshold, skipped = 0, set[int]()
+        for bucket, length in enumerate(self.lengths):
+            if held_out >= survey.length * VALID_SHARE:
+                break
+            if held_out + length > survey.length * MOST_SHARE:
+                skipped.add(bucket)
+            elif length:
+                held_out, threshold = held_out + length, (bucket + 1) * _BUCKET_WIDTH
+        return _Choice(threshold, frozenset(bucket for bucket in skipped if bucket * _BUCKET_WIDTH < threshold))
+
+    def state(self) -> dict[str, Any]:
+        (begins, white), goes_on, held = self._cutter.state
+        found = [(bucket, length) for bucket, length in enumerate(self.lengths) if length]
+        return {
+            "written": [self._train.flushed(), self._valid.flushed()],
+            "cutter": [begins, white.hex(), goes_on, held.hex()],
+            "story": [self._stories, self._bucket, self._is_held_out, self._left, self._in_tail],
+            "choice": [self.choice.threshold, sorted(self.choice.skipped)],
+            "lengths": found,
+        }
+
+    def go_on(self, state: dict[str, Any]) -> bool:
+        if not TokenWriter.go_on([self._train, self._valid], state["written"]):
             return False
-        self._cutter = HashingCutter(begins, goes_on, bytes.fromhex(held))
-        self._side, self.threshold, self.smallest, self.largest = figures
+        begins, white, goes_on, held = state["cutter"]
+        self._cutter = HashingCutter((begins, bytes.fromhex(white)), goes_on, bytes.fromhex(held))
+        self._stories, self._bucket, self._is_held_out, self._left, self._in_tail = state["story"]
+        threshold, skipped = state["choice"]
+        self.choice = _Choice(threshold, frozenset(skipped))
+        for bucket, length in state["lengths"]:
+            self.lengths[bucket] = length
         return True
-
-
-class _Cut:
-    """A task that cuts one story: its first `kept` characters stay, the rest is held out."""
-
-    def __init__(self, train: TokenWriter, valid: TokenWriter, kept: int, in_bytes: bool) -> None:
-        self._sides, self._kept, self._in_bytes, self._done = [train, valid], kept, in_bytes, 0
-
-    def take(self, block: bytes) -> None:
-        for _, piece in Cutter().cut(block):
-            text: bytes | str = piece if self._in_bytes else piece.decode()
-            before = text[: max(0, self._kept - self._done)]
-            cut = len(before if isinstance(before, bytes) else before.encode())
-            for side, part in zip(self._sides, (piece[:cut], piece[cut:]), strict=True):
-                side.add(part, begins=not side.stories)
-            self._done += len(text)
-
-    def end_of_source(self) -> None:
-        """Other sources hold nothing: there is one story."""
-
-    def state(self) -> list[Any]:
-        return [[side.flushed() for side in self._sides], self._done]
-
-    def go_on(self, state: list[Any]) -> bool:
-        written, self._done = state
-        return TokenWriter.go_on(self._sides, written)
 
 
 def write_tokens(
@@ -123,46 +172,34 @@ def write_tokens(
     with TokenWriter(path, vocab) as writer:
         walk(corpus, _Whole(writer), what, progress, journal)
     if not writer.stories:
-        raise CorpusError(f"{corpus.name} holds no characters")
+        raise CorpusError(f"{corpus.name} holds no characters but white space")
     return writer.half()
 
 
 def write_both(
     corpus: Corpus, valid: Corpus, vocab: Vocabulary, folder: Path, progress: Progress, journal: Journal
-) -> Halves:
+) -> Split:
     """Two texts, a half each."""
     what = f"{_TRANSLATING} what is held out"
     held_out = write_tokens(valid, vocab, folder / "valid.tokens", progress, journal, what)
-    return {"train": write_tokens(corpus, vocab, folder / "train.tokens", progress, journal), "valid": held_out}
+    return Split(write_tokens(corpus, vocab, folder / "train.tokens", progress, journal), held_out, None)
 
 
-def write_split(corpus: Corpus, vocab: Vocabulary, folder: Path, progress: Progress, journal: Journal) -> Halves:
-    """Several stories: a share of them is held out.
-
-    Where they are so few that this leaves a half empty, the story with the smallest hash goes to the validation half,
-    or that with the largest to the training half, in a second round.
-    """
-    threshold = int(VALID_SHARE * 2**64)
+def write_split(
+    corpus: Corpus, vocab: Vocabulary, survey: Survey, folder: Path, progress: Progress, journal: Journal
+) -> Split:
+    """One text, a part of which is held out: see the module."""
+    choice = _Choice()
     while True:
         with (
             TokenWriter(folder / "train.tokens", vocab) as train,
             TokenWriter(folder / "valid.tokens", vocab) as valid,
         ):
-            split = _Split(train, valid, threshold)
-            walk(corpus, split, _TRANSLATING, progress, journal)
-        if train.stories and valid.stories:
-            return {"train": train.half(), "valid": valid.half()}
-        if split.smallest == split.largest:
-            raise CorpusError(f"{corpus.name}: all its stories begin alike, so none can be held out; give --valid FILE")
-        threshold = split.largest if valid.stories else split.smallest + 1
+            splitting = _Splitting(train, valid, survey.large, choice)
+            walk(corpus, splitting, _TRANSLATING, progress, journal)
+        held_out = valid.tokens - valid.stories
+        choice = splitting.fitted(survey)
+        if LEAST_SHARE * survey.length <= held_out <= MOST_SHARE * survey.length or choice == splitting.choice:
+            cut = sum(length >= VALID_TAIL for length in survey.large.values())
+            return Split(train.half(), valid.half() if valid.stories else None, cut)
         journal.known.pop(_TRANSLATING, None)
-
-
-def write_cut(
-    corpus: Corpus, vocab: Vocabulary, total: int, folder: Path, progress: Progress, journal: Journal
-) -> Halves:
-    """One story of `total` characters: its end is held out."""
-    with TokenWriter(folder / "train.tokens", vocab) as train, TokenWriter(folder / "valid.tokens", vocab) as valid:
-        kept = total - int(total * VALID_TAIL)
-        walk(corpus, _Cut(train, valid, kept, vocab.kind == "bytes"), _TRANSLATING, progress, journal)
-    return {"train": train.half(), "valid": valid.half() if valid.stories else None}

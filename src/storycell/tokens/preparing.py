@@ -2,7 +2,7 @@
 
 In: a `Corpus`, the folder to make, the vocabulary or its kind. Out: the folder, open for reading.
 
-The surprising decision: what is unfinished lies beside its place under a hidden name made from a hash of the text, so
+What is unfinished lies beside its place under a hidden name made from a hash of the text, so
 that a preparation that was killed is found again by the next one of the same text, and by no other.
 """
 
@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from storycell.corpus import Corpus
@@ -23,6 +23,8 @@ from storycell.tokens.folder import FILES, FORMAT, Prepared, open_prepared
 from storycell.tokens.passes import Progress, silent, told
 from storycell.vocab import Vocabulary
 
+Stamps = list[tuple[int, ...]]
+
 
 def prepare(
     corpus: Corpus,
@@ -30,7 +32,7 @@ def prepare(
     *,
     valid: Corpus | None = None,
     vocab: str | Vocabulary = "characters",
-    digest: str = "",
+    identity: "Identity | None" = None,
     progress: Progress = silent,
 ) -> Prepared:
     """Write the token files of a corpus to the folder `out`, which appears when it is complete, and open them.
@@ -39,22 +41,27 @@ def prepare(
     validation half. Raises `CorpusError` where the text cannot be read or holds nothing, `RunFolderError` where `out`
     holds something or cannot be written; either way nothing is left behind. One that is stopped or killed goes on, when
     it is called again, from where it was some seconds before, in the middle of a file too.
+
+    `identity` is what `identify` said of the texts, where that is known; a text that has changed since is refused.
     """
     if isinstance(vocab, str) and vocab not in ("characters", "bytes"):
         raise SettingsError(f"vocab = {vocab!r}: it must be characters or bytes")
     _refuse_occupied(out)
-    texts = [text for text in (corpus, valid) if text]
-    stamps = [text.stamps() for text in texts]
-    digest = digest or digest_of(corpus, valid, vocab, progress)
-    with _unfinished(out, digest) as journal:
+    identity = identity or identify(corpus, valid, vocab, progress)
+    with _unfinished(out, identity.work) as journal:
         partial = journal.folder
-        vocab, found = _translated(corpus, valid, vocab, partial, progress, journal)
-        for text, before in zip(texts, stamps, strict=True):
-            if text.stamps() != before:  # the two passes, and the hash, have not seen the same
+        vocab, split = _translated(corpus, valid, vocab, partial, progress, journal)
+        for text, before in zip((corpus, valid), identity.stamps, strict=True):
+            if text and text.stamps() != before:  # the hash and the two passes have not seen the same
                 raise CorpusError(f"{text.name} was changed while it was read; do it again when it stays as it is")
         (partial / "vocab.json").write_text(vocab.to_json(), encoding="ascii")
-        about = {"format": FORMAT, "name": corpus.name, "digest": digest, "vocab_size": len(vocab)}
-        about |= {name: half and asdict(half) for name, half in found.items()}
+        about = {
+            "format": FORMAT,
+            "name": corpus.name,
+            "digest": identity.digest,
+            "vocab_size": len(vocab),
+            **asdict(split),
+        }
         (partial / "prepared.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         journal.forget()
         if partial.parent == out:
@@ -67,14 +74,12 @@ def prepare(
 
 def _translated(
     corpus: Corpus, valid: Corpus | None, vocab: str | Vocabulary, folder: Path, progress: Progress, journal: Journal
-) -> tuple[Vocabulary, halves.Halves]:
+) -> tuple[Vocabulary, halves.Split]:
     """The vocabulary, and what is in the token files, which are complete."""
-    vocab, stories, total = survey(corpus, vocab, progress, journal)
+    vocab, found = survey(corpus, vocab, progress, journal)
     if valid is not None:
         return vocab, halves.write_both(corpus, valid, vocab, folder, progress, journal)
-    if stories > 1:
-        return vocab, halves.write_split(corpus, vocab, folder, progress, journal)
-    return vocab, halves.write_cut(corpus, vocab, total, folder, progress, journal)
+    return vocab, halves.write_split(corpus, vocab, found, folder, progress, journal)
 
 
 @contextmanager
@@ -104,15 +109,32 @@ def _unfinished(out: Path, digest: str) -> Iterator[Journal]:
                 folder.rmdir()
 
 
-def digest_of(corpus: Corpus, valid: Corpus | None, vocab: str | Vocabulary, progress: Progress = silent) -> str:
-    """A hash of all that a prepared folder depends on."""
+@dataclass(frozen=True)
+class Identity:
+    """Which text, vocabulary and split a prepared folder is made of."""
+
+    digest: str  # of the text, the held-out text and the vocabulary
+    stamps: tuple[Stamps, Stamps | None]  # of both texts, from before they were hashed
+
+    @property
+    def work(self) -> str:
+        """A name for what this version makes of it, which an earlier one may have split in another way."""
+        return hashlib.blake2b(f"{halves.RULE}\n{self.digest}".encode(), digest_size=16).hexdigest()
+
+
+def identify(corpus: Corpus, valid: Corpus | None, vocab: str | Vocabulary, progress: Progress = silent) -> Identity:
+    """Hash all that a prepared folder depends on.
+
+    The stamps are taken first: a text that is changed while it is hashed, or after, is not what they say any more.
+    """
+    stamps = corpus.stamps(), valid and valid.stamps()
     parts = [
         str(FORMAT),
         corpus.digest(told("hashing", corpus, progress)),
         valid.digest(told("hashing", valid, progress)) if valid else "",
         vocab if isinstance(vocab, str) else vocab.to_json(),
     ]
-    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+    return Identity(hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest(), stamps)
 
 
 def _refuse_occupied(out: Path) -> None:
