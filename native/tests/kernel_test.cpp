@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <vector>
 
-#include "../kernel/storycell.h"
+#include "engine/storycell.h"
 
 using namespace storycell;
 

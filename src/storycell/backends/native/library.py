@@ -1,6 +1,6 @@
 """The compiled kernels: finding and loading the library, its argument structs, and checks of every tensor that crosses.
 
-In: tensors. Out: calls of `native/kernel/storycell.h`. Nothing below trusts its caller: a tensor reaches the library
+In: tensors. Out: calls of `native/engine/storycell.h`. Nothing below trusts its caller: a tensor reaches the library
 only through `address`, which checks device, dtype, shape and contiguity, and every status that the library returns
 becomes an exception. ctypes releases the interpreter lock during each call.
 
@@ -39,7 +39,7 @@ _i64, _f64, _ptr = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
 
 
 class _Struct(ctypes.Structure):
-    """A struct of native/kernel/arguments.h; every field starts as 0 or null."""
+    """A struct of native/engine/arguments.h; every field starts as 0 or null."""
 
 
 def _named(fields: str) -> list[tuple[str, type]]:

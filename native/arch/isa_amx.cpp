@@ -1,9 +1,9 @@
 // Lanes of AVX-512, bfloat16 products on AMX tiles (Sapphire Rapids and newer).
-#include "simd_avx512.h"
-#include "precision.h"
-#include "tile.h"
-#include "tile_amx.h"
-#include "kernels_for_isa.inc"
+#include "arch/simd_avx512.h"
+#include "ops/precision.h"
+#include "ops/tile.h"
+#include "arch/tile_amx.h"
+#include "arch/kernels_for_isa.inc"
 STORYCELL_KERNELS(kAmx, "amx")
 
 namespace storycell {

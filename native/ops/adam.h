@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "arguments.h"
+#include "engine/arguments.h"
 
 namespace {
 

@@ -1,6 +1,6 @@
 // Chooses the kernels for the processor the program runs on.
 #pragma once
-#include "arguments.h"
+#include "engine/arguments.h"
 
 namespace storycell {
 

@@ -1,6 +1,6 @@
 // Whole character steps: all layers, output layer, filters and draw.
 #pragma once
-#include "arguments.h"
+#include "engine/arguments.h"
 
 namespace storycell {
 

@@ -1,4 +1,4 @@
-#include "isa.h"
+#include "arch/isa.h"
 
 #include <cstring>
 

@@ -5,7 +5,7 @@
 #pragma once
 #include <cstdint>
 
-#include "arguments.h"
+#include "engine/arguments.h"
 
 #if defined(_WIN32)
 #define STORYCELL_API extern "C" __declspec(dllexport)

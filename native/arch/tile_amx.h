@@ -16,7 +16,7 @@
 #include <cstdint>
 
 #ifdef STORYCELL_EMULATE_AMX
-#include "amx_emulated.h"
+#include "arch/amx_emulated.h"
 #endif
 
 namespace {

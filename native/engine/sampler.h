@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "arguments.h"
+#include "engine/arguments.h"
 
 namespace storycell {
 

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "arguments.h"
+#include "engine/arguments.h"
 
 namespace {
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "activations.h"
+#include "ops/activations.h"
 
 namespace {
 

@@ -1,8 +1,8 @@
-#include "generate.h"
+#include "engine/generate.h"
 
 #include <cstring>
 
-#include "sampler.h"
+#include "engine/sampler.h"
 
 namespace storycell {
 

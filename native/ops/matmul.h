@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "arguments.h"
+#include "engine/arguments.h"
 
 namespace {
 

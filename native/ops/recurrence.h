@@ -1,7 +1,7 @@
 // Forward and backward through time for one layer over a range of streams. Streams never meet, so
 // a thread runs all steps of its streams without waiting for another.
 #pragma once
-#include "arguments.h"
+#include "engine/arguments.h"
 
 namespace {
 

@@ -1,12 +1,12 @@
-#include "storycell.h"
+#include "engine/storycell.h"
 
 #include <atomic>
 #include <cstdlib>
 #include <new>
 
-#include "generate.h"
-#include "isa.h"
-#include "pool.h"
+#include "engine/generate.h"
+#include "arch/isa.h"
+#include "engine/pool.h"
 
 namespace storycell {
 namespace {

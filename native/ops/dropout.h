@@ -4,7 +4,7 @@
 #pragma once
 #include <cstdint>
 
-#include "arguments.h"
+#include "engine/arguments.h"
 
 namespace {
 

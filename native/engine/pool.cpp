@@ -1,4 +1,4 @@
-#include "pool.h"
+#include "engine/pool.h"
 
 #include <pthread.h>
 
