@@ -49,45 +49,51 @@ bool amx_works() {
 #endif
 
 // __builtin_cpu_supports also asks the operating system (XGETBV) whether it saves the registers.
-bool runs(const Kernels* k) {
 #ifdef STORYCELL_X86
+bool runs_avx2() {
     __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                      __builtin_cpu_supports("f16c");
-    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
-                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-                        __builtin_cpu_supports("avx512dq");
-    if (k == &kAvx2) return avx2;
-    if (k == &kAvx512) return avx512;
-    if (k == &kAvx512Bf16) return avx512 && __builtin_cpu_supports("avx512bf16");
-#endif
-#ifdef STORYCELL_AMX
-    if (k == &kAmx) return avx512 && amx_works();
-#endif
-    return k == &kPortable;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c");
 }
 
-const Kernels* const kAll[] = {
+bool runs_avx512() {
+    return runs_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+bool runs_avx512bf16() { return runs_avx512() && __builtin_cpu_supports("avx512bf16"); }
+#endif
 #ifdef STORYCELL_AMX
-    &kAmx,
+bool runs_amx() { return runs_avx512() && amx_works(); }
+#endif
+bool runs_always() { return true; }
+
+struct InstructionSet {
+    const Kernels* kernels;
+    bool (*runs)();  // on this processor, under this operating system
+};
+
+const InstructionSet kBestFirst[] = {
+#ifdef STORYCELL_AMX
+    {&kAmx, runs_amx},
 #endif
 #ifdef STORYCELL_X86
-    &kAvx512Bf16, &kAvx512, &kAvx2,
+    {&kAvx512Bf16, runs_avx512bf16}, {&kAvx512, runs_avx512}, {&kAvx2, runs_avx2},
 #endif
-    &kPortable,
+    {&kPortable, runs_always},
 };
 
 }  // namespace
 
 const Kernels* kernels_named(const char* name) {
-    for (const Kernels* k : kAll)
-        if (!std::strcmp(k->name, name)) return runs(k) ? k : nullptr;
+    for (const InstructionSet& set : kBestFirst)
+        if (!std::strcmp(set.kernels->name, name)) return set.runs() ? set.kernels : nullptr;
     return nullptr;
 }
 
 const Kernels* best_kernels() {
-    for (const Kernels* k : kAll)
-        if (runs(k)) return k;
+    for (const InstructionSet& set : kBestFirst)
+        if (set.runs()) return set.kernels;
     return &kPortable;
 }
 

@@ -4,8 +4,8 @@
 
 namespace storycell {
 
-// The best kernels this processor (and its operating system) can run, or those named by the
-// environment variable STORYCELL_ISA when they can. Null when the named ones cannot.
+// The kernels of that name, null where there are none or this processor (with its operating system) cannot run
+// them; and the best it can run.
 const Kernels* kernels_named(const char* name);
 const Kernels* best_kernels();
 

@@ -1,7 +1,5 @@
 // Lanes of AVX-512, bfloat16 products on AMX tiles (Sapphire Rapids and newer).
-#include "arch/simd_avx512.h"
-#include "ops/precision.h"
-#include "ops/tile.h"
+#define STORYCELL_SIMD "arch/simd_avx512.h"
 #include "arch/tile_amx.h"
 #include "arch/kernels_for_isa.inc"
 STORYCELL_KERNELS(kAmx, "amx")

@@ -1,3 +1,3 @@
-#include "arch/simd_avx2.h"
+#define STORYCELL_SIMD "arch/simd_avx2.h"
 #include "arch/kernels_for_isa.inc"
 STORYCELL_KERNELS(kAvx2, "avx2")

@@ -1,3 +1,3 @@
-#include "arch/simd_avx512.h"
+#define STORYCELL_SIMD "arch/simd_avx512.h"
 #include "arch/kernels_for_isa.inc"
 STORYCELL_KERNELS(kAvx512, "avx512")

@@ -1,3 +1,3 @@
-#include "arch/simd_portable.h"
+#define STORYCELL_SIMD "arch/simd_portable.h"
 #include "arch/kernels_for_isa.inc"
 STORYCELL_KERNELS(kPortable, "portable")

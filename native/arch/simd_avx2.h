@@ -1,4 +1,4 @@
-// AVX2 + FMA + F16C lanes: eight floats. See simd_avx512.h for the meaning of each function.
+// AVX2 + FMA + F16C lanes: eight floats. arch/simd.h says what each function means.
 #pragma once
 #include <immintrin.h>
 #include <cstdint>
@@ -32,7 +32,7 @@ struct Simd {
         return _mm256_castsi256_ps(_mm256_add_epi32(bits, _mm256_set1_epi32(0x3f800000)));
     }
     static F quick_divide(F a, F b) { return a / b; }
-    static constexpr bool scales = false;  // see simd_avx512.h
+    static constexpr bool scales = false;
     static F fraction(F y) { return y; }
     static F scaled(F a, F) { return a; }
     static F coarse_reciprocal(F v) { return v; }

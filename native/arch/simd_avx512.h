@@ -1,6 +1,4 @@
-// AVX-512 lanes: sixteen floats. Included by exactly one translation unit per instruction set,
-// inside an anonymous namespace, so that no symbol compiled with these flags can be picked by
-// the linker for a processor that lacks them.
+// AVX-512 lanes: sixteen floats. arch/simd.h says what each function means.
 #pragma once
 #include <immintrin.h>
 #include <cstdint>
@@ -23,18 +21,15 @@ struct Simd {
     static F larger(F a, F b) { return _mm512_max_ps(a, b); }
     static float sum(F v) { return _mm512_reduce_add_ps(v); }
     static float largest(F v) { return _mm512_reduce_max_ps(v); }
-    // 2^n for the integer n held in the low mantissa bits of n + 1.5 * 2^23.
     static F power_of_two(F shifted) {
         const __m512i bits = _mm512_slli_epi32(_mm512_castps_si512(shifted), 23);
         return _mm512_castsi512_ps(_mm512_add_epi32(bits, _mm512_set1_epi32(0x3f800000)));
     }
-    // a / b to about 1e-8 relative (one Newton step on a 14-bit reciprocal); b finite, normal.
+    // One Newton step on a reciprocal of 14 bits: about 1e-8 relative.
     static F quick_divide(F a, F b) {
         const F r = _mm512_rcp14_ps(b);
         return a * fma(fnma(b, r, set1(1.0f)), r, r);
     }
-    // For activations that end in 16 bits anyway: y without its nearest integer, in [-1/2, 1/2]; a
-    // times 2^n for whole n, however large; 1 / v to 6e-5 relative, 0 for infinity.
     static constexpr bool scales = true;
     static F fraction(F y) { return _mm512_reduce_ps(y, _MM_FROUND_TO_NEAREST_INT); }
     static F scaled(F a, F n) { return _mm512_scalef_ps(a, n); }
@@ -65,7 +60,6 @@ struct Simd {
                             _mm512_cvtepi32_epi16(_mm512_srli_epi32(out, 16)));
 #endif
     }
-    // sum + a.lo * b.lo + a.hi * b.hi for pairs of bfloat16 held in the 32-bit lanes.
     static F pair_dot(F sum, F a, F b) {
 #ifdef __AVX512BF16__
         return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
@@ -78,7 +72,6 @@ struct Simd {
                    _mm512_castsi512_ps(_mm512_and_epi32(ib, high)), sum);
 #endif
     }
-    // Lanes (first[i], second[i]) as pairs; first and second hold `width` bfloat16 each.
     static F pair_rows(const uint16_t* first, const uint16_t* second) {
         const __m512i a = _mm512_cvtepu16_epi32(
             _mm256_loadu_si256(reinterpret_cast<const __m256i*>(first)));

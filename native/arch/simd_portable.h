@@ -1,5 +1,5 @@
-// Four floats in the compiler's own vector type: SSE2, NEON or whatever the target has. See
-// simd_avx512.h for the meaning of each function.
+// Four floats in the compiler's own vector type: SSE2, NEON or whatever the target has.
+// arch/simd.h says what each function means.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -40,7 +40,7 @@ struct Simd {
     }
     static F power_of_two(F shifted) { return (F)(((U)shifted << 23) + 0x3f800000u); }
     static F quick_divide(F a, F b) { return a / b; }
-    static constexpr bool scales = false;  // see simd_avx512.h
+    static constexpr bool scales = false;
     static F fraction(F y) { return y; }
     static F scaled(F a, F) { return a; }
     static F coarse_reciprocal(F v) { return v; }

@@ -13,13 +13,22 @@
 // instruction sets give.
 #pragma once
 #include <immintrin.h>
+#include <cstddef>
 #include <cstdint>
 
+#ifndef STORYCELL_SIMD
+#define STORYCELL_SIMD "arch/simd_avx512.h"
+#endif
+#include "arch/simd.h"
+#include "ops/precision.h"
+#include "ops/tile.h"
 #ifdef STORYCELL_EMULATE_AMX
 #include "arch/amx_emulated.h"
 #endif
 
 namespace {
+
+static_assert(Simd::width == 16, "a tile's row is a vector of AVX-512");
 
 // What LDTILECFG reads.
 struct alignas(64) TileShapes {

@@ -1,9 +1,10 @@
 // What the threaded drivers (storycell.cpp) hand to the kernels of one instruction set. Everything
-// here is plain data; the kernels own nothing and allocate nothing but small per-call scratch.
+// here is plain data; the kernels own nothing and allocate nothing but small per-call scratch. The fields of
+// what crosses the C interface are listed again in layout.cpp and in the Python binding, which compares.
 //
 // "Elements" are float (precision 0) or bfloat16 (precision 1). Sizes: T steps, B streams, H units
-// (a multiple of 16; the caller pads with zero weights), G gates (lstm 4, gru 3, rnn 1), S saved
-// vectors per unit (lstm 4, gru 4, rnn 1).
+// (a multiple of 16; the caller pads with zero weights), V characters; G gates and S saved vectors per unit
+// are in kCells.
 #pragma once
 #include <cstdint>
 
@@ -11,7 +12,28 @@ namespace storycell {
 
 constexpr int64_t kBlock = 4096;  // elements of a tensor that an optimiser's kernel takes at a time
 
+enum Status : int {         // what every function of the interface and every kernel returns
+    kOk = 0,
+    kBadSize = 1,       // a size is out of range
+    kBadCharacter = 2,  // an id is outside [0, characters)
+    kMissing = 3,       // a required pointer is null
+    kNotFinite = 4,     // generation met logits that allow no draw
+    kUnknownIsa = 5,    // named kernels are missing or cannot run here
+    kNoMemory = 6,
+    kFailed = 7,        // an exception that none of the above stands for
+};
+
 enum Cell : int { kLstm = 0, kGru = 1, kRnn = 2 };
+
+// gates (G): blocks of H columns that the input and the hidden state each add to. saved (S): vectors per
+// unit and step that forward keeps; backward replaces them by gradients. back: how many of these, from the
+// first, meet W_hh on the way back to the hidden state.
+struct CellShape {
+    const char* name;
+    int gates, saved, back;
+};
+constexpr CellShape kCells[] = {{"lstm", 4, 4, 4}, {"gru", 3, 4, 3}, {"rnn", 1, 1, 1}};  // by Cell
+constexpr int64_t kCellCount = sizeof kCells / sizeof *kCells;
 
 struct Recurrence {
     int64_t cell, precision, steps, streams, units, characters;
@@ -76,7 +98,7 @@ struct OutputLoss {             // logits, softmax cross-entropy and its gradien
     const float* bias;          // [V rounded up]
     const int64_t* targets;     // [B, T] with strides
     int64_t targets_stream_stride, targets_step_stride;
-    float scale;                // gradient of the result with respect to each row's loss
+    double scale;               // gradient of the result with respect to each row's loss
     float* losses;              // [T*B]
     void* logit_grads;          // [T*B, V rounded up] elements, or null
     float* grad_hidden;         // [T*B, H], or null
@@ -86,7 +108,7 @@ struct GenerationLayer {
     const void* packed_recurrent;  // W_hh, gate-interleaved: elements
     const void* packed_input;      // W_ih, plain packing; null for the first layer
     const float* table;            // first layer: [V, G*H]
-    const float* input_bias;       // later layers: [G*H]
+    const float* input_bias;       // later layers: [G*H], or null
     const float* reset_bias;       // gru: [H]
     void* hidden;                  // [2, B, H] elements: slot 0 in and out, slot 1 scratch
     float* carry;                  // [B, H]: lstm cell state / gru hidden state, in and out
@@ -137,7 +159,11 @@ struct Tensors {                // what the optimiser works on; each function re
     float* sums;                // of squares: one for each block of each tensor
 };
 
-// One instruction set's kernels; the range [first, last) is that thread's share.
+// A kernel on its thread's share [first, last) of what the comment beside it counts. May throw nothing.
+template <class Arguments>
+using RangeKernel = Status(const Arguments&, int64_t first, int64_t last);
+
+// One instruction set's kernels.
 struct Kernels {
     const char* name;
     int width;
@@ -145,16 +171,16 @@ struct Kernels {
                  const float* source, int64_t k_stride, int64_t j_stride, int64_t valid_inner,
                  int64_t valid_columns, void* packed, int64_t first, int64_t last);
     int64_t (*panels)(int64_t inner, int64_t columns, int64_t gates);
-    void (*forward)(const Recurrence&, int64_t first, int64_t last);       // streams
-    void (*backward)(const Recurrence&, int64_t first, int64_t last);      // streams
-    void (*product)(const Product&, int64_t first, int64_t last);          // rows
-    void (*transposed)(const TransposedProduct&, int64_t first, int64_t last);  // m / 16
-    void (*table_gradient)(const TableGradient&, int64_t first, int64_t last);  // (G*H) / 16
-    void (*output_loss)(const OutputLoss&, int64_t first, int64_t last);   // rows
-    void (*dropout)(const Dropout&, int64_t first, int64_t last);          // 16 elements
-    void (*gradient_squares)(const Tensors&, int64_t first, int64_t last);  // blocks
-    void (*scale_gradients)(const Tensors&, int64_t first, int64_t last);
-    void (*adam_step)(const Tensors&, int64_t first, int64_t last);
+    RangeKernel<Recurrence>* forward;            // streams
+    RangeKernel<Recurrence>* backward;           // streams
+    RangeKernel<Product>* product;               // rows
+    RangeKernel<TransposedProduct>* transposed;  // m / 16
+    RangeKernel<TableGradient>* table_gradient;  // (G*H) / 16
+    RangeKernel<OutputLoss>* output_loss;        // rows
+    RangeKernel<Dropout>* dropout;               // 16 elements
+    RangeKernel<Tensors>* gradient_squares;      // blocks
+    RangeKernel<Tensors>* scale_gradients;       // blocks
+    RangeKernel<Tensors>* adam_step;             // blocks
     void (*convert)(int64_t precision, const float* from, void* to, int64_t count);
     void (*widen)(int64_t precision, const void* from, float* to, int64_t count);
     void (*sampling_weights)(const float* logits, int64_t count, double top, double temperature,

@@ -6,11 +6,11 @@
 
 namespace storycell {
 
-bool generate_streams(const Kernels& kernels, const Generation& a, int64_t first, int64_t last) {
+Status generate_streams(const Kernels& kernels, const Generation& a, int64_t first, int64_t last) {
     const int64_t H = a.units, B = a.streams, wide = (a.characters + 15) / 16 * 16;
-    const int64_t gates = a.cell == kLstm ? 4 : a.cell == kGru ? 3 : 1;
+    const int64_t gates = kCells[a.cell].gates;
     const size_t element = a.precision ? 2 : 4;
-    Sampler sampler{kernels, a.characters, a.unknown, {}, {}};
+    Sampler sampler(kernels, a.characters, a.unknown);
     // Slot 1 of `hidden` holds the new states, slot 0 the old.
     const auto slot = [&](void* hidden, int64_t index) {
         return static_cast<char*>(hidden) + static_cast<size_t>(index * B * H) * element;
@@ -43,14 +43,14 @@ bool generate_streams(const Kernels& kernels, const Generation& a, int64_t first
                 const Product input{a.precision, B, H, gates * H,
                                     slot(a.layer[l - 1].hidden, 1), H,
                                     layer.packed_input, layer.input_bias, layer.projected, back};
-                kernels.product(input, first, last);
+                if (const Status bad = kernels.product(input, first, last)) return bad;
                 r.projected = layer.projected;
             }
-            kernels.forward(r, first, last);
+            if (const Status bad = kernels.forward(r, first, last)) return bad;
         }
         const Product output{a.precision, B, H, wide, slot(a.layer[a.layers - 1].hidden, 1), H,
                              a.packed_output, a.output_bias, a.logits, back};
-        kernels.product(output, first, last);
+        if (const Status bad = kernels.product(output, first, last)) return bad;
         for (int64_t l = 0; l < a.layers; ++l)
             std::memcpy(slot(a.layer[l].hidden, 0) + begin, slot(a.layer[l].hidden, 1) + begin,
                         bytes);
@@ -60,12 +60,12 @@ bool generate_streams(const Kernels& kernels, const Generation& a, int64_t first
                 std::memcpy(a.kept_logits + (b * a.length + n) * wide, logits,
                             static_cast<size_t>(wide) * sizeof(float));
             const int64_t id = sampler.draw(logits, a.choice[b], a.random + 4 * b);
-            if (id < 0) return false;
+            if (id < 0) return kNotFinite;
             a.current[b] = id;
             a.out[b * a.length + n] = id;
         }
     }
-    return true;
+    return kOk;
 }
 
 }  // namespace storycell

@@ -16,7 +16,6 @@ int64_t Sampler::draw(const float* logits, const Choice& how, uint32_t* random) 
     if (best < 0 || std::isinf(logits[best])) return -1;
     if (how.greedy) return best;
 
-    weight.resize(static_cast<size_t>(V));
     const double top = logits[best];
     double total = 0.0;
     kernels.sampling_weights(logits, V, top, how.temperature, weight.data());
@@ -24,7 +23,6 @@ int64_t Sampler::draw(const float* logits, const Choice& how, uint32_t* random) 
     for (int64_t j = 0; j < V; ++j) total += weight[j];
     const bool by_count = how.top_k > 0 && how.top_k < V, by_mass = how.top_p < 1.0;
     if (by_count || by_mass) {
-        order.resize(static_cast<size_t>(V));
         for (int64_t j = 0; j < V; ++j) order[j] = static_cast<int32_t>(j);
         const auto ahead = [&](int32_t a, int32_t b) {
             return weight[a] != weight[b] ? weight[a] > weight[b] : a < b;

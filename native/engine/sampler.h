@@ -1,5 +1,6 @@
 // One draw from a row of logits.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -21,16 +22,22 @@ inline uint32_t next_random(uint32_t* s) {
     return result;
 }
 
-struct Sampler {
-    const Kernels& kernels;
-    int64_t characters, unknown;
-    std::vector<double> weight;      // scratch [characters]
-    std::vector<int32_t> order;      // scratch
+class Sampler {
+public:
+    Sampler(const Kernels& kernels, int64_t characters, int64_t unknown)
+        : kernels(kernels), characters(characters), unknown(unknown),
+          weight(static_cast<size_t>(characters)), order(static_cast<size_t>(characters)) {}
 
     // The character drawn, or -1 when the logits allow none. Filters apply one after another
     // (top-k, top-p of what top-k left, min-p), each on probabilities after temperature; ties
     // are kept in id order. Uses one random number unless greedy.
     int64_t draw(const float* logits, const Choice& how, uint32_t* random);
+
+private:
+    const Kernels& kernels;
+    int64_t characters, unknown;
+    std::vector<double> weight;  // scratch [characters]
+    std::vector<int32_t> order;  // scratch [characters]
 };
 
 }  // namespace storycell

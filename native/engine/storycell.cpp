@@ -2,10 +2,10 @@
 
 #include <atomic>
 #include <cstdlib>
-#include <new>
 
-#include "engine/generate.h"
 #include "arch/isa.h"
+#include "engine/generate.h"
+#include "engine/layout.h"
 #include "engine/pool.h"
 
 namespace storycell {
@@ -29,7 +29,7 @@ bool size_ok(int64_t n) { return n > 0 && n < (int64_t{1} << 31); }
 bool lanes_ok(int64_t n) { return size_ok(n) && n % 16 == 0; }
 bool precision_ok(int64_t p) { return p == 0 || p == 1; }
 
-int check_characters(const int64_t* ids, int64_t streams, int64_t stream_stride, int64_t steps,
+Status check_characters(const int64_t* ids, int64_t streams, int64_t stream_stride, int64_t steps,
                      int64_t step_stride, int64_t characters) {
     bool bad = false;
     for (int64_t b = 0; b < streams; ++b)
@@ -40,10 +40,10 @@ int check_characters(const int64_t* ids, int64_t streams, int64_t stream_stride,
     return bad ? kBadCharacter : kOk;
 }
 
-int gates_of(int64_t cell) { return cell == kLstm ? 4 : cell == kGru ? 3 : 1; }
+bool cell_ok(int64_t cell) { return cell >= 0 && cell < kCellCount; }
 
-int check(const Recurrence& a, bool backward) {
-    if (a.cell < 0 || a.cell > 2 || !precision_ok(a.precision) || !size_ok(a.steps) ||
+Status check(const Recurrence& a, bool backward) {
+    if (!cell_ok(a.cell) || !precision_ok(a.precision) || !size_ok(a.steps) ||
         !size_ok(a.streams) || !lanes_ok(a.units))
         return kBadSize;
     if (!a.packed || !a.hidden || (backward && (!a.saved || !a.grad_initial))) return kMissing;
@@ -65,8 +65,9 @@ int64_t blocks(const Tensors& a) {
     return n;
 }
 
-int check(const Tensors& a, bool updates) {
+Status check(const Tensors& a, bool updates) {
     if (a.tensors < 0) return kBadSize;
+    if (a.tensors && !a.tensor) return kMissing;
     for (int64_t i = 0; i < a.tensors; ++i) {
         const Tensor& t = a.tensor[i];
         if (t.count < 0) return kBadSize;
@@ -75,19 +76,46 @@ int check(const Tensors& a, bool updates) {
     return kOk;
 }
 
-template <class Work>
-int run(int64_t count, int threads, Work work, int64_t grain = 1) {
-    const Kernels* k = kernels();
-    if (!k) return kUnknownIsa;
-    if (threads < 1 || threads > 1024) return kBadSize;
-    try {
-        split(count, grain, threads, [&](int64_t first, int64_t last) { work(*k, first, last); });
-    } catch (const std::bad_alloc&) {
-        return kNoMemory;
-    } catch (...) {  // no thread could be started
-        return kNoMemory;
+Status check(const Generation& a) {
+    if (!cell_ok(a.cell) || !precision_ok(a.precision) || !size_ok(a.layers) || !size_ok(a.streams) ||
+        !lanes_ok(a.units) || !size_ok(a.characters) || !size_ok(a.length))
+        return kBadSize;
+    if (!a.layer || !a.packed_output || !a.output_bias || !a.logits || !a.current || !a.random ||
+        !a.out || !a.choice)
+        return kMissing;
+    for (int64_t l = 0; l < a.layers; ++l) {
+        const GenerationLayer& layer = a.layer[l];
+        if (!layer.packed_recurrent || !layer.hidden) return kMissing;
+        if (l == 0 ? !layer.table : !layer.packed_input || !layer.projected) return kMissing;
+        if (a.cell != kRnn && !layer.carry) return kMissing;
+        if (a.cell == kGru && !layer.reset_bias) return kMissing;
     }
-    return kOk;
+    for (int64_t b = 0; b < a.streams; ++b)
+        if (!a.choice[b].greedy && !(a.choice[b].temperature > 0)) return kBadSize;
+    return check_characters(a.current, a.streams, 1, 1, 1, a.characters);
+}
+
+Status check_threads(int threads) {
+    if (!kernels()) return kUnknownIsa;
+    return threads < 1 || threads > 1024 ? kBadSize : kOk;
+}
+
+// Status work(kernels, first, last) over the parts of [0, count).
+template <class Work>
+Status run(int64_t count, int threads, Work work, int64_t grain = 1) {
+    if (const Status bad = check_threads(threads)) return bad;
+    const Kernels& k = *kernels();
+    return split(count, grain, threads,
+                 [&](int64_t first, int64_t last) { return work(k, first, last); });
+}
+
+// One kernel over the parts of [0, count).
+template <class Arguments>
+Status run(RangeKernel<Arguments>* Kernels::*kernel, const Arguments& a, int64_t count, int threads,
+           int64_t grain = 1) {
+    return run(count, threads, [&](const Kernels& k, int64_t first, int64_t last) {
+        return (k.*kernel)(a, first, last);
+    }, grain);
 }
 
 }  // namespace
@@ -104,7 +132,21 @@ int storycell_use_isa(const char* name) {
     return kOk;
 }
 
-int storycell_abi() { return 5; }
+const char* storycell_layout() { return layout(); }
+
+const char* storycell_explain(int status) {
+    switch (status) {
+        case kOk: return "all went well";
+        case kBadSize: return "a size is out of range for the native kernels";
+        case kBadCharacter: return "a character id is outside the vocabulary";
+        case kMissing: return "a required array is missing";
+        case kNotFinite: return "logits are not finite: nothing can be drawn from them";
+        case kUnknownIsa: return "STORYCELL_ISA names kernels that are unknown or cannot run here";
+        case kNoMemory: return "there is not enough memory for the native kernels";
+        case kFailed: return "the native kernels failed for a reason they do not know";
+        default: return "the native kernels returned a status they do not know";
+    }
+}
 
 int storycell_pack(int64_t precision, int64_t inner, int64_t columns, int64_t gates,
                    const float* source, int64_t k_stride, int64_t j_stride, int64_t valid_inner,
@@ -118,31 +160,33 @@ int storycell_pack(int64_t precision, int64_t inner, int64_t columns, int64_t ga
                [&](const Kernels& k, int64_t first, int64_t last) {
                    k.pack(precision, inner, columns, gates, source, k_stride, j_stride,
                           valid_inner, valid_columns, packed, first, last);
+                   return kOk;
                });
 }
 
 int storycell_forward(const Recurrence* a, int threads) {
-    if (const int bad = check(*a, false)) return bad;
-    return run(a->streams, threads,
-               [&](const Kernels& k, int64_t first, int64_t last) { k.forward(*a, first, last); });
+    if (!a) return kMissing;
+    if (const Status bad = check(*a, false)) return bad;
+    return run(&Kernels::forward, *a, a->streams, threads);
 }
 
 int storycell_backward(const Recurrence* a, int threads) {
-    if (const int bad = check(*a, true)) return bad;
-    return run(a->streams, threads,
-               [&](const Kernels& k, int64_t first, int64_t last) { k.backward(*a, first, last); });
+    if (!a) return kMissing;
+    if (const Status bad = check(*a, true)) return bad;
+    return run(&Kernels::backward, *a, a->streams, threads);
 }
 
 int storycell_product(const Product* a, int threads) {
+    if (!a) return kMissing;
     if (!precision_ok(a->precision) || !size_ok(a->rows) || !lanes_ok(a->inner) ||
         !lanes_ok(a->columns) || a->left_stride < a->inner || a->left_stride % 2)
         return kBadSize;
     if (!a->left || !a->packed || !a->out) return kMissing;
-    return run(a->rows, threads,
-               [&](const Kernels& k, int64_t first, int64_t last) { k.product(*a, first, last); });
+    return run(&Kernels::product, *a, a->rows, threads);
 }
 
 int storycell_transposed(const TransposedProduct* a, int threads) {
+    if (!a) return kMissing;
     if (!precision_ok(a->precision) || !size_ok(a->rows) || !lanes_ok(a->m) || !lanes_ok(a->n) ||
         a->left_stride < a->m || a->right_stride < a->n)
         return kBadSize;
@@ -151,97 +195,78 @@ int storycell_transposed(const TransposedProduct* a, int threads) {
         if (!a->ids) return kMissing;
         if (!size_ok(a->streams) || !size_ok(a->characters) || a->rows % a->streams)
             return kBadSize;
-        if (const int bad = check_characters(a->ids, a->streams, a->ids_stream_stride,
-                                             a->rows / a->streams, a->ids_step_stride,
-                                             a->characters))
+        if (const Status bad = check_characters(a->ids, a->streams, a->ids_stream_stride,
+                                                a->rows / a->streams, a->ids_step_stride,
+                                                a->characters))
             return bad;
     }
-    return run(a->m / 16, threads, [&](const Kernels& k, int64_t first, int64_t last) {
-        k.transposed(*a, first, last);
-    });
+    return run(&Kernels::transposed, *a, a->m / 16, threads);
 }
 
 int storycell_table_gradient(const TableGradient* a, int threads) {
-    if (a->cell < 0 || a->cell > 2 || !precision_ok(a->precision) || !size_ok(a->steps) ||
+    if (!a) return kMissing;
+    if (!cell_ok(a->cell) || !precision_ok(a->precision) || !size_ok(a->steps) ||
         !size_ok(a->streams) || !lanes_ok(a->units) || !size_ok(a->characters))
         return kBadSize;
     if (!a->ids || !a->gate_grads || !a->grad) return kMissing;
-    if (const int bad = check_characters(a->ids, a->streams, a->ids_stream_stride, a->steps,
-                                         a->ids_step_stride, a->characters))
+    if (const Status bad = check_characters(a->ids, a->streams, a->ids_stream_stride, a->steps,
+                                            a->ids_step_stride, a->characters))
         return bad;
-    return run(gates_of(a->cell) * a->units / 16, threads,
-               [&](const Kernels& k, int64_t first, int64_t last) {
-                   k.table_gradient(*a, first, last);
-               });
+    return run(&Kernels::table_gradient, *a, kCells[a->cell].gates * a->units / 16, threads);
 }
 
 int storycell_output_loss(const OutputLoss* a, int threads) {
+    if (!a) return kMissing;
     if (!precision_ok(a->precision) || !size_ok(a->steps) || !size_ok(a->streams) ||
         !lanes_ok(a->units) || !size_ok(a->characters))
         return kBadSize;
     if (!a->hidden || !a->packed_forward || !a->bias || !a->targets || !a->losses ||
         (a->logit_grads && (!a->packed_backward || !a->grad_hidden)))
         return kMissing;
-    if (const int bad = check_characters(a->targets, a->streams, a->targets_stream_stride,
-                                         a->steps, a->targets_step_stride, a->characters))
+    if (const Status bad = check_characters(a->targets, a->streams, a->targets_stream_stride,
+                                            a->steps, a->targets_step_stride, a->characters))
         return bad;
-    return run(a->steps * a->streams, threads, [&](const Kernels& k, int64_t first, int64_t last) {
-        k.output_loss(*a, first, last);
-    });
+    return run(&Kernels::output_loss, *a, a->steps * a->streams, threads);
 }
 
 int storycell_dropout(const Dropout* a, int threads) {
+    if (!a) return kMissing;
     if (!precision_ok(a->precision) || !lanes_ok(a->count) || !lanes_ok(a->period) ||
         !(a->keep > 0 && a->keep <= 1))
         return kBadSize;
     if (!a->from || !a->to) return kMissing;
-    return run(a->count / 16, threads, [&](const Kernels& k, int64_t first, int64_t last) {
-        k.dropout(*a, first, last);
-    }, 4096);
+    return run(&Kernels::dropout, *a, a->count / 16, threads, 4096);
 }
 
 int64_t storycell_blocks(int64_t count) { return blocks_of(count); }
 
 int storycell_gradient_squares(const Tensors* a, int threads) {
-    if (const int bad = check(*a, false)) return bad;
+    if (!a) return kMissing;
+    if (const Status bad = check(*a, false)) return bad;
     if (!a->sums) return kMissing;
-    return run(blocks(*a), threads, [&](const Kernels& k, int64_t first, int64_t last) {
-        k.gradient_squares(*a, first, last);
-    }, kGrainOfBlocks);
+    return run(&Kernels::gradient_squares, *a, blocks(*a), threads, kGrainOfBlocks);
 }
 
 int storycell_scale_gradients(const Tensors* a, int threads) {
-    if (const int bad = check(*a, false)) return bad;
-    return run(blocks(*a), threads, [&](const Kernels& k, int64_t first, int64_t last) {
-        k.scale_gradients(*a, first, last);
-    }, kGrainOfBlocks);
+    if (!a) return kMissing;
+    if (const Status bad = check(*a, false)) return bad;
+    return run(&Kernels::scale_gradients, *a, blocks(*a), threads, kGrainOfBlocks);
 }
 
 int storycell_adam_step(const Tensors* a, int threads) {
-    if (const int bad = check(*a, true)) return bad;
+    if (!a) return kMissing;
+    if (const Status bad = check(*a, true)) return bad;
+    if (const Status bad = check_threads(threads)) return bad;  // before an update is counted
     for (int64_t i = 0; i < a->tensors; ++i) *a->tensor[i].step += 1.0f;
-    return run(blocks(*a), threads, [&](const Kernels& k, int64_t first, int64_t last) {
-        k.adam_step(*a, first, last);
-    }, kGrainOfBlocks);
+    return run(&Kernels::adam_step, *a, blocks(*a), threads, kGrainOfBlocks);
 }
 
 int storycell_generate(const Generation* a, int threads) {
-    if (a->cell < 0 || a->cell > 2 || !precision_ok(a->precision) || !size_ok(a->layers) ||
-        !size_ok(a->streams) || !lanes_ok(a->units) || !size_ok(a->characters) ||
-        !size_ok(a->length))
-        return kBadSize;
-    if (!a->layer || !a->packed_output || !a->output_bias || !a->logits || !a->current ||
-        !a->random || !a->out || !a->choice)
-        return kMissing;
-    for (int64_t b = 0; b < a->streams; ++b)
-        if (!a->choice[b].greedy && !(a->choice[b].temperature > 0)) return kBadSize;
-    if (const int bad = check_characters(a->current, a->streams, 1, 1, 1, a->characters))
-        return bad;
-    std::atomic<int> status{kOk};
-    const int ran = run(a->streams, threads, [&](const Kernels& k, int64_t first, int64_t last) {
-        if (!generate_streams(k, *a, first, last)) status.store(kNotFinite);
+    if (!a) return kMissing;
+    if (const Status bad = check(*a)) return bad;
+    return run(a->streams, threads, [&](const Kernels& k, int64_t first, int64_t last) {
+        return generate_streams(k, *a, first, last);
     });
-    return ran ? ran : status.load();
 }
 
 int storycell_convert(int64_t precision, const float* from, void* to, int64_t count, int threads) {
@@ -250,6 +275,7 @@ int storycell_convert(int64_t precision, const float* from, void* to, int64_t co
     return run(count / 16, threads, [&](const Kernels& k, int64_t first, int64_t last) {
         k.convert(precision, from + first * 16,
                   static_cast<char*>(to) + first * 16 * (precision ? 2 : 4), (last - first) * 16);
+        return kOk;
     }, 4096);
 }
 
@@ -259,5 +285,6 @@ int storycell_widen(int64_t precision, const void* from, float* to, int64_t coun
     return run(count / 16, threads, [&](const Kernels& k, int64_t first, int64_t last) {
         k.widen(precision, static_cast<const char*>(from) + first * 16 * (precision ? 2 : 4),
                 to + first * 16, (last - first) * 16);
+        return kOk;
     }, 4096);
 }

@@ -2,6 +2,10 @@
 // the chosen kernels. No state but the thread pool and the choice of instruction set; every
 // buffer belongs to the caller, who guarantees that it has the size named in arguments.h and
 // that no two written buffers overlap. Thread-safe: concurrent calls take turns at the pool.
+//
+// Functions that return int return a Status. No exception leaves the library. After a failure inside a
+// kernel (kNoMemory, kNotFinite, kFailed) what was to be written is unspecified; after one of the
+// checks nothing was written. All strings are the library's own and live as long as it does.
 #pragma once
 #include <cstdint>
 
@@ -13,21 +17,10 @@
 #define STORYCELL_API extern "C" __attribute__((visibility("default")))
 #endif
 
-namespace storycell {
-enum Status : int {
-    kOk = 0,
-    kBadSize = 1,       // a size is out of range
-    kBadCharacter = 2,  // an id is outside [0, characters)
-    kMissing = 3,       // a required pointer is null
-    kNotFinite = 4,     // generation met logits that allow no draw
-    kUnknownIsa = 5,    // named kernels are missing or cannot run here
-    kNoMemory = 6,
-};
-}
-
 STORYCELL_API const char* storycell_isa();
 STORYCELL_API int storycell_use_isa(const char* name);  // "" or null: the best
-STORYCELL_API int storycell_abi();                      // raised when a struct changes
+STORYCELL_API const char* storycell_layout();           // layout.h: for the caller to compare with its own
+STORYCELL_API const char* storycell_explain(int status);  // a sentence without its full stop
 // Elements of a packed right-hand side (a multiple of 16 elements).
 STORYCELL_API int storycell_pack(int64_t precision, int64_t inner, int64_t columns, int64_t gates,
                                  const float* source, int64_t k_stride, int64_t j_stride,

@@ -1,6 +1,7 @@
 // Sigmoid and tanh over lanes. Both are one rational function of 2^f and share the range
 // reduction; NaN goes in and comes out, infinities saturate as in the exact functions.
 #pragma once
+#include "arch/simd.h"
 
 namespace {
 

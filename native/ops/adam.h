@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "arch/simd.h"
 #include "engine/arguments.h"
 
 namespace {
@@ -39,7 +40,7 @@ inline void store_some(float* to, Simd::F v, int64_t n) {
     std::memcpy(to, lanes, static_cast<size_t>(n) * sizeof(float));
 }
 
-void gradient_squares(const storycell::Tensors& a, int64_t first, int64_t last) {
+storycell::Status gradient_squares(const storycell::Tensors& a, int64_t first, int64_t last) {
     for_blocks(a, first, last, [&](const storycell::Tensor& p, int64_t from, int64_t n, int64_t block) {
         Simd::F sum[4] = {Simd::set1(0), Simd::set1(0), Simd::set1(0), Simd::set1(0)};
         for (int64_t i = 0, v = 0; i < n; i += Simd::width, v = (v + 1) % 4) {
@@ -48,19 +49,21 @@ void gradient_squares(const storycell::Tensors& a, int64_t first, int64_t last) 
         }
         a.sums[block] = Simd::sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
     });
+    return storycell::kOk;
 }
 
-void scale_gradients(const storycell::Tensors& a, int64_t first, int64_t last) {
+storycell::Status scale_gradients(const storycell::Tensors& a, int64_t first, int64_t last) {
     const Simd::F factor = Simd::set1(static_cast<float>(a.factor));
     for_blocks(a, first, last, [&](const storycell::Tensor& p, int64_t from, int64_t n, int64_t) {
         float* grad = p.grad + from;
         for (int64_t i = 0; i < n; i += Simd::width)
             store_some(grad + i, load_some(grad + i, n - i) * factor, n - i);
     });
+    return storycell::kOk;
 }
 
 // Decoupled weight decay (Loshchilov & Hutter 2019), in the order of torch's own.
-void adam_step(const storycell::Tensors& a, int64_t first, int64_t last) {
+storycell::Status adam_step(const storycell::Tensors& a, int64_t first, int64_t last) {
     using S = Simd;
     const auto lanes = [](double x) { return S::set1(static_cast<float>(x)); };
     for_blocks(a, first, last, [&](const storycell::Tensor& p, int64_t from, int64_t n, int64_t) {
@@ -81,6 +84,7 @@ void adam_step(const storycell::Tensors& a, int64_t first, int64_t last) {
             store_some(p.value + i, S::fma(step, size, load_some(p.value + i, here) * kept), here);
         }
     });
+    return storycell::kOk;
 }
 
 }  // namespace

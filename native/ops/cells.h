@@ -2,6 +2,11 @@
 // (backward) the matrix product. Pointers address the first of those units; gate vectors of one
 // unit lie `units` apart in inputs and saved arrays, `width` apart in a forward tile.
 #pragma once
+#include <cstdint>
+
+#include "arch/simd.h"
+#include "engine/arguments.h"
+#include "ops/activations.h"
 
 namespace {
 
@@ -34,8 +39,12 @@ struct BackwardPointers {
     int64_t units;
 };
 
+template <storycell::Cell kCell>
+constexpr storycell::CellShape shape = storycell::kCells[kCell];
+
 struct Lstm {  // i f g o, as torch
-    static constexpr int gates = 4, saved = 4, back = 4;
+    static constexpr auto cell = storycell::kLstm;
+    static constexpr int gates = shape<cell>.gates, saved = shape<cell>.saved, back = shape<cell>.back;
     static constexpr bool carries = true;
 
     template <class P>
@@ -82,7 +91,8 @@ struct Lstm {  // i f g o, as torch
 };
 
 struct Gru {  // r z n, as torch: n = tanh(x_n + r * (h . W_n + b_hn))
-    static constexpr int gates = 3, saved = 4, back = 3;
+    static constexpr auto cell = storycell::kGru;
+    static constexpr int gates = shape<cell>.gates, saved = shape<cell>.saved, back = shape<cell>.back;
     static constexpr bool carries = true;
 
     template <class P>
@@ -127,7 +137,8 @@ struct Gru {  // r z n, as torch: n = tanh(x_n + r * (h . W_n + b_hn))
 };
 
 struct Rnn {  // h = tanh(x + h . W)
-    static constexpr int gates = 1, saved = 1, back = 1;
+    static constexpr auto cell = storycell::kRnn;
+    static constexpr int gates = shape<cell>.gates, saved = shape<cell>.saved, back = shape<cell>.back;
     static constexpr bool carries = false;
 
     template <class P>

@@ -4,6 +4,7 @@
 #pragma once
 #include <cstdint>
 
+#include "arch/simd.h"
 #include "engine/arguments.h"
 
 namespace {
@@ -24,7 +25,7 @@ inline uint32_t dropout_hash(uint32_t place, uint32_t low, uint32_t high) {
 
 // [first, last) counts groups of 16 elements.
 template <class P>
-void dropout_lanes(const storycell::Dropout& a, int64_t first, int64_t last) {
+storycell::Status dropout_lanes(const storycell::Dropout& a, int64_t first, int64_t last) {
     using E = typename P::Element;
     const auto* from = static_cast<const E*>(a.from);
     auto* to = static_cast<E*>(a.to);
@@ -44,6 +45,7 @@ void dropout_lanes(const storycell::Dropout& a, int64_t first, int64_t last) {
         place += 16;
         if (place >= a.period) place -= a.period;
     }
+    return storycell::kOk;
 }
 
 }  // namespace

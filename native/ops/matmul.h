@@ -1,15 +1,20 @@
 // Products outside the recurrence: rows by packed weights (projections, their gradients to the
 // input), and the sum over all rows that gives a weight's gradient.
 #pragma once
-#include <cstdlib>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 
+#include "arch/simd.h"
 #include "engine/arguments.h"
+#include "ops/prefetch.h"
+#include "ops/scratch.h"
+#include "ops/tile.h"
 
 namespace {
 
 template <class P>
-void product_rows(const storycell::Product& a, int64_t first, int64_t last) {
+storycell::Status product_rows(const storycell::Product& a, int64_t first, int64_t last) {
     using E = typename P::Element;
     constexpr int w = Simd::width;
     const Packing shape{a.inner, a.columns, 0};
@@ -41,6 +46,7 @@ void product_rows(const storycell::Product& a, int64_t first, int64_t last) {
             }
         }
     }
+    return storycell::kOk;
 }
 
 // One step (a row, or a pair of rows) of columns [0, columns) as words, in whole vectors: the
@@ -57,7 +63,7 @@ inline void pack_step(const typename P::Element* one, const typename P::Element*
 // and the result does not depend on their number. Rows are packed one after another: strip by
 // strip the same lines would be fetched again and again at page-sized strides.
 template <class P>
-void transposed_rows(const storycell::TransposedProduct& a, int64_t first, int64_t last) {
+storycell::Status transposed_rows(const storycell::TransposedProduct& a, int64_t first, int64_t last) {
     using E = typename P::Element;
     constexpr int w = Simd::width, tr = MicroKernel<P>::rows, pw = P::per_word;
     constexpr int depth = 192;  // words
@@ -65,7 +71,7 @@ void transposed_rows(const storycell::TransposedProduct& a, int64_t first, int64
     constexpr int multiple = MicroKernel<P>::step_multiple;
     static_assert(depth % multiple == 0, "a full depth needs no steps of zeros");
     const int64_t m0 = first * 16, m1 = last * 16, mine = m1 - m0;
-    if (mine <= 0) return;
+    if (mine <= 0) return storycell::kOk;
     const auto* left = static_cast<const E*>(a.left);
     const auto* right = static_cast<const E*>(a.right);
     const Packing shape{depth, a.n, 0};
@@ -74,14 +80,14 @@ void transposed_rows(const storycell::TransposedProduct& a, int64_t first, int64
     // of a strip needs the slack. Rows are first widened to end in zeros.
     constexpr int64_t strip_words = depth * tr + w;
     const int64_t row_elements = mine + tr + w;
-    const size_t right_words = static_cast<size_t>(depth * a.n);
-    const size_t left_words = static_cast<size_t>(strips * strip_words);
-    const size_t row_words = static_cast<size_t>(2 * row_elements + a.n);
-    auto* memory = static_cast<float*>(
-        std::calloc(right_words + left_words + row_words, sizeof(float)));
-    float* packed_right = memory;
-    float* packed_left = memory + right_words;
+    const int64_t right_words = depth * a.n, left_words = strips * strip_words;
+    const int64_t row_words = 2 * row_elements + a.n;
+    const Scratch scratch(right_words + left_words + row_words);
+    float* packed_right = scratch.floats();
+    if (!packed_right) return storycell::kNoMemory;
+    float* packed_left = packed_right + right_words;
     E* rows_here = reinterpret_cast<E*>(packed_left + left_words);
+    std::memset(rows_here, 0, static_cast<size_t>(row_words) * sizeof(float));
     E* zeros = rows_here + 2 * row_elements;
     alignas(64) float tile[tr * kTileColumns];
     MicroKernel<P> micro;
@@ -153,17 +159,20 @@ void transposed_rows(const storycell::TransposedProduct& a, int64_t first, int64
             }
         }
     }
-    std::free(memory);
+    return storycell::kOk;
 }
 
 // Each thread owns a range of columns, adds in the order of time and stream: no one-hot matrix,
 // no shared sums, the same bits for any number of threads.
 template <class P>
-void table_gradient_columns(const storycell::TableGradient& a, int64_t first, int64_t last) {
+storycell::Status table_gradient_columns(const storycell::TableGradient& a, int64_t first, int64_t last) {
     constexpr int w = Simd::width;
-    const bool gru = a.cell == storycell::kGru;
-    const int64_t H = a.units, gates = a.cell == storycell::kLstm ? 4 : gru ? 3 : 1;
-    const int64_t saved = gru ? 4 : gates, c0 = first * 16, c1 = last * 16;
+    const storycell::CellShape cell = storycell::kCells[a.cell];
+    const int64_t H = a.units, gates = cell.gates, saved = cell.saved;
+    const int64_t c0 = first * 16, c1 = last * 16;
+    // Where a cell saves more vectors than it has gates (gru: r, z, h_n, x_n), the last is the gradient of
+    // the input's last gate.
+    const int64_t last_gate = (gates - 1) * H, shift = (saved - gates) * H;
     const auto* grads = static_cast<const typename P::Element*>(a.gate_grads);
     for (int64_t id = 0; id < a.characters; ++id)
         for (int64_t c = c0; c < c1; c += w)
@@ -174,11 +183,11 @@ void table_gradient_columns(const storycell::TableGradient& a, int64_t first, in
             float* to = a.grad + id * gates * H;
             const auto* from = grads + (t * a.streams + b) * saved * H;
             for (int64_t c = c0; c < c1; c += w) {
-                // gru keeps r, z, h_n, x_n: the input's third gate is the fourth vector.
-                const int64_t source = gru && c >= 2 * H ? c + H : c;
+                const int64_t source = c >= last_gate ? c + shift : c;
                 Simd::store(to + c, Simd::load(to + c) + P::load(from + source));
             }
         }
+    return storycell::kOk;
 }
 
 }  // namespace

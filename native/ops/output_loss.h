@@ -2,21 +2,28 @@
 // only in a strip of scratch that stays in the first-level cache.
 #pragma once
 #include <cmath>
-#include <cstdlib>
+#include <cstdint>
 
+#include "arch/simd.h"
 #include "engine/arguments.h"
+#include "ops/activations.h"
+#include "ops/matmul.h"
+#include "ops/scratch.h"
 
 namespace {
 
 template <class P>
-void output_loss_rows(const storycell::OutputLoss& a, int64_t first, int64_t last) {
+storycell::Status output_loss_rows(const storycell::OutputLoss& a, int64_t first, int64_t last) {
     using E = typename P::Element;
     constexpr int w = Simd::width;
     constexpr int64_t strip = (MicroKernel<P>::rows > 8 ? 2 : 4) * MicroKernel<P>::rows;
     const int64_t V = a.characters, wide = (V + 15) / 16 * 16, H = a.units;
-    auto* logits = static_cast<float*>(std::malloc(static_cast<size_t>(strip * wide) * 4));
+    const Scratch scratch(strip * wide);
+    float* logits = scratch.floats();
+    if (!logits) return storycell::kNoMemory;
     const auto* hidden = static_cast<const E*>(a.hidden);
     auto* grads = static_cast<E*>(a.logit_grads);
+    const auto scale = static_cast<float>(a.scale);
     for (int64_t r0 = first; r0 < last; r0 += strip) {
         const int64_t rows = last - r0 < strip ? last - r0 : strip;
         storycell::Product forward{a.precision, rows, H, wide, hidden + r0 * H, H,
@@ -40,10 +47,10 @@ void output_loss_rows(const storycell::OutputLoss& a, int64_t first, int64_t las
             const float total = Simd::sum(sum);
             a.losses[r0 + r] = std::log(total) - (at_target - top);
             if (!grads) continue;
-            const Simd::F factor = Simd::set1(a.scale / total);
+            const Simd::F factor = Simd::set1(scale / total);
             for (int64_t j = 0; j < wide; j += w)
                 Simd::store(row + j, Simd::load(row + j) * factor);
-            row[target] -= a.scale;
+            row[target] -= scale;
             for (int64_t j = V; j < wide; ++j) row[j] = 0.0f;
             for (int64_t j = 0; j < wide; j += w)
                 P::store(grads + (r0 + r) * wide + j, Simd::load(row + j));
@@ -53,7 +60,7 @@ void output_loss_rows(const storycell::OutputLoss& a, int64_t first, int64_t las
                                     a.packed_backward, nullptr, a.grad_hidden + r0 * H, 0};
         product_rows<P>(backward, 0, rows);
     }
-    std::free(logits);
+    return storycell::kOk;
 }
 
 }  // namespace

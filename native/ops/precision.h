@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "arch/simd.h"
 #include "ops/activations.h"
 
 namespace {

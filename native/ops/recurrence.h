@@ -1,7 +1,13 @@
 // Forward and backward through time for one layer over a range of streams. Streams never meet, so
 // a thread runs all steps of its streams without waiting for another.
 #pragma once
+#include <cstddef>
+#include <cstdint>
+
 #include "engine/arguments.h"
+#include "ops/cells.h"
+#include "ops/prefetch.h"
+#include "ops/tile.h"
 
 namespace {
 
@@ -18,21 +24,6 @@ inline const float* input_row(const storycell::Recurrence& a, int64_t t, int64_t
     const int64_t row = a.ids ? a.ids[b * a.ids_stream_stride + t * a.ids_step_stride]
                               : t * a.streams + b;
     return (a.ids ? a.table : a.projected) + row * C::gates * a.units;
-}
-
-// Always inlined, for a function that only prefetches looks to GCC like one without effects.
-#if defined(__GNUC__)
-#define STORYCELL_INLINE inline __attribute__((always_inline))
-#else
-#define STORYCELL_INLINE inline
-#endif
-
-template <class T>
-STORYCELL_INLINE void fetch(const T* from, int64_t count, bool writes) {
-    for (int64_t i = 0; i < count; i += 64 / static_cast<int64_t>(sizeof(T))) {
-        if (writes) __builtin_prefetch(from + i, 1);
-        else __builtin_prefetch(from + i);
-    }
 }
 
 // What the cell will touch after the next tile, `count` units from j on, comes from beyond the
@@ -59,11 +50,11 @@ STORYCELL_INLINE void fetch_backward(const storycell::Recurrence& a, int64_t t, 
     for (int vector = 0; vector < C::saved; ++vector)
         fetch(saved + (row * C::saved + vector) * H + j, count, true);
     if (a.grad_output) fetch(a.grad_output + row * H + j, count, false);
-    if constexpr (C::gates == 4) fetch(a.cell_state + row * H + j, count, false);
+    if constexpr (C::cell == storycell::kLstm) fetch(a.cell_state + row * H + j, count, false);
 }
 
 template <class C, class P>
-void forward_streams(const storycell::Recurrence& a, int64_t first, int64_t last) {
+storycell::Status forward_streams(const storycell::Recurrence& a, int64_t first, int64_t last) {
     constexpr int w = Simd::width;
     const int64_t H = a.units, B = a.streams;
     const Packing shape = forward_packing<C>(H);
@@ -107,7 +98,7 @@ void forward_streams(const storycell::Recurrence& a, int64_t first, int64_t last
                             p.after = after + b * H + j;
                         }
                         p.hidden = hidden + ((t + 1) * B + b) * H + j;
-                        if constexpr (C::gates == 3) p.reset_bias = a.reset_bias + j;
+                        if constexpr (C::cell == storycell::kGru) p.reset_bias = a.reset_bias + j;
                         p.units = H;
                         C::template forward<P>(p);
                     }
@@ -115,10 +106,11 @@ void forward_streams(const storycell::Recurrence& a, int64_t first, int64_t last
             }
         }
     }
+    return storycell::kOk;
 }
 
 template <class C, class P>
-void backward_streams(const storycell::Recurrence& a, int64_t first, int64_t last) {
+storycell::Status backward_streams(const storycell::Recurrence& a, int64_t first, int64_t last) {
     constexpr int w = Simd::width;
     const int64_t H = a.units, B = a.streams, T = a.steps;
     const Packing shape{C::back * H, H, 0};
@@ -152,7 +144,7 @@ void backward_streams(const storycell::Recurrence& a, int64_t first, int64_t las
                         if (t + 1 < T) grad = Simd::load(tile + r * kTileColumns + v * w);
                         else grad = a.grad_hidden ? Simd::load(a.grad_hidden + at) : Simd::set1(0);
                         if (t < 0) {
-                            if constexpr (C::gates == 3) grad = grad + Simd::load(a.carry + at);
+                            if constexpr (C::cell == storycell::kGru) grad = grad + Simd::load(a.carry + at);
                             Simd::store(a.grad_initial + at, grad);
                             continue;
                         }
@@ -160,12 +152,12 @@ void backward_streams(const storycell::Recurrence& a, int64_t first, int64_t las
                         BackwardPointers<P> p{};
                         p.grad = grad;
                         p.saved = saved + row * C::saved * H + j;
-                        if constexpr (C::gates == 4) {
+                        if constexpr (C::cell == storycell::kLstm) {
                             p.cell_before = a.cell_state + row * H + j;
                             p.cell_after = a.cell_state + (row + B) * H + j;
                             p.carried = a.grad_carry + at;
                         }
-                        if constexpr (C::gates == 3) {
+                        if constexpr (C::cell == storycell::kGru) {
                             p.hidden_before = hidden + row * H + j;
                             p.carried = a.carry + at;
                         }
@@ -176,6 +168,7 @@ void backward_streams(const storycell::Recurrence& a, int64_t first, int64_t las
             }
         }
     }
+    return storycell::kOk;
 }
 
 }  // namespace

@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "arch/simd.h"
+
 namespace {
 
 constexpr int kVectors = 4;
