@@ -49,7 +49,7 @@ locked: requirements.lock
 audit: $(TESTED)
 	$(BIN)/python tools/audit.py
 
-$(INSTALLED): pyproject.toml constraints.txt $(wildcard native/CMakeLists.txt native/kernel/*)
+$(INSTALLED): pyproject.toml constraints.txt $(wildcard native/CMakeLists.txt native/arch/* native/ops/* native/engine/*)
 	$(PYTHON) -c 'import sys; sys.exit("storycell needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -c constraints.txt -e .

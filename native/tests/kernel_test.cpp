@@ -1,14 +1,27 @@
 // The whole library under the address and undefined-behaviour sanitizers: every cell, precision
 // and instruction set on odd sizes, with arrays of exactly the promised size on the heap. Checks
-// the float32 products against plain loops; the recurrences against torch are in test_native.py.
+// the float32 products against plain loops; the recurrences against torch are in test_native_kernels.py. Memory
+// is refused, and the work on threads made to fail, wherever either can happen.
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <new>
+#include <thread>
 #include <vector>
 
-#include "../kernel/storycell.h"
+#include "engine/pool.h"
+#include "engine/storycell.h"
+#include "tests/scarce_memory.h"
 
 using namespace storycell;
+
+int simd_portable();
+#ifdef STORYCELL_X86
+int simd_avx2();
+int simd_avx512();
+int simd_avx512bf16();
+#endif
 
 namespace {
 
@@ -18,6 +31,70 @@ void expect(bool ok, const char* what) {
     if (ok) return;
     ++failures;
     std::printf("FAILED: %s (%s)\n", what, storycell_isa());
+}
+
+// The call with each of its allocations refused in turn: it says so every time, and then works again.
+template <class Call>
+void survives_lack_of_memory(const char* what, Call call) {
+    for (int n = 0;; ++n) {
+        grant_allocations(n);
+        const int status = call();
+        const int refused = refused_allocations();
+        grant_allocations(kUnlimited);
+        if (!refused) {
+            expect(n > 0, "the call allocates nothing, so this shows nothing");
+            expect(status == kOk, what);
+            return;
+        }
+        expect(status == kNoMemory, what);
+    }
+}
+
+// Two parts that cannot both be computed by one thread; `fail` ends that of the caller or of the other.
+template <class Fail>
+Status meeting(bool of_caller, std::atomic<int>& ended, Fail fail) {
+    std::atomic<int> arrived{0};
+    const auto caller = std::this_thread::get_id();
+    return split(2, 1, 2, [&](int64_t, int64_t) {
+        ++arrived;
+        while (arrived < 2) std::this_thread::yield();
+        ++ended;
+        if ((std::this_thread::get_id() == caller) == of_caller) return fail();
+        return kOk;
+    });
+}
+
+void failing_threads() {
+    for (int round = 0; round < 50; ++round)
+        for (bool of_caller : {true, false}) {
+            std::atomic<int> ended{0};
+            const auto full = [] { throw std::bad_alloc(); return kOk; };
+            const auto strange = [] { throw 7; return kOk; };
+            const auto refusing = [] { return kNotFinite; };
+            expect(meeting(of_caller, ended, full) == kNoMemory, "a thread without memory");
+            expect(meeting(of_caller, ended, strange) == kFailed, "a thread that throws");
+            expect(meeting(of_caller, ended, refusing) == kNotFinite, "a thread that returns a status");
+            expect(meeting(of_caller, ended, [] { return kOk; }) == kOk, "threads after a failure");
+            expect(ended == 8, "every part ends before the call does");
+        }
+    for (int threads : {1, 2, 5}) {
+        const Status status = split(threads, 1, threads, [](int64_t first, int64_t) {
+            return first == 0 ? kOk : first == 1 ? kBadSize : kMissing;
+        });
+        expect(status == (threads == 1 ? kOk : kBadSize), "the first failure in order is told");
+    }
+    expect(split(1, 1, 1, [](int64_t, int64_t) -> Status { throw 7; }) == kFailed, "alone, throwing");
+
+    // More threads than ever before, and none can be started.
+    std::atomic<int64_t> sum{0};
+    grant_allocations(0);
+    const Status status = split(100, 1, 64, [&](int64_t first, int64_t last) {
+        for (int64_t i = first; i < last; ++i) sum += i;
+        return kOk;
+    });
+    const int refused = refused_allocations();
+    grant_allocations(kUnlimited);
+    expect(refused > 0 && status == kOk && sum == 4950, "work without the threads asked for");
 }
 
 float noise() { return static_cast<float>(std::rand()) / static_cast<float>(RAND_MAX) - 0.5f; }
@@ -80,7 +157,7 @@ void exact_products(int64_t precision, int64_t rows, int64_t inner, int64_t colu
 
 // A stream's states and gradients are, bit for bit, those it has alone.
 void streams_apart(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_t H) {
-    const int64_t G = cell == kLstm ? 4 : cell == kGru ? 3 : 1, S = cell == kRnn ? 1 : 4;
+    const int64_t G = kCells[cell].gates, S = kCells[cell].saved;
     const auto weight = floats(G * H * H), input = floats(T * B * G * H), reset = floats(H);
     const auto start = floats(B * H);
     Elements forward(precision, G * H * H), backward(precision, G * H * H);
@@ -140,7 +217,7 @@ void products(int64_t precision, int64_t rows, int64_t inner, int64_t columns) {
     std::vector<float> table(static_cast<size_t>(5 * inner));
     TransposedProduct t{precision, rows, inner, columns, l.at(0), inner, r.at(0), columns,
                         grad.data(), sums.data(), table.data(), ids.data(), rows, 1, 1, 5};
-    expect(!storycell_transposed(&t, 3), "transposed");
+    survives_lack_of_memory("transposed", [&] { return storycell_transposed(&t, 3); });
     for (int64_t m = 0; m < inner; ++m) {
         double sum = 0;
         for (int64_t id = 0; id < 5; ++id) sum += table[id * inner + m];
@@ -155,7 +232,7 @@ void products(int64_t precision, int64_t rows, int64_t inner, int64_t columns) {
 }
 
 void recurrence(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_t H, int64_t V) {
-    const int64_t G = cell == kLstm ? 4 : cell == kGru ? 3 : 1, S = cell == kRnn ? 1 : 4;
+    const int64_t G = kCells[cell].gates, S = kCells[cell].saved;
     const auto weight = floats(G * H * H), table = floats(V * G * H), reset = floats(H);
     Elements forward(precision, G * H * H), backward(precision, G * H * H);
     storycell_pack(precision, H, H, G > 1 ? G : 0, weight.data(), 1, H, H, G * H, forward.at(0), 2);
@@ -194,19 +271,51 @@ void recurrence(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_t H
     std::vector<float> losses(static_cast<size_t>(T * B)), grad(static_cast<size_t>(T * B * H));
     OutputLoss o{precision, T, B, H, V, hidden.at(B * H), of.at(0), ob.at(0), bias.data(),
                  targets.data(), T, 1, 1.0f, losses.data(), logit_grads.at(0), grad.data()};
-    expect(!storycell_output_loss(&o, 2), "output loss");
+    survives_lack_of_memory("output loss", [&] { return storycell_output_loss(&o, 2); });
     for (float x : losses) expect(std::isfinite(x) && x > 0, "finite loss");
 
-    Elements slots(precision, 2 * B * H);
+    Elements slots(precision, 2 * B * H), upper_slots(precision, 2 * B * H);
+    Elements input(precision, G * H * H);
+    storycell_pack(precision, H, G * H, 0, weight.data(), 1, H, H, G * H, input.at(0), 2);
+    std::vector<float> upper_carry(static_cast<size_t>(B * H)), projected(static_cast<size_t>(B * G * H));
     std::vector<float> logits(static_cast<size_t>(B * wide));
     std::vector<int64_t> current(static_cast<size_t>(B), 0), written(static_cast<size_t>(B * 9));
     std::vector<uint32_t> random(static_cast<size_t>(B * 4), 7);
     std::vector<Choice> how(static_cast<size_t>(B), Choice{0.9, 0.95, 0.01, 20, 0});
     std::vector<float> kept(static_cast<size_t>(B * 9 * wide));
-    GenerationLayer layer{forward.at(0), nullptr, table.data(), nullptr, reset.data(), slots.at(0),
-                          carry.data(), nullptr};
-    Generation a{cell, precision, 1, B, H, V, 9, &layer, of.at(0), bias.data(), logits.data(),
+    GenerationLayer layers[] = {{forward.at(0), nullptr, table.data(), nullptr, reset.data(), slots.at(0),
+                                 carry.data(), nullptr},
+                                {forward.at(0), input.at(0), nullptr, table.data(), reset.data(),
+                                 upper_slots.at(0), upper_carry.data(), projected.data()}};
+    Generation a{cell, precision, 2, B, H, V, 9, layers, of.at(0), bias.data(), logits.data(),
                  current.data(), random.data(), written.data(), kept.data(), how.data(), 1};
+    survives_lack_of_memory("generate", [&] { return storycell_generate(&a, 2); });
+    const auto refused_without = [&](auto& pointer) {
+        const auto kept_pointer = pointer;
+        pointer = nullptr;
+        expect(storycell_generate(&a, 2) == kMissing, "generation without an array refused");
+        pointer = kept_pointer;
+    };
+    for (GenerationLayer& layer : layers) {
+        refused_without(layer.packed_recurrent);
+        refused_without(layer.hidden);
+        if (cell != kRnn) refused_without(layer.carry);
+        if (cell == kGru) refused_without(layer.reset_bias);
+    }
+    refused_without(layers[0].table);
+    refused_without(layers[1].packed_input);
+    refused_without(layers[1].projected);
+    refused_without(a.layer);
+    refused_without(a.packed_output);
+    refused_without(a.output_bias);
+    refused_without(a.logits);
+    refused_without(a.current);
+    refused_without(a.random);
+    refused_without(a.out);
+    refused_without(a.choice);
+    a.cell = kCellCount;
+    expect(storycell_generate(&a, 2) == kBadSize, "unknown cell refused");
+    a.cell = cell;
     expect(!storycell_generate(&a, 2), "generate");
     for (int64_t id : written) expect(id >= 0 && id < V && id != 1, "character written");
     for (float x : kept) expect(std::isfinite(x), "logits kept");
@@ -251,15 +360,30 @@ void optimiser_step() {
             expect(std::fabs(m - mean[i][j]) < 1e-6 && std::fabs(s - square[i][j]) < 1e-6, "moments");
             expect(steps[i] == 3.0f, "updates counted");
         }
+    expect(storycell_adam_step(&a, 0) == kBadSize, "no threads refused");
     tensors[1].mean = nullptr;
     expect(storycell_adam_step(&a, 2) == kMissing, "missing moments refused");
+    for (float updates : steps) expect(updates == 3.0f, "an update that is refused is not counted");
+    a.tensor = nullptr;
+    expect(storycell_adam_step(&a, 2) == kMissing, "missing tensors refused");
 }
 
 }  // namespace
 
 int main() {
-    for (const char* isa : {"portable", "avx2", "avx512", "avx512bf16", "amx"}) {
+    failing_threads();
+    const struct {
+        const char* isa;
+        int (*simd_failures)();
+    } sets[] = {
+        {"portable", simd_portable},
+#ifdef STORYCELL_X86
+        {"avx2", simd_avx2}, {"avx512", simd_avx512}, {"avx512bf16", simd_avx512bf16}, {"amx", nullptr},
+#endif
+    };
+    for (const auto& [isa, simd_failures] : sets) {
         if (storycell_use_isa(isa)) continue;
+        if (simd_failures) failures += simd_failures();
         for (int64_t precision : {0, 1}) {
             products(precision, 1, 16, 16);
             products(precision, 13, 48, 80);
@@ -279,6 +403,12 @@ int main() {
         std::printf("%s done\n", isa);
     }
     expect(storycell_use_isa("vax") == kUnknownIsa, "unknown kernels refused");
+    for (int missing : {storycell_forward(nullptr, 1), storycell_backward(nullptr, 1), storycell_product(nullptr, 1),
+                        storycell_transposed(nullptr, 1), storycell_table_gradient(nullptr, 1),
+                        storycell_output_loss(nullptr, 1), storycell_dropout(nullptr, 1),
+                        storycell_gradient_squares(nullptr, 1), storycell_scale_gradients(nullptr, 1),
+                        storycell_adam_step(nullptr, 1), storycell_generate(nullptr, 1)})
+        expect(missing == kMissing, "no arguments refused");
     if (!failures) std::printf("all passed\n");
     return failures != 0;
 }

@@ -1,6 +1,6 @@
 """The compiled kernels: finding and loading the library, its argument structs, and checks of every tensor that crosses.
 
-In: tensors. Out: calls of `native/kernel/storycell.h`. Nothing below trusts its caller: a tensor reaches the library
+In: tensors. Out: calls of `native/engine/storycell.h`. Nothing below trusts its caller: a tensor reaches the library
 only through `address`, which checks device, dtype, shape and contiguity, and every status that the library returns
 becomes an exception. ctypes releases the interpreter lock during each call.
 
@@ -14,39 +14,45 @@ import os
 import sys
 from collections.abc import Iterator
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
 
 from storycell import threads
 
-ABI = 5
 CELLS = {"lstm": 0, "gru": 1, "rnn": 2}
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 SAVED = {"lstm": 4, "gru": 4, "rnn": 1}  # vectors per unit and step that backward needs
+BACK = {"lstm": 4, "gru": 3, "rnn": 1}  # of these, how many meet the recurrent weights on the way back
 PRECISIONS = {"fp32": 0, "bf16": 1}
 ELEMENT = {"fp32": torch.float32, "bf16": torch.bfloat16}
 LANES = 16  # widths are padded to a multiple of this
 
-_ERRORS: dict[int, tuple[type[Exception], str]] = {
-    1: (ValueError, "a size is out of range for the native kernels"),
-    2: (IndexError, "a character id is outside the vocabulary"),
-    3: (ValueError, "a required array is missing"),
-    4: (FloatingPointError, "logits are not finite: nothing can be drawn from them"),
-    5: (RuntimeError, "STORYCELL_ISA names kernels that are unknown or cannot run here"),
-    6: (MemoryError, "no memory or no thread for the native kernels"),
+# By the library's status; the sentence is the library's own (`storycell_explain`).
+_ERRORS: dict[int, type[Exception]] = {
+    1: ValueError,
+    2: IndexError,
+    3: ValueError,
+    4: FloatingPointError,
+    5: RuntimeError,
+    6: MemoryError,
 }
 
 _i64, _f64, _ptr = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
 
 
+_KINDS: dict[type, str] = {_i64: "int64", ctypes.c_uint64: "uint64", _f64: "double", _ptr: "pointer"}
+
+
 class _Struct(ctypes.Structure):
-    """A struct of native/kernel/arguments.h; every field starts as 0 or null."""
+    """A struct of native/engine/arguments.h, compared with the library's when it is loaded; every field starts as 0 or
+    null."""
 
 
 def _named(fields: str) -> list[tuple[str, type]]:
-    """Fields from a text such as `"i:cell precision p:packed"`: i int64, p pointer, d double, f float, u uint64."""
-    types: dict[str, type] = {"i": _i64, "p": _ptr, "d": _f64, "f": ctypes.c_float, "u": ctypes.c_uint64}
+    """Fields from a text such as `"i:cell precision p:packed"`: i int64, p pointer, d double, u uint64."""
+    types: dict[str, type] = {"i": _i64, "p": _ptr, "d": _f64, "u": ctypes.c_uint64}
     out: list[tuple[str, type]] = []
     kind: type = _i64
     for word in fields.split():
@@ -94,7 +100,7 @@ class OutputLoss(_Struct):
 
     _fields_ = _named(
         "i:precision steps streams units characters p:hidden packed_forward packed_backward bias targets"
-        " i:targets_stream_stride targets_step_stride f:scale p:losses logit_grads grad_hidden"
+        " i:targets_stream_stride targets_step_stride d:scale p:losses logit_grads grad_hidden"
     )
 
 
@@ -147,8 +153,12 @@ def library() -> ctypes.CDLL:
         loaded = ctypes.CDLL(str(path))
     except OSError as error:
         raise ImportError(f"the native kernel {path} cannot be loaded: {error}") from None
-    if loaded.storycell_abi() != ABI:
-        raise ImportError(f"the native kernel {path} was built for another version of storycell; install it again")
+    if difference := _difference(loaded):
+        raise ImportError(
+            f"the native kernel {path} was built from other sources than these ({difference}): "
+            "rebuild it, by installing storycell again"
+        )
+    loaded.storycell_explain.restype = ctypes.c_char_p
     loaded.storycell_blocks.argtypes, loaded.storycell_blocks.restype = [_i64], _i64
     loaded.storycell_isa.restype = ctypes.c_char_p
     loaded.storycell_use_isa.argtypes = [ctypes.c_char_p]
@@ -156,6 +166,32 @@ def library() -> ctypes.CDLL:
     for name in ("convert", "widen"):
         getattr(loaded, f"storycell_{name}").argtypes = [_i64, _ptr, _ptr, _i64, ctypes.c_int]
     return loaded
+
+
+def _layout() -> list[str]:
+    """What this module takes the library's structs and cells to be, in the words of native/engine/layout.h."""
+    lines = [f"cell {name} {GATES[name]} {SAVED[name]} {BACK[name]}" for name in CELLS]
+    for struct in _Struct.__subclasses__():
+        lines.append(f"struct {struct.__name__} {ctypes.sizeof(struct)}")
+        for name, kind in struct._fields_:  # type: ignore[misc]  # all are pairs
+            lines.append(f"field {name.rstrip('_')} {_KINDS[kind]} {getattr(struct, name).offset}")
+    return lines
+
+
+def _difference(loaded: ctypes.CDLL) -> str:
+    """The first difference between the library's structs and these; empty where there is none."""
+    try:
+        loaded.storycell_layout.restype = ctypes.c_char_p
+    except AttributeError:
+        return "it does not tell the layout of its structs"
+    struct = ""
+    theirs: list[str] = loaded.storycell_layout().decode().splitlines()
+    for here, there in zip_longest(_layout(), theirs, fillvalue="nothing"):
+        if here != there:
+            return f"{struct}here {here}, there {there}"
+        if here.startswith("struct "):
+            struct = f"in {here.split()[1]}: "
+    return ""
 
 
 def _found() -> Path | None:
@@ -182,8 +218,7 @@ def use_isa(name: str = "") -> None:
 def check(status: int) -> None:
     """Raise the exception that a status stands for."""
     if status:
-        error, message = _ERRORS.get(status, (RuntimeError, f"native kernel status {status}"))
-        raise error(message)
+        raise _ERRORS.get(status, RuntimeError)(library().storycell_explain(status).decode())
 
 
 def address(

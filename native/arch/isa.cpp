@@ -1,0 +1,100 @@
+#include "arch/isa.h"
+
+#include <cstring>
+
+#if defined(STORYCELL_AMX) && !defined(STORYCELL_EMULATE_AMX)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace storycell {
+
+extern const Kernels kPortable;
+#ifdef STORYCELL_X86
+extern const Kernels kAvx2, kAvx512, kAvx512Bf16;
+#endif
+#ifdef STORYCELL_AMX
+extern const Kernels kAmx;
+bool amx_multiplies();
+#endif
+
+namespace {
+
+#ifdef STORYCELL_AMX
+// Whether the processor has tiles for bfloat16 and the system lets this process use them: their
+// registers are so large that Linux wants to be asked, once for all threads.
+bool amx_permitted() {
+#ifdef STORYCELL_EMULATE_AMX
+    return true;
+#else
+    if (!__builtin_cpu_supports("avx512bf16")) return false;
+    unsigned a, b, c, d, low, high;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    if (!(d & bit_AMX_BF16) || !(d & bit_AMX_TILE)) return false;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return false;
+    asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    constexpr unsigned tile_state = 3u << 17;  // configuration and data
+    if ((low & tile_state) != tile_state) return false;
+    constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM
+    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#endif
+}
+
+// Asked once; a machine that claims AMX but multiplies wrongly on it is not offered it.
+bool amx_works() {
+    static const bool works = amx_permitted() && amx_multiplies();
+    return works;
+}
+#endif
+
+// __builtin_cpu_supports also asks the operating system (XGETBV) whether it saves the registers.
+#ifdef STORYCELL_X86
+bool runs_avx2() {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c");
+}
+
+bool runs_avx512() {
+    return runs_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+bool runs_avx512bf16() { return runs_avx512() && __builtin_cpu_supports("avx512bf16"); }
+#endif
+#ifdef STORYCELL_AMX
+bool runs_amx() { return runs_avx512() && amx_works(); }
+#endif
+bool runs_always() { return true; }
+
+struct InstructionSet {
+    const Kernels* kernels;
+    bool (*runs)();  // on this processor, under this operating system
+};
+
+const InstructionSet kBestFirst[] = {
+#ifdef STORYCELL_AMX
+    {&kAmx, runs_amx},
+#endif
+#ifdef STORYCELL_X86
+    {&kAvx512Bf16, runs_avx512bf16}, {&kAvx512, runs_avx512}, {&kAvx2, runs_avx2},
+#endif
+    {&kPortable, runs_always},
+};
+
+}  // namespace
+
+const Kernels* kernels_named(const char* name) {
+    for (const InstructionSet& set : kBestFirst)
+        if (!std::strcmp(set.kernels->name, name)) return set.runs() ? set.kernels : nullptr;
+    return nullptr;
+}
+
+const Kernels* best_kernels() {
+    for (const InstructionSet& set : kBestFirst)
+        if (set.runs()) return set.kernels;
+    return &kPortable;
+}
+
+}  // namespace storycell

@@ -1,0 +1,3 @@
+#define STORYCELL_SIMD "arch/simd_portable.h"
+#include "arch/kernels_for_isa.inc"
+STORYCELL_KERNELS(kPortable, "portable")

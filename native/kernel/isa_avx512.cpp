@@ -1,3 +1,0 @@
-#include "simd_avx512.h"
-#include "kernels_for_isa.inc"
-STORYCELL_KERNELS(kAvx512, "avx512")
