@@ -13,16 +13,24 @@ from itertools import accumulate
 
 from storycell.vocab import BOUNDARY, Vocabulary
 
+_JOINED = 4096  # pieces of a text that are joined at once
+
 
 def gathered(pieces: Iterable[tuple[int, str]], count: int) -> list[str]:
     """The texts of `count` streams from their pieces, (number of the stream, piece), as they come.
 
-    Joined at the end: adding each piece to a string would copy all that came before it.
+    Many are joined at once: adding each to a string would copy all that came before it, and a list of them all takes
+    eight times the memory of the text.
     """
     texts: list[list[str]] = [[] for _ in range(count)]
+    fresh: list[list[str]] = [[] for _ in range(count)]
     for k, piece in pieces:
-        texts[k].append(piece)
-    return ["".join(text) for text in texts]
+        waiting = fresh[k]
+        waiting.append(piece)
+        if len(waiting) == _JOINED:
+            texts[k].append("".join(waiting))
+            waiting.clear()
+    return ["".join([*text, *waiting]) for text, waiting in zip(texts, fresh, strict=True)]
 
 
 @cache
