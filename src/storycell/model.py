@@ -7,7 +7,7 @@ a function that is handed them; so a model can change its backend at any time an
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,7 +43,21 @@ class Recurrent(nn.Module):
         for k in range(L):
             for name, shape in cells.get(cell).shapes(D if k == 0 else H, H, bias).items():
                 self.register_parameter(f"{name}_l{k}", nn.Parameter(torch.empty(shape)))
-        self.L = L
+        self.D, self.H, self.L, self.bias = D, H, L, bias
+        self._layer = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}.get(cell)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "Recurrent":
+        """As every module does when it is moved; then put the weights in one piece of memory, as torch's layers do.
+
+        cuDNN copies weights in several pieces at every call. Elsewhere than on its GPUs nothing happens.
+        """
+        super()._apply(fn, recurse)
+        if self._layer is not None:
+            layer = self._layer(self.D, self.H, self.L, bias=self.bias, device="meta")
+            for name, weight in self.named_parameters():
+                setattr(layer, name, weight)
+            layer.flatten_parameters()
+        return self
 
     def layers(self) -> list[dict[str, torch.Tensor]]:
         """The weights of each layer, by name without the layer."""

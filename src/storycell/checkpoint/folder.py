@@ -130,10 +130,14 @@ class RunFolder:
         self._save("model.safetensors", model.state_dict(), about)
 
     def load_weights(self, model: CharLM) -> dict[str, Any]:
-        """Give a model, which may be a meta model, the best weights as float32; returns their metadata."""
+        """Give a model the best weights, where it is and as the type it has; returns their metadata.
+
+        A meta model, which is nowhere, gets them on the CPU in float32.
+        """
         weights, about = self._load("model.safetensors")
         self._refuse_misfit("model.safetensors", weights, model)
-        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
+        nowhere = any(parameter.is_meta for parameter in model.parameters())
+        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=nowhere)
         return about
 
     def save_last(self, state: dict[str, torch.Tensor], about: dict[str, Any]) -> None:

@@ -33,7 +33,8 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         _check_header(path)
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            # Copies: they would go on being the file, and Windows replaces no file that is in use.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
         about = json.loads(metadata.get("about", "null"))
     except FileNotFoundError:
         raise RunFolderError(f"{path.parent} has no {path.name}; copy the whole folder, or train again") from None
