@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,21 @@ def test_the_command_writes_a_page_figures_and_numbers(
     assert out.stat().st_size < LARGEST_BYTES
 
 
+def test_a_run_that_is_named_by_a_dot_has_its_folders_name(
+    seen: tuple[Inspection, Path, dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    _, _, names = seen
+    run = tmp_path / "mine"
+    shutil.copytree(names["run"], run)
+    monkeypatch.chdir(run)
+    done = command(capsys, "inspect", ".", names["text"])
+    assert (done.code, done.out) == (0, "inspect-mine.html\n"), done.err
+    assert "Inside mine" in (run / "inspect-mine.html").read_text(encoding="utf-8")
+
+
 def test_wrong_words_end_in_a_sentence(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     short = tmp_path / "short.txt"
     short.write_text("Once upon a time. " * 9)
@@ -71,7 +87,7 @@ def test_the_grammars_truth_agrees_with_what_the_letters_show_and_the_demo_knows
     """On the embedded stories: where quotations are, and a unit of the model in the package that was found."""
     model = storycell.load("demo")
     block = inspect._first(corpus.open_corpus(["stories"]), 12_000)
-    subject = inspect._subject("demo", model, block)
+    subject = inspect._subject(model, block)
     truth = inspect._truth(block, subject)
     path = inspector.trace(model.lm, subject.ids, model.vocab)
     told = inspector.features(path.text)["inside quotes"].values

@@ -1,7 +1,5 @@
 """The page in a real Chromium: it writes, steps back, colours, holds, and survives its server."""
 
-import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -10,15 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import Served
+from serving import CHROMIUM, FLAGS, Served
 
 import storycell
 
 sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not installed")
 
-CHROMIUM = os.environ.get("STORYCELL_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 SOON_S = 20.0  # for what takes a moment on a machine that is not busy
 BEGINNING = "Once upon a"
 

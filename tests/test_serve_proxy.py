@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import Served, serving
+from serving import CHROMIUM, FLAGS, Served, serving
 
 pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not installed")
 
@@ -42,7 +42,7 @@ class Passing(socketserver.StreamRequestHandler):
         given = next(line for line in head if line.lower().startswith(b"host:"))
         host = self.server.host
         kept += [given if host is None else f"Host: {host}\r\n".encode(), b"X-Forwarded-Proto: https\r\n"]
-        length = next(int(line[15:]) for line in head if line.lower().startswith(b"content-length:"))
+        length = next((int(line[15:]) for line in head if line.lower().startswith(b"content-length:")), 0)
         with socket.create_connection(self.server.behind, timeout=30) as served:
             served.sendall(b"".join([*kept, b"Connection: close\r\n\r\n", self.rfile.read(length)]))
             while piece := served.recv(65_536):
@@ -118,3 +118,21 @@ def test_a_name_that_the_server_was_not_told_is_refused_behind_a_proxy_too(behin
         status, content = asked(proxy, "localhost", headers)
         assert status == 421
         assert "--allow-host other.example" in json.loads(content)["error"]["message"]
+
+
+def test_the_page_writes_through_a_proxy_with_tls_in_a_real_browser(behind: Served) -> None:
+    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium here; STORYCELL_CHROMIUM can name one")
+    with Proxy(behind, None) as proxy, sync.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_context(ignore_https_errors=True, reduced_motion="reduce").new_page()
+        refused: list[int] = []
+        page.on("response", lambda answer: refused.append(answer.status) if answer.status >= 400 else None)
+        page.goto(f"https://localhost:{proxy.server_address[1]}")
+        page.wait_for_selector("#chips button")  # it has asked what may follow
+        with page.expect_response("**/v1/completions") as written:
+            page.click("#write")
+        assert written.value.status == 200
+        browser.close()
+        assert refused == []

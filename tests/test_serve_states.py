@@ -1,10 +1,14 @@
 """State slots: what is saved goes on exactly as if the whole text had been read, and nobody can guess a name."""
 
+import asyncio
 import json
+import shutil
+from pathlib import Path
 
 import pytest
-from serving import Served
+from serving import Served, in_this_process
 
+import storycell
 from storycell.errors import SettingsError
 from storycell.sampler import Sampling
 from storycell.vocab import RESERVED
@@ -84,6 +88,33 @@ def test_slots_are_capped_and_expire_after_their_last_use() -> None:
     slots.delete(first.name)
     now[0] += 11
     assert len(slots) == 0
+
+
+@pytest.mark.parametrize("path", [".", "./", "../mine", "inside/..", "../../mine/../mine/run/../../mine/run/."])
+def test_a_model_has_its_folders_own_name_however_the_folder_is_named(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    run = tmp_path / "mine" if "run" not in path else tmp_path / "mine" / "run"
+    shutil.copytree(made, run)
+    (run / "inside").mkdir()
+    monkeypatch.chdir(run)
+    model = storycell.load(path)
+    assert model.name == run.name
+
+    async def scene() -> None:
+        async with in_this_process(model) as ask:
+            [card] = (await ask("/v1/models", None, method="GET")).json["data"]
+            assert card["id"] == run.name
+            asked = {"prompt": "Once", "max_tokens": 1, "model": run.name}
+            assert (await ask("/v1/completions", asked)).json["model"] == run.name
+
+    asyncio.run(scene())
+
+
+def test_a_link_to_a_run_has_a_name_of_its_own(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "latest").symlink_to(made, target_is_directory=True)
+    assert storycell.load(tmp_path / "latest").name == "latest"
+    assert storycell.load().name == "demo"
 
 
 def test_names_of_hosts_are_compared_without_case() -> None:

@@ -4,7 +4,7 @@ In: streams to write (`write`) and chores (`run`), from coroutines. Out: `Slice`
 the results of chores. A stream joins and leaves the batch between two slices. What a stream writes depends on its own
 state and seed alone, so nobody can tell from a text who else was served.
 
-The surprising decision: anything else that takes time with the model (reading a prompt, scoring, tracing) is a
+Anything else that takes time with the model (reading a prompt, scoring, tracing) is a
 generator that yields after each slice of work. The thread takes turns between the batch and the chores, so a prompt
 of 100,000 characters delays the others by one slice at a time, and no lock around the model is needed.
 """

@@ -24,6 +24,7 @@ _ERRORS = {
     415: "The body is not declared as JSON",
     421: "This server does not answer to the name in the Host header",
     429: "Too much at once; try again later",
+    431: "The path and the headers are too long",
     500: "A bug",
 }
 

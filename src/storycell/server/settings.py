@@ -1,6 +1,6 @@
 """What a server is told and what it allows: addresses, the key, and a limit for everything that a client can ask for.
 
-The surprising decision: a server that can be reached from other machines must have a key, or be told in so many words
+A server that can be reached from other machines must have a key, or be told in so many words
 that anyone may use it; so a forgotten flag never opens a machine to a network.
 """
 

@@ -4,7 +4,7 @@ A recurrent model's whole memory of a text is a few kilobytes, however long the 
 prompt once and go on from it many times. A slot never changes. Going on from one leaves it as it is, so a fork is a
 second name.
 
-The surprising decision: there is no list of slots. Whoever knows a name may use it, as with a link, so names must not
+There is no list of slots. Whoever knows a name may use it, as with a link, so names must not
 leak to clients that did not make them.
 """
 
