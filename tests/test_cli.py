@@ -150,7 +150,9 @@ def test_text_goes_to_standard_output_and_notes_to_standard_error(
     assert sampled.err == ""
     prepared = command(capsys, "prepare", text, "--out", tmp_path / "prepared")
     assert prepared.out.count("\n") == 1
-    assert prepared.err == f"next: storycell train {tmp_path / 'prepared'}\n"
+    held_out, following = prepared.err.splitlines()
+    assert held_out.startswith("held out to validate on: 5.0% of the text, ")
+    assert following == f"next: storycell train {tmp_path / 'prepared'}"
 
 
 # Flags and words

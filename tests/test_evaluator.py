@@ -1,14 +1,17 @@
 """The loss of a text: equal to a plain loop, and independent of how the work is cut up."""
 
 import math
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from storycell import evaluator, loss, sampler, tokens
+from storycell.backends.native import backend as native_backend
 from storycell.corpus import text_corpus
 from storycell.errors import CorpusError, SettingsError
 from storycell.model import CharLM
@@ -82,7 +85,7 @@ def test_the_number_depends_on_no_batch_or_chunk(
     text = "<|endoftext|>\n".join(s + "\n" for s in STORIES)
     usual = evaluator.evaluate(model(), ids_of(text), VOCAB)
     monkeypatch.setattr(evaluator, "_ROWS", rows)
-    monkeypatch.setattr(evaluator, "_COLUMNS", columns)
+    monkeypatch.setattr(evaluator, "_TARGETS", rows * columns)
     monkeypatch.setattr(evaluator, "_GROUP", group)
     other = evaluator.evaluate(model(), ids_of(text), VOCAB)
     assert other.loss_nats == pytest.approx(usual.loss_nats, abs=ROUNDING)
@@ -161,3 +164,57 @@ def test_sampling_is_calibrated_with_the_loss() -> None:
 def test_an_empty_text_is_an_error() -> None:
     with pytest.raises(CorpusError, match="no characters"):
         evaluator.evaluate(model(), np.zeros(1, dtype=np.uint8), VOCAB)
+
+
+@pytest.mark.parametrize("targets", [7, 999, 1 << 14])
+@pytest.mark.parametrize("chars", [1, 999, 1000, 2000, 3507])
+def test_of_one_story_the_standard_error_is_over_equal_blocks_however_it_is_cut(
+    monkeypatch: pytest.MonkeyPatch, targets: int, chars: int
+) -> None:
+    monkeypatch.setattr(evaluator, "_TARGETS", targets)
+    lm, ids = model(), ids_of(("a bad egg? " * (chars // 11 + 1))[:chars])
+    result = evaluator.evaluate(lm, ids, VOCAB)
+    nats = evaluator.score(lm, ids)
+    blocks = np.array_split(nats, max(1, chars // evaluator._BLOCK))
+    mean, stderr = evaluator.mean_and_stderr([b.sum() for b in blocks], [len(b) for b in blocks])
+    assert result.loss_nats == pytest.approx(mean, abs=1e-12)
+    assert result.stderr_nats == pytest.approx(stderr, rel=1e-6, nan_ok=True)
+    assert (result.chars, result.unknown_chars) == (chars, int((ids == UNKNOWN).sum()))
+
+
+def test_memory_does_not_grow_with_the_length_of_a_story() -> None:
+    lm, peaks = model(), []
+    _ = VOCAB.utf8_sizes
+    for chars in (100_000, 800_000):
+        text = np.resize(ids_of("a bad egg. ")[1:], chars + 1)
+        text[0] = BOUNDARY
+        for ids in (text, np.concatenate([text, text[:9]])):  # by itself, and as one of two
+            tracemalloc.start()
+            evaluator.evaluate(lm, ids, VOCAB)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    assert peaks[2] < 1.2 * peaks[0]
+    assert peaks[3] < 1.2 * peaks[1]
+
+
+def test_a_single_story_is_read_in_few_long_calls_and_the_table_is_computed_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[tuple[int, ...]] = []
+    folds: list[str] = []
+    scorer, fold = CharLM.scorer, native_backend.fold
+
+    def counting(self: CharLM) -> Any:
+        nats = scorer(self)
+        return lambda ids, targets, state: (calls.append(tuple(ids.shape)), nats(ids, targets, state))[1]
+
+    monkeypatch.setattr(CharLM, "scorer", counting)
+    monkeypatch.setattr(native_backend, "fold", lambda *more, **named: (folds.append("fold"), fold(*more, **named))[1])
+    lm = model()
+    evaluator.evaluate(lm, ids_of("a bad egg. " * 4000), VOCAB)
+    assert calls == [(1, 1 << 14), (1, 1 << 14), (1, 44_000 - (1 << 15))]
+    assert len(folds) == (lm.backend.name == "native")
+    calls.clear()
+    evaluator.evaluate(lm, ids_of("<|endoftext|>\n".join(["a bad egg. " * 100 + "\n"] * 64)), VOCAB)
+    assert {B for B, _ in calls} == {64}
+    assert max(B * T for B, T in calls) <= 1 << 14

@@ -3,11 +3,16 @@
 In: a `CharLM` and token ids. Out: an `Evaluation`, or the nats of every character. Every story is scored by itself,
 from a zero state: inputs `0 s1 … sn`, targets `s1 … sn 0`; a text that is one story of n characters has n targets, no
 end is predicted. All in float32, summed in float64.
+
+The text is read a chunk at a time, and of what it costs only sums are kept, so memory does not grow with the length of
+a story. Stories are scored side by side; one story by itself is one stream, since its state goes on from character to
+character.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +21,13 @@ import torch
 from storycell import loss
 from storycell.errors import CorpusError, SettingsError
 from storycell.model import CharLM
-from storycell.shapes import Ids, State
+from storycell.shapes import Ids
 from storycell.vocab import BOUNDARY, UNKNOWN, Vocabulary
 
 _ROWS = 64  # stories scored side by side
-_COLUMNS = 256  # characters of each in one call
+_TARGETS = 1 << 14  # in one call; the fewer rows there are, the longer they are
+_LOGITS = 1 << 26  # in one call, for backends that write them to memory
+_READ = 1 << 16  # ids looked through at a time
 _GROUP = 2048  # stories sorted by length together
 _BLOCK = 1000  # characters of a single-story text that count as one draw for the standard error
 
@@ -56,18 +63,26 @@ def evaluate(
     if not len(starts) or len(ids) < 2:
         raise CorpusError("the text holds no characters to score")
     if utf8_bytes is None:
-        utf8_bytes = sum(int(vocab.utf8_sizes[ids[a : a + (1 << 20)]].sum()) for a in range(0, len(ids), 1 << 20))
-    parts = _windows(lm, ids, windows) if windows else _stories(lm, ids, starts)
-    return _summary(parts, utf8_bytes, len(starts), windows)
+        utf8_bytes = sum(int(vocab.utf8_sizes[ids[a : a + _READ]].sum()) for a in range(0, len(ids), _READ))
+    if windows:
+        groups, draws = _windows(ids, windows), _Draws(-(-(len(ids) - 1) // windows))
+    elif len(starts) > 1:
+        groups, draws = _stories(ids, starts), _Draws(len(starts))
+    else:
+        groups, draws = _stories(ids, starts), _Blocks(len(ids) - 1)
+    for piece in _scored(lm, ids, groups):
+        draws.add(piece)
+    return _summary(draws, utf8_bytes, len(starts), windows)
 
 
 def score(lm: CharLM, ids: Ids, *, windows: int | None = None) -> Nats:
     """Nats of every target `[chars]`, in the order of the text."""
-    if windows is not None:
-        return np.concatenate([nats for nats, _ in _windows(lm, ids, windows)])
     starts = story_starts(ids)
-    parts = dict(_in_order(lm, ids, starts))
-    return np.concatenate([parts[k][0] for k in range(len(starts))])
+    nats = np.zeros(len(ids) if len(starts) > 1 and windows is None else len(ids) - 1)
+    for piece in _scored(lm, ids, _stories(ids, starts) if windows is None else _windows(ids, windows)):
+        at = piece.row.start + piece.at
+        nats[at : at + len(piece.nats)] = piece.nats
+    return nats
 
 
 def part_of(ids: Ids, chars: int) -> Ids:
@@ -88,91 +103,127 @@ def part_of(ids: Ids, chars: int) -> Ids:
 
 def story_starts(ids: Ids) -> npt.NDArray[np.int64]:
     """The positions of the boundary ids, `[stories]`, found in constant memory."""
-    step = 1 << 24
-    found = [np.flatnonzero(ids[a : a + step] == BOUNDARY) + a for a in range(0, len(ids), step)]
+    found = [np.flatnonzero(ids[a : a + _READ] == BOUNDARY) + a for a in range(0, len(ids), _READ)]
     return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
 
 
-def _stories(lm: CharLM, ids: Ids, starts: npt.NDArray[np.int64]) -> Iterator[tuple[Nats, int]]:
-    for _, part in _in_order(lm, ids, starts):
-        yield part
+class _Row(NamedTuple):
+    """Some ids that are scored from a zero state."""
+
+    number: int
+    start: int
+    end: int
+    closes: bool  # whether the end of the story is predicted, too
+
+    @property
+    def targets(self) -> int:
+        return self.end - self.start - 1 + self.closes
 
 
-def _in_order(lm: CharLM, ids: Ids, starts: npt.NDArray[np.int64]) -> Iterator[tuple[int, tuple[Nats, int]]]:
-    """(number of the story, (nats of its targets, how many are unknown)), groups of like length together."""
-    ends = [*starts[1:], len(ids)]
-    closing = [BOUNDARY] if len(starts) > 1 else []
+class _Piece(NamedTuple):
+    """What some targets of a row cost."""
+
+    row: _Row
+    at: int  # of its targets, the first of these
+    nats: Nats
+    unknown: int
+
+
+def _stories(ids: Ids, starts: npt.NDArray[np.int64]) -> Iterator[list[_Row]]:
+    """Stories to be scored side by side, longest first, those of like length together."""
+    ends = np.append(starts[1:], len(ids))
     for first in range(0, len(starts), _GROUP):
         group = range(first, min(first + _GROUP, len(starts)))
         longest_first = sorted(group, key=lambda k: starts[k] - ends[k])
         for at in range(0, len(group), _ROWS):
             rows = longest_first[at : at + _ROWS]
-            stories = [np.concatenate([ids[starts[k] : ends[k]], closing]).astype(np.int64) for k in rows]
-            yield from zip(rows, _score_rows(lm, stories), strict=True)
+            yield [_Row(k, int(starts[k]), int(ends[k]), len(starts) > 1) for k in rows]
 
 
-def _windows(lm: CharLM, ids: Ids, T: int) -> Iterator[tuple[Nats, int]]:
+def _windows(ids: Ids, T: int) -> Iterator[list[_Row]]:
     """Zero-state windows of T targets, cut from the text as it lies; the last one may be shorter."""
-    places = range(0, len(ids) - 1, T)
-    for at in range(0, len(places), _ROWS):
-        yield from _score_rows(lm, [ids[a : a + T + 1].astype(np.int64) for a in places[at : at + _ROWS]])
+    count = -(-(len(ids) - 1) // T)
+    for first in range(0, count, _ROWS):
+        rows = range(first, min(first + _ROWS, count))
+        yield [_Row(k, k * T, min((k + 1) * T + 1, len(ids)), closes=False) for k in rows]
 
 
-def _score_rows(lm: CharLM, rows: list[npt.NDArray[np.int64]]) -> list[tuple[Nats, int]]:
-    """Score rows of ids, longest first, each from a zero state: row k has `len(rows[k]) - 1` targets."""
+def _scored(lm: CharLM, ids: Ids, groups: Iterator[list[_Row]]) -> Iterator[_Piece]:
+    """What the rows cost, piece by piece. The rows of a group come longest first."""
     device = lm.output.weight.device
-    lengths = [len(row) - 1 for row in rows]
-    nats = [np.zeros(n) for n in lengths]
-    state: State | None = None
-    for t in range(0, lengths[0], _COLUMNS):
-        alive = sum(n > t for n in lengths)
-        width = min(_COLUMNS, lengths[0] - t)
-        chunk = np.zeros((alive, width + 1), dtype=np.int64)
-        for line, row in zip(chunk, rows, strict=False):
-            piece = row[t : t + width + 1]
-            line[: len(piece)] = piece
-        both = torch.from_numpy(chunk).to(device)
-        with lm.reading():
-            state = state and {name: value[:, :alive].contiguous() for name, value in state.items()}
-            costs_here, state = lm.nats(both[:, :-1], both[:, 1:], state)
-            costs = costs_here.cpu().double().numpy()
-        for k in range(alive):
-            n = min(width, lengths[k] - t)
-            nats[k][t : t + n] = costs[k, :n]
-    return [_escaped(row[1:], costs) for row, costs in zip(rows, nats, strict=True)]
+    at_a_time = min(_TARGETS, max(_ROWS, _LOGITS // lm.vocab_size))
+    with lm.reading():
+        nats_of = lm.scorer()
+    for rows in groups:
+        state, t = lm.zero_state(len(rows)), 0
+        while alive := sum(row.targets > t for row in rows):
+            width = min(max(1, at_a_time // alive), rows[0].targets - t)
+            chunk = np.full((alive, width + 1), BOUNDARY, dtype=np.int64)  # it closes stories
+            for line, row in zip(chunk, rows, strict=False):
+                piece = ids[row.start + t : min(row.start + t + width + 1, row.end)]
+                line[: len(piece)] = piece
+            both = torch.from_numpy(chunk).to(device)
+            with lm.reading():
+                state = {name: value[:, :alive].contiguous() for name, value in state.items()}
+                costs, state = nats_of(both[:, :-1], both[:, 1:], state)
+                nats = costs.cpu().double().numpy()
+            for k, row in enumerate(rows[:alive]):
+                n = min(width, row.targets - t)
+                unknown = chunk[k, 1 : n + 1] == UNKNOWN
+                yield _Piece(row, t, np.where(unknown, loss.ESCAPE_NATS, nats[k, :n]), int(unknown.sum()))
+            t += width
 
 
-def _escaped(targets: npt.NDArray[np.int64], nats: Nats) -> tuple[Nats, int]:
-    unknown = targets == UNKNOWN
-    nats[unknown] = loss.ESCAPE_NATS
-    return nats, int(unknown.sum())
+class _Draws:
+    """Sums over what counts as one draw each: a story, or a window."""
+
+    def __init__(self, count: int) -> None:
+        self.sums, self.counts = np.zeros(count), np.zeros(count, dtype=np.int64)
+        self.unknown_chars = 0
+
+    def add(self, piece: _Piece) -> None:
+        """Take in what some targets cost."""
+        self.sums[piece.row.number] += piece.nats.sum()
+        self.counts[piece.row.number] += len(piece.nats)
+        self.unknown_chars += piece.unknown
 
 
-def _summary(parts: Iterator[tuple[Nats, int]], utf8_bytes: int, stories: int, windows: int | None) -> Evaluation:
-    sums: list[float] = []
-    counts: list[int] = []
-    unknown_chars = 0
-    for nats, unknown in parts:
-        unknown_chars += unknown
-        blocks = np.array_split(nats, max(1, len(nats) // _BLOCK)) if stories == 1 and windows is None else [nats]
-        sums += [float(block.sum()) for block in blocks]
-        counts += [len(block) for block in blocks]
-    mean, stderr = mean_and_stderr(sums, counts)
-    total, chars = math.fsum(sums), sum(counts)
+class _Blocks(_Draws):
+    """Sums over the blocks of one story of n targets, which are of one length, the first ones longer by one."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__(max(1, n // _BLOCK))
+        self._short, self._longer = divmod(n, len(self.sums))
+
+    def add(self, piece: _Piece) -> None:
+        """Take in what some targets cost."""
+        places = np.arange(piece.at, piece.at + len(piece.nats))
+        in_longer = self._longer * (self._short + 1)
+        late = self._longer + (places - in_longer) // max(1, self._short)
+        blocks = np.where(places < in_longer, places // (self._short + 1), late)
+        first = int(blocks[0])
+        sums, counts = np.bincount(blocks - first, weights=piece.nats), np.bincount(blocks - first)
+        self.sums[first : first + len(sums)] += sums
+        self.counts[first : first + len(counts)] += counts
+        self.unknown_chars += piece.unknown
+
+
+def _summary(draws: _Draws, utf8_bytes: int, stories: int, windows: int | None) -> Evaluation:
+    mean, stderr = mean_and_stderr(draws.sums, draws.counts)
     return Evaluation(
         loss_nats=mean,
         stderr_nats=stderr,
         bits_per_char=loss.bits_per_char(mean),
-        bits_per_byte=loss.bits_per_byte(total, max(1, utf8_bytes)),
+        bits_per_byte=loss.bits_per_byte(math.fsum(draws.sums), max(1, utf8_bytes)),
         perplexity=loss.perplexity(mean),
-        chars=chars,
+        chars=int(draws.counts.sum()),
         stories=stories,
-        unknown_chars=unknown_chars,
+        unknown_chars=draws.unknown_chars,
         windows=windows,
     )
 
 
-def mean_and_stderr(sums: Sequence[float], counts: Sequence[int]) -> tuple[float, float]:
+def mean_and_stderr(sums: Sequence[float] | Nats, counts: Sequence[int] | npt.NDArray[np.int64]) -> tuple[float, float]:
     """The mean of what `sums` sum up, `counts` at a time, and its standard error: nan where there is one sum only."""
     chars, n = int(sum(counts)), len(sums)
     mean = math.fsum(sums) / chars

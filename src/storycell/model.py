@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from storycell import backends, cells
-from storycell.backends import Backend, Network
+from storycell.backends import Backend, Network, Scorer
 from storycell.config import ModelSettings
 from storycell.errors import BackendError, SettingsError
 from storycell.shapes import State, check
@@ -199,6 +199,10 @@ class CharLM(nn.Module):
         with torch.no_grad():
             nats, state = self.backend.nats(self.network(), ids, targets, state)
         return nats, self._detached(state)
+
+    def scorer(self) -> Scorer:
+        """`nats` with the weights as they are now, for many calls: ids and targets `[B T]`, the state before them."""
+        return self.backend.scorer(self.network())
 
     def state_after(self, ids: torch.Tensor, state: State | None = None) -> State:
         """The state after ids `[B T]`, `[L B H]`; no gradients."""

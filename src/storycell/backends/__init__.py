@@ -7,13 +7,13 @@ explicit backend that cannot serve raises `BackendError` and says why; only `aut
 
 from torch import Tensor
 
-from storycell.backends.backend import Backend, Network
+from storycell.backends.backend import Backend, Network, Scorer
 from storycell.backends.native import NativeBackend
 from storycell.backends.reference import ReferenceBackend
 from storycell.backends.torch import TorchBackend
 from storycell.errors import BackendError
 
-__all__ = ["Backend", "NativeBackend", "Network", "ReferenceBackend", "TorchBackend", "choose", "names"]
+__all__ = ["Backend", "NativeBackend", "Network", "ReferenceBackend", "Scorer", "TorchBackend", "choose", "names"]
 
 _BACKENDS: dict[str, Backend] = {b.name: b for b in (NativeBackend(), TorchBackend(), ReferenceBackend())}
 

@@ -5,8 +5,10 @@ to do better with characters (look a table up instead of multiplying, never writ
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,7 @@ from storycell import loss
 from storycell.shapes import State
 
 Weights = dict[str, torch.Tensor]
+Scorer = Callable[[torch.Tensor, torch.Tensor, State], tuple[torch.Tensor, State]]  # as `Backend.nats`
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,10 @@ class Backend(ABC):
         """The cost of every target: ids and targets `[B T]` -> nats `[B T]`, final state. Not differentiable."""
         logits, state = self.logits(network, ids, state)
         return loss.nats_each(logits, targets), state
+
+    def scorer(self, network: Network) -> Scorer:
+        """`nats` of this network as it is now; what depends on its weights alone is computed once, here."""
+        return partial(self.nats, network)
 
     def mean_nats(
         self, network: Network, ids: torch.Tensor, targets: torch.Tensor, state: State

@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from storycell.backends.backend import Backend, Network, Weights
+from storycell.backends.backend import Backend, Network, Scorer, Weights
 from storycell.backends.native import library as lib
 from storycell.backends.native.functions import Call, Head, Hidden, MeanNats
 from storycell.backends.native.stack import Masks, Stack
@@ -81,16 +81,27 @@ class NativeBackend(Backend):
         self, network: Network, ids: torch.Tensor, targets: torch.Tensor, state: State
     ) -> tuple[torch.Tensor, State]:
         """As `Backend.nats`, fused."""
+        return self.scorer(network)(ids, targets, state)
+
+    @torch.no_grad()
+    def scorer(self, network: Network) -> Scorer:
+        """As `Backend.scorer`: the table of all characters is computed once."""
         folded = fold(network.cell, network.layers, network.embedding, characters=True)
-        assert folded.table is not None
-        call = _call(folded, ids, network.dropout, network.bf16, len(network.layers))
-        h, c = initial(folded, state)
-        stack = Stack(call.cell, call.precision, folded.by_layer, ids, folded.table, h, c, call.masks, save=False)
-        losses = Head(stack, pad_last(network.output_weight).contiguous(), network.output_bias).losses(targets, False)
-        finals = stack.finals()
-        stack.release()
-        T, B = ids.shape[1], ids.shape[0]
-        return losses.view(T, B).t(), unpadded(folded, *finals)
+        w_out = pad_last(network.output_weight).contiguous()
+
+        @torch.no_grad()
+        def nats(ids: torch.Tensor, targets: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+            assert folded.table is not None
+            call = _call(folded, ids, network.dropout, network.bf16, len(network.layers))
+            h, c = initial(folded, state)
+            stack = Stack(call.cell, call.precision, folded.by_layer, ids, folded.table, h, c, call.masks, save=False)
+            losses = Head(stack, w_out, network.output_bias).losses(targets, False)
+            finals = stack.finals()
+            stack.release()
+            T, B = ids.shape[1], ids.shape[0]
+            return losses.view(T, B).t(), unpadded(folded, *finals)
+
+        return nats
 
 
 def _call(folded: Folded, ids: torch.Tensor | None, dropout: float, bf16: bool, L: int) -> Call:
