@@ -13,6 +13,13 @@ from storycell.backends import NativeBackend
 
 pytestmark = needs_kernel
 
+
+@pytest.fixture(autouse=True)
+def small_sizes_by_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests are small, and what is very small is otherwise left to torch."""
+    monkeypatch.setattr("storycell.layer._FEW", 0)
+
+
 FP32 = 1e-5  # difference over norm: sums of some hundred float32 products
 BF16 = 3e-2  # the same where products take 8 bits of mantissa
 MORE_ERROR = 1.5  # the share that is allowed; it was 0.3 to 0.95 in each of some thirty tensors

@@ -9,7 +9,20 @@ The surprising decision: it refuses rather than converts. What is not float32 on
 
 from storycell.backends.native.adam import AdamW, clip
 from storycell.backends.native.backend import NativeBackend
+from storycell.backends.native.drop_in import Pass
 from storycell.backends.native.generator import Generator, Written
 from storycell.backends.native.library import isa, one_torch_thread, use_isa
+from storycell.backends.native.stack import new_masks
 
-__all__ = ["AdamW", "Generator", "NativeBackend", "Written", "clip", "isa", "one_torch_thread", "use_isa"]
+__all__ = [
+    "AdamW",
+    "Generator",
+    "NativeBackend",
+    "Pass",
+    "Written",
+    "clip",
+    "isa",
+    "new_masks",
+    "one_torch_thread",
+    "use_isa",
+]

@@ -27,7 +27,7 @@ def clip(parameters: Iterable[torch.Tensor], limit: float) -> float:
     for entry, grad in zip(tensors, grads, strict=True):
         entry.grad, entry.count = _address(grad, "gradient", grad), grad.numel()
         blocks += lib.library().storycell_blocks(entry.count)
-    sums = torch.empty(blocks)
+    sums = lib.empty(blocks)
     a = lib.Tensors(len(grads), ctypes.addressof(tensors), 1.0, sums.data_ptr())
     lib.call("gradient_squares", a)
     norm = math.sqrt(sums.sum(dtype=torch.float64))
@@ -63,7 +63,7 @@ class AdamW(torch.optim.AdamW):
         """The struct of a parameter; its tensors are checked again only when they are others than at the last step."""
         state = self.state[p]
         if not state:
-            state["step"] = torch.zeros(())
+            state["step"] = lib.zeros()
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
         own = [state["exp_avg"], state["exp_avg_sq"], state["step"]]
         kept = self._described.get(p)

@@ -7,8 +7,8 @@ import torch
 from storycell.backends.backend import Backend, Network, Scorer, Weights
 from storycell.backends.native import library as lib
 from storycell.backends.native.functions import Call, Head, Hidden, MeanNats
-from storycell.backends.native.stack import Masks, Stack
-from storycell.backends.native.tensors import Folded, fold, initial, pad_last, unpadded
+from storycell.backends.native.stack import new_masks
+from storycell.backends.native.tensors import Folded, fold, initial, pad_last, unpadded, without_padding
 from storycell.shapes import State
 
 
@@ -94,25 +94,20 @@ class NativeBackend(Backend):
             assert folded.table is not None
             call = _call(folded, ids, network.dropout, network.bf16, len(network.layers))
             h, c = initial(folded, state)
-            stack = Stack(call.cell, call.precision, folded.by_layer, ids, folded.table, h, c, call.masks, save=False)
-            losses = Head(stack, w_out, network.output_bias).losses(targets, False)
-            finals = stack.finals()
-            stack.release()
+            stack = call.stack(folded.table, folded.flat, save=False).forward(h, c)
+            losses = Head.reading(stack, len(w_out)).losses(w_out, network.output_bias, targets, with_gradient=False)
             T, B = ids.shape[1], ids.shape[0]
-            return losses.view(T, B).t(), unpadded(folded, *finals)
+            return losses.view(T, B).t(), unpadded(folded, *stack.finals())
 
         return nats
 
 
 def _call(folded: Folded, ids: torch.Tensor | None, dropout: float, bf16: bool, L: int) -> Call:
-    masks = Masks()
-    if dropout > 0:  # torch's generator decides, so seeding it makes the masks, as everywhere in torch
-        masks = Masks(1.0 - dropout, tuple(torch.randint(0, 2**63 - 1, (L,)).tolist()))
-    return Call(folded.cell, "bf16" if bf16 else "fp32", folded.names, masks, ids)
+    return Call(folded.cell, "bf16" if bf16 else "fp32", folded.names, new_masks(dropout, L), ids)
 
 
 def _hidden(call: Call, folded: Folded, source: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
     outputs, h, c = Hidden.apply(  # type: ignore[no-untyped-call]
         call, source, *initial(folded, state), *folded.flat
     )
-    return outputs[..., : folded.units].transpose(0, 1), unpadded(folded, h, c)
+    return without_padding(outputs, folded.units).transpose(0, 1), unpadded(folded, h, c)

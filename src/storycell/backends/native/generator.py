@@ -71,19 +71,20 @@ class Generator:
             raise ValueError("random states must be four words below 2^32, not all zero")
         h, c = initial(self._folded, state)
         carry = (c if self._folded.cell == "lstm" else h).clone()
-        slots = [torch.empty(2, B, h.shape[-1], dtype=lib.ELEMENT[self.precision]) for _ in self._weights]
+        slots = [lib.empty(2, B, h.shape[-1], dtype=lib.ELEMENT[self.precision]) for _ in self._weights]
         scratch, layers = self._layers(h, carry, slots)
-        logits = torch.empty(B, len(self._bias))
-        kept = torch.empty(B, length, len(self._bias)) if keeps_logits else None
+        logits = lib.empty(B, len(self._bias))
+        kept = lib.empty(B, length, len(self._bias)) if keeps_logits else None
         fed = fed.clone()
         words = torch.where(random >= 2**31, random - 2**32, random).to(torch.int32)  # the same low 32 bits
-        out = torch.empty(B, length, dtype=torch.int64)
+        out = lib.empty(B, length, dtype=torch.int64)
         a = lib.Generation()
         a.cell, a.precision = lib.CELLS[self._folded.cell], lib.PRECISIONS[self.precision]
         a.layers, a.streams, a.units, a.characters = len(slots), B, h.shape[-1], self._V
         a.length, a.unknown = length, self.unknown
         a.layer = ctypes.addressof(layers)
-        a.packed_output, a.output_bias = self._output.data_ptr(), self._bias.data_ptr()
+        a.packed_output = self._output.data_ptr()
+        a.output_bias = lib.address(self._bias, "output bias", torch.float32, (len(self._bias),))
         a.logits, a.current, a.random, a.out = logits.data_ptr(), fed.data_ptr(), words.data_ptr(), out.data_ptr()
         a.kept_logits = None if kept is None else kept.data_ptr()
         how = (lib.Choice * B)(*choices)
@@ -103,20 +104,20 @@ class Generator:
         self, h: torch.Tensor, carry: torch.Tensor, slots: list[torch.Tensor]
     ) -> tuple[torch.Tensor, "ctypes.Array[lib.GenerationLayer]"]:
         """The kernel's view of every layer; the scratch it points to has to outlive the call."""
-        B, H = h.shape[1:]
-        scratch = torch.empty(B, lib.GATES[self._folded.cell] * H)
+        (B, H), gates = h.shape[1:], lib.GATES[self._folded.cell]
+        scratch = lib.empty(B, gates * H)
         layers = (lib.GenerationLayer * len(slots))()
         for k, (layer, weight) in enumerate(zip(layers, self._weights, strict=True)):
             lib.convert(self.precision, h[k], slots[k][0])
             layer.packed_recurrent = self._recurrent[k].data_ptr()
             layer.hidden, layer.carry = slots[k].data_ptr(), carry[k].data_ptr()
             if "reset_bias" in weight:
-                layer.reset_bias = weight["reset_bias"].data_ptr()
+                layer.reset_bias = lib.address(weight["reset_bias"], "bias_hh", torch.float32, (H,))
             if k > 0:
                 layer.packed_input = self._inputs[k - 1].data_ptr()
-                layer.input_bias = weight["bias"].data_ptr()
+                layer.input_bias = lib.address(weight["bias"], "bias", torch.float32, (gates * H,))
                 layer.projected = scratch.data_ptr()
             else:
                 assert self._folded.table is not None
-                layer.table = self._folded.table.data_ptr()
+                layer.table = lib.address(self._folded.table, "table", torch.float32, (self._V, gates * H))
         return scratch, layers

@@ -262,6 +262,16 @@ def padded(n: int) -> int:
     return (n + LANES - 1) // LANES * LANES
 
 
+def empty(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Memory for a kernel to write to, whatever torch's default type and device are."""
+    return torch.empty(shape, dtype=dtype, device="cpu")
+
+
+def zeros(*shape: int) -> torch.Tensor:
+    """float32 zeros for a kernel, whatever torch's default type and device are."""
+    return torch.zeros(shape, dtype=torch.float32, device="cpu")
+
+
 def pack(precision: str, matrix: torch.Tensor, inner: int, columns: int, gates: int = 0) -> torch.Tensor:
     """Pack `matrix` [valid inner, valid columns] (any strides), padded to [inner, gates*columns], for a product.
 
@@ -273,7 +283,7 @@ def pack(precision: str, matrix: torch.Tensor, inner: int, columns: int, gates: 
     wide = columns * max(gates, 1)
     if matrix.shape[0] > inner or matrix.shape[1] > wide:
         raise ValueError(f"a weight of shape {tuple(matrix.shape)} does not fit {inner} x {wide}")
-    packed = torch.empty(inner * wide, dtype=ELEMENT[precision])
+    packed = empty(inner * wide, dtype=ELEMENT[precision])
     rows, valid = matrix.shape
     strides = matrix.stride()
     check(
@@ -292,7 +302,7 @@ def convert(precision: str, source: torch.Tensor, target: torch.Tensor) -> None:
 
 def widen(precision: str, source: torch.Tensor) -> torch.Tensor:
     """Elements to a fresh float32 tensor."""
-    target = torch.empty(source.shape, dtype=torch.float32)
+    target = empty(*source.shape)
     _same_shape("widen", precision, source, ELEMENT[precision], target, torch.float32)
     return target
 

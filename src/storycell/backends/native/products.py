@@ -23,7 +23,7 @@ def product(
     rows, inner = left.shape
     if packed.numel() != inner * columns:
         raise ValueError(f"{packed.numel()} packed elements are not {inner} x {columns}")
-    out = torch.empty(rows, columns) if out is None else out
+    out = lib.empty(rows, columns) if out is None else out
     a = lib.Product()
     a.precision, a.rows, a.inner = lib.PRECISIONS[precision], rows, inner
     a.columns, a.left_stride = columns, inner
@@ -54,7 +54,7 @@ def transposed(
     rows, n = right.shape
     if left.shape[0] < rows or offset + m > left.shape[1]:
         raise ValueError(f"{tuple(left.shape)} has no {rows} rows of columns {offset}+{m}")
-    out = torch.empty(m, n)
+    out = lib.empty(m, n)
     element = lib.ELEMENT[precision]
     a = lib.TransposedProduct()
     a.precision, a.rows, a.m, a.n = lib.PRECISIONS[precision], rows, m, n
@@ -106,5 +106,5 @@ class Linear(torch.autograd.Function):
         grad = grad.contiguous()
         packed = lib.pack("fp32", weight, weight.shape[0], weight.shape[1])
         to_left = product("fp32", grad, packed, weight.shape[1])
-        sums = torch.empty(weight.shape[0])
+        sums = lib.empty(weight.shape[0])
         return to_left, transposed("fp32", grad, weight.shape[0], left, column_sums=sums), sums

@@ -4,17 +4,18 @@ In: the folded weights, initial states, and what the first layer reads: characte
 vectors. Out: the hidden states of every layer, final states; backward, all gradients.
 
 Everything inside is time-major, `[T, B, H]` with H in whole lanes, so that a step's rows lie together and the products
-over all characters need no copies. The surprising decision: the gradients of the gates overwrite the saved gates, which
-halves the memory and makes a second backward pass impossible; it raises.
+over all characters need no copies. The gradients of the gates overwrite the saved gates, which halves the memory; a
+second backward pass needs a second forward pass.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from storycell.backends.backend import Weights
 from storycell.backends.native import library as lib
-from storycell.backends.native.buffers import Buffers, buffers
+from storycell.backends.native.buffers import buffers
 from storycell.backends.native.products import dropped, product, transposed
 
 
@@ -30,6 +31,14 @@ class Masks:
         return dropped(precision, source, self.seeds[layer], self.keep, source.numel(), out)
 
 
+def new_masks(dropout: float, layers: int) -> Masks:
+    """Masks of a pass, from torch's own generator, so that seeding it makes them, as everywhere in torch."""
+    if not dropout:
+        return Masks()
+    seeds = torch.randint(0, 2**63 - 1, (layers,), dtype=torch.int64, device="cpu")
+    return Masks(1.0 - dropout, tuple(seeds.tolist()))
+
+
 @dataclass
 class Layer:
     """What one layer's forward pass leaves for the backward pass."""
@@ -39,6 +48,7 @@ class Layer:
     cells: torch.Tensor | None = None  # lstm: [T+1, B, H]
     gates: torch.Tensor | None = None  # [T*B, S*H] elements, later their gradients
     carry: torch.Tensor | None = None  # [B, H] float32: gru's hidden state, or lstm's cell state where `cells` is None
+    owns_below: bool = False  # whether `below` is memory of its own, not a view of the source or of the layer below
 
 
 @dataclass
@@ -52,7 +62,7 @@ class Gradients:
 
 
 class Stack:
-    """Holds what the forward pass saved until the backward pass has used it."""
+    """One pass; what its backward pass needs can be handed to autograd (`saved`) and taken back (`restore`)."""
 
     def __init__(
         self,
@@ -61,14 +71,10 @@ class Stack:
         weights: list[Weights],
         ids: torch.Tensor | None,
         source: torch.Tensor,
-        hidden: torch.Tensor,
-        cells: torch.Tensor,
         masks: Masks,
         save: bool,
     ) -> None:
-        """`ids [B T]` and `source`, the table `[V G*H]`; or None and vectors `[T B D]`. States `[L B H]`, padded."""
-        self._taken: list[torch.Tensor] = []
-        self._buffers = buffers if save else Buffers()  # reading comes in many sizes, of which none is kept
+        """`ids [B T]` and `source`, the table `[V G*H]`; or None and vectors `[T B D]`. `save`: for a backward pass."""
         self.cell, self.precision, self.weights, self.masks = cell, precision, weights, masks
         self.gates, self.element = lib.GATES[cell], lib.ELEMENT[precision]
         self.ids, self.source = ids, source
@@ -76,28 +82,39 @@ class Stack:
             self.steps, self.streams, _ = source.shape
         else:
             self.streams, self.steps = ids.shape
-        self.units = hidden.shape[-1]
-        self.saves, self.is_spent = save, False
-        shape = (len(weights), self.streams, lib.padded(self.units))
-        lib.address(hidden, "hidden state", torch.float32, shape)
-        if cell == "lstm":
-            lib.address(cells, "cell state", torch.float32, shape)
+        self.units = weights[0]["recurrent"].shape[1]
+        self.saves = save
+        self._spent = torch.zeros(1, dtype=torch.bool, device="cpu")  # saved with what it tells of
         self.layers: list[Layer] = []
-        self._forward(hidden, cells)
 
-    def __del__(self) -> None:
-        self.release()
+    @property
+    def is_spent(self) -> bool:
+        """Whether a backward pass has overwritten what the forward pass saved."""
+        return bool(self._spent)
 
-    def take(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """A buffer that lives until `release`."""
-        tensor = self._buffers.take(shape, dtype)
-        self._taken.append(tensor)
-        return tensor
+    def saved(self) -> list[torch.Tensor]:
+        """What a backward pass needs beside source and weights."""
+        kept = [self._spent]
+        for layer in self.layers:
+            below = layer.below if layer.owns_below else None
+            kept += [tensor for tensor in (layer.hidden, layer.cells, layer.gates, below) if tensor is not None]
+        return kept
 
-    def release(self) -> None:
-        """Give all buffers back."""
-        taken, self._taken = self._taken, []
-        self._buffers.give(taken)
+    def restore(self, saved: Sequence[torch.Tensor]) -> "Stack":
+        """A stack that has not run, made one that has: `saved` comes from one with the same arguments."""
+        tensors, (T, B, H), f32 = iter(saved), (self.steps, self.streams, self.units), torch.float32
+        self._spent = next(tensors)
+        for k in range(len(self.weights)):
+            layer = Layer(next(tensors), cells=next(tensors) if self.cell == "lstm" else None, gates=next(tensors))
+            layer.owns_below = self._makes_below(k)
+            layer.below = next(tensors) if layer.owns_below else self._below(k) if self._reads_vectors(k) else None
+            lib.address(layer.hidden, "saved hidden states", self.element, (T + 1, B, H))
+            if layer.cells is not None:
+                lib.address(layer.cells, "saved cell states", f32, (T + 1, B, H))
+            assert layer.gates is not None
+            lib.address(layer.gates, "saved gates", self.element, (T * B, lib.SAVED[self.cell] * H))
+            self.layers.append(layer)
+        return self
 
     def rows(self, layer: int, first: int) -> torch.Tensor:
         """Hidden states before (0) or after (1) every step, one row a character: `[T*B, H]` elements."""
@@ -108,15 +125,12 @@ class Stack:
         return lib.widen(self.precision, self.layers[-1].hidden[1:])
 
     def finals(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden and cell state after the last step, `[L B H]`, fresh tensors; no cell state is an empty tensor.
-
-        They are not kept: autograd's context holds this stack, and a result in it would hold the context for ever.
-        """
+        """Hidden and cell state after the last step, `[L B H]`, fresh tensors; no cell state is an empty tensor."""
         gru = self.cell == "gru"
         h = [layer.carry if gru else lib.widen(self.precision, layer.hidden[self.steps]) for layer in self.layers]
         hidden = torch.stack([state for state in h if state is not None])
         if self.cell != "lstm":
-            return hidden, torch.zeros(0)
+            return hidden, lib.empty(0)
         c = [layer.carry if layer.cells is None else layer.cells[self.steps] for layer in self.layers]
         return hidden, torch.stack([state for state in c if state is not None])
 
@@ -126,26 +140,27 @@ class Stack:
         a.steps, a.streams, a.units = self.steps, self.streams, self.units
         return a
 
-    def _forward(self, hidden: torch.Tensor, cells: torch.Tensor) -> None:
+    def forward(self, hidden: torch.Tensor, cells: torch.Tensor) -> "Stack":
+        """Run, from initial states `[L B H]`, padded; a cell without a cell state ignores `cells`."""
+        shape = (len(self.weights), self.streams, self.units)
+        lib.address(hidden, "hidden state", torch.float32, shape)
+        if self.cell == "lstm":
+            lib.address(cells, "cell state", torch.float32, shape)
         for k, weight in enumerate(self.weights):
-            layer, projected = self._layer(k, weight, hidden, cells)
-            self.layers.append(layer)
-            if projected is not None:
-                self._buffers.give([projected])
+            self.layers.append(self._layer(k, weight, hidden, cells))
+        return self
 
-    def _layer(
-        self, k: int, weight: Weights, hidden: torch.Tensor, cells: torch.Tensor
-    ) -> tuple[Layer, torch.Tensor | None]:
+    def _layer(self, k: int, weight: Weights, hidden: torch.Tensor, cells: torch.Tensor) -> Layer:
         T, B, H, G = self.steps, self.streams, self.units, self.gates
         a = self._arguments()
         packed = lib.pack(self.precision, weight["recurrent"].t(), H, H, G if G > 1 else 0)
         a.packed = packed.data_ptr()
-        layer = Layer(self.take(T + 1, B, H, dtype=self.element))
-        projected = self._input(a, k, weight, layer)
+        layer = Layer(buffers.take((T + 1, B, H), self.element))
+        projected = self._input(a, k, weight, layer)  # alive until the call has read it
         lib.convert(self.precision, hidden[k], layer.hidden[0])
         a.hidden = layer.hidden.data_ptr()
         if self.cell == "lstm" and self.saves:
-            layer.cells = self.take(T + 1, B, H)
+            layer.cells = buffers.take((T + 1, B, H), torch.float32)
             layer.cells[0].copy_(cells[k])
             a.cell_state = layer.cells.data_ptr()
         elif self.cell != "rnn":
@@ -154,23 +169,24 @@ class Stack:
         if self.cell == "gru":
             a.reset_bias = lib.address(weight["reset_bias"], "bias_hh", torch.float32, (H,))
         if self.saves:
-            layer.gates = self.take(T * B, lib.SAVED[self.cell] * H, dtype=self.element)
+            layer.gates = buffers.take((T * B, lib.SAVED[self.cell] * H), self.element)
             a.saved = layer.gates.data_ptr()
         lib.call("forward", a)
-        return layer, projected
+        del projected
+        return layer
 
     def _input(self, a: lib.Recurrence, k: int, weight: Weights, layer: Layer) -> torch.Tensor | None:
         """Set what the layer reads: a table and ids, or a projection, which is returned to be kept alive."""
         T, B, H, G = self.steps, self.streams, self.units, self.gates
-        if k == 0 and self.ids is not None:
+        if not self._reads_vectors(k):
             V = a.characters = self.source.shape[0]
             a.table = lib.address(self.source, "table", torch.float32, (V, G * H))
             self._set_ids(a)
             return None
-        layer.below = self._below(k)
+        layer.below, layer.owns_below = self._below(k), self._makes_below(k)
         D = layer.below.shape[1]
         lib.address(weight["input"], "weight_ih", torch.float32, (G * H, D))
-        projected = self._buffers.take((T * B, G * H), torch.float32)
+        projected = buffers.take((T * B, G * H), torch.float32)
         packed = lib.pack(self.precision, weight["input"].t(), D, G * H)
         product(self.precision, layer.below, packed, G * H, weight["bias"], projected)
         a.projected = projected.data_ptr()
@@ -181,17 +197,24 @@ class Stack:
         a.ids = lib.address(self.ids, "ids", torch.int64, (self.streams, self.steps), contiguous=False)
         a.ids_stream_stride, a.ids_step_stride = self.ids.stride()
 
+    def _reads_vectors(self, k: int) -> bool:
+        return k > 0 or self.ids is None
+
+    def _makes_below(self, k: int) -> bool:
+        """Whether what layer k reads is neither the source nor the hidden states below, but made from them."""
+        return self._reads_vectors(k) and (self.masks.keep < 1 if k > 0 else self.precision != "fp32")
+
     def _below(self, k: int) -> torch.Tensor:
         """What layer k reads, as rows of elements: the vectors, or the masked outputs of the layer below."""
         if k > 0:
             rows = self.rows(k - 1, 1)
             if self.masks.keep == 1:
                 return rows
-            return self.masks.apply(self.precision, k - 1, rows, self.take(*rows.shape, dtype=self.element))
+            return self.masks.apply(self.precision, k - 1, rows, buffers.take(tuple(rows.shape), self.element))
         x = self.source.view(-1, self.source.shape[-1])
         if self.precision == "fp32":
             return x
-        elements = self.take(*x.shape, dtype=self.element)
+        elements = buffers.take(tuple(x.shape), self.element)
         lib.convert(self.precision, x, elements)
         return elements
 
@@ -207,20 +230,19 @@ class Stack:
                 "the native backward pass overwrites what the forward pass saved: "
                 "it can run once (retain_graph and double backward are not supported)"
             )
-        self.is_spent = True
+        self._spent.numpy()[0] = True  # unseen by autograd, which would refuse to hand out what was changed
         L, B, H = len(self.weights), self.streams, self.units
         grads = Gradients(
-            torch.empty(0),
-            torch.empty(L, B, H),
-            None if self.cell != "lstm" else torch.zeros(L, B, H) if grad_cells is None else grad_cells.clone(),
+            lib.empty(0),
+            lib.empty(L, B, H),
+            None if self.cell != "lstm" else lib.zeros(L, B, H) if grad_cells is None else grad_cells.clone(),
             [{} for _ in range(L)],
         )
         for k in reversed(range(L)):
             self._through_time(k, grad_top, grad_hidden, grads)
             grad_top = self._weight_gradients(k, grads)
-        if grad_top is not None:  # of the vectors, in a buffer that is about to be given back
-            grads.source = grad_top.clone()
-        self.release()
+        if grad_top is not None:
+            grads.source = grad_top
         return grads
 
     def _through_time(
@@ -242,7 +264,7 @@ class Stack:
         if grads.cells is not None and layer.cells is not None:
             lib.address(grads.cells, "gradient of the cell state", f32, (L, B, H))
             a.cell_state, a.grad_carry = layer.cells.data_ptr(), grads.cells[k].data_ptr()
-        carry = torch.zeros(B, H) if self.cell == "gru" else None
+        carry = lib.zeros(B, H) if self.cell == "gru" else None
         if carry is not None:
             a.carry = carry.data_ptr()
         lib.call("backward", a)
@@ -253,11 +275,11 @@ class Stack:
         layer, grad = self.layers[k], grads.weights[k]
         gates, gru = layer.gates, self.cell == "gru"
         assert gates is not None
-        sums = None if layer.below is None and not gru else torch.empty(G * H)  # a table's rows hold the bias already
+        sums = None if layer.below is None and not gru else lib.empty(G * H)  # a table's rows hold the bias already
         table = None
         if layer.below is None:
             assert self.ids is not None
-            grads.source = torch.empty(self.source.shape[0], G * H)
+            grads.source = lib.empty(self.source.shape[0], G * H)
             table = None if gru else (self.ids, grads.source)  # gru's table meets other columns than its W_hh
         grad["recurrent"] = transposed(self.precision, gates, G * H, self.rows(k, 0), column_sums=sums, table=table)
         if gru and sums is not None:
@@ -278,16 +300,17 @@ class Stack:
         H, G, D = self.units, self.gates, below.shape[1]
         weight = self.weights[k]["input"]
         if self.cell == "gru":  # its gates are saved as r, z, h_n, x_n; the input meets r, z, x_n
-            last = torch.empty(H)
+            last = lib.empty(H)
             upper = transposed(self.precision, gates, 2 * H, below)
             lower = transposed(self.precision, gates, H, below, offset=3 * H, column_sums=last)
             grad["input"], grad["bias"] = torch.cat((upper, lower)), torch.cat((sums[: 2 * H], last))
-            weight = torch.cat((weight[: 2 * H], torch.zeros(H, D), weight[2 * H :]))
+            weight = torch.cat((weight[: 2 * H], lib.zeros(H, D), weight[2 * H :]))
         else:
             grad["input"] = transposed(self.precision, gates, G * H, below)
             grad["bias"] = sums
         packed = lib.pack(self.precision, weight, gates.shape[1], D)
-        out = self.take(gates.shape[0], D)
+        shape = (gates.shape[0], D)
+        out = buffers.take(shape, torch.float32) if k > 0 else lib.empty(*shape)  # the last one leaves the pass
         return product(self.precision, gates, packed, D, out=out)
 
     def _table_gradient(self, gates: torch.Tensor, grad: torch.Tensor) -> None:

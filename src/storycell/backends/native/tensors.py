@@ -101,13 +101,18 @@ def pad_last(tensor: torch.Tensor) -> torch.Tensor:
     return F.pad(tensor, (0, more)) if more else tensor
 
 
+def without_padding(tensor: torch.Tensor, units: int) -> torch.Tensor:
+    """Undo `pad_last`: the tensor itself, or a contiguous copy of its real units."""
+    return tensor if tensor.shape[-1] == units else tensor[..., :units].contiguous()
+
+
 def initial(folded: Folded, state: State) -> tuple[torch.Tensor, torch.Tensor]:
     """Padded hidden and cell state `[L B H]`, contiguous; an empty tensor where the cell has no cell state."""
     h = pad_last(state["h"]).contiguous()
-    return h, pad_last(state["c"]).contiguous() if folded.cell == "lstm" else torch.zeros(0)
+    return h, pad_last(state["c"]).contiguous() if folded.cell == "lstm" else lib.empty(0)
 
 
 def unpadded(folded: Folded, h: torch.Tensor, c: torch.Tensor) -> State:
     """The states of the real units, by name."""
-    state = {"h": h[..., : folded.units]}
-    return state | ({"c": c[..., : folded.units]} if folded.cell == "lstm" else {})
+    state = {"h": without_padding(h, folded.units)}
+    return state | ({"c": without_padding(c, folded.units)} if folded.cell == "lstm" else {})
