@@ -48,6 +48,7 @@ def train(
     init: str | Path | None = None,
     vocab: str = "characters",
     encoding: str = "utf-8",
+    column: str | None = None,
     callback: Callback | None = None,
     progress: Progress | None = None,
     **settings: Any,
@@ -55,7 +56,8 @@ def train(
     """Train a model on a text and give its run.
 
     `text` and `valid` are what the command line takes: files, folders, globs, names of corpora. `out` is the run folder
-    to make (a name is made in `runs/` without it). `init` is a run whose weights to start from; characters that are new
+    to make (a name is made in `runs/` without it). `column` is the column of tables, or field of JSON objects, with the text,
+    where that is not clear. `init` is a run whose weights to start from; characters that are new
     are added to its vocabulary. `settings` are those of `storycell.config`, by name, on top of the recipe.
     Raises `StorycellError`s: each says what is wrong, where, and what to do.
     In several processes, as `torchrun` starts them, all but the first call no callback and get a run without a summary.
@@ -70,6 +72,7 @@ def train(
             words=words,
             valid_words=corpus.held_out_words(words, None if valid is None else words_of(valid)),
             encoding=encoding,
+            column=column,
             vocab=donor.vocab.kind if donor else vocab,
             digest="",
             train_chars=0,
@@ -217,14 +220,18 @@ def _prepared(
     shown = progress or (lambda what, done, total: None)
     if len(record.words) == 1 and tokens.is_prepared(record.words[0]):
         prepared = tokens.open_prepared(record.words[0])
+        if record.column is not None:
+            raise SettingsError(
+                f"{record.words[0]} has been prepared already; --column is for the text that it was made of"
+            )
         if vocab is not None and prepared.vocab != vocab:
             raise SettingsError(
                 f"{record.words[0]} was prepared with another vocabulary than the model's; give the text itself"
             )
         return prepared
-    text = corpus.open_corpus(record.words, record.encoding)
+    text = corpus.open_corpus(record.words, record.encoding, column=record.column)
     held_out = record.valid_words
-    valid = held_out and corpus.open_corpus(held_out, record.encoding, split="valid")
+    valid = held_out and corpus.open_corpus(held_out, record.encoding, "valid", record.column)
     wanted: str | Vocabulary = record.vocab if vocab is None else vocab
     if vocab is not None and may_merge and vocab.kind == "characters":
         wanted = vocab.merged(tokens.vocabulary_of(text))

@@ -6,7 +6,7 @@ import dataclasses
 from storycell import api, corpus, loss, tokens
 from storycell.checkpoint import TextRecord
 from storycell.cli.display import preparing, say
-from storycell.cli.flags import add_backend, print_json
+from storycell.cli.flags import add_backend, add_reading, print_json
 from storycell.errors import CorpusError, SettingsError
 from storycell.evaluator import Evaluation
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--windows", type=int, metavar="T", help="score zero-state windows of T characters instead of stories"
     )
-    parser.add_argument("--encoding", default="utf-8", help="encoding of the files (default utf-8)")
+    add_reading(parser)
     add_backend(parser)
 
 
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
     model = api.load(arguments.run, backend=arguments.backend)
     if arguments.text:
         words = arguments.text
-        result = _of_words(model, words, arguments.encoding, arguments.windows)
+        result = _of_words(model, words, arguments.encoding or "utf-8", arguments.column, arguments.windows)
     else:
         words = model.config.text.valid_words or model.config.text.words
         result = _of_run(model, arguments.windows)
@@ -48,26 +48,31 @@ def _of_run(model: api.Model, windows: int | None) -> Evaluation:
         raise CorpusError(f"{model.path} was trained on standard input, which is gone; {again}")
     try:
         if text.valid_words:
-            return _of_words(model, words, text.encoding, windows)
-        return _held_out(model, words, text.encoding, windows, text)
+            return _of_words(model, words, text.encoding, text.column, windows)
+        return _held_out(model, words, text.encoding, text.column, windows, text)
     except CorpusError as error:
         raise CorpusError(f"the text of {model.path}: {error}; or {again}") from None
 
 
-def _of_words(model: api.Model, words: list[str], encoding: str, windows: int | None) -> Evaluation:
+def _of_words(model: api.Model, words: list[str], encoding: str, column: str | None, windows: int | None) -> Evaluation:
     """A named corpus or a prepared folder is scored on the half that is held out, any other text as a whole."""
     if words == ["stories"] or (len(words) == 1 and tokens.is_prepared(words[0])):
-        return _held_out(model, words, encoding, windows)
-    return model.evaluate(corpus.open_corpus(words, encoding, split="valid"), windows=windows)
+        return _held_out(model, words, encoding, column, windows)
+    return model.evaluate(corpus.open_corpus(words, encoding, "valid", column), windows=windows)
 
 
 def _held_out(
-    model: api.Model, words: list[str], encoding: str, windows: int | None, trained_on: TextRecord | None = None
+    model: api.Model,
+    words: list[str],
+    encoding: str,
+    column: str | None,
+    windows: int | None,
+    trained_on: TextRecord | None = None,
 ) -> Evaluation:
     """The half of a text that training holds out; says so if it is not the text of the run any more."""
     if len(words) == 1 and tokens.is_prepared(words[0]):
         return model.evaluate_prepared(tokens.open_prepared(words[0]), windows=windows)
-    text = corpus.open_corpus(words, encoding)
+    text = corpus.open_corpus(words, encoding, column=column)
     with preparing() as progress:
         prepared = tokens.cached(text, vocab=model.vocab, progress=progress)
     if prepared.valid is None:

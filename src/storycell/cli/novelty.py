@@ -6,7 +6,7 @@ from typing import Any
 
 from storycell import api, corpus, tokens
 from storycell.cli.display import preparing, say
-from storycell.cli.flags import add_backend, print_json
+from storycell.cli.flags import add_backend, add_reading, print_json
 from storycell.errors import CorpusError
 from storycell.experiments.novelty import Copying, Novelty, novelty
 from storycell.shapes import Ids
@@ -28,17 +28,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, default=0.8, help="as for sample (default 0.8)")
     parser.add_argument("--seed", type=int, default=1, help="the same seed writes the same stories (default 1)")
     parser.add_argument("--show", type=int, default=5, metavar="N", help="how many copied passages to show (default 5)")
-    parser.add_argument("--encoding", default="utf-8", help="encoding of the text (default utf-8)")
+    add_reading(parser)
     add_backend(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write, compare, and say how long the longest copied spans are."""
     model = api.load(arguments.run, backend=arguments.backend)
-    words = arguments.text or model.config.text.words
+    words, encoding, column = arguments.text, arguments.encoding or "utf-8", arguments.column
+    if not words:
+        words, encoding, column = model.config.text.words, model.config.text.encoding, model.config.text.column
     began = time.monotonic()
     with preparing("") as progress:
-        learnt, heldout = _texts(model, words, arguments.heldout, arguments.encoding, progress)
+        learnt, heldout = _texts(model, words, arguments.heldout, encoding, column, progress)
         result = novelty(
             model,
             learnt,
@@ -58,7 +60,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _texts(
-    model: api.Model, words: list[str], heldout: list[str] | None, encoding: str, progress: Progress
+    model: api.Model,
+    words: list[str],
+    heldout: list[str] | None,
+    encoding: str,
+    column: str | None,
+    progress: Progress,
 ) -> tuple[Ids, Ids | None]:
     """The ids of the text that was learnt and of one that was not: named, the run's, or a part of the text."""
     if len(words) == 1 and tokens.is_prepared(words[0]) and not heldout:
@@ -66,22 +73,25 @@ def _texts(
         if prepared.vocab != model.vocab:
             raise CorpusError(f"{words[0]} was prepared with another vocabulary than the model's; give the text itself")
         return prepared.train_ids, prepared.valid_ids
-    text = corpus.open_corpus(words, encoding)
-    valid = _held_out(model, words, heldout, encoding)
+    text = corpus.open_corpus(words, encoding, column=column)
+    valid = _held_out(model, words, heldout, encoding, column)
     prepared = tokens.cached(text, valid=valid, vocab=model.vocab, progress=progress)
     if prepared.valid is None:
         say("the text is too short to hold anything out, so there is no yardstick; give --heldout FILE")
     return prepared.train_ids, prepared.valid_ids
 
 
-def _held_out(model: api.Model, words: list[str], heldout: list[str] | None, encoding: str) -> corpus.Corpus | None:
+def _held_out(
+    model: api.Model, words: list[str], heldout: list[str] | None, encoding: str, column: str | None
+) -> corpus.Corpus | None:
     given = corpus.held_out_words(words, heldout)
     if given:
-        return corpus.open_corpus(given, encoding, split="valid")
-    if not model.config.text.valid_words:
+        return corpus.open_corpus(given, encoding, "valid", column)
+    record = model.config.text
+    if not record.valid_words:
         return None
     try:
-        return corpus.open_corpus(model.config.text.valid_words, model.config.text.encoding, split="valid")
+        return corpus.open_corpus(record.valid_words, record.encoding, "valid", record.column)
     except CorpusError:
         say(
             "what the run held out is not there; a twentieth of the text is the yardstick; --heldout FILE names another"

@@ -7,7 +7,7 @@ In: files, folders, globs, `-`, or the name of a corpus: `stories` (embedded, en
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from storycell.corpus import files
@@ -15,6 +15,7 @@ from storycell.corpus.blocks import Bookmark, TextReader, read_on
 from storycell.corpus.embedded import StoriesSource
 from storycell.corpus.files import Advance, FileSource
 from storycell.corpus.hub import tinystories
+from storycell.corpus.notes import Notes
 from storycell.errors import CorpusError
 from storycell.vocab import BOUNDARY_BYTE, well_formed
 
@@ -52,6 +53,7 @@ class Corpus:
     words: tuple[str, ...]  # what the user typed
     sources: tuple[Source, ...]
     encoding: str = "utf-8"
+    column: str | None = None  # of tables and JSON, that holds the text; None: the one that is clear
 
     @property
     def name(self) -> str:
@@ -90,16 +92,24 @@ class Corpus:
         return [source.stamp for source in self.sources]
 
 
-def open_corpus(words: Sequence[str], encoding: str = "utf-8", split: str = "train") -> Corpus:
-    """The corpus that the words name. `split` is for `tinystories`, which comes with a validation file of its own."""
+def open_corpus(
+    words: Sequence[str], encoding: str = "utf-8", split: str = "train", column: str | None = None
+) -> Corpus:
+    """The corpus that the words name. `split` is for `tinystories`, which comes with a validation file of its own.
+
+    `column` names the column of tables, and the field of JSON objects, that holds the text; without it, it is taken
+    where it is clear. An empty one has every file read as a plain text.
+    """
     if not _is_text_encoding(encoding):
-        raise CorpusError(f"there is no encoding {encoding!r}; try utf-8, latin-1, cp1252 or utf-16")
+        raise CorpusError(f"there is no encoding {encoding!r}; try utf-8, cp1252 or utf-16")
     sources: list[Source] = []
+    notes = Notes()
     for word in words:
-        sources += _named(word, encoding, split)
+        found = _named(word, encoding, split)
+        sources += [replace(s, column=column, notes=notes) if isinstance(s, FileSource) else s for s in found]
     if not any(source.size_bytes for source in sources):
         raise CorpusError(f"{' '.join(words)} is empty: there is nothing to learn from")
-    return Corpus(tuple(words), tuple(sources), encoding)
+    return Corpus(tuple(words), tuple(sources), encoding, column)
 
 
 def _is_text_encoding(encoding: str) -> bool:

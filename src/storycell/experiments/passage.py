@@ -54,11 +54,11 @@ class Passage:
         return vocab.encode_block(text)
 
 
-def of_words(words: Sequence[str], encoding: str = "utf-8") -> Passage:
+def of_words(words: Sequence[str], encoding: str = "utf-8", column: str | None = None) -> Passage:
     """The passage that words name; of a corpus that holds something out, what it holds out."""
     if list(words) == ["stories"] or (len(words) == 1 and tokens.is_prepared(words[0])):
-        return _of_prepared(_prepared(list(words), None, encoding), " ".join(words))
-    text = corpus.open_corpus(words, encoding, split="valid")
+        return _of_prepared(_prepared(list(words), None, encoding, column), " ".join(words))
+    text = corpus.open_corpus(words, encoding, "valid", column)
     stories = [story.decode() for story in b"".join(text.blocks()).split(BOUNDARY_BYTE) if story]
     if not stories:
         raise CorpusError(f"{text.name} holds no characters to score")
@@ -68,13 +68,13 @@ def of_words(words: Sequence[str], encoding: str = "utf-8") -> Passage:
 def held_out(record: TextRecord) -> Passage:
     """What a run held out from its training text; `CorpusError` where it is not there any more."""
     if record.valid_words:
-        return of_words(record.valid_words, record.encoding)
-    return _of_prepared(_prepared(record.words, None, record.encoding), " ".join(record.words))
+        return of_words(record.valid_words, record.encoding, record.column)
+    return _of_prepared(_prepared(record.words, None, record.encoding, record.column), " ".join(record.words))
 
 
 def learnt(record: TextRecord) -> tuple[Ids, Vocabulary]:
     """What a run was trained on, in characters, `[tokens]`, and their vocabulary; `CorpusError` as above."""
-    prepared = _prepared(record.words, record.valid_words, record.encoding)
+    prepared = _prepared(record.words, record.valid_words, record.encoding, record.column)
     if prepared.vocab.kind != "characters":
         raise CorpusError(f"{' '.join(record.words)} was prepared as bytes; baselines count characters")
     return prepared.train_ids, prepared.vocab
@@ -86,15 +86,15 @@ def as_bytes(ids: Ids, vocab: Vocabulary) -> bytes:
     return b"".join(map(written.__getitem__, ids.tolist()))
 
 
-def _prepared(words: list[str], valid: list[str] | None, encoding: str) -> tokens.Prepared:
+def _prepared(words: list[str], valid: list[str] | None, encoding: str, column: str | None) -> tokens.Prepared:
     if len(words) == 1 and tokens.is_prepared(words[0]):
         return tokens.open_prepared(words[0])
     if "-" in words:
         raise CorpusError("the training text was standard input, which is gone")
     if missing := [w for w in words if Path(w).is_absolute() and not Path(w).exists()]:
         raise CorpusError(f"the training text {missing[0]} is not there any more")
-    half = corpus.open_corpus(valid, encoding, split="valid") if valid else None
-    return tokens.cached(corpus.open_corpus(words, encoding), valid=half)
+    half = corpus.open_corpus(valid, encoding, "valid", column) if valid else None
+    return tokens.cached(corpus.open_corpus(words, encoding, column=column), valid=half)
 
 
 def _of_prepared(prepared: tokens.Prepared, name: str) -> Passage:

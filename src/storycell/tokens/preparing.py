@@ -54,6 +54,7 @@ def prepare(
                 raise CorpusError(f"{text.name} was changed while it was read; do it again when it stays as it is")
         (partial / "vocab.json").write_text(vocab.to_json(), encoding="ascii")
         about = {"format": FORMAT, "name": corpus.name, "digest": digest, "vocab_size": len(vocab)}
+        about |= {"column": corpus.column} if corpus.column is not None else {}
         about |= {name: half and asdict(half) for name, half in found.items()}
         (partial / "prepared.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         journal.forget()
