@@ -56,9 +56,9 @@ def train(
     """Train a model on a text and give its run.
 
     `text` and `valid` are what the command line takes: files, folders, globs, names of corpora. `out` is the run folder
-    to make (a name is made in `runs/` without it). `column` is the column of tables, or field of JSON objects, with the text,
-    where that is not clear. `init` is a run whose weights to start from; characters that are new
-    are added to its vocabulary. `settings` are those of `storycell.config`, by name, on top of the recipe.
+    to make (a name is made in `runs/` without it). `column` is the column of tables, or field of JSON objects, with the
+    text, where that is not clear. `init` is a run whose weights to start from; characters that are new are added to its
+    vocabulary. `settings` are those of `storycell.config`, by name, on top of the recipe.
     Raises `StorycellError`s: each says what is wrong, where, and what to do.
     In several processes, as `torchrun` starts them, all but the first call no callback and get a run without a summary.
     """

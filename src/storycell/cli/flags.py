@@ -32,8 +32,8 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--column",
         metavar="NAME",
-        help="which column of a table (CSV, TSV), or field of JSON objects, holds the text (default: the one that is clear, "
-        "as text); '' reads every file as it lies",
+        help="the column of a table (CSV, TSV), or field of JSON objects, with the text (default: the one that is "
+        "clear, such as text); '' reads every file as it lies",
     )
 
 

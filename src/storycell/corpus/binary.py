@@ -11,7 +11,8 @@ _PANDOC = "take the text out first, for example with `pandoc FILE -t plain --wra
 _OFFICE = "take the text out first, for example with `soffice --convert-to txt:Text FILE`"
 _EBOOK = "take the text out first, for example with `ebook-convert FILE book.txt` (of calibre)"
 _PANDAS = (
-    "write it as JSON lines first, for example with pandas: `{}(FILE).to_json('a.jsonl', orient='records', lines=True)`"
+    "write it as JSON lines first, for example with pandas: "
+    "`{}('FILE').to_json('a.jsonl', orient='records', lines=True)`"
 )
 _NO_TEXT = "it holds no text; give a text file"
 _PIPE = "unpack it first, as with `{} | storycell train -`, or pack it as .gz or .zst"
@@ -21,9 +22,9 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (  # as a regular expression; 
     (rb"(?:\xef\xbb\xbf|\s){0,8}%PDF-", "a PDF", "take the text out first, for example with `pdftotext FILE book.txt`"),
     (rb"PK\x03\x04.{26}mimetypeapplication/epub\+zip", "an EPUB book", _PANDOC),
     (rb"PK\x03\x04.{26}mimetypeapplication/vnd\.oasis\.opendocument\.text", "an OpenDocument text (ODT)", _PANDOC),
-    (rb"PK\x03\x04.{0,60000}?word/", "a Word document (DOCX)", _PANDOC),
-    (rb"PK\x03\x04.{0,60000}?xl/", "an Excel table (XLSX)", "save it as CSV first"),
-    (rb"PK\x03\x04.{0,60000}?ppt/", "a PowerPoint file (PPTX)", _OFFICE),
+    (rb"PK\x03\x04(?:.{0,60000}?PK\x03\x04)?.{26}word/", "a Word document (DOCX)", _PANDOC),
+    (rb"PK\x03\x04(?:.{0,60000}?PK\x03\x04)?.{26}xl/", "an Excel table (XLSX)", "save it as CSV first"),
+    (rb"PK\x03\x04(?:.{0,60000}?PK\x03\x04)?.{26}ppt/", "a PowerPoint file (PPTX)", _OFFICE),
     (rb"PK(?:\x03\x04|\x05\x06|\x07\x08)", "a ZIP archive", _UNPACK.format("unzip FILE")),
     (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK.format("7z x FILE")),
     (rb"Rar!\x1a\x07", "a RAR archive", _UNPACK.format("unrar x FILE")),

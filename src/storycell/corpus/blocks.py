@@ -181,8 +181,9 @@ def decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[bytes
             )
         if windows and (control := encodings.CONTROLS.search(text)):
             raise CorpusError(
-                f"{name} read as {encoding} holds control characters (the first is U+{ord(control[0]):04X}, from byte "
-                f"{position:,} on); it is likely --encoding {windows}, which has letters and quotation marks there"
+                f"{name} read as {encoding} holds control characters (U+{ord(control[0]):04X}, from byte "
+                f"{position + control.start():,} on); it is likely --encoding {windows}, which has letters and quotation "
+                "marks there"
             )
         yield block
         position += len(chunk)

@@ -1,7 +1,7 @@
 """Which column of a table, or field of JSON objects, holds the text.
 
-In: the names there are, and the one that the user gave, if any. Out: one name; a `CorpusError` lists them where it is not
-clear.
+In: the names there are, and the one that the user gave, if any. Out: one name; a `CorpusError` lists them where it is
+not clear.
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from storycell.errors import CorpusError
 
 KNOWN = (
-    "text", "story", "content", "body", "document", "passage", "article", "sentence", "lyrics", "poem", "quote", "review",
-    "comment", "message", "tweet",
+    "text", "story", "content", "body", "document", "passage", "article", "sentence", "lyrics", "poem", "quote",
+    "review", "comment", "message", "tweet",
 )  # fmt: skip
 _SHOWN = 20
 _SHOWN_CHARS = 30
@@ -26,9 +26,11 @@ def clear_column(names: Sequence[str]) -> str | None:
 
 def no_column(name: str, what: str, names: Sequence[str], wanted: str | None) -> CorpusError:
     """The error about a table whose text is in none of its columns, as far as one can see."""
-    shown = ", ".join(n[:_SHOWN_CHARS] for n in names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
-    lacking = f"without a column {wanted!r}" if wanted else "and it is not clear which column is the text"
+    shown = ", ".join(" ".join(n.split())[:_SHOWN_CHARS] for n in names[:_SHOWN]) + (
+        ", …" if len(names) > _SHOWN else ""
+    )
+    why = f"without a column {wanted!r}" if wanted else "and which of its columns is the text is not clear"
     return CorpusError(
-        f"{name} is {what} {lacking}; it has {shown or 'none'}: name one with --column, or --column '' to learn the file "
-        "as it lies"
+        f"{name} is {what} {why} ({shown or 'it has none'}): name it with --column NAME, or by its number where the "
+        "first record of a table names none; --column '' learns the file as it lies"
     )

@@ -2,9 +2,9 @@
 
 In: some bytes of a text that could not be read, or was read wrongly. Out: the name to give to `--encoding`, or None.
 
-UTF-16 and UTF-32 without a mark are told by their NUL bytes. Where what is beyond ASCII stands by itself inside of words,
-as in the languages of Western Europe, it is cp1252 (latin-1 reads the same bytes, but makes control characters of curly
-quotes); where it comes in rows, charset-normalizer tells the alphabets of the east apart.
+UTF-16 and UTF-32 without a mark are told by their NUL bytes. Where what is beyond ASCII stands by itself inside of
+words, as in the languages of Western Europe, it is cp1252 (latin-1 reads the same bytes, but makes control characters
+of curly quotes); where it comes in rows, charset-normalizer tells the alphabets of the east apart.
 """
 
 import codecs

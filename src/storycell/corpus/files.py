@@ -1,8 +1,8 @@
 """Files and folders -> sources of byte chunks.
 
-In: the words a user typed: files, folders, globs, `-`; packed files and tables by what is in them (`packing`, `formats`).
-Out: `Source`s, each read in constant memory, as often as wanted (standard input and pipes are kept in temporary files for
-that).
+In: the words a user typed: files, folders, globs, `-`; what is in a file is told by its content (`packing`, `formats`).
+Out: `Source`s, each read in constant memory, as often as wanted (standard input and pipes are kept in temporary files
+for that).
 """
 
 import atexit
@@ -34,12 +34,13 @@ _TEXT_ENDINGS = (".txt", ".text", ".md", *JSON_LINES_ENDINGS)
 _PACKED_ENDINGS = packing.ENDINGS
 _SEPARATOR = SEPARATOR.encode()
 _LOOSE_SEPARATOR = (
-    f"{{}} holds {SEPARATOR} inside a line or with blanks beside it, where it is learnt as {len(SEPARATOR)} characters; to "
-    f"separate stories it must be a line of its own: sed 's/[[:blank:]]*{SEPARATOR}[[:blank:]]*/\\n{SEPARATOR}\\n/g'"
+    f"{{}} holds {SEPARATOR} inside a line or with blanks beside it, where it is learnt as {len(SEPARATOR)} characters "
+    "each time; to separate stories it has to be a line of its own: "
+    f"sed 's/[[:blank:]]*{SEPARATOR}[[:blank:]]*/\\n{SEPARATOR}\\n/g' FILE > NEW"
 )
 _CONTROLS = (
-    "{} holds control characters (U+0080 to U+009F), which are learnt: it seems that it was cp1252 and has been read as "
-    "latin-1; convert it again from what it was made from"
+    "{} holds control characters (U+0080 to U+009F), which are learnt: it seems that it was cp1252 and has been "
+    "converted as latin-1; convert it again from what it was made from"
 )
 
 
@@ -114,7 +115,7 @@ class FileSource:
         if not isinstance(form, PlainText) and not as_named:
             self.notes.say(f"form {form!r}", f"{self.name} is read as {form}")
         elif isinstance(form, PlainText) and form.looks_like:
-            self.notes.say("looks", f"{self.name} is {form.looks_like}")
+            self.notes.say("looks", f"{self.name} {form.looks_like}")
         elif isinstance(form, PlainText) and self.column:
             self.notes.say("no columns", f"{self.name} is a plain text without columns, and is read as it lies")
         return packed, form

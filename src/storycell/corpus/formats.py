@@ -1,7 +1,7 @@
 """What the beginning of a file says about its form: plain text, JSON lines, JSON values, or a table.
 
-In: the first characters of a file, unpacked and decoded; how its name ends; the column that the user named, if any. Out:
-a `Form`, which makes the reader of the file.
+In: the first characters of a file, unpacked and decoded; how its name ends; the column that the user named, if any.
+Out: a `Form`, which makes the reader of the file.
 
 A plain text may begin with a bracket, and its lines may hold commas. So nothing is taken for JSON that does not begin
 with a whole JSON value; and for a table, where the name does not say that it is one, only what has a first record of
@@ -22,7 +22,8 @@ from storycell.corpus.tables import Table, kind_of, records
 from storycell.errors import CorpusError
 
 JSON_LINES_ENDINGS = (".jsonl", ".ndjson")
-_TABLE_ENDINGS = {".csv": (",", ";", "\t", "|"), ".tsv": ("\t",), ".tab": ("\t",)}
+_NO_DELIMITER = "\x1f"  # of a table of one column, where nothing else divides all records equally
+_TABLE_ENDINGS = {".csv": (",", ";", "\t", "|", _NO_DELIMITER), ".tsv": ("\t",), ".tab": ("\t",)}
 _LONGEST_HEADING = 40  # characters of a column's name, where only the content says that it is one
 _LOOKS_LIKE = 5  # records: from so many on, a text that looks like a table is worth a note
 _OBJECT = re.compile(r'\{\s*(?:"(?:[^"\\\n]|\\.){0,200}"\s*:|\})')
@@ -106,8 +107,8 @@ class Head:
             form = None
         if form is None and self.ending == ".json" and self.text.strip("\ufeff \t\r\n"):
             raise CorpusError(
-                f"{self.name} is not JSON that can be read: an array of objects or strings, an object with one such array "
-                "in it, or JSON lines; make one of these of it, for example with `jq -c`"
+                f"{self.name} is not JSON that can be read: an array of objects or strings, an object with one such "
+                "array in it, or JSON lines; make one of these of it, for example with `jq -c`"
             )
         return form
 
@@ -128,7 +129,7 @@ class Head:
         return JsonValues(column, around, self._bytes(at))
 
     def _object(self, at: int) -> Form | None:
-        """An object that comes at a place, with more behind it or without; None if what is behind it is something else."""
+        """An object at a place, with more behind it or without; None if what is behind it is something else."""
         members, array, end = self._members(at)
         column = clear_column(members) if self.column is None else self.column if self.column in members else None
         if end is None:
@@ -150,7 +151,7 @@ class Head:
         return JsonValues(column, "", self._bytes(at))
 
     def _members(self, at: int) -> tuple[list[str], int | None, int | None]:
-        """Of an object: the names of its strings, where its first array of texts begins, and where it ends, if it does."""
+        """Of an object: the names of its strings, where its first array begins, and where it ends, if it does."""
         names: list[str] = []
         array = end = None
         at = blanks(self.text, at + 1)
@@ -225,6 +226,8 @@ class Head:
 
     def _as_table(self, rows: list[list[str]], delimiter: str, quoted: bool, by_name: bool) -> Table | None:
         heading, width = rows[0], len(rows[0])
+        if width == 1 and delimiter not in (",", "\t", _NO_DELIMITER):
+            return None
         if not by_name and not self._is_table(rows):
             return None
         column = self.column if self.column is not None else clear_column(heading)
@@ -260,24 +263,23 @@ class Head:
         if best:
             return no_column(self.name, kind, best[0], self.column)
         return CorpusError(
-            f"{self.name} cannot be read as {kind}: its records do not have as many fields each, or a quotation mark is "
-            "missing; mend it, or give --column '' to learn the file as it lies"
+            f"{self.name} cannot be read as {kind}: its records do not have as many fields each, or a quotation mark "
+            "is missing; mend it, or give --column '' to learn the file as it lies"
         )
 
     def _looks_like(self) -> str:
         """What a note calls a text that is learnt as it lies, if that may not be what was meant."""
         if markup := _MARKUP.match(self.text):
-            return (
-                "HTML: its tags are learnt with the words" if markup[1] else "XML: its tags are learnt with the words"
-            )
+            kind = "HTML" if markup[1] else "XML"
+            return f"is {kind}, and its tags are learnt with the words; `pandoc FILE -t plain` takes the words out"
         text = self.text[: self.text.rfind("\n") + 1]
         for delimiter in _TABLE_ENDINGS[".csv"]:
             rows = self._rows(text, delimiter, quoted=True)
             spaced = any(field.startswith(" ") for row in rows for field in row[1:])
             if len(rows) >= _LOOKS_LIKE and len(rows[0]) > 1 and _is_heading(rows[0]) and not spaced:
                 return (
-                    f"{kind_of(delimiter)} with the columns {', '.join(rows[0])[:100]}, as it seems: it is learnt as it "
-                    "lies; --column NAME takes one of them"
+                    f"seems to be {kind_of(delimiter)} with the columns {', '.join(rows[0])[:100]}, but is learnt as "
+                    "it lies; --column NAME takes one of them"
                 )
         return ""
 

@@ -1,4 +1,4 @@
-"""A JSON array, or JSON values one after the other -> normalised blocks: each value is a story, or one of its fields is.
+"""A JSON array, or JSON values one after the other -> normalised blocks: each value, or one of its fields, is a story.
 
 In: chunks of a file, cut anywhere. Out: blocks as of `storycell.corpus.blocks`, a boundary after each value's text. The
 array may be the one list in an object, as in `{"data": [ … ]}`.

@@ -1,7 +1,7 @@
 """What a reader of texts has to say, though it can go on: each thing once for a corpus.
 
-It goes to the logger `storycell`, as a warning: on the command line and in a program that says nothing else about logging
-it is a line on standard error.
+It goes to the logger `storycell`, as a warning: on the command line, and in a program that says nothing else about
+logging, it is a line on standard error.
 """
 
 import logging

@@ -1,11 +1,11 @@
 """Packed files -> the bytes in them, a little at a time.
 
-In: an open file, and its packing, named by the usual ending. Out: chunks of what is in it, through all members or frames.
-What is damaged or cut off raises one of `FAILURES`.
+In: an open file, and its packing, named by the usual ending. Out: chunks of what is in it, through all members or
+frames. What is damaged or cut off raises one of `FAILURES`.
 
-What unpacking takes is bounded: nothing gives more than is asked for (`.zst`: 64 MB, as 512 blocks of one repeated byte),
-and a `.zst` that wants more than 128 MB of memory is refused. `.zst` goes through zstandard's lower interface, because
-its stream reader takes a truncated file for a complete one.
+What unpacking takes is bounded: nothing gives more than is asked for (`.zst`: 64 MB, as 512 blocks of one repeated
+byte), and a `.zst` that wants more than 128 MB of memory is refused. `.zst` goes through zstandard's lower interface,
+because its stream reader takes a truncated file for a complete one.
 """
 
 import gzip

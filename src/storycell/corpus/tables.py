@@ -34,7 +34,7 @@ def _long_fields() -> Iterator[None]:
 def records(text: str, delimiter: str, quoted: bool, final: bool) -> tuple[list[Row], int, int]:
     """(the whole records at the beginning of a text, the characters and the lines that they take).
 
-    `final` says that the text ends here; otherwise it has to end with a line. `csv.Error` if it is no table of that kind.
+    `final` says that the text ends here; otherwise it has to end with a line. `csv.Error` if it is no such table.
     """
     characters = 0
 
@@ -83,7 +83,7 @@ class Table:
 
 def kind_of(delimiter: str) -> str:
     """What a table with a delimiter is called."""
-    return {"\t": "TSV", ",": "CSV"}.get(delimiter, f"CSV with {delimiter!r} between its fields")
+    return {"\t": "TSV", ",": "CSV", "\x1f": "CSV"}.get(delimiter, f"CSV with {delimiter!r} between its fields")
 
 
 class TableReader:
