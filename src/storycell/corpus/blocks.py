@@ -136,7 +136,8 @@ class TextReader:
 def not_utf8(name: str, position: int, data: bytes, at: int) -> str:
     """What to say of a text with an invalid byte at a position, which is that number `at` of some data."""
     said = f"{name} is not UTF-8: invalid byte at position {position:,}; "
-    around = data[max(0, at - _LOOKED_AT) : at + _LOOKED_AT]
+    start = max(data.rfind(b"\n", 0, at) + 1, at - _LOOKED_AT)
+    around = data[start : at + _LOOKED_AT]
     if encodings.is_mostly_utf8(around):
         return said + "the rest is UTF-8, so it is damaged: copy it again, or mend it with `iconv -c -f utf-8 -t utf-8`"
     likely = encodings.likely(around)
@@ -182,8 +183,8 @@ def decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[bytes
         if windows and (control := encodings.CONTROLS.search(text)):
             raise CorpusError(
                 f"{name} read as {encoding} holds control characters (U+{ord(control[0]):04X}, from byte "
-                f"{position + control.start():,} on); it is likely --encoding {windows}, which has letters and quotation "
-                "marks there"
+                f"{position + control.start():,} on); it is likely --encoding {windows}, which has letters and "
+                "quotation marks there"
             )
         yield block
         position += len(chunk)

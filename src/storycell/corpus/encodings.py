@@ -21,6 +21,7 @@ CONTROLS = re.compile("[\x80-\x9f]")  # C1: no text has them, but latin-1 makes 
 CONTROLS_UTF8 = re.compile(b"\xc2[\x80-\x84\x86-\x9f]")  # a next line, U+0085, may be meant
 _SAMPLE_BYTES = 1 << 14
 _IN_A_ROW = re.compile(b"[\x80-\xff]{3,}")
+_FEW_NULS = 4  # in what is otherwise UTF-8 may be an accident
 _SPARSE = 0.2  # of the bytes beyond ASCII stand three or more in a row, where the alphabet is Latin
 _TURKISH = re.compile(b"[\xdd\xf0\xfd\xfe]")  # İ ğ ı ş of cp1254, and in cp1252 Ý ð ý þ
 _ICELANDIC = re.compile(b"[\xe1\xe6\xf3]")  # á æ ó in both
@@ -38,13 +39,21 @@ def marked(data: bytes) -> str | None:
 def unmarked(data: bytes) -> str | None:
     """UTF-16 or UTF-32 of a text that begins without a mark, as its NUL bytes show."""
     data = data[:_SAMPLE_BYTES]
-    if b"\0" not in data:
+    if not data.count(b"\0") or (data.count(b"\0") < _FEW_NULS and _is_utf8(data)):
         return None
     plausible = [(_plainness(data, encoding), encoding) for encoding in ("utf-32-le", "utf-32-be")]
     if not any(plainness for plainness, _ in plausible):
         plausible = [(_plainness(data, encoding), encoding) for encoding in ("utf-16-le", "utf-16-be")]
     plainness, encoding = max(plausible)
     return encoding if plainness else None
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        codecs.utf_8_decode(data, "strict", False)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _plainness(data: bytes, encoding: str) -> float:
@@ -95,9 +104,10 @@ def _told_by_statistics(data: bytes) -> str | None:
         import charset_normalizer
     except ImportError:
         return None
-    for found in charset_normalizer.from_bytes(data, cp_isolation=[*_DENSE, "cp1252"]):
-        if found.encoding not in ("cp932", "euc_jp") or _KANA.search(str(found)):
-            return _NAMES.get(found.encoding, found.encoding)
+    for cut in range(4):  # bytes of a last character that is not whole
+        for found in charset_normalizer.from_bytes(data[: len(data) - cut], cp_isolation=[*_DENSE, "cp1252"]):
+            if found.encoding not in ("cp932", "euc_jp") or _KANA.search(str(found)):
+                return _NAMES.get(found.encoding, found.encoding)
     return None
 
 

@@ -158,11 +158,11 @@ class FileSource:
         """The same blocks; what in them may not be what was meant is said."""
         before = b""
         for block in blocks:
-            if _SEPARATOR in before + block[: len(_SEPARATOR)] or _SEPARATOR in block:
+            if _SEPARATOR in (before + block[: len(_SEPARATOR)]) or _SEPARATOR in block:
                 self.notes.say("separators", _LOOSE_SEPARATOR.format(self.name))
             if not block.isascii() and encodings.CONTROLS_UTF8.search(block):
                 self.notes.say("controls", _CONTROLS.format(self.name))
-            before = block[1 - len(_SEPARATOR) :]
+            before = (before + block[-len(_SEPARATOR) :])[1 - len(_SEPARATOR) :]
             yield block
 
     @contextmanager

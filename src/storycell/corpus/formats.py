@@ -10,7 +10,7 @@ column names with the text's among them, and as many fields in every record.
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -119,7 +119,11 @@ class Head:
             return None
         value, end = value_at(self.text, element)
         behind = blanks(self.text, end)
-        if behind < len(self.text) and self.text[behind] not in ",]":
+        if self.text.startswith(",", behind):
+            behind = blanks(self.text, behind + 1)
+            if behind < len(self.text) and self.text[behind] != self.text[element]:
+                return None
+        elif behind < len(self.text) and self.text[behind] != "]":
             return None
         column = self._field(value, "a JSON array of objects") if isinstance(value, dict) else None
         if column is None and self.column:
@@ -201,17 +205,24 @@ class Head:
             return None
         by_name = self.ending in _TABLE_ENDINGS
         found: list[Table] = []
-        for delimiter in _TABLE_ENDINGS.get(self.ending, _TABLE_ENDINGS[".csv"]):
-            for quoted in (True, False) if delimiter == "\t" else (True,):
-                rows = self._rows(text, delimiter, quoted)
-                if rows and (table := self._as_table(rows, delimiter, quoted, by_name)):
-                    found.append(table)
-                    break
+        for rows, delimiter, quoted in self._tables(text):
+            if table := self._as_table(rows, delimiter, quoted, by_name):
+                found.append(table)
         if found:
             return max(found, key=lambda table: table.width)
         if by_name:
             raise self._no_table(text)
         return None
+
+    def _tables(self, text: str) -> Iterator[tuple[list[list[str]], str, bool]]:
+        """The records that a text may be divided into, the delimiter, and whether quotation marks count."""
+        delimiters = _TABLE_ENDINGS.get(self.ending, _TABLE_ENDINGS[".csv"])
+        for delimiter in delimiters:
+            for quoted in (True, False) if delimiter == "\t" else (True,):  # TSV is written without such marks, too
+                rows = self._rows(text, delimiter, quoted)
+                if rows and (len(rows[0]) > 1 or delimiter in (delimiters[0], _NO_DELIMITER)):
+                    yield rows, delimiter, quoted
+                    break
 
     def _rows(self, text: str, delimiter: str, quoted: bool) -> list[list[str]]:
         """The records at the beginning, if they have as many fields each; else none."""
@@ -226,8 +237,6 @@ class Head:
 
     def _as_table(self, rows: list[list[str]], delimiter: str, quoted: bool, by_name: bool) -> Table | None:
         heading, width = rows[0], len(rows[0])
-        if width == 1 and delimiter not in (",", "\t", _NO_DELIMITER):
-            return None
         if not by_name and not self._is_table(rows):
             return None
         column = self.column if self.column is not None else clear_column(heading)
@@ -256,10 +265,9 @@ class Head:
     def _no_table(self, text: str) -> CorpusError:
         kind = "TSV" if self.ending != ".csv" else "CSV"
         best: list[list[str]] = []
-        for delimiter in _TABLE_ENDINGS[self.ending]:
-            for quoted in (True, False):
-                rows = self._rows(text, delimiter, quoted)
-                best = rows if rows and len(rows[0]) > len(best[0] if best else []) else best
+        for rows, delimiter, _ in self._tables(text):
+            if delimiter != _NO_DELIMITER and len(rows[0]) > len(best[0] if best else []):
+                best = rows
         if best:
             return no_column(self.name, kind, best[0], self.column)
         return CorpusError(

@@ -12,6 +12,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 from storycell.corpus import json_lines
 from storycell.corpus.blocks import START, Place, normalised, not_utf8
@@ -44,7 +45,7 @@ def records(text: str, delimiter: str, quoted: bool, final: bool) -> tuple[list[
             characters += len(line)
             yield line
 
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     reader = csv.reader(lines(), delimiter=delimiter, quoting=quoting, strict=True)
     rows: list[Row] = []
     taken = lines_taken = line_number = 0
