@@ -87,7 +87,7 @@ def test_bad_bytes_are_named_with_their_position(before: str, bad: bytes, after:
     with pytest.raises(CorpusError) as error:
         blocks_of(chunks_of(data, cuts))
     assert f"text.txt is not UTF-8: invalid byte at position {len(before.encode()):,};" in str(error.value)
-    assert "--encoding latin-1" in str(error.value)
+    assert "latin-1" not in str(error.value)
 
 
 @pytest.mark.parametrize("character", ["é", "“", "😀"])

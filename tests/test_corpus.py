@@ -295,17 +295,18 @@ def test_invalid_text_names_its_file(tmp_path: Path) -> None:
 
 
 def test_the_digest_follows_the_content_and_how_it_is_read(tmp_path: Path) -> None:
-    line = '{"text": "a"}\n'
+    line = '{"text": "a", "more": "b"}\n'
     one, same = written(tmp_path / "1.txt", line), written(tmp_path / "2.md", line)
     digests = [
-        open_corpus(words, encoding).digest()
-        for words, encoding in [
-            ([str(one)], "utf-8"),
-            ([str(one), str(same)], "utf-8"),
-            ([str(one)], "latin-1"),
-            ([str(written(tmp_path / "1.jsonl", line))], "utf-8"),
-            ([str(written(tmp_path / "3.txt", line + " "))], "utf-8"),
-            ([str(written(tmp_path / "4.txt", line + line))], "utf-8"),
+        open_corpus(words, encoding, column=column).digest()
+        for words, encoding, column in [
+            ([str(one)], "utf-8", None),
+            ([str(one), str(same)], "utf-8", None),
+            ([str(one)], "latin-1", None),
+            ([str(one)], "utf-8", ""),
+            ([str(one)], "utf-8", "more"),
+            ([str(written(tmp_path / "3.txt", line + " "))], "utf-8", None),
+            ([str(written(tmp_path / "4.txt", line + line))], "utf-8", None),
         ]
     ]
     assert len(set(digests)) == len(digests)

@@ -1,10 +1,11 @@
 """Texts of every format and encoding: read, or refused in a sentence; the same however they are cut and taken up.
 
-An input is the kind of file, the size of a chunk, the place to stop at, and the content.
+An input is the kind of file and whether a column is named, the size of a chunk, the place to stop at, and the content.
 """
 
 import contextlib
 import gzip
+import logging
 from pathlib import Path
 from unittest import mock
 
@@ -21,12 +22,33 @@ from storycell.vocab import BOUNDARY_BYTE
 
 KINDS = [
     (ending, encoding, packs)
-    for ending in (".txt", ".jsonl", ".txt.gz", ".txt.zst", ".jsonl.gz", ".jsonl.zst")
+    for ending in (
+        ".txt",
+        ".jsonl",
+        ".txt.gz",
+        ".txt.zst",
+        ".jsonl.gz",
+        ".jsonl.zst",
+        ".csv",
+        ".tsv.gz",
+        ".json",
+        ".json.gz",
+    )
     for encoding in ("utf-8", "latin-1", "utf-16", "utf-7")
     for packs in (False, True)
 ]
+COLUMNS = (None, "story", "2", "")
 FOLDER = folder()
+logging.getLogger("storycell").setLevel(logging.CRITICAL)
 _TEXT = "\ufeffOnce “upon”\r\na time\r<|endoftext|>\r\n😀<|endoftext|>\n<|endoftext|>"
+_CSV = 'id,story\r\n1,"Once, ""upon"" “a”\n\ntime"\n\n2,plain\n'.encode()
+_JSON = (
+    b'[{"text": "a\\n", "story": "b"}, {"story": "", "text": "c"}]',
+    b'["a", "b\\u00e9"]\n',
+    b'{"n": [1], "data": [{"story": "a"}], "m": {"k": 2}}',
+    b'{"story": "a",\n "n": 1}\n{"story": "b"}',
+    b'{"story": "a"}\n{"story": "b"}\n',
+)
 SEEDS = [
     *(
         bytes([k, 5, 1]) + _TEXT.encode(encoding, "ignore")
@@ -35,6 +57,8 @@ SEEDS = [
     ),
     *(bytes([k, 9, 2]) + b'{"text": "a\\ud83d\\ude00\\n<|endoftext|>\\nb"}\n\n{"text": ""}' for k in (8, 17, 33)),
     bytes([16, 3, 0]) + gzip.compress(b"Once upon"),
+    *(bytes([k, 9, stop]) + _CSV for k in (0, 48, 56) for stop in (2, 66, 130)),
+    *(bytes([k, 9, stop]) + body for k in (0, 64, 72) for stop in (2, 66) for body in _JSON),
     bytes([24, 3, 0]) + zstandard.compress(b"Once upon") * 2,
 ]
 
@@ -44,6 +68,7 @@ def one_input(data: bytes) -> None:
     if len(data) < 3:
         return
     ending, encoding, packs = KINDS[data[0] % len(KINDS)]
+    column = COLUMNS[data[2] // 64]
     content, path = data[3:], FOLDER / f"a{ending}"
     if packs and ending.endswith(".gz"):
         content = gzip.compress(content, 1, mtime=0)
@@ -52,22 +77,22 @@ def one_input(data: bytes) -> None:
     path.write_bytes(content)
     whole = None
     with refusing(path.name):
-        whole = _read(path, encoding)
+        whole = _read(path, encoding, column)
     with mock.patch.object(files, "CHUNK_BYTES", 1 + data[1] % 64):
         if whole is None:
             with contextlib.suppress(CorpusError):
-                _read(path, encoding)
+                _read(path, encoding, column)
                 raise AssertionError("it can be read in small chunks, and not in one")
             return
-        assert _read(path, encoding) == whole
-        _left_and_taken_up(FileSource(path, encoding), whole, data[2])
+        assert _read(path, encoding, column) == whole
+        _left_and_taken_up(FileSource(path, encoding, column=column), whole, data[2] % 64)
     assert b"\r" not in whole
     assert b"\0" not in whole
     _round_trip(whole)
 
 
-def _read(path: Path, encoding: str) -> bytes:
-    return b"".join(open_corpus([str(path)], encoding).blocks())
+def _read(path: Path, encoding: str, column: str | None) -> bytes:
+    return b"".join(open_corpus([str(path)], encoding, column=column).blocks())
 
 
 def _left_and_taken_up(source: FileSource, whole: bytes, blocks: int) -> None:

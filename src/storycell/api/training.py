@@ -49,6 +49,7 @@ def train(
     init: str | Path | None = None,
     vocab: str = "characters",
     encoding: str = "utf-8",
+    column: str | None = None,
     callback: Callback | None = None,
     progress: Progress | None = None,
     **settings: Any,
@@ -56,8 +57,9 @@ def train(
     """Train a model on a text and give its run.
 
     `text` and `valid` are what the command line takes: files, folders, globs, names of corpora; without `text` it is
-    the embedded `stories`, whatever lies in the working directory. `out` is the run folder to make (a name is made in
-    `runs/` without it). `init` is a run whose weights to start from; characters that are new are added to its
+    the embedded `stories`, whatever lies in the working directory. `column` is the column of tables, or field of JSON
+    objects, with the text, where that is not clear. `out` is the run folder to make (a name is made in `runs/` without
+    it). `init` is a run whose weights to start from; characters that are new are added to its
     vocabulary. `settings` are those of `storycell.config`, by name, on top of the recipe.
     Raises `StorycellError`s: each says what is wrong, where, and what to do.
     The number of threads is the caller's again at the end; by default it is torch's own, within a container's quota.
@@ -73,6 +75,7 @@ def train(
             words=words,
             valid_words=corpus.held_out_words(words, None if valid is None else words_of(valid)),
             encoding=encoding,
+            column=column,
             vocab=donor.vocab.kind if donor else vocab,
             digest="",
             train_chars=0,
@@ -225,6 +228,10 @@ def _prepared(
     record: TextRecord, vocab: Vocabulary | None, progress: Progress | None, may_merge: bool = True
 ) -> Prepared:
     """The token files of a text: those it already is, or from the cache."""
+    if checkpoint.prepared_folder(record.words) and record.column is not None:
+        raise SettingsError(
+            f"{record.words[0]} has been prepared already; --column is for the text that it was made of"
+        )
     if vocab is not None and may_merge and vocab.kind == "characters" and not checkpoint.prepared_folder(record.words):
         vocab = vocab.merged(tokens.vocabulary_of(checkpoint.open_text(record)[0]))
     return checkpoint.read_text(record, vocab, progress or tokens.silent)

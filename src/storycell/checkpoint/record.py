@@ -14,6 +14,7 @@ class TextRecord(StrictModel):
     words: list[str]
     valid_words: list[str] | None = None
     encoding: str = "utf-8"
+    column: str | None = None
     vocab: str = "characters"
     digest: str
     train_chars: int = Field(ge=0)

@@ -16,13 +16,13 @@ from storycell.vocab import Vocabulary
 
 def open_text(record: TextRecord) -> tuple[Corpus, Corpus | None]:
     """The text to train on, and the one to validate on if there is one."""
-    return corpus.open_corpus(record.words, record.encoding, recorded=True), open_valid(record)
+    return corpus.open_corpus(record.words, record.encoding, column=record.column, recorded=True), open_valid(record)
 
 
 def open_valid(record: TextRecord) -> Corpus | None:
     """The text that was given to validate on, if one was."""
     words = record.valid_words
-    return corpus.open_corpus(words, record.encoding, split="valid", recorded=True) if words else None
+    return corpus.open_corpus(words, record.encoding, "valid", record.column, recorded=True) if words else None
 
 
 def prepared_folder(words: list[str]) -> Path | None:

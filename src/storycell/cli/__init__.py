@@ -7,6 +7,7 @@ standard error. Errors that a user can make end in one or two sentences and exit
 import argparse
 import contextlib
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     _ready_streams()
+    logging.getLogger("storycell").addHandler(_NOTES)
     try:
         try:
             return _run_verb(given[0], given[1:]) if given and given[0] in VERBS else _without_verb(given)
@@ -84,6 +86,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message, code = _explained(error)
         print(f"storycell: {' '.join(message.splitlines())}", file=sys.stderr)
         return code
+
+
+class _Notes(logging.Handler):
+    """What readers of texts have to say, on a line of its own: a bar may be there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a note."""
+        clear = "\r\033[K" if sys.stderr.isatty() else ""
+        print(f"{clear}{record.getMessage()}", file=sys.stderr, flush=True)
+
+
+_NOTES = _Notes()
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

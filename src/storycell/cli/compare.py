@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from storycell.cli.display import say
-from storycell.cli.flags import add_backend, print_json
+from storycell.cli.flags import add_backend, add_reading, print_json
 from storycell.experiments import comparison_page
 from storycell.experiments.comparison import compare
 from storycell.experiments.pages import write_page
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-baselines", action="store_true", help="without n-grams and compressors")
     parser.add_argument("--out", metavar="FILE.html", help="write the page with curves and differences here")
-    parser.add_argument("--encoding", default="utf-8", help="encoding of the files (default utf-8)")
+    add_reading(parser)
     add_backend(parser)
 
 
@@ -35,7 +35,8 @@ def run(arguments: argparse.Namespace) -> None:
     found = compare(
         arguments.runs,
         arguments.text,
-        encoding=arguments.encoding,
+        encoding=arguments.encoding or "utf-8",
+        column=arguments.column,
         windows=arguments.windows,
         baselines=not arguments.no_baselines,
         backend=arguments.backend,

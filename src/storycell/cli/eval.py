@@ -6,7 +6,7 @@ import math
 
 from storycell import api, checkpoint, corpus, loss, tokens
 from storycell.cli.display import preparing, say
-from storycell.cli.flags import add_backend, print_json
+from storycell.cli.flags import add_backend, add_reading, print_json
 from storycell.errors import CorpusError, SettingsError
 from storycell.evaluator import Evaluation
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--windows", type=int, metavar="T", help="score zero-state windows of T characters instead of stories"
     )
-    parser.add_argument("--encoding", default="utf-8", help="encoding of the files (default utf-8)")
+    add_reading(parser)
     add_backend(parser)
 
 
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
     model = api.load(arguments.run, backend=arguments.backend)
     if arguments.text:
         words = arguments.text
-        result = _of_words(model, words, arguments.encoding, arguments.windows)
+        result = _of_words(model, words, arguments.encoding or "utf-8", arguments.column, arguments.windows)
     else:
         words = model.config.text.valid_words or model.config.text.words
         result = _of_run(model, arguments.windows)
@@ -58,11 +58,11 @@ def _of_run(model: api.Model, windows: int | None) -> Evaluation:
     return _held_out(model, prepared, windows)
 
 
-def _of_words(model: api.Model, words: list[str], encoding: str, windows: int | None) -> Evaluation:
+def _of_words(model: api.Model, words: list[str], encoding: str, column: str | None, windows: int | None) -> Evaluation:
     """The embedded corpus or a prepared folder is scored on what is held out, any other text as a whole."""
     if len(words) == 1 and tokens.is_prepared(words[0]):
         return _held_out(model, tokens.open_prepared(words[0]), windows)
-    text = corpus.open_corpus(words, encoding, split="valid")
+    text = corpus.open_corpus(words, encoding, "valid", column)
     if not text.is_embedded:
         return model.evaluate(text, windows=windows)
     with preparing() as progress:

@@ -26,6 +26,17 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
                 group.add_argument(flag, dest=name, type=_parser_of(field.annotation), metavar="X", help=about)
 
 
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """The flags that say how texts are read; one that is not given is None."""
+    parser.add_argument("--encoding", help="encoding of the files (default utf-8)")
+    parser.add_argument(
+        "--column",
+        metavar="NAME",
+        help="the column of a table (CSV, TSV), or field of JSON objects, with the text (default: the one that is "
+        "clear, such as text); '' reads every file as it lies",
+    )
+
+
 def add_backend(parser: argparse.ArgumentParser) -> None:
     """The flag `--backend` of the verbs that use a model which is there already."""
     choices = get_args(TrainSettings.model_fields["backend"].annotation)

@@ -10,7 +10,7 @@ import numpy as np
 
 from storycell import api, checkpoint, corpus, inspector, report
 from storycell.cli.display import preparing, say
-from storycell.cli.flags import add_backend, print_json
+from storycell.cli.flags import add_backend, add_reading, print_json
 from storycell.corpus import Corpus, stories
 from storycell.corpus.pieces import pieces
 from storycell.errors import CorpusError, SettingsError
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--chars", type=int, default=CHARS, metavar="N", help=f"read the first N characters (default {CHARS:,})"
     )
-    parser.add_argument("--encoding", default="utf-8", help="encoding of the files (default utf-8)")
+    add_reading(parser)
     add_backend(parser)
 
 
@@ -78,7 +78,7 @@ def _subject(model: api.Model, block: bytes) -> Subject:
 def _text(model: api.Model, arguments: argparse.Namespace) -> tuple[bytes, str, bool]:
     """The text as a block (boundaries as 0xFF), what to call it, and whether it is the embedded corpus."""
     if arguments.text:
-        opened = corpus.open_corpus(arguments.text, arguments.encoding, split="valid")
+        opened = corpus.open_corpus(arguments.text, arguments.encoding or "utf-8", "valid", arguments.column)
         return _first(opened, arguments.chars), opened.name, opened.is_embedded
     try:
         return _of_run(model, arguments.chars)

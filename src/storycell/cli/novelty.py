@@ -7,7 +7,7 @@ from typing import Any
 
 from storycell import api, checkpoint, corpus, tokens
 from storycell.cli.display import preparing, say
-from storycell.cli.flags import add_backend, print_json
+from storycell.cli.flags import add_backend, add_reading, print_json
 from storycell.errors import CorpusError
 from storycell.experiments.novelty import Copying, Novelty, novelty
 from storycell.shapes import Ids
@@ -29,17 +29,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, default=0.8, help="as for sample (default 0.8)")
     parser.add_argument("--seed", type=int, default=1, help="the same seed writes the same stories (default 1)")
     parser.add_argument("--show", type=int, default=5, metavar="N", help="how many copied passages to show (default 5)")
-    parser.add_argument("--encoding", default="utf-8", help="encoding of the text (default utf-8)")
+    add_reading(parser)
     add_backend(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write, compare, and say how long the longest copied spans are."""
     model = api.load(arguments.run, backend=arguments.backend)
-    words = arguments.text or model.config.text.words
+    encoding, column = arguments.encoding or "utf-8", arguments.column
     began = time.monotonic()
     with preparing("") as progress:
-        learnt, heldout = _texts(model, arguments.text, arguments.heldout, arguments.encoding, progress)
+        learnt, heldout = _texts(model, arguments.text, arguments.heldout, encoding, column, progress)
         result = novelty(
             model,
             learnt,
@@ -52,22 +52,33 @@ def run(arguments: argparse.Namespace) -> None:
             progress=progress,
         )
     if arguments.json:
-        about = {"run": str(model.path), "text": " ".join(words), "seed": arguments.seed}
+        about = {
+            "run": str(model.path),
+            "text": " ".join(arguments.text or model.config.text.words),
+            "seed": arguments.seed,
+        }
         print_json(_summary(result) | about | {"elapsed_s": round(time.monotonic() - began, 3)})
     else:
         _show(result)
 
 
 def _texts(
-    model: api.Model, text: list[str], heldout: list[str] | None, encoding: str, progress: Progress
+    model: api.Model,
+    text: list[str],
+    heldout: list[str] | None,
+    encoding: str,
+    column: str | None,
+    progress: Progress,
 ) -> tuple[Ids, Ids | None]:
     """The ids of the text that was learnt and of one that was not: named, the run's, or a part of the text."""
     prepared = None if heldout or text else _of_run(model, progress)
     if prepared is None and not heldout and len(text) == 1 and tokens.is_prepared(text[0]):
         prepared = tokens.open_prepared(text[0])
     if prepared is None:
-        learnt = corpus.open_corpus(text, encoding) if text else checkpoint.open_text(model.config.text)[0]
-        valid = _held_out(model, learnt.words, heldout, encoding)
+        learnt = (
+            corpus.open_corpus(text, encoding, column=column) if text else checkpoint.open_text(model.config.text)[0]
+        )
+        valid = _held_out(model, learnt.words, heldout, encoding, column)
         prepared = tokens.cached(learnt, valid=valid, vocab=model.vocab, progress=progress)
     if prepared.vocab != model.vocab:
         raise CorpusError(
@@ -87,10 +98,12 @@ def _of_run(model: api.Model, progress: Progress) -> tokens.Prepared | None:
     return checkpoint.read_run_text(model.config, model.vocab, progress)
 
 
-def _held_out(model: api.Model, words: Sequence[str], heldout: list[str] | None, encoding: str) -> corpus.Corpus | None:
+def _held_out(
+    model: api.Model, words: Sequence[str], heldout: list[str] | None, encoding: str, column: str | None
+) -> corpus.Corpus | None:
     given = corpus.held_out_words(words, heldout)
     if given:
-        return corpus.open_corpus(given, encoding, split="valid")
+        return corpus.open_corpus(given, encoding, "valid", column)
     try:
         return checkpoint.open_valid(model.config.text)
     except CorpusError:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from storycell import corpus, tokens
 from storycell.cli.display import preparing, say
-from storycell.cli.flags import print_json
+from storycell.cli.flags import add_reading, print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,14 +17,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--valid", action="append", metavar="FILE", help="text to hold out, not a part of TEXT; may be repeated"
     )
     parser.add_argument("--vocab", choices=("characters", "bytes"), default="characters", help="what an id stands for")
-    parser.add_argument("--encoding", default="utf-8", help="encoding of the files (default utf-8)")
+    add_reading(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Prepare, and say what came out."""
-    text = corpus.open_corpus(arguments.text, arguments.encoding)
+    encoding, column = arguments.encoding or "utf-8", arguments.column
+    text = corpus.open_corpus(arguments.text, encoding, column=column)
     held_out = corpus.held_out_words(arguments.text, arguments.valid)
-    valid = corpus.open_corpus(held_out, arguments.encoding, split="valid") if held_out else None
+    valid = corpus.open_corpus(held_out, encoding, "valid", column) if held_out else None
     began = time.monotonic()
     with preparing() as progress:
         prepared = tokens.prepare(text, Path(arguments.out), valid=valid, vocab=arguments.vocab, progress=progress)

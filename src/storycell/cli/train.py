@@ -8,7 +8,7 @@ from pathlib import Path
 
 from storycell import api, config, loss, threads
 from storycell.cli.display import TrainingDisplay, preparing, say
-from storycell.cli.flags import add_settings, given_settings, print_json
+from storycell.cli.flags import add_reading, add_settings, given_settings, print_json
 from storycell.errors import CorpusError, SettingsError
 
 CALM = 0.5  # temperature of the story at the end: a young model is at its best a little below the usual 0.8
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--valid", action="append", metavar="FILE", help="text to validate on, not a part of TEXT; may be repeated"
     )
     parser.add_argument("--vocab", choices=("characters", "bytes"), help="what an id stands for (default characters)")
-    parser.add_argument("--encoding", help="encoding of the files (default utf-8)")
+    add_reading(parser)
     parser.add_argument("--init", metavar="RUN", help="start from the weights of another run, or of demo")
     parser.add_argument("--resume", metavar="RUN", help="go on with a run from its last save")
     add_settings(parser)
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     display = TrainingDisplay()
     with preparing() as progress, display:
         if arguments.resume is not None:
-            _refuse(arguments, ("out", "recipe", "vocab", "encoding", "init"))
+            _refuse(arguments, ("out", "recipe", "vocab", "encoding", "column", "init"))
             run = api.resume(
                 arguments.resume,
                 text=arguments.text or None,
@@ -57,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
                 init=arguments.init,
                 vocab=arguments.vocab or "characters",
                 encoding=arguments.encoding or "utf-8",
+                column=arguments.column,
                 callback=display.show,
                 progress=progress,
                 **settings,

@@ -7,7 +7,7 @@ In: files, folders, globs, `-`, or the name of a corpus: `stories` (embedded, en
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -16,13 +16,14 @@ from storycell.corpus.blocks import Bookmark, TextReader, read_on
 from storycell.corpus.embedded import StoriesSource
 from storycell.corpus.files import Advance, FileSource
 from storycell.corpus.hub import tinystories
+from storycell.corpus.notes import Notes
 from storycell.errors import CorpusError
 from storycell.vocab import BOUNDARY_BYTE, SEPARATOR, well_formed
 
 __all__ = ["NAMES", "Corpus", "Source", "held_out_words", "open_corpus", "read_text", "text_corpus"]
 
 NAMES = ("stories", "tinystories")
-_NO_ENCODING = "there is no encoding {!r}; try utf-8, latin-1, cp1252 or utf-16"
+_NO_ENCODING = "there is no encoding {!r}; try utf-8, cp1252 or utf-16"
 
 
 class Source(Protocol):
@@ -54,6 +55,7 @@ class Corpus:
     words: tuple[str, ...]  # what the user typed
     sources: tuple[Source, ...]
     encoding: str = "utf-8"
+    column: str | None = None  # of tables and JSON, that holds the text; None: the one that is clear
 
     @property
     def name(self) -> str:
@@ -93,21 +95,30 @@ class Corpus:
 
 
 def open_corpus(
-    words: Sequence[str], encoding: str = "utf-8", split: str = "train", *, recorded: bool = False
+    words: Sequence[str],
+    encoding: str = "utf-8",
+    split: str = "train",
+    column: str | None = None,
+    *,
+    recorded: bool = False,
 ) -> Corpus:
     """The corpus that the words name. `split` is for `tinystories`, which comes with a validation file of its own.
 
+    `column` names the column of tables, and the field of JSON objects, that holds the text; without it, it is taken
+    where it is clear. An empty one has every file read as a plain text.
     A file or a folder goes before a named corpus, unless the words are `recorded`, that is, chosen by default or those
     of a run: these have the absolute paths of files, so that the name of a corpus is nothing else there.
     """
     if not _is_text_encoding(encoding):
         raise CorpusError(_NO_ENCODING.format(encoding))
     sources: list[Source] = []
+    notes = Notes()
     for word in words:
-        sources += _named(word, encoding, split, recorded)
+        found = _named(word, encoding, split, recorded)
+        sources += [replace(s, column=column, notes=notes) if isinstance(s, FileSource) else s for s in found]
     if not any(source.size_bytes for source in sources):
         raise CorpusError(f"{' '.join(words)} is empty: there is nothing to learn from")
-    return Corpus(tuple(words), tuple(sources), encoding)
+    return Corpus(tuple(words), tuple(sources), encoding, column)
 
 
 def _is_text_encoding(encoding: str) -> bool:

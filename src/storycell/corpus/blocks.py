@@ -14,18 +14,14 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
+from storycell.corpus import encodings
 from storycell.errors import CorpusError
 from storycell.vocab import BOUNDARY_BYTE, SEPARATOR
 
 _SEPARATOR = SEPARATOR.encode()
 _LINE = _SEPARATOR + b"\n"
-_MARKS = (  # the marks of UTF-32 first: that of UTF-16 begins one of them
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _LONGEST_MARK = 4
+_LOOKED_AT = 1 << 15  # bytes before and after an invalid one, to tell the encoding by
 
 
 class Place(NamedTuple):
@@ -104,7 +100,7 @@ class TextReader:
             if len(data) < _LONGEST_MARK and not final:
                 self._held = data
                 return b""
-            _refuse_marks(data, self.name)
+            refuse_marks(data, self.name)
             offset = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
             data = data[offset:]
         end = self._settled(data, offset, at_line_start, final)
@@ -117,11 +113,11 @@ class TextReader:
         """How many of the bytes no later one can change."""
         if b"\0" in data:
             at = offset + data.index(b"\0")
-            raise CorpusError(f"{self.name} looks binary (a NUL byte at position {at:,}); give a text file")
+            raise CorpusError(_binary(self.name, at, data))
         end = len(data) if data.isascii() else self._whole_characters(data, offset)
         if final:
             if end < len(data):
-                raise CorpusError(_not_utf8(self.name, offset + end))
+                raise CorpusError(not_utf8(self.name, offset + end, data, end))
             return end
         if data.endswith(b"\r", 0, end):
             end -= 1
@@ -134,24 +130,39 @@ class TextReader:
         try:
             return codecs.utf_8_decode(data, "strict", False)[1]
         except UnicodeDecodeError as error:
-            raise CorpusError(_not_utf8(self.name, offset + error.start)) from None
+            raise CorpusError(not_utf8(self.name, offset + error.start, data, error.start)) from None
 
 
-def _not_utf8(name: str, position: int) -> str:
-    return (
-        f"{name} is not UTF-8: invalid byte at position {position:,}; name its encoding, for example --encoding latin-1"
-    )
+def not_utf8(name: str, position: int, data: bytes, at: int) -> str:
+    """What to say of a text with an invalid byte at a position, which is that number `at` of some data."""
+    said = f"{name} is not UTF-8: invalid byte at position {position:,}; "
+    start = max(data.rfind(b"\n", 0, at) + 1, at - _LOOKED_AT)
+    around = data[start : at + _LOOKED_AT]
+    if encodings.is_mostly_utf8(around):
+        return said + "the rest is UTF-8, so it is damaged: copy it again, or mend it with `iconv -c -f utf-8 -t utf-8`"
+    likely = encodings.likely(around)
+    if likely is None:
+        return said + "name its encoding with --encoding, or give a text file"
+    return said + f"it is likely {likely}, to be read with --encoding {likely}"
 
 
-def _refuse_marks(data: bytes, name: str) -> None:
-    for mark, encoding in _MARKS:
-        if data.startswith(mark):
-            raise CorpusError(f"{name} is {encoding.upper()}, not UTF-8; read it with --encoding {encoding}")
+def _binary(name: str, position: int, data: bytes) -> str:
+    """What to say of a text with a NUL byte at a position."""
+    if likely := encodings.unmarked(data):
+        return f"{name} is likely {likely.upper()} without a mark, not UTF-8; read it with --encoding {likely}"
+    return f"{name} looks binary (a NUL byte at position {position:,}); give a text file"
+
+
+def refuse_marks(data: bytes, name: str) -> None:
+    """`CorpusError` if a text begins with the mark of another encoding than UTF-8."""
+    if encoding := encodings.marked(data):
+        raise CorpusError(f"{name} is {encoding.upper()}, not UTF-8; read it with --encoding {encoding}")
 
 
 def decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[bytes]:
     """Chunks of another encoding as UTF-8; `CorpusError` says from which byte on it cannot be read."""
     decoder = codecs.getincrementaldecoder(encoding)()
+    windows = encodings.instead_of(encoding)
     position = 0
     for chunk in _with_end(chunks):
         pending = len(decoder.getstate()[0])
@@ -164,7 +175,17 @@ def decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[bytes
                 f"{name} cannot be read as {encoding}, from byte {at:,} on; try another --encoding"
             ) from None
         if b"\0" in block:
-            raise CorpusError(f"{name} read as {encoding} holds NUL characters; try another --encoding")
+            better = encodings.marked(chunk) or encodings.unmarked(chunk)
+            raise CorpusError(
+                f"{name} read as {encoding} holds NUL characters; "
+                + (f"it is likely --encoding {better}" if better else "try another --encoding")
+            )
+        if windows and (control := encodings.CONTROLS.search(text)):
+            raise CorpusError(
+                f"{name} read as {encoding} holds control characters (U+{ord(control[0]):04X}, from byte "
+                f"{position + control.start():,} on); it is likely --encoding {windows}, which has letters and "
+                "quotation marks there"
+            )
         yield block
         position += len(chunk)
 

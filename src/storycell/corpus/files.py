@@ -1,42 +1,47 @@
 """Files and folders -> sources of byte chunks.
 
-In: the words a user typed: files, folders, globs, `-`; `.gz`, `.zst` and `.jsonl` by their ending. Out: `Source`s, each
-read in constant memory, as often as wanted (standard input and pipes are kept in temporary files for that).
-
-The surprising decision: `.zst` is unpacked a little at a time through zstandard's lower interface, because its stream
-reader takes a truncated file for a complete one.
+In: the words a user typed: files, folders, globs, `-`; what is in a file is told by its content (`packing`, `formats`).
+Out: `Source`s, each read in constant memory, as often as wanted (standard input and pipes are kept in temporary files
+for that).
 """
 
 import atexit
+import codecs
 import glob
-import gzip
 import os
 import shutil
 import sys
 import tempfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
-from storycell.corpus import walking
-from storycell.corpus.blocks import Bookmark, TextReader, after, decoded, is_utf8, read_on
-from storycell.corpus.json_lines import JsonReader
+from storycell.corpus import encodings, json_lines, packing, walking
+from storycell.corpus.binary import refuse_binary
+from storycell.corpus.blocks import Bookmark, after, decoded, is_utf8, read_on, refuse_marks
+from storycell.corpus.formats import JSON_LINES_ENDINGS, Form, Head, MoreWantedError, PlainText
+from storycell.corpus.json_lines import JsonLines
+from storycell.corpus.notes import Notes
 from storycell.errors import CorpusError
+from storycell.vocab import SEPARATOR
 
 CHUNK_BYTES = 1 << 20
-_ZSTD_BYTES = 1 << 11  # read at a time; the most that these unpack to is 64 MB, as 512 blocks of one repeated byte
-_TEXT_ENDINGS = (".txt", ".text", ".md", ".jsonl")
-_PACKED_ENDINGS = (".gz", ".zst")
-
-
-class Readable(Protocol):
-    """A file or a decompressor."""
-
-    def read(self, size: int, /) -> bytes:
-        """At most `size` bytes; none at the end."""
+_HEAD_BYTES = 1 << 16  # looked at to tell what a file is; 16 times as many, and so on, where its first record is longer
+_TEXT_ENDINGS = (".txt", ".text", ".md", *JSON_LINES_ENDINGS)
+_PACKED_ENDINGS = packing.ENDINGS
+_SEPARATOR = SEPARATOR.encode()
+_LOOSE_SEPARATOR = (
+    f"{{}} holds {SEPARATOR} inside a line or with blanks beside it, where it is learnt as {len(SEPARATOR)} characters "
+    "each time; to separate stories it has to be a line of its own: "
+    f"sed 's/[[:blank:]]*{SEPARATOR}[[:blank:]]*/\\n{SEPARATOR}\\n/g' FILE > NEW"
+)
+_CONTROLS = (
+    "{} holds control characters (U+0080 to U+009F), which are learnt: it seems that it was cp1252 and has been "
+    "converted as latin-1; convert it again from what it was made from"
+)
 
 
 Advance = Callable[[int], None]  # is told how many bytes were read from disk
@@ -44,11 +49,13 @@ Advance = Callable[[int], None]  # is told how many bytes were read from disk
 
 @dataclass(frozen=True)
 class FileSource:
-    """One file: UTF-8 (or `encoding`) text, plain or packed, or JSON lines with a field `text`."""
+    """One file: text, JSON or a table, plain or packed, in UTF-8 or `encoding`."""
 
     path: Path
     encoding: str = "utf-8"
     shown: str = ""
+    column: str | None = None
+    notes: Notes = field(default_factory=Notes, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -75,70 +82,109 @@ class FileSource:
         quarter of the work or less.
         """
         mark = bookmark or Bookmark()
-        packing, is_jsonl = self._format
-        as_it_is = is_jsonl or is_utf8(self.encoding)
+        packed, form = self._packing_and_form
+        as_it_is = is_utf8(self.encoding)
         with self._failures_named(), self.path.open("rb") as raw:
-            if sought := as_it_is and not packing:
+            if sought := as_it_is and not packed:
                 raw.seek(mark.place.offset)
-            chunks = _told(_unpacked(raw, packing), raw, advance)
+            chunks = _told(packing.unpacked(raw, packed, CHUNK_BYTES), raw, advance)
             chunks = chunks if as_it_is else decoded(chunks, self.name, self.encoding)
-            reader = (JsonReader if is_jsonl else TextReader)(self.name, mark.place)
-            yield from read_on(reader, chunks if sought else after(chunks, mark.place.offset), mark)
+            reader = form.reader(self.name, mark.place)
+            yield from self._watched(read_on(reader, chunks if sought else after(chunks, mark.place.offset), mark))
 
     def raw_chunks(self) -> Iterator[bytes]:
         """How it is read, and its bytes as they lie on disk."""
-        yield repr(self._format).encode()
+        packed, form = self._packing_and_form
+        is_plain = isinstance(form, PlainText)
+        known_before = is_plain or form == JsonLines()  # and its digest stays, so that runs go on
+        yield repr((packed, not is_plain if known_before else form)).encode()
         with self._failures_named(), self.path.open("rb") as raw:
-            yield from _read(raw)
+            yield from packing.read(raw, CHUNK_BYTES)
 
-    @property
-    def _format(self) -> tuple[str, bool]:
-        """(the ending that names its packing, or nothing; whether it holds JSON lines)."""
-        name = self.path.name.lower()
-        packing = next((ending for ending in _PACKED_ENDINGS if name.endswith(ending)), "")
-        return packing, name.removesuffix(packing).endswith(".jsonl")
+    @cached_property
+    def _packing_and_form(self) -> tuple[str, Form]:
+        """What its beginning and its name say of it; said is what a user may not expect."""
+        name = self.name.lower()
+        suffix = next((ending for ending in _PACKED_ENDINGS if name.endswith(ending)), "")
+        with self._failures_named():
+            with self.path.open("rb") as raw:
+                packed = packing.packing_of(raw.read(packing.LONGEST_BEGINNING)) or suffix
+            ending = Path(name.removesuffix(suffix)).suffix
+            form = self._form(packed, ending)
+        as_named = form == JsonLines() and ending in JSON_LINES_ENDINGS
+        if not isinstance(form, PlainText) and not as_named:
+            self.notes.say(f"form {form!r}", f"{self.name} is read as {form}")
+        elif isinstance(form, PlainText) and form.looks_like:
+            self.notes.say("looks", f"{self.name} {form.looks_like}")
+        elif isinstance(form, PlainText) and self.column:
+            self.notes.say("no columns", f"{self.name} is a plain text without columns, and is read as it lies")
+        return packed, form
+
+    def _form(self, packed: str, ending: str) -> Form:
+        """The form of the file, from as much of it as it takes to tell."""
+        size, longest = _HEAD_BYTES, json_lines.LONGEST_LINE_BYTES
+        while True:
+            data, is_all = self._head(packed, size)
+            try:
+                text = codecs.utf_8_decode(data, "strict", False)[0]
+            except UnicodeDecodeError as error:
+                if ending not in JSON_LINES_ENDINGS:  # which are read until there, and the line named
+                    return PlainText()  # whose reader says what is wrong
+                text, is_all = data[: error.start].decode(), True
+            if "\0" in text:
+                return PlainText()
+            try:
+                return Head(text, is_all, self.name, ending, self.column).form()
+            except MoreWantedError:
+                if size > longest:
+                    raise CorpusError(
+                        f"{self.name} has a line of more than {longest:,} bytes, or a value or record; "
+                        "make smaller ones of it"
+                    ) from None
+            size *= 16
+
+    def _head(self, packed: str, size: int) -> tuple[bytes, bool]:
+        """(at least so many bytes from its beginning on, as UTF-8; whether these are all)."""
+        with self.path.open("rb") as raw:
+            data, is_all = _first(packing.unpacked(raw, packed, size), size)
+        refuse_binary(data, self.name)
+        if is_utf8(self.encoding):
+            refuse_marks(data, self.name)
+            return data, is_all
+        with self.path.open("rb") as raw:
+            return _first(decoded(packing.unpacked(raw, packed, size), self.name, self.encoding), size)
+
+    def _watched(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        """The same blocks; what in them may not be what was meant is said."""
+        before = b""
+        for block in blocks:
+            if _SEPARATOR in (before + block[: len(_SEPARATOR)]) or _SEPARATOR in block:
+                self.notes.say("separators", _LOOSE_SEPARATOR.format(self.name))
+            if not block.isascii() and encodings.CONTROLS_UTF8.search(block):
+                self.notes.say("controls", _CONTROLS.format(self.name))
+            before = (before + block[-len(_SEPARATOR) :])[1 - len(_SEPARATOR) :]
+            yield block
 
     @contextmanager
     def _failures_named(self) -> Iterator[None]:
         """What a disk or a decompressor raises, as a `CorpusError` with the name of the file."""
         try:
             yield
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except packing.FAILURES as error:
             raise CorpusError(f"{self.name} is truncated or damaged ({error}); unpack or copy it again") from None
         except OSError as error:
             raise CorpusError(f"{self.name} cannot be read: {error.strerror or error}") from None
 
 
-def _read(stream: Readable) -> Iterator[bytes]:
-    while chunk := stream.read(CHUNK_BYTES):
-        yield chunk
-
-
-def _unpacked(raw: IO[bytes], packing: str) -> Iterator[bytes]:
-    if packing == ".gz":
-        with gzip.open(raw) as stream:
-            yield from _read(stream)
-    else:
-        yield from _gathered(_zstd_parts(raw)) if packing == ".zst" else _read(raw)
-
-
-def _zstd_parts(raw: IO[bytes]) -> Iterator[bytes]:
-    """The contents of all frames, in parts of any size; `EOFError` if a frame is damaged or lacks its end."""
-    import zstandard
-
-    unpacker = zstandard.ZstdDecompressor().decompressobj()
-    complete = True
-    try:
-        while packed := raw.read(_ZSTD_BYTES):
-            while packed:
-                yield unpacker.decompress(packed)
-                complete, packed = unpacker.eof, unpacker.unused_data
-                if complete:
-                    unpacker = zstandard.ZstdDecompressor().decompressobj()
-    except zstandard.ZstdError as error:
-        raise EOFError(str(error)) from None
-    if not complete:
-        raise EOFError("it ends too early")
+def _first(chunks: Iterator[bytes], size: int) -> tuple[bytes, bool]:
+    """(at least `size` of the bytes, whether these are all)."""
+    found, length = list[bytes](), 0
+    for chunk in chunks:
+        found.append(chunk)
+        length += len(chunk)
+        if length >= size:
+            return b"".join(found), False
+    return b"".join(found), True
 
 
 def _told(chunks: Iterator[bytes], raw: IO[bytes], advance: Advance) -> Iterator[bytes]:
@@ -148,19 +194,6 @@ def _told(chunks: Iterator[bytes], raw: IO[bytes], advance: Advance) -> Iterator
         advance(raw.tell() - position)
         position = raw.tell()
         yield chunk
-
-
-def _gathered(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in blocks of at least `CHUNK_BYTES`."""
-    held: list[bytes] = []
-    size = 0
-    for part in parts:
-        held.append(part)
-        size += len(part)
-        if size >= CHUNK_BYTES:
-            yield b"".join(held)
-            held, size = [], 0
-    yield b"".join(held)
 
 
 def standard_input(encoding: str) -> FileSource:
@@ -200,7 +233,7 @@ def _expanded(word: str, encoding: str) -> list[FileSource] | None:
             endings = " ".join(_TEXT_ENDINGS)
             raise CorpusError(
                 f"the folder {word} holds no text; a text ends in one of {endings} (or these with .gz, .zst), "
-                "and what is in a run or a cache is none"
+                "and what is in a run or a cache is none; other files are read when they are named, as by a glob"
             )
         return [FileSource(p, encoding) for p in found]
     if path.exists() and not path.is_file():  # a pipe can be read once

@@ -54,6 +54,7 @@ def compare(
     text: Sequence[str] | None = None,
     *,
     encoding: str = "utf-8",
+    column: str | None = None,
     windows: int | None = None,
     baselines: bool = True,
     backend: str = "auto",
@@ -69,7 +70,7 @@ def compare(
     if windows is not None and windows < 1:
         raise SettingsError(f"windows = {windows}: it must be at least 1")
     models = [api.load(run, backend=backend) for run in runs]
-    target = _target(models[0], text, encoding)
+    target = _target(models[0], text, encoding, column)
     length = windows or max(model.config.settings.training.chunk for model in models)
     scored = []
     for name, model in zip(names_of(models), models, strict=True):
@@ -94,9 +95,9 @@ def names_of(models: Sequence[Model]) -> list[str]:
     return names if len(set(names)) == len(names) else [f"{name} ({k})" for k, name in enumerate(names, 1)]
 
 
-def _target(model: Model, text: Sequence[str] | None, encoding: str) -> Passage:
+def _target(model: Model, text: Sequence[str] | None, encoding: str, column: str | None) -> Passage:
     if text:
-        return passage.of_words(text, encoding)
+        return passage.of_words(text, encoding, column)
     try:
         return passage.held_out(model.config.text)
     except CorpusError as error:

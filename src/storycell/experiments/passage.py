@@ -55,11 +55,11 @@ class Passage:
         return vocab.encode_block(text)
 
 
-def of_words(words: Sequence[str], encoding: str = "utf-8") -> Passage:
+def of_words(words: Sequence[str], encoding: str = "utf-8", column: str | None = None) -> Passage:
     """The passage that words name; of a corpus that holds something out, what it holds out."""
     if len(words) == 1 and tokens.is_prepared(words[0]):
         return _of_prepared(tokens.open_prepared(words[0]), words[0])
-    return _of_corpus(corpus.open_corpus(words, encoding, split="valid"))
+    return _of_corpus(corpus.open_corpus(words, encoding, "valid", column))
 
 
 def held_out(record: TextRecord) -> Passage:

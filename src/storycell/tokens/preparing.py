@@ -60,6 +60,7 @@ def prepare(
             "name": corpus.name,
             "digest": identity.digest,
             "vocab_size": len(vocab),
+            **({"column": corpus.column} if corpus.column is not None else {}),
             **asdict(split),
         }
         (partial / "prepared.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
@@ -127,7 +128,7 @@ def identify(corpus: Corpus, valid: Corpus | None, vocab: str | Vocabulary, prog
 
     The stamps are taken first: a text that is changed while it is hashed, or after, is not what they say any more.
     """
-    stamps = corpus.stamps(), valid and valid.stamps()
+    stamps = corpus.stamps(), valid.stamps() if valid else None
     parts = [
         str(FORMAT),
         corpus.digest(told("hashing", corpus, progress)),
