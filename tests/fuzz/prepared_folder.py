@@ -10,11 +10,11 @@ from pathlib import Path
 
 from fuzz import folder, refusing
 from storycell import corpus, tokens
-from storycell.tokens.preparing import digest_of
+from storycell.tokens.preparing import identify
 
 FOLDER = folder()
 TEXT = corpus.text_corpus("<|endoftext|>\n".join(f"{k} “times” {k * k}\n" for k in range(9)))
-DIGEST = digest_of(TEXT, None, "characters")
+WORK = identify(TEXT, None, "characters").work
 MADE = tokens.prepare(TEXT, FOLDER / "made").folder
 CHANGED = Path(shutil.copytree(MADE, FOLDER / "changed"))
 FILES = ("prepared.json", "vocab.json", "train.tokens", "valid.tokens")
@@ -46,7 +46,7 @@ def one_input(data: bytes) -> None:
 
 def _goes_on(journal: bytes) -> None:
     out = FOLDER / "out"
-    partial = FOLDER / f".out.{DIGEST[:16]}.part"
+    partial = FOLDER / f".out.{WORK[:16]}.part"
     partial.mkdir()
     (partial / "journal.json").write_bytes(journal)
     (partial / "train.tokens").write_bytes((MADE / "train.tokens").read_bytes())
