@@ -1,50 +1,20 @@
 """The C++ test of the kernels under sanitizers, with the AMX path on emulated tiles, built here from the source.
 
 In: `native/`. Out: a verdict over every cell, precision and instruction set that this processor runs, on odd sizes and
-arrays of exactly the promised size. The surprising decision: AMX counts among them wherever AVX-512 runs, because the
-instructions on tiles are replaced by C++ that refuses whatever the processor would refuse.
+arrays of exactly the promised size, with memory refused at every allocation and threads that throw. AMX counts among
+the instruction sets wherever AVX-512 runs, because the instructions on tiles are replaced by C++ that refuses whatever
+the processor would refuse.
 """
 
 import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
+from native_build import built, run
 
-NATIVE = Path(__file__).parents[1] / "native"
 MEMORY_ERRORS_END_THE_TEST = {"ASAN_OPTIONS": "detect_leaks=1", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
 USES_AMX = "from storycell.backends.native import use_isa; use_isa('amx')"
-
-
-def run(*command: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
-
-
-def missing(what: str) -> NoReturn:
-    """Skip for lack of something to build with; where the kernel is required, fail."""
-    if "STORYCELL_REQUIRE_KERNEL" in os.environ:
-        pytest.fail(what)
-    pytest.skip(what)
-
-
-def built(target: str, folder: Path, *options: str) -> Path:
-    """The target, built with emulated AMX; skips where there is nothing to build with."""
-    cmake = shutil.which("cmake") or shutil.which("cmake", path=Path(sys.executable).parent)
-    if cmake is None:
-        missing("no cmake on this machine")
-    configured = run(cmake, "-S", NATIVE, "-B", folder, "-DSTORYCELL_EMULATE_AMX=ON", *options)
-    if "CMAKE_CXX_COMPILER" in configured.stderr:
-        missing("no C++ compiler on this machine")
-    assert configured.returncode == 0, configured.stderr
-    made = run(cmake, "--build", folder, "--target", target)
-    if "cannot find -lasan" in made.stderr or "cannot find -lubsan" in made.stderr:
-        missing("this compiler has no sanitizers")
-    assert made.returncode == 0, made.stderr
-    assert "warning" not in made.stderr
-    return folder
 
 
 @pytest.mark.timeout(1200)  # half a minute of computing, much longer on a busy machine

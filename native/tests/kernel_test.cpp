@@ -50,6 +50,7 @@ void survives_lack_of_memory(const char* what, Call call) {
     }
 }
 
+#ifndef STORYCELL_NO_THREADS
 // Two parts that cannot both be computed by one thread; `fail` ends that of the caller or of the other.
 template <class Fail>
 Status meeting(bool of_caller, std::atomic<int>& ended, Fail fail) {
@@ -83,7 +84,6 @@ void failing_threads() {
         });
         expect(status == (threads == 1 ? kOk : kBadSize), "the first failure in order is told");
     }
-    expect(split(1, 1, 1, [](int64_t, int64_t) -> Status { throw 7; }) == kFailed, "alone, throwing");
 
     // More threads than ever before, and none can be started.
     std::atomic<int64_t> sum{0};
@@ -96,6 +96,7 @@ void failing_threads() {
     grant_allocations(kUnlimited);
     expect(refused > 0 && status == kOk && sum == 4950, "work without the threads asked for");
 }
+#endif
 
 float noise() { return static_cast<float>(std::rand()) / static_cast<float>(RAND_MAX) - 0.5f; }
 
@@ -371,7 +372,10 @@ void optimiser_step() {
 }  // namespace
 
 int main() {
+    expect(split(1, 1, 1, [](int64_t, int64_t) -> Status { throw 7; }) == kFailed, "alone, throwing");
+#ifndef STORYCELL_NO_THREADS
     failing_threads();
+#endif
     const struct {
         const char* isa;
         int (*simd_failures)();

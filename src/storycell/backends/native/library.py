@@ -2,10 +2,11 @@
 
 In: tensors. Out: calls of `native/engine/storycell.h`. Nothing below trusts its caller: a tensor reaches the library
 only through `address`, which checks device, dtype, shape and contiguity, and every status that the library returns
-becomes an exception. ctypes releases the interpreter lock during each call.
+becomes an exception with the library's own sentence. ctypes releases the interpreter lock during each call.
 
-The surprising decision: ctypes and a C interface instead of an extension module, so that one library serves every
-Python; a training step makes about a dozen calls, whose cost is not seen.
+ctypes and a C interface instead of an extension module: so one library serves every Python, and a training step makes
+only about a dozen calls. The structs below repeat those of `native/engine/arguments.h`; the library tells their layout
+when it is loaded, and one that differs in any field is not used.
 """
 
 import contextlib
@@ -153,9 +154,12 @@ def library() -> ctypes.CDLL:
         loaded = ctypes.CDLL(str(path))
     except OSError as error:
         raise ImportError(f"the native kernel {path} cannot be loaded: {error}") from None
-    if difference := _difference(loaded):
+    if not hasattr(loaded, "storycell_layout"):
+        raise ImportError(f"{path} is no native kernel of this storycell; rebuild it, by installing storycell again")
+    loaded.storycell_layout.restype = ctypes.c_char_p
+    if difference := _difference(loaded.storycell_layout().decode()):
         raise ImportError(
-            f"the native kernel {path} was built from other sources than these ({difference}): "
+            f"the native kernel {path} was built from other sources than this storycell ({difference}); "
             "rebuild it, by installing storycell again"
         )
     loaded.storycell_explain.restype = ctypes.c_char_p
@@ -168,29 +172,44 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
-def _layout() -> list[str]:
-    """What this module takes the library's structs and cells to be, in the words of native/engine/layout.h."""
-    lines = [f"cell {name} {GATES[name]} {SAVED[name]} {BACK[name]}" for name in CELLS]
-    for struct in _Struct.__subclasses__():
-        lines.append(f"struct {struct.__name__} {ctypes.sizeof(struct)}")
-        for name, kind in struct._fields_:  # type: ignore[misc]  # all are pairs
-            lines.append(f"field {name.rstrip('_')} {_KINDS[kind]} {getattr(struct, name).offset}")
-    return lines
+_STRUCTS = (
+    Recurrence,
+    Product,
+    TransposedProduct,
+    TableGradient,
+    OutputLoss,
+    Dropout,
+    Choice,
+    GenerationLayer,
+    Generation,
+    Tensor,
+    Tensors,
+)
 
 
-def _difference(loaded: ctypes.CDLL) -> str:
-    """The first difference between the library's structs and these; empty where there is none."""
-    try:
-        loaded.storycell_layout.restype = ctypes.c_char_p
-    except AttributeError:
-        return "it does not tell the layout of its structs"
-    struct = ""
-    theirs: list[str] = loaded.storycell_layout().decode().splitlines()
-    for here, there in zip_longest(_layout(), theirs, fillvalue="nothing"):
-        if here != there:
-            return f"{struct}here {here}, there {there}"
-        if here.startswith("struct "):
-            struct = f"in {here.split()[1]}: "
+def _described(struct: type[_Struct]) -> list[str]:
+    """A struct in the words of native/engine/layout.h."""
+    fields = [
+        f"field {name.rstrip('_')} {_KINDS[kind]} {getattr(struct, name).offset}"
+        for name, kind in (field[:2] for field in struct._fields_)
+    ]
+    return [f"struct {struct.__name__} {ctypes.sizeof(struct)}", *fields]
+
+
+def _difference(layout: str) -> str:
+    """The first difference between the library's cells and structs and this module's; empty where there is none."""
+    theirs: dict[str, list[str]] = {"": []}
+    name = ""
+    for line in layout.splitlines():
+        if line.startswith("struct "):
+            name = line.split()[1]
+        theirs.setdefault(name, []).append(line)
+    ours = {"": [f"cell {cell} {GATES[cell]} {SAVED[cell]} {BACK[cell]}" for cell in CELLS]}
+    ours |= {struct.__name__: _described(struct) for struct in _STRUCTS}
+    for name, lines in ours.items():
+        for here, there in zip_longest(lines, theirs.get(name, []), fillvalue="nothing"):
+            if here != there:
+                return f"{name and f'in {name}: '}{here} in the Python code, {there} in the library"
     return ""
 
 
