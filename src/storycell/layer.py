@@ -4,8 +4,8 @@ In and out as torch.nn.LSTM: the same arguments, parameters, state_dict, results
 masks from the same generator). What the kernel does not cover is computed by torch's own forward, and
 `backend_reason` says so.
 
-Whatever is unusual about a call, a wrong shape included, is an obstacle to the kernel, so it is torch that computes it or
-raises its own error; nothing is checked twice and nothing is worded differently.
+Whatever is unusual about a call, a wrong shape included, is an obstacle to the kernel, so it is torch that computes it
+or raises its own error; nothing is checked twice and nothing is worded differently.
 """
 
 import sys
@@ -79,7 +79,9 @@ class LSTM(torch.nn.LSTM):
     def __prepare_scriptable__(self) -> torch.nn.LSTM:
         """What torch.jit.script compiles in the place of this layer: torch's own, with the same parameters."""
         options = (self.bias, self.batch_first, self.dropout, self.bidirectional, self.proj_size)
-        twin = torch.nn.LSTM(self.input_size, self.hidden_size, self.num_layers, *options, device="meta")
+        twin = torch.nn.LSTM(
+            self.input_size, self.hidden_size, self.num_layers, *options, device="meta", dtype=torch.float32
+        )
         for name, parameter in self.named_parameters(recurse=False):
             setattr(twin, name, parameter)
         return twin.train(self.training)

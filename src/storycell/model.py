@@ -38,11 +38,12 @@ _read_here = _ReadHere()
 class Recurrent(nn.Module):
     """The weights of a stack of cells: `weight_ih_l0`, `weight_hh_l0`, … as torch names them."""
 
-    def __init__(self, cell: str, D: int, H: int, L: int, bias: bool) -> None:
+    def __init__(self, cell: str, D: int, H: int, L: int, bias: bool, device: torch.device | str) -> None:
         super().__init__()
         for k in range(L):
             for name, shape in cells.get(cell).shapes(D if k == 0 else H, H, bias).items():
-                self.register_parameter(f"{name}_l{k}", nn.Parameter(torch.empty(shape)))
+                weight = torch.empty(shape, dtype=torch.float32, device=device)
+                self.register_parameter(f"{name}_l{k}", nn.Parameter(weight))
         self.D, self.H, self.L, self.bias = D, H, L, bias
         self._layer = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}.get(cell)
 
@@ -72,7 +73,8 @@ class CharLM(nn.Module):
     """A character-level recurrent language model.
 
     `vocab_size` is V, `hidden_size` H; `embedding_size` 0 feeds one-hot characters. `backend` and `precision` are
-    `auto` or a name; `backend_reason` says why the backend is the one it is. Weights are drawn from `seed`.
+    `auto` or a name; `backend_reason` says why the backend is the one it is. Weights are float32, whatever torch's
+    default type is, on `device` (`meta`: none are allocated), drawn from `seed`.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class CharLM(nn.Module):
         backend: str = "auto",
         precision: str = "auto",
         seed: int = 1,
+        device: torch.device | str = "cpu",
     ) -> None:
         super().__init__()
         for name, size in (("vocab_size", vocab_size), ("hidden_size", hidden_size), ("layers", layers)):
@@ -99,9 +102,11 @@ class CharLM(nn.Module):
         self.vocab_size, self.hidden_size, self.num_layers, self.cell = vocab_size, hidden_size, layers, cell
         self.embedding_size, self.dropout, self.forget_bias = embedding_size, dropout, forget_bias
         self.weight_dropout, self.embedding_dropout = weight_dropout, embedding_dropout
-        self.embedding = nn.Embedding(vocab_size, embedding_size) if embedding_size else None
-        self.recurrent = Recurrent(cell, embedding_size or vocab_size, hidden_size, layers, gate_bias)
-        self.output = nn.Linear(hidden_size, vocab_size)
+        self.embedding = None
+        if embedding_size:
+            self.embedding = nn.Embedding(vocab_size, embedding_size, dtype=torch.float32, device=device)
+        self.recurrent = Recurrent(cell, embedding_size or vocab_size, hidden_size, layers, gate_bias, device)
+        self.output = nn.Linear(hidden_size, vocab_size, dtype=torch.float32, device=device)
         self.use(backend, precision)
         self.writing_precision = "fp32"
         self.initialise(seed)

@@ -124,7 +124,7 @@ class Several(Processes):
 
     def exchange(self, *numbers: float) -> list[list[float]]:
         """As `Processes.exchange`, float64 all the way."""
-        mine = torch.tensor(numbers, dtype=torch.float64)
+        mine = torch.tensor(numbers, dtype=torch.float64, device="cpu")
         every = [torch.empty_like(mine) for _ in range(self.count)]
         dist.all_gather(every, mine)
         return [one.tolist() for one in every]

@@ -173,7 +173,7 @@ def read(lm: CharLM, stream: Stream, ids: list[int]) -> None:
     fed = [stream.next_id, *ids[:-1]]
     state = None if stream.state is None else {name: value.unsqueeze(1) for name, value in stream.state.items()}
     for at in range(0, len(fed), PROMPT_PIECE):
-        piece = torch.tensor([fed[at : at + PROMPT_PIECE]], device=lm.output.weight.device)
+        piece = torch.tensor([fed[at : at + PROMPT_PIECE]], dtype=torch.int64, device=lm.output.weight.device)
         with lm.reading(), lm.backend.exclusive():
             state = lm.state_after(piece, state)
     assert state is not None
@@ -216,8 +216,27 @@ def paced(lm: CharLM, streams: list[Stream], limit: int, pace: Pace) -> list[Wri
     return written
 
 
+@dataclass(frozen=True)
+class Packed:
+    """A model's weights packed for the kernel, and the weights that were packed."""
+
+    precision: str
+    weights: list[npt.NDArray[np.float32]]
+    generator: Generator
+
+    def is_of(self, precision: str, weights: list[npt.NDArray[np.float32]]) -> bool:
+        """Whether these are the weights, bit for bit; that costs less than any hash of them."""
+        if precision != self.precision or len(weights) != len(self.weights):
+            return False
+        return all(np.array_equal(_bits(a), _bits(b)) for a, b in zip(self.weights, weights, strict=True))
+
+
+def _bits(array: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
+    return array.view(np.uint32)  # NaN is what it was, too, and -0 is not 0
+
+
 _Rows = tuple[list[list[int]], npt.NDArray[np.float32] | None, State]  # ids, logits [B n V], state [L B H]
-_generators: WeakKeyDictionary[CharLM, tuple[tuple[int | str, ...], Generator]] = WeakKeyDictionary()
+_packed: WeakKeyDictionary[CharLM, Packed] = WeakKeyDictionary()
 
 
 def _write_native(lm: CharLM, streams: list[Stream], state: State, chars: int, logits: bool) -> _Rows:
@@ -232,8 +251,8 @@ def _write_native(lm: CharLM, streams: list[Stream], state: State, chars: int, l
         )
         for s in streams
     ]
-    fed = torch.tensor([s.next_id for s in streams])
-    random = torch.tensor([s.draw.words for s in streams])
+    fed = torch.tensor([s.next_id for s in streams], dtype=torch.int64, device="cpu")
+    random = torch.tensor([s.draw.words for s in streams], dtype=torch.int64, device="cpu")
     try:
         written = _generator(lm).write(fed, state, random, choices, chars, keeps_logits=logits)
     except FloatingPointError:
@@ -247,19 +266,18 @@ def _write_native(lm: CharLM, streams: list[Stream], state: State, chars: int, l
 
 
 def _generator(lm: CharLM) -> Generator:
-    """The model's weights packed for the kernel; packed anew where they have changed since.
+    """The model's weights packed for the kernel; packed anew where they are not what they were.
 
-    Told by a sum over their bits: torch's fused optimisers do not raise a tensor's version.
+    Compared with a copy: a tensor's version says nothing of what torch's fused optimisers, or numpy, change in place.
     """
-    arrays = [p.detach().numpy() for p in lm.parameters()]
-    bits = [number for a in arrays for number in (a.ctypes.data, int(np.add.reduce(a.view(np.uint32), axis=None)))]
-    now: tuple[int | str, ...] = (lm.writing_precision, *bits)
-    known = _generators.get(lm)
-    if known is None or known[0] != now:
+    weights = [p.detach().numpy() for p in lm.parameters()]
+    packed = _packed.get(lm)
+    if packed is None or not packed.is_of(lm.writing_precision, weights):
+        copies = [array.copy() for array in weights]  # first: what another thread changes now is packed again
         with lm.reading():
-            known = (now, Generator(lm.network(), UNKNOWN, lm.writing_precision))
-        _generators[lm] = known
-    return known[1]
+            packed = Packed(lm.writing_precision, copies, Generator(lm.network(), UNKNOWN, lm.writing_precision))
+        _packed[lm] = packed
+    return packed.generator
 
 
 def _write_stepwise(lm: CharLM, streams: list[Stream], state: State, chars: int, logits: bool) -> _Rows:
@@ -267,7 +285,7 @@ def _write_stepwise(lm: CharLM, streams: list[Stream], state: State, chars: int,
     device = lm.output.weight.device
     ids: list[list[int]] = [[] for _ in streams]
     kept: list[npt.NDArray[np.float32]] = []
-    fed = torch.tensor([[s.next_id] for s in streams], device=device)
+    fed = torch.tensor([[s.next_id] for s in streams], dtype=torch.int64, device=device)
     ended = [False] * len(streams)
     draws = [copy.deepcopy(s.draw) for s in streams]  # a call that fails leaves the streams as they were
     for _ in range(chars):
@@ -285,7 +303,7 @@ def _write_stepwise(lm: CharLM, streams: list[Stream], state: State, chars: int,
             kept.append(last)
         if all(ended):
             break
-        fed = torch.tensor(chosen, device=device).unsqueeze(1)
+        fed = torch.tensor(chosen, dtype=torch.int64, device=device).unsqueeze(1)
     for s, draw in zip(streams, draws, strict=True):
         s.draw = draw
     return ids, np.stack(kept, axis=1) if kept else None, state

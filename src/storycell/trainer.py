@@ -161,7 +161,8 @@ class Trainer:
         if not self.settings.reset:
             return self._state
         draws = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
-        kept = (torch.rand(self.batches.B, generator=draws) >= self.settings.reset)[self._rows]
+        drawn = torch.rand(self.batches.B, generator=draws, dtype=torch.float32, device="cpu")
+        kept = (drawn >= self.settings.reset)[self._rows]
         return {name: value * kept.to(value).view(1, -1, 1) for name, value in self._state.items()}
 
     def _apply(self, rate: float) -> None:

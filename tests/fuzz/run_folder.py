@@ -11,7 +11,6 @@ import struct
 from pathlib import Path
 
 import tiny_runs
-import torch
 
 import storycell
 from fuzz import folder, refusing
@@ -64,8 +63,7 @@ def _opened() -> None:
     entries = run.metrics()
     assert all(isinstance(entry["step"], int | float) for entry in entries)
     settings, vocab = run.config().settings, run.vocab()
-    with torch.device("meta"):
-        lm = CharLM.from_settings(len(vocab), settings.model)
+    lm = CharLM.from_settings(len(vocab), settings.model, device="meta")
     state, about = run.load_last(lm)
     optimizer = optim.build(lm, settings.training)
     saved = checked("last.safetensors", state, about, lm, optimizer, settings.training.streams)

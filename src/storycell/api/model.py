@@ -12,8 +12,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from storycell import evaluator, inspector, sampler, tokens
 from storycell.api.beginning import default_prompt
 from storycell.api.machine import best_device, versions
@@ -45,8 +43,8 @@ def load(run: str | Path = "demo", *, backend: str = "auto", device: str = "cpu"
     place = best_device(device)
     folder = RunFolder(_demo_folder() if str(run) == "demo" and not Path("demo/config.json").exists() else run)
     config, vocab = folder.config(), folder.vocab()
-    with torch.device("meta"):  # nothing is allocated before the weights are known to fit
-        lm = CharLM.from_settings(len(vocab), config.settings.model, backend=backend)
+    # On meta nothing is allocated before the weights are known to fit.
+    lm = CharLM.from_settings(len(vocab), config.settings.model, backend=backend, device="meta")
     folder.load_weights(lm)
     return Model(lm.to(place).eval().write_in(precision), vocab, config, folder.path)
 

@@ -125,8 +125,8 @@ def resume(
             }
         )
         vocab = folder.vocab()
-        with torch.device("meta"):  # nothing is allocated before the weights are known to fit
-            folder.load_last(CharLM.from_settings(len(vocab), chosen.model))
+        # On meta nothing is allocated before the weights are known to fit.
+        folder.load_last(CharLM.from_settings(len(vocab), chosen.model, device="meta"))
         prepared = _read(group, record, vocab if run_config.init else None, progress, may_merge=False)
         if checkpoint.has_changed(prepared, run_config.text) or prepared.vocab != vocab:
             raise ResumeError(
@@ -170,7 +170,8 @@ def _resolved(group: Processes, settings: Settings) -> Settings:
     """`auto` and unset values as what they come to on this machine."""
     training = settings.training
     device = best_device(training.device)
-    backend, _ = backends.choose(training.backend, settings.model.cell, torch.empty(0, device=device))
+    weight = torch.empty(0, dtype=torch.float32, device=device)
+    backend, _ = backends.choose(training.backend, settings.model.cell, weight)
     precision = training.precision
     if precision == "auto":
         precision = "bf16" if backend.multiplies_bf16(device) else "fp32"

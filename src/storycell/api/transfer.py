@@ -15,7 +15,8 @@ from storycell.vocab import RESERVED, Vocabulary
 def adopt(lm: CharLM, vocab: Vocabulary, donor: Model) -> None:
     """Fill `lm`, whose vocabulary `vocab` contains the donor's, with the donor's weights."""
     place = {c: k + RESERVED for k, c in enumerate(vocab.characters)}
-    rows = torch.tensor([*range(RESERVED), *(place[c] for c in donor.vocab.characters)])
+    columns = [*range(RESERVED), *(place[c] for c in donor.vocab.characters)]
+    rows = torch.tensor(columns, dtype=torch.int64, device="cpu")
     given = donor.lm.state_dict()
     lm.output.weight.mul_(0.1)
     lm.output.bias.fill_(given["output.bias"][RESERVED:].min().item() - 2.0)

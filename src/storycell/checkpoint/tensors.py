@@ -31,7 +31,7 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The tensors of a file and what is said about them; `RunFolderError` if it is not what was written."""
     try:
         _check_header(path)
-        with safetensors.safe_open(path, "pt") as file:
+        with torch.device("cpu"), safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             # Copies: they would go on being the file, and Windows replaces no file that is in use.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118

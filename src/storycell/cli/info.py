@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _machine() -> dict[str, Any]:
     device = best_device("auto")
-    backend, reason = backends.choose("auto", "lstm", torch.empty(0, device=device))
+    backend, reason = backends.choose("auto", "lstm", torch.empty(0, dtype=torch.float32, device=device))
     return {
         **machine(),
         "threads": torch.get_num_threads(),

@@ -35,7 +35,7 @@ def step_of(lm: CharLM) -> Step:
 
 def _native(generator: Generator) -> Step:
     def step(ids: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        draws = torch.ones(len(ids), 4, dtype=torch.int64)
+        draws = torch.ones(len(ids), 4, dtype=torch.int64, device="cpu")
         try:
             written = generator.write(ids, state, draws, [_GREEDY] * len(ids), 1, keeps_logits=True)
         except FloatingPointError:

@@ -103,7 +103,7 @@ def _played(path: Path, data: bytes, ids: list[int]) -> Logits:
 
 def _run(lm: CharLM, ids: list[list[int]]) -> Logits:
     with lm.reading():
-        logits, _ = lm(torch.tensor(ids, device=lm.output.weight.device))
+        logits, _ = lm(torch.tensor(ids, dtype=torch.int64, device=lm.output.weight.device))
     return np.array(logits.cpu().numpy(), np.float64)
 
 

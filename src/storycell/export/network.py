@@ -94,7 +94,9 @@ class Network:
             for name in ("weight_ih", "weight_hh"):
                 weights[f"recurrent.{name}_l{k}"] = self.tensors[f"{name}_l{k}"]
             weights |= {f"recurrent.bias_ih_l{k}": self.tensors[f"bias_l{k}"], f"recurrent.bias_hh_l{k}": bias_hh}
-        lm.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
+        lm.load_state_dict(
+            {name: torch.tensor(array, dtype=torch.float32, device="cpu") for name, array in weights.items()}
+        )
         return lm.eval()
 
 

@@ -32,7 +32,7 @@ def handwired(text: str) -> tuple[CharLM, Vocabulary]:
             weight.zero_()
         first = lm.recurrent.layers()[0]
         _wire(first["weight_ih"].view(4, 4, -1), first["weight_hh"].view(4, 4, 4), first["bias_ih"].view(4, 4), place)
-        lm.output.weight[place['"']] = torch.tensor([0.0, 16.0, 8.0, 8.0]) / _SHOWN
+        lm.output.weight[place['"']] = lm.output.weight.new_tensor([0.0, 16.0, 8.0, 8.0]) / _SHOWN
         lm.output.bias[place['"']] = 8.0
     return lm, vocab
 

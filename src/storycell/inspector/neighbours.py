@@ -25,10 +25,10 @@ def nearest(
     for a in range(0, len(rows), _BATCH):
         batch = torch.from_numpy(rows[a : a + _BATCH])
         likeness = h[batch] @ h.T
-        number = torch.arange(len(batch))[:, None]
+        number = torch.arange(len(batch), dtype=torch.int64, device="cpu")[:, None]
         taken = batch[:, None]
         for j in range(count):
-            around = (taken + torch.arange(-_APART, _APART + 1)).clamp(0, len(h) - 1)
+            around = (taken + torch.arange(-_APART, _APART + 1, dtype=torch.int64, device="cpu")).clamp(0, len(h) - 1)
             likeness[number, around] = -torch.inf
             best, place = likeness.max(dim=1)
             good = torch.isfinite(best).numpy()

@@ -116,7 +116,7 @@ class Trace:
     def _bulk(self, layer: int, rows: range, names: Sequence[str]) -> dict[str, Array]:
         """All values at some rows (those of `states`, evenly spaced) at once, from the states before them."""
         device = self.lm.output.weight.device
-        now = torch.tensor(list(rows))
+        now = torch.tensor(list(rows), dtype=torch.int64, device="cpu")
         if layer == 0:
             x = self._walker.inputs(torch.from_numpy(self.all_ids[rows]).to(device))
         else:
@@ -194,7 +194,7 @@ def _walked(walker: Walker, ids: Ids, pieces: list[Piece]) -> list[dict[str, tor
     """The state after every character: `[N H]` by name, for each layer."""
     weight, names = walker.lm.output.weight, walker.cell.state_names
     H = walker.lm.hidden_size
-    kept = [{n: torch.empty((len(ids), H), dtype=weight.dtype) for n in names} for _ in walker.weights]
+    kept = [{n: torch.empty((len(ids), H), dtype=weight.dtype, device="cpu") for n in names} for _ in walker.weights]
     pieces = sorted(pieces, key=lambda piece: piece[0] - piece[1])
     for a in range(0, len(pieces), _ROWS):
         group = pieces[a : a + _ROWS]

@@ -117,9 +117,9 @@ def ranks(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     """Ranks along the last axis, 1 the lowest, equal values their mean rank."""
     rows = torch.from_numpy(np.ascontiguousarray(np.atleast_2d(values)))
     ordered, order = rows.sort(dim=-1)
-    place = torch.arange(1, rows.shape[-1] + 1, dtype=torch.int32).expand(rows.shape)
+    place = torch.arange(1, rows.shape[-1] + 1, dtype=torch.int32, device="cpu").expand(rows.shape)
     changes = ordered[:, 1:] != ordered[:, :-1]  # between neighbours that are not equal
-    edge = torch.ones((len(rows), 1), dtype=torch.bool)
+    edge = torch.ones((len(rows), 1), dtype=torch.bool, device="cpu")
     firsts = place.where(torch.cat([edge, changes], 1), 0).cummax(-1).values
     lasts = place.where(torch.cat([changes, edge], 1), rows.shape[-1]).flip(-1).cummin(-1).values.flip(-1)
     mean = (firsts + lasts).float() / 2

@@ -121,7 +121,7 @@ def held_streams(
     device = lm.output.weight.device
     with torch.no_grad():
         for k in [BOUNDARY, *prompt]:
-            state = walker.step(torch.full((len(seeds),), k, device=device), state)
+            state = walker.step(torch.full((len(seeds),), k, dtype=torch.int64, device=device), state)
     for _ in range(limit):
         with torch.no_grad():
             last = walker.logits(state).float().cpu().numpy()
@@ -131,4 +131,4 @@ def held_streams(
         if all(ended):
             return
         with torch.no_grad():
-            state = walker.step(torch.tensor(chosen, device=device), state)
+            state = walker.step(torch.tensor(chosen, dtype=torch.int64, device=device), state)

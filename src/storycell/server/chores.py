@@ -62,7 +62,7 @@ def _logits(lm: CharLM, stream: Stream, ids: list[int]) -> npt.NDArray[np.float3
     """Feed `ids` to a stream's state; returns the logits after each, `[T V]`."""
     state = None if stream.state is None else {name: value.unsqueeze(1) for name, value in stream.state.items()}
     with lm.reading():
-        logits, state = lm(torch.tensor([ids], device=lm.output.weight.device), state)
+        logits, state = lm(torch.tensor([ids], dtype=torch.int64, device=lm.output.weight.device), state)
     stream.state = {name: value[:, 0] for name, value in state.items()}
     found: npt.NDArray[np.float32] = logits[0].float().cpu().numpy()
     return found

@@ -34,7 +34,7 @@ def _write(walker: Walker, stream: Stream, chars: int) -> Written:
         layers = [{name: stream.state[name][k : k + 1] for name in names} for k in range(lm.num_layers)]
     ids, rows = [], []
     for _ in range(chars):
-        layers = walker.step(torch.tensor([stream.next_id], device=lm.output.weight.device), layers)
+        layers = walker.step(torch.tensor([stream.next_id], dtype=torch.int64, device=lm.output.weight.device), layers)
         logits = walker.logits(layers)[0].float().cpu().numpy()
         stream.next_id = stream.sampling.choose(logits, stream.draw)
         if stream.next_id == BOUNDARY:

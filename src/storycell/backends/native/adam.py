@@ -44,7 +44,7 @@ class AdamW(torch.optim.AdamW):
         self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), **keywords: Any
     ) -> None:
         super().__init__(params, lr, betas, foreach=False, **keywords)
-        self._described: dict[torch.Tensor, tuple[list[torch.Tensor], lib.Tensor]] = {}
+        self._described: dict[torch.Tensor, tuple[list[torch.Tensor], list[int], lib.Tensor]] = {}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -65,14 +65,16 @@ class AdamW(torch.optim.AdamW):
         if not state:
             state["step"] = lib.zeros()
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+        elif state["step"].dtype != torch.float32:  # torch's is float64 where that is its default type
+            state["step"] = state["step"].float()
         own = [state["exp_avg"], state["exp_avg_sq"], state["step"]]
-        kept = self._described.get(p)
-        if kept is None or any(a is not b for a, b in zip(kept[0], own, strict=True)):
+        kept, places = self._described.get(p), [tensor.data_ptr() for tensor in own]
+        if kept is None or places != kept[1] or any(a is not b for a, b in zip(kept[0], own, strict=True)):
             entry = lib.Tensor(_address(p, "parameter", p))
             entry.mean, entry.square = _address(own[0], "exp_avg", p), _address(own[1], "exp_avg_sq", p)
             entry.step, entry.count = lib.address(own[2], "step", torch.float32, ()), p.numel()
-            kept = self._described[p] = (own, entry)
-        entry = kept[1]
+            kept = self._described[p] = (own, places, entry)
+        entry = kept[2]
         entry.value = p.data_ptr()
         entry.grad = _address(p.grad, "gradient", p)
         entry.rate, entry.decay, entry.epsilon = group["lr"], group["weight_decay"], group["eps"]

@@ -41,6 +41,11 @@ class Buffers:
         return torch.from_numpy(memory).view(dtype).view(shape)
 
     @property
+    def lent_bytes(self) -> int:
+        """What tensors refer to, as of the last request."""
+        return self._lent
+
+    @property
     def idle_bytes(self) -> int:
         """What is held and lent to nobody."""
         return sum(len(block) for _, block in self._idle) + sum(len(block) for block in self._returned)
@@ -55,12 +60,9 @@ class Buffers:
         if self._requests % _WINDOW == 0:
             self._peak, self._recent_peak = self._recent_peak, self._lent
         fitting = [entry for entry in self._idle if size <= len(entry[1]) <= size * _SLACK]
-        if fitting:
-            entry = min(fitting, key=lambda entry: len(entry[1]))
-            self._idle = deque(other for other in self._idle if other is not entry)
-            block = entry[1]
-        else:
-            block = None
+        chosen = min(fitting, key=lambda entry: len(entry[1]), default=None)
+        block = None if chosen is None else chosen[1]
+        self._idle = deque(entry for entry in self._idle if entry is not chosen)
         self._lent += size if block is None else len(block)
         self._recent_peak = max(self._recent_peak, self._lent)
         self._peak = max(self._peak, self._recent_peak)

@@ -22,7 +22,10 @@ Tensors = tuple[torch.Tensor, ...]
 
 
 class Pass(NamedTuple):
-    """What a call is, apart from its tensors: those are x `[T B D]`, h and c `[L B H]` and the weights, layer by layer."""
+    """What a call is, apart from its tensors.
+
+    Those are x `[T B D]`, h and c `[L B H]` and the weights, layer by layer.
+    """
 
     layers: int
     precision: str

@@ -23,7 +23,8 @@ _GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 def products(precision: str, size: int = PRODUCT) -> dict[str, Work]:
     """Large products of two square matrices, torch's and the kernel's where it was built; they count operations."""
-    left, right = (torch.randn(size, size).to(library.ELEMENT[precision]) for _ in range(2))
+    drawn = (torch.randn(size, size, dtype=torch.float32, device="cpu") for _ in range(2))
+    left, right = (matrix.to(library.ELEMENT[precision]) for matrix in drawn)
     out = torch.empty_like(left)
 
     def torchs() -> int:
@@ -32,7 +33,7 @@ def products(precision: str, size: int = PRODUCT) -> dict[str, Work]:
 
     if NativeBackend().obstacle("lstm") is not None:
         return {TORCHS: torchs}
-    packed, wide = library.pack(precision, right.float(), size, size), torch.empty(size, size)
+    packed, wide = library.pack(precision, right.float(), size, size), library.empty(size, size)
 
     def ours() -> int:
         native_product(precision, left, packed, size, out=wide)
@@ -50,7 +51,7 @@ def best_product(rates: dict[str, Rate]) -> tuple[float, str]:
 
 def reading() -> Work:
     """torch's sum over a float32 array of `NEAR_BYTES`, many times in one call; counts bytes."""
-    array = torch.randn(NEAR_BYTES // 4).expand(_READ_TIMES, -1)
+    array = torch.randn(NEAR_BYTES // 4, dtype=torch.float32, device="cpu").expand(_READ_TIMES, -1)
 
     def work() -> int:
         array.sum()

@@ -68,7 +68,7 @@ def ours(lm: CharLM, streams: int) -> Work:
 
 def theirs(model: torch.nn.Module, streams: int, bf16: bool = False) -> Work:
     """Another model, called for each character."""
-    state, ids = None, torch.zeros(streams, 1, dtype=torch.int64)
+    state, ids = None, torch.zeros(streams, 1, dtype=torch.int64, device="cpu")
 
     @torch.inference_mode()
     def work() -> int:

@@ -16,9 +16,9 @@ class TorchModel(nn.Module):
     def __init__(self, cell: str, V: int, D: int, H: int, L: int) -> None:
         super().__init__()
         kind = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}[cell]
-        self.embedding = nn.Embedding(V, D)
-        self.recurrent = kind(D, H, L, batch_first=True)
-        self.output = nn.Linear(H, V)
+        self.embedding = nn.Embedding(V, D, dtype=torch.float32, device="cpu")
+        self.recurrent = kind(D, H, L, batch_first=True, dtype=torch.float32, device="cpu")
+        self.output = nn.Linear(H, V, dtype=torch.float32, device="cpu")
 
     def forward(self, ids: torch.Tensor, state: Any = None) -> tuple[torch.Tensor, Any]:
         """ids `[B T]` -> logits `[B T V]` and torch's own state."""
@@ -36,14 +36,14 @@ class PlainLoop(nn.Module):
         super().__init__()
         self.V, self.H, self.L, self.G = V, H, L, self.GATES[cell]
         widths = [V if k == 0 else H for k in range(L) for _ in range(self.G)]
-        self.W_x = nn.ParameterList(torch.randn(D, H) * H**-0.5 for D in widths)
-        self.W_h = nn.ParameterList(torch.randn(H, H) * H**-0.5 for _ in widths)
-        self.output = nn.Linear(H, V)
+        self.W_x = nn.ParameterList(torch.randn(D, H, dtype=torch.float32, device="cpu") * H**-0.5 for D in widths)
+        self.W_h = nn.ParameterList(torch.randn(H, H, dtype=torch.float32, device="cpu") * H**-0.5 for _ in widths)
+        self.output = nn.Linear(H, V, dtype=torch.float32, device="cpu")
 
     def forward(self, ids: torch.Tensor, state: Any = None) -> tuple[torch.Tensor, Any]:
         """ids `[B T]` -> logits `[B T V]` and, for each layer, `(h, c)` `[B H]`."""
         if state is None:
-            zeros = torch.zeros(len(ids), self.H)
+            zeros = torch.zeros(len(ids), self.H, dtype=torch.float32, device="cpu")
             state = [(zeros, zeros)] * self.L
         outputs = []
         for x in F.one_hot(ids, self.V).float().unbind(dim=1):

@@ -57,7 +57,7 @@ def _model(workload: Workload) -> CharLM:
 def _ids(workload: Workload) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     shape = (workload.streams or 1, workload.chunk + 1)
-    text = torch.randint(2, V, shape, generator=generator)
+    text = torch.randint(2, V, shape, generator=generator, dtype=torch.int64, device="cpu")
     return text[:, :-1], text[:, 1:]
 
 
