@@ -25,7 +25,7 @@ import pyppmd
 import zstandard
 
 import storycell
-from storycell import codec
+from storycell.lab.compress import archive
 
 PPMD_ORDER, PPMD_BYTES = 16, 1 << 30  # the best order from 4 to 16 on these texts
 ZSTD_ULTRA = 22
@@ -64,12 +64,12 @@ def ours(model: storycell.Model) -> Both:
 
     def to_model(data: bytes) -> bytes:
         sink = io.BytesIO()
-        codec.compress(model.lm, model.vocab, io.BytesIO(data), sink)
+        archive.compress(model.lm, model.vocab, io.BytesIO(data), sink)
         return sink.getvalue()
 
     def from_model(packed: bytes) -> bytes:
         sink = io.BytesIO()
-        codec.decompress(model.lm, model.vocab, io.BytesIO(packed), sink, "the file")
+        archive.decompress(model.lm, model.vocab, io.BytesIO(packed), sink, "the file")
         return sink.getvalue()
 
     return to_model, from_model

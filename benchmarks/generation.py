@@ -11,8 +11,9 @@ from pathlib import Path
 
 from training import ROOT, commit
 
-from storycell.experiments.bench import Workload, sample
-from storycell.experiments.bench.grid import measure
+from storycell.lab.bench.results import measure
+from storycell.lab.bench.sample import sample
+from storycell.lab.bench.workload import Workload
 
 
 def main() -> None:

@@ -21,13 +21,13 @@ import torch
 import torch.distributed as dist
 from training import commit
 
-from storycell import batches
-from storycell.api.machine import machine, versions
 from storycell.config import TrainSettings
-from storycell.model import CharLM
-from storycell.processes import Processes, joined
+from storycell.data import batches
+from storycell.nn.model import CharLM
+from storycell.runs.machine import machine, versions
 from storycell.threads import cores
-from storycell.trainer import Trainer
+from storycell.training.distributed import ProcessGroup, joined
+from storycell.training.trainer import Trainer
 
 OUT = Path(__file__).parent / "results" / "processes.json"
 V, STREAMS, CHUNK = 93, 64, 128
@@ -49,9 +49,9 @@ def main() -> None:
             print(json.dumps({**about, "rows": rows}))
 
 
-def measured(group: Processes, L: int, H: int, precision: str, rounds: int, steps: int) -> dict[str, Any]:
+def measured(group: ProcessGroup, L: int, H: int, precision: str, rounds: int, steps: int) -> dict[str, Any]:
     """Milliseconds a step, alone and together, and of what is said in a step; medians and spreads of the rounds."""
-    alone, together = trainer(Processes(), L, H, precision), trainer(group, L, H, precision)
+    alone, together = trainer(ProcessGroup(), L, H, precision), trainer(group, L, H, precision)
     params = sum(p.numel() for p in alone.model.parameters())
     gradient, threads = torch.zeros(params), cores()
     tasks: dict[str, Callable[[], float]] = {
@@ -73,7 +73,7 @@ def measured(group: Processes, L: int, H: int, precision: str, rounds: int, step
     return row | {"together_to_alone": round(row["alone_ms"] / max(row["together_ms"], 1e-9), 3)}
 
 
-def trainer(group: Processes, L: int, H: int, precision: str) -> Trainer:
+def trainer(group: ProcessGroup, L: int, H: int, precision: str) -> Trainer:
     """A training that never ends, on characters drawn at random: what they are does not change the time."""
     settings = TrainSettings(streams=STREAMS, chunk=CHUNK, steps=10**9, precision=precision)  # type: ignore[arg-type]
     lm = CharLM(V, H, L, backend="native", precision=precision)

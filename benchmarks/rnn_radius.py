@@ -15,11 +15,13 @@ from pathlib import Path
 import torch
 
 import storycell
-from storycell import cells
-from storycell.cells import RNN
-from storycell.inspector import gradient_flow, trace, untrained
-from storycell.inspector.gradients import spectral_radius
-from storycell.model import CharLM
+from storycell.inspect.gradients import gradient_flow, spectral_radius
+from storycell.inspect.trace import trace
+from storycell.inspect.units import copy_untrained
+from storycell.nn.cells import cell
+from storycell.nn.cells.registry import register_cell
+from storycell.nn.cells.rnn import RNN
+from storycell.nn.model import CharLM
 
 RADII = (0.9, 1.0, 1.1)
 LAGS = (8, 32)
@@ -30,7 +32,7 @@ def cell_at(radius: float) -> type[RNN]:
     """The RNN, its hidden weights scaled after the usual start; under its own name, so that any backend runs it."""
 
     class Scaled(RNN):
-        def initialise(self, w: cells.cell.Weights, generator: torch.Generator, forget_bias: float) -> None:
+        def initialise(self, w: cell.Weights, generator: torch.Generator, forget_bias: float) -> None:
             super().initialise(w, generator, forget_bias)
             w["weight_hh"] *= radius
 
@@ -53,17 +55,17 @@ def main() -> None:
     text = Path(given.valid).read_text(encoding="utf-8")[:SEEN_CHARS]
     rows = []
     for radius in RADII:
-        cells.register(cell_at(radius))
+        register_cell(cell_at(radius))
         with tempfile.TemporaryDirectory() as folder:
             run = storycell.train(
                 given.train, valid=given.valid, recipe="quick", cell="rnn", steps=given.steps, threads=given.threads,
                 evaluations=1, out=Path(folder) / "run",
             )  # fmt: skip
             model, seed = run.model, run.settings.training.seed
-        before, after = seen(untrained(model.lm, seed), model, text), seen(model.lm, model, text)
+        before, after = seen(copy_untrained(model.lm, seed), model, text), seen(model.lm, model, text)
         rows.append({"radius": radius, "before": before, "after": after, "valid_nats": run.summary["valid_nats"]})
         print(f"{radius:g}: {before} -> {after}, {run.summary['valid_nats']:.3f} nats per character")
-    cells.register(RNN)
+    register_cell(RNN)
     chars = run.summary["chars"]
     print(json.dumps({"benchmark": "rnn_radius", "steps": given.steps, "chars": chars, "rows": rows}))
 

@@ -10,8 +10,9 @@ import itertools
 import subprocess
 from pathlib import Path
 
-from storycell.experiments.bench import Workload, train
-from storycell.experiments.bench.grid import chart, measure
+from storycell.lab.bench.results import chart, measure
+from storycell.lab.bench.train import train
+from storycell.lab.bench.workload import Workload
 from storycell.threads import cores
 
 ROOT = Path(__file__).parents[1]

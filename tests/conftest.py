@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import serving
-import tiny_runs
 import torch
+from support import live_server as serving
+from support import tiny_runs
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

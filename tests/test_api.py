@@ -13,9 +13,11 @@ import safetensors
 import torch
 
 import storycell
-from storycell import corpus, tokens
-from storycell.cells.cell import Values, Weights
+from storycell.data import corpus
+from storycell.data.prepare import prepare, prepare_cached
+from storycell.data.tokens import split_stories
 from storycell.errors import CorpusError, RunFolderError, SettingsError
+from storycell.nn.cells.cell import Values, Weights
 
 TINY = {"hidden": 16, "embedding": 6, "streams": 4, "chunk": 16, "steps": 12, "evaluations": 2, "threads": 1}
 
@@ -90,7 +92,7 @@ def test_the_best_weights_are_kept_not_the_last(story_file: Path, tmp_path: Path
 def test_evaluation_takes_at_most_a_twentieth_of_the_characters(
     real_data: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from storycell import evaluator
+    from storycell.evaluation import evaluator
 
     scored: list[int] = []
     original = evaluator.evaluate
@@ -125,7 +127,7 @@ def test_init_goes_on_from_another_model_and_adds_characters(story_file: Path, t
 
 
 def test_a_prepared_folder_trains_like_its_text(story_file: Path, tmp_path: Path) -> None:
-    prepared = tokens.prepare(corpus.open_corpus([str(story_file)]), tmp_path / "prepared")
+    prepared = prepare(corpus.open_corpus([str(story_file)]), tmp_path / "prepared")
     a = storycell.train(prepared.folder, out=tmp_path / "a", **TINY)
     b = storycell.train(story_file, out=tmp_path / "b", **TINY)
     assert a.summary["valid_nats"] == b.summary["valid_nats"]
@@ -180,13 +182,14 @@ def test_a_cell_of_ones_own_trains_from_a_name(story_file: Path, tmp_path: Path)
 
 
 def test_the_embedded_stories_come_with_their_floor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from storycell.corpus import embedded, stories
+    from storycell.data import embedded
+    from storycell.data.stories import corpus as stories
 
     monkeypatch.setattr(embedded, "STORIES", 120)
     run = storycell.train("stories", out=tmp_path / "run", **TINY)
-    held_out = tokens.cached(corpus.open_corpus(["stories"])).valid_ids
+    held_out = prepare_cached(corpus.open_corpus(["stories"])).valid_ids
     assert held_out is not None
-    texts = [run.model.vocab.decode(s[1:]) for s in tokens.stories_of(held_out)]
+    texts = [run.model.vocab.decode(s[1:]) for s in split_stories(held_out)]
     assert set(texts) <= set(islice(stories.generate(embedded.SEED), 120))
     expected = -sum(stories.log_probability(t) for t in texts) / sum(len(t) + 1 for t in texts)
     assert run.summary["floor_nats"] == pytest.approx(expected)

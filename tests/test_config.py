@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from storycell import config
-from storycell.checkpoint import RunConfig, TextRecord
-from storycell.config import ModelSettings, Settings, TrainSettings, validated
+from storycell.config import ModelSettings, Settings, TrainSettings, validate
 from storycell.errors import SettingsError
+from storycell.runs.folder import RunConfig, TextRecord
 
 WRONG: dict[str, list[Any]] = {
     "cell": [None, 3],
@@ -139,7 +139,7 @@ def run_config(settings: Settings) -> RunConfig:
 @pytest.mark.parametrize("name", config.recipes())
 def test_what_is_written_is_read_back_equal(name: str) -> None:
     written = run_config(config.resolve(name, lr=0.1 + 0.2, clip=None, seed=2**32 - 1))
-    assert validated(RunConfig, json.loads(json.dumps(written.model_dump()))) == written
+    assert validate(RunConfig, json.loads(json.dumps(written.model_dump()))) == written
 
 
 def nested(depth: int) -> Any:
@@ -174,7 +174,7 @@ def test_a_wrong_entry_of_a_config_is_named_by_its_path(path: str, value: Any, s
         place = place[group]
     place[last] = value
     with pytest.raises(SettingsError) as raised:
-        validated(RunConfig, data)
+        validate(RunConfig, data)
     assert said in str(raised.value)
     assert len(str(raised.value)) < 200
 
@@ -182,4 +182,4 @@ def test_a_wrong_entry_of_a_config_is_named_by_its_path(path: str, value: Any, s
 @pytest.mark.parametrize("data", [None, [], "x", 3, {}])
 def test_a_config_that_is_none_is_refused(data: Any) -> None:
     with pytest.raises(SettingsError, match=r"missing|JSON object"):
-        validated(RunConfig, data)
+        validate(RunConfig, data)

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import storycell
-from storycell.checkpoint import RunFolder
-from storycell.checkpoint.disk import to_json
+from storycell.runs.files import to_json
+from storycell.runs.folder import RunFolder
 
 DEMO = Path(__file__).parents[1] / "src" / "storycell" / "demo"
 

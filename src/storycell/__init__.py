@@ -12,32 +12,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from storycell.api import Model, Run, load, resume, train
-    from storycell.cells import Cell
-    from storycell.cells import register as register_cell
+    from storycell.api import Model, Run, load
     from storycell.errors import StorycellError
-    from storycell.evaluator import Evaluation
-    from storycell.layer import LSTM
-    from storycell.model import CharLM
-    from storycell.sampler import Sampling
-    from storycell.trainer import Report
+    from storycell.evaluation.evaluator import Evaluation
+    from storycell.generation.sampler import Sampling
+    from storycell.nn.cells.cell import Cell
+    from storycell.nn.cells.registry import register_cell
+    from storycell.nn.lstm import LSTM
+    from storycell.nn.model import CharLM
+    from storycell.training.start import resume, train
+    from storycell.training.trainer import Report
 
 __version__ = "0.1.0"
 
 _PLACES = {
-    "Cell": ("storycell.cells", "Cell"),
-    "CharLM": ("storycell.model", "CharLM"),
-    "Evaluation": ("storycell.evaluator", "Evaluation"),
-    "LSTM": ("storycell.layer", "LSTM"),
-    "Model": ("storycell.api", "Model"),
-    "Report": ("storycell.trainer", "Report"),
-    "Run": ("storycell.api", "Run"),
-    "Sampling": ("storycell.sampler", "Sampling"),
-    "StorycellError": ("storycell.errors", "StorycellError"),
-    "load": ("storycell.api", "load"),
-    "register_cell": ("storycell.cells", "register"),
-    "resume": ("storycell.api", "resume"),
-    "train": ("storycell.api", "train"),
+    "Cell": "storycell.nn.cells.cell",
+    "CharLM": "storycell.nn.model",
+    "Evaluation": "storycell.evaluation.evaluator",
+    "LSTM": "storycell.nn.lstm",
+    "Model": "storycell.api",
+    "Report": "storycell.training.trainer",
+    "Run": "storycell.api",
+    "Sampling": "storycell.generation.sampler",
+    "StorycellError": "storycell.errors",
+    "load": "storycell.api",
+    "register_cell": "storycell.nn.cells.registry",
+    "resume": "storycell.training.start",
+    "train": "storycell.training.start",
 }
 
 __all__ = [
@@ -60,8 +61,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'storycell' has no attribute {name!r}")
-    module, attribute = _PLACES[name]
-    value = globals()[name] = getattr(import_module(module), attribute)
+    value = globals()[name] = getattr(import_module(_PLACES[name]), name)
     return value
 
 

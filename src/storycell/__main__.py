@@ -2,6 +2,6 @@
 
 import sys
 
-from storycell.cli import main
+from storycell.cli.main import main
 
 sys.exit(main())

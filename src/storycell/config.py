@@ -129,7 +129,7 @@ class Settings(StrictModel):
             if group is None:
                 raise SettingsError(f"there is no setting named {name!r}; the settings are {', '.join(names())}")
             groups[group][name] = value
-        return validated(Settings, {"recipe": self.recipe, **groups})
+        return validate(Settings, {"recipe": self.recipe, **groups})
 
 
 def names() -> list[str]:
@@ -150,7 +150,7 @@ def recipe(name: str) -> Settings:
     text = (resources.files("storycell") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
     tables = tomllib.loads(text)
     tables.pop("about")
-    return validated(Settings, {"recipe": name, **tables})
+    return validate(Settings, {"recipe": name, **tables})
 
 
 def resolve(name: str = "quick", /, **overrides: Any) -> Settings:
@@ -178,7 +178,7 @@ _REASONS = {  # pydantic's types of error, in our words
 _NOT_NAMES = {"settings", "model", "training", "str", "int"}  # groups, and what pydantic adds for the sides of a union
 
 
-def validated(kind: type[M], values: Any) -> M:
+def validate(kind: type[M], values: Any) -> M:
     """`values` as a `kind`, or a `SettingsError` whose one sentence names the first setting that is wrong, and why."""
     try:
         return kind.model_validate(values)

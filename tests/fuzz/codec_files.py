@@ -8,13 +8,12 @@ import io
 import struct
 import zlib
 
-from tiny_runs import TEXT
+from support.tiny_runs import TEXT
 
 from fuzz import refusing
-from storycell import codec
-from storycell.codec import container
-from storycell.model import CharLM
-from storycell.vocab import BYTES, Vocabulary
+from storycell.data.vocab import BYTES, Vocabulary
+from storycell.lab.compress import archive, container
+from storycell.nn.model import CharLM
 
 CHARACTERS = Vocabulary("".join(sorted(set(TEXT))))
 MODELS = {vocab: CharLM(len(vocab), 8, 1, embedding_size=4, backend="torch", seed=1) for vocab in (CHARACTERS, BYTES)}
@@ -22,13 +21,13 @@ MODELS = {vocab: CharLM(len(vocab), 8, 1, embedding_size=4, backend="torch", see
 
 def _packed(data: bytes, vocab: Vocabulary = CHARACTERS) -> bytes:
     sink = io.BytesIO()
-    codec.compress(MODELS[vocab], vocab, io.BytesIO(data), sink)
+    archive.compress(MODELS[vocab], vocab, io.BytesIO(data), sink)
     return sink.getvalue()
 
 
 def _original(packed: bytes, vocab: Vocabulary = CHARACTERS) -> bytes:
     sink = io.BytesIO()
-    codec.decompress(MODELS[vocab], vocab, io.BytesIO(packed), sink, "the file")
+    archive.decompress(MODELS[vocab], vocab, io.BytesIO(packed), sink, "the file")
     return sink.getvalue()
 
 

@@ -13,12 +13,12 @@ import numpy as np
 import zstandard
 
 from fuzz import folder, refusing
-from storycell import vocab
-from storycell.corpus import files, open_corpus
-from storycell.corpus.blocks import Bookmark
-from storycell.corpus.files import FileSource
+from storycell.data import files, vocab
+from storycell.data.blocks import Bookmark
+from storycell.data.corpus import open_corpus
+from storycell.data.files import FileSource
+from storycell.data.vocab import BOUNDARY_BYTE
 from storycell.errors import CorpusError
-from storycell.vocab import BOUNDARY_BYTE
 
 KINDS = [
     (ending, encoding, packs)

@@ -9,9 +9,9 @@ import struct
 
 import torch
 
-from storycell import backends
-from storycell.backends.backend import Network
-from storycell.cells import get
+from storycell.nn.backends import choice
+from storycell.nn.backends.backend import Network
+from storycell.nn.cells.registry import get_cell
 
 CELLS = ("lstm", "gru", "rnn")
 LARGE = 3.0  # beyond that, rounding is amplified from step to step and proves nothing
@@ -22,7 +22,7 @@ SEEDS = [
     bytes([1, 1, 40, 0, 17, 2, 1, 1, 1]) + struct.pack("<8f", 1, -1, 0.5, 2, float("inf"), float("nan"), 1e30, -0.0),
     bytes([2, 0, 2, 7, 33, 1, 16, 9, 2]) + bytes(200),
 ]
-_NATIVE, _REFERENCE = backends.choose("native", "lstm")[0], backends.choose("reference", "lstm")[0]
+_NATIVE, _REFERENCE = choice.choose_backend("native", "lstm")[0], choice.choose_backend("reference", "lstm")[0]
 
 
 def one_input(data: bytes) -> None:
@@ -35,7 +35,7 @@ def one_input(data: bytes) -> None:
     network = _network(cell, V, D, H, L, numbers, bf16)
     ids = _ids(data[9:], V, B, T, data[8])
     targets = ids.roll(1, 1) if data[8] & 2 else ids.flip(0)
-    state = {name: torch.zeros(L, B, H) for name in get(cell).state_names}
+    state = {name: torch.zeros(L, B, H) for name in get_cell(cell).state_names}
     outside = bool(((ids < 0) | (ids >= V)).any())
     try:
         nats, last = _NATIVE.mean_nats(network, ids, targets, state)
@@ -71,7 +71,7 @@ def _network(cell: str, V: int, D: int, H: int, L: int, numbers: list[float], bf
         filled = flat.repeat(size // len(flat) + 1)[:size]
         return (filled.reshape(shape) / (1 if H < 8 else H**0.5)).requires_grad_()
 
-    shapes = get(cell).shapes
+    shapes = get_cell(cell).shapes
     layers = [{n: tensor(*s) for n, s in shapes(D if k == 0 else H, H, bias=True).items()} for k in range(L)]
     return Network(cell, tensor(V, D), layers, tensor(V, H), tensor(V), dropout=0.0, bf16=bf16)
 

@@ -9,13 +9,14 @@ import shutil
 from pathlib import Path
 
 from fuzz import folder, refusing
-from storycell import corpus, tokens
-from storycell.tokens.preparing import identify
+from storycell.data import corpus
+from storycell.data.prepare import identify, prepare
+from storycell.data.tokens import open_prepared
 
 FOLDER = folder()
 TEXT = corpus.text_corpus("<|endoftext|>\n".join(f"{k} “times” {k * k}\n" for k in range(9)))
 WORK = identify(TEXT, None, "characters").work
-MADE = tokens.prepare(TEXT, FOLDER / "made").folder
+MADE = prepare(TEXT, FOLDER / "made").folder
 CHANGED = Path(shutil.copytree(MADE, FOLDER / "changed"))
 FILES = ("prepared.json", "vocab.json", "train.tokens", "valid.tokens")
 JOURNAL = len(FILES)
@@ -37,7 +38,7 @@ def one_input(data: bytes) -> None:
     path.write_bytes(content)
     try:
         with refusing(str(CHANGED)):
-            prepared = tokens.open_prepared(CHANGED)
+            prepared = open_prepared(CHANGED)
             prepared.check_ids()
             assert isinstance(prepared.vocab.decode(prepared.train_ids), str)
     finally:
@@ -51,7 +52,7 @@ def _goes_on(journal: bytes) -> None:
     (partial / "journal.json").write_bytes(journal)
     (partial / "train.tokens").write_bytes((MADE / "train.tokens").read_bytes())
     try:
-        tokens.prepare(TEXT, out)
+        prepare(TEXT, out)
         assert all((out / name).read_bytes() == (MADE / name).read_bytes() for name in FILES)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -10,20 +10,21 @@ import shutil
 import struct
 from pathlib import Path
 
-import tiny_runs
+from support import tiny_runs
 
 import storycell
 from fuzz import folder, refusing
-from storycell import optim
-from storycell.api.saved import checked
-from storycell.checkpoint import RunFolder, tensors
-from storycell.model import CharLM
+from storycell.nn import optim
+from storycell.nn.model import CharLM
+from storycell.runs import tensors
+from storycell.runs.folder import RunFolder
+from storycell.training.loop import check_save
 
 FOLDER = folder()
 MADE = tiny_runs.make(FOLDER, FOLDER / "cache")
 RUN = Path(shutil.copytree(MADE, FOLDER / "changed"))
 FILES = ("config.json", "vocab.json", "metrics.jsonl", "model.safetensors", "last.safetensors")
-STATE, ABOUT = tensors.read(MADE / "last.safetensors")
+STATE, ABOUT = tensors.read_tensors(MADE / "last.safetensors")
 FITTED = len(FILES)  # the number of an input that is the JSON about the tensors of `last.safetensors`
 _HEADER = json.dumps({"__metadata__": {"about": "{}"}, "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}})
 SEEDS = [
@@ -47,7 +48,7 @@ def one_input(data: bytes) -> None:
         if not isinstance(about, dict):
             return
         with contextlib.suppress(RecursionError, UnicodeEncodeError):  # json cannot write it, or safetensors
-            content = tensors.packed(STATE, about)
+            content = tensors.pack_tensors(STATE, about)
     (RUN / ".new").write_bytes(content)
     (RUN / ".new").replace(RUN / name)
     try:
@@ -65,7 +66,7 @@ def _opened() -> None:
     settings, vocab = run.config().settings, run.vocab()
     lm = CharLM.from_settings(len(vocab), settings.model, device="meta")
     state, about = run.load_last(lm)
-    optimizer = optim.build(lm, settings.training)
-    saved = checked("last.safetensors", state, about, lm, optimizer, settings.training.streams)
+    optimizer = optim.build_optimizer(lm, settings.training)
+    saved = check_save("last.safetensors", state, about, lm, optimizer, settings.training.streams)
     assert saved.position.step >= 0
     assert isinstance(storycell.load(RUN).generate("", chars=2, seed=1), str)

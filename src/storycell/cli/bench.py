@@ -4,17 +4,20 @@ import argparse
 from typing import Any, get_args
 
 from storycell.cli.flags import print_json
-from storycell.config import validated
-from storycell.experiments import bench
-from storycell.experiments.bench import figures
+from storycell.config import validate
+from storycell.lab.bench import results
+from storycell.lab.bench.prepare import prepare
+from storycell.lab.bench.sample import sample
+from storycell.lab.bench.train import train
+from storycell.lab.bench.workload import Workload
 
-_TASKS = {"train": bench.train, "sample": bench.sample, "prepare": bench.prepare}
+_TASKS = {"train": train, "sample": sample, "prepare": prepare}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A flag for every field of `Workload`."""
     parser.add_argument("task", choices=_TASKS, help="whole training steps, writing, or text into token files")
-    for name, field in bench.Workload.model_fields.items():
+    for name, field in Workload.model_fields.items():
         default = "" if field.default is None else f" (default {field.default})"
         keywords: dict[str, Any] = {"dest": name, "default": None, "help": f"{field.description}{default}"}
         if field.annotation is bool:
@@ -28,11 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, and print what came out."""
-    given = {name: getattr(arguments, name) for name in bench.Workload.model_fields}
-    workload = validated(bench.Workload, {name: value for name, value in given.items() if value is not None})
+    given = {name: getattr(arguments, name) for name in Workload.model_fields}
+    workload = validate(Workload, {name: value for name, value in given.items() if value is not None})
     measured = _TASKS[arguments.task](workload)
     if arguments.json:
         print_json(measured)
         return
-    for line in figures.lines(measured):
+    for line in results.lines(measured):
         print(line)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from storycell.cli.display import say
 from storycell.cli.flags import add_backend, add_reading, print_json
-from storycell.experiments import comparison_page
-from storycell.experiments.comparison import compare
-from storycell.experiments.pages import write_page
+from storycell.lab import compare_page
+from storycell.lab.compare import compare
+from storycell.report.page import write_page
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,11 +43,11 @@ def run(arguments: argparse.Namespace) -> None:
         say=say,
     )
     if arguments.out:
-        write_page(Path(arguments.out), comparison_page.html(found))
+        write_page(Path(arguments.out), compare_page.html(found))
         say(f"next: open {arguments.out}")
     if arguments.json:
         print_json(found.summary() | ({"page": arguments.out} if arguments.out else {}))
     else:
         for note in found.notes:
             say(note)
-        print(comparison_page.plain(found))
+        print(compare_page.plain(found))

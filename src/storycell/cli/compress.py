@@ -5,11 +5,12 @@ import time
 from pathlib import Path
 from typing import IO
 
-from storycell import api, codec, loss
-from storycell.checkpoint import replacing, writing
+from storycell import api, loss
 from storycell.cli.display import preparing, say
 from storycell.cli.flags import add_backend, print_json
 from storycell.errors import CodecError
+from storycell.lab.compress import archive
+from storycell.runs.files import replacing, writing
 
 ENDING = ".scz"
 ADVICE = "free space, or name another --out"
@@ -31,7 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     began = time.monotonic()
     with opened(path) as source, writing(out, ADVICE), replacing(out) as sink, preparing("") as progress:
         total = path.stat().st_size
-        sizes = codec.compress(
+        sizes = archive.compress(
             model.lm, model.vocab, source, sink, lambda done: progress("compressing", done, max(total, done))
         )
     bits_per_byte = 8 * sizes.bytes_out / max(1, sizes.bytes_in)

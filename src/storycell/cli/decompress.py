@@ -4,12 +4,13 @@ import argparse
 import time
 from pathlib import Path
 
-from storycell import api, codec
-from storycell.checkpoint import replacing, writing
+from storycell import api
 from storycell.cli.compress import ADVICE, ENDING, opened, place
 from storycell.cli.display import preparing
 from storycell.cli.flags import add_backend, print_json
 from storycell.errors import CodecError
+from storycell.lab.compress import archive
+from storycell.runs.files import replacing, writing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     with opened(path) as source:
         model = api.load(arguments.run, backend=arguments.backend)
         with writing(out, ADVICE), replacing(out) as sink, preparing("") as progress:
-            sizes = codec.decompress(
+            sizes = archive.decompress(
                 model.lm, model.vocab, source, sink, str(path), lambda done: progress("decompressing", done, 0)
             )
     bits_per_byte = 8 * sizes.bytes_in / max(1, sizes.bytes_out)

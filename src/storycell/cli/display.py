@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from storycell import loss
-from storycell.tokens import Progress
-from storycell.trainer import Report
+from storycell.data.resumable import Progress
+from storycell.training.trainer import Report
 
 _REFRESH_S = 0.2
 

@@ -4,11 +4,15 @@ import argparse
 import dataclasses
 import math
 
-from storycell import api, checkpoint, corpus, loss, tokens
+from storycell import api, loss
 from storycell.cli.display import preparing, say
 from storycell.cli.flags import add_backend, add_reading, print_json
+from storycell.data import corpus
+from storycell.data.prepare import prepare_cached
+from storycell.data.tokens import Prepared, is_prepared, open_prepared
 from storycell.errors import CorpusError, SettingsError
-from storycell.evaluator import Evaluation
+from storycell.evaluation.evaluator import Evaluation
+from storycell.runs import text as checkpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,16 +64,16 @@ def _of_run(model: api.Model, windows: int | None) -> Evaluation:
 
 def _of_words(model: api.Model, words: list[str], encoding: str, column: str | None, windows: int | None) -> Evaluation:
     """The embedded corpus or a prepared folder is scored on what is held out, any other text as a whole."""
-    if len(words) == 1 and tokens.is_prepared(words[0]):
-        return _held_out(model, tokens.open_prepared(words[0]), windows)
+    if len(words) == 1 and is_prepared(words[0]):
+        return _held_out(model, open_prepared(words[0]), windows)
     text = corpus.open_corpus(words, encoding, "valid", column)
     if not text.is_embedded:
         return model.evaluate(text, windows=windows)
     with preparing() as progress:
-        return _held_out(model, tokens.cached(text, vocab=model.vocab, progress=progress), windows)
+        return _held_out(model, prepare_cached(text, vocab=model.vocab, progress=progress), windows)
 
 
-def _held_out(model: api.Model, prepared: tokens.Prepared, windows: int | None) -> Evaluation:
+def _held_out(model: api.Model, prepared: Prepared, windows: int | None) -> Evaluation:
     if prepared.valid is None:
         raise CorpusError(f"{prepared.name} holds nothing out to score; name a text to score")
     return model.evaluate_prepared(prepared, windows=windows)

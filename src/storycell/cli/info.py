@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 
-from storycell import api, backends, loss, tokens
-from storycell.api.machine import best_device, machine, versions
-from storycell.backends.native import library
-from storycell.checkpoint import RunFolder
+from storycell import api, loss
 from storycell.cli.flags import print_json
+from storycell.data import prepare
+from storycell.nn.backends import choice
+from storycell.nn.backends.native import library
+from storycell.runs.folder import RunFolder
+from storycell.runs.machine import best_device, machine, versions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _machine() -> dict[str, Any]:
     device = best_device("auto")
-    backend, reason = backends.choose("auto", "lstm", torch.empty(0, dtype=torch.float32, device=device))
+    backend, reason = choice.choose_backend("auto", "lstm", torch.empty(0, dtype=torch.float32, device=device))
     return {
         **machine(),
         "threads": torch.get_num_threads(),
@@ -45,7 +47,7 @@ def _machine() -> dict[str, Any]:
         "native_kernel": _kernel(),
         "bf16": f"{'' if backend.multiplies_bf16(device) else 'not '}multiplied in hardware",
         **versions(),
-        "prepared_texts": str(tokens.cache_folder()),
+        "prepared_texts": str(prepare.cache_folder()),
     }
 
 

@@ -8,14 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from storycell import api, checkpoint, corpus, inspector, report
+from storycell import api
 from storycell.cli.display import preparing, say
 from storycell.cli.flags import add_backend, add_reading, print_json
-from storycell.corpus import Corpus, stories
-from storycell.corpus.pieces import pieces
+from storycell.data import corpus
+from storycell.data.corpus import Corpus
+from storycell.data.stories import corpus as stories
+from storycell.data.story_pieces import pieces
+from storycell.data.vocab import BOUNDARY, BOUNDARY_BYTE
 from storycell.errors import CorpusError, SettingsError
-from storycell.inspector import Feature, Subject
-from storycell.vocab import BOUNDARY, BOUNDARY_BYTE
+from storycell.inspect import inspection
+from storycell.inspect.features import Feature
+from storycell.inspect.inspection import Subject
+from storycell.report.inspection import figures_of, inspection_page
+from storycell.report.page import Figure, plain
+from storycell.runs import text as checkpoint
 
 CHARS = 100_000
 
@@ -52,15 +59,15 @@ def run(arguments: argparse.Namespace) -> None:
     block, text_name, is_embedded = _text(model, arguments)
     subject = _subject(model, block)
     against = arguments.against and _subject(api.load(arguments.against, backend=arguments.backend), block)
-    found = inspector.inspect(subject, against or None, _truth(block, subject) if is_embedded else None)
-    figures = report.figures_of(found)
+    found = inspection.inspect(subject, against or None, _truth(block, subject) if is_embedded else None)
+    figures = figures_of(found)
     if out is not None:
-        out.write_text(report.inspection_page(found, text_name), encoding="utf-8")
+        out.write_text(inspection_page(found, text_name), encoding="utf-8")
     if arguments.figures:
         _write_figures(arguments.figures, figures)
     elapsed_s = time.monotonic() - began
     if arguments.json:
-        numbers = {name: report.plain(drawn.numbers) for name, drawn in figures.items()}
+        numbers = {name: plain(drawn.numbers) for name, drawn in figures.items()}
         print_json({
             "figures": numbers, "elapsed_s": round(elapsed_s, 3), "run": str(model.path), "text": text_name,
             "chars": len(found.trace), "out": str(out) if out else None,
@@ -156,8 +163,8 @@ def _last_named(speakers: Sequence[str]) -> list[float]:
     return found
 
 
-def _write_figures(folder: Path, figures: dict[str, report.Figure]) -> None:
+def _write_figures(folder: Path, figures: dict[str, Figure]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, drawn in figures.items():
         (folder / f"{name}.svg").write_text(str(drawn.svg), encoding="utf-8")
-        (folder / f"{name}.json").write_text(json.dumps(report.plain(drawn.numbers)) + "\n", encoding="utf-8")
+        (folder / f"{name}.json").write_text(json.dumps(plain(drawn.numbers)) + "\n", encoding="utf-8")

@@ -5,13 +5,17 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from storycell import api, checkpoint, corpus, tokens
+from storycell import api
 from storycell.cli.display import preparing, say
 from storycell.cli.flags import add_backend, add_reading, print_json
+from storycell.data import corpus
+from storycell.data.prepare import prepare_cached
+from storycell.data.resumable import Progress
+from storycell.data.tokens import Prepared, is_prepared, open_prepared
 from storycell.errors import CorpusError
-from storycell.experiments.novelty import Copying, Novelty, novelty
-from storycell.shapes import Ids
-from storycell.tokens import Progress
+from storycell.lab.novelty import Copying, Novelty, novelty
+from storycell.runs import text as checkpoint
+from storycell.types import Ids
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,14 +76,14 @@ def _texts(
 ) -> tuple[Ids, Ids | None]:
     """The ids of the text that was learnt and of one that was not: named, the run's, or a part of the text."""
     prepared = None if heldout or text else _of_run(model, progress)
-    if prepared is None and not heldout and len(text) == 1 and tokens.is_prepared(text[0]):
-        prepared = tokens.open_prepared(text[0])
+    if prepared is None and not heldout and len(text) == 1 and is_prepared(text[0]):
+        prepared = open_prepared(text[0])
     if prepared is None:
         learnt = (
             corpus.open_corpus(text, encoding, column=column) if text else checkpoint.open_text(model.config.text)[0]
         )
         valid = _held_out(model, learnt.words, heldout, encoding, column)
-        prepared = tokens.cached(learnt, valid=valid, vocab=model.vocab, progress=progress)
+        prepared = prepare_cached(learnt, valid=valid, vocab=model.vocab, progress=progress)
     if prepared.vocab != model.vocab:
         raise CorpusError(
             f"{prepared.folder} was prepared with another vocabulary than the model's; give the text itself"
@@ -89,7 +93,7 @@ def _texts(
     return prepared.train_ids, prepared.valid_ids
 
 
-def _of_run(model: api.Model, progress: Progress) -> tokens.Prepared | None:
+def _of_run(model: api.Model, progress: Progress) -> Prepared | None:
     """The token files of the run; None where only the text that it validated on is not there any more."""
     try:
         checkpoint.open_valid(model.config.text)

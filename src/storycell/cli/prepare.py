@@ -4,9 +4,9 @@ import argparse
 import time
 from pathlib import Path
 
-from storycell import corpus, tokens
 from storycell.cli.display import preparing, say
 from storycell.cli.flags import add_reading, print_json
+from storycell.data import corpus, prepare
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
     valid = corpus.open_corpus(held_out, encoding, "valid", column) if held_out else None
     began = time.monotonic()
     with preparing() as progress:
-        prepared = tokens.prepare(text, Path(arguments.out), valid=valid, vocab=arguments.vocab, progress=progress)
+        prepared = prepare.prepare(text, Path(arguments.out), valid=valid, vocab=arguments.vocab, progress=progress)
     elapsed_s = time.monotonic() - began
     halves = [half for half in (prepared.train, prepared.valid) if half]
     summary = {

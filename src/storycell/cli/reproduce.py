@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from storycell.api.session import Callback
-from storycell.api.training import words_of
 from storycell.cli.display import TrainingDisplay, say
 from storycell.cli.flags import print_json
-from storycell.experiments.reproduce import plan as plans
-from storycell.experiments.reproduce import report
-from storycell.experiments.reproduce.page_tables import shown
-from storycell.experiments.reproduce.training import carry_out
+from storycell.lab.reproduce import plan as plans
+from storycell.lab.reproduce import report
+from storycell.lab.reproduce.report import shown
+from storycell.lab.reproduce.train import carry_out
+from storycell.training.loop import Callback
+from storycell.training.start import name_texts
 
 _SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 _OF_RUNS = ("backend", "precision", "threads", "evaluations")
@@ -49,8 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
         say(note)
     settings = {name: value for name in _OF_RUNS if (value := getattr(arguments, name)) is not None}
     plan = plans.make(
-        words_of(text),
-        None if valid is None else words_of(valid),
+        name_texts(text),
+        None if valid is None else name_texts(valid),
         chars=arguments.chars,
         minutes=arguments.minutes,
         seeds=arguments.seeds,

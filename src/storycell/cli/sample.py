@@ -7,14 +7,15 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 
-from storycell import api, corpus
-from storycell.api.model import CHARS
+from storycell import api
+from storycell.api import CHARS
 from storycell.cli.display import say
 from storycell.cli.flags import add_backend, add_writing_precision, print_json
+from storycell.data import corpus
+from storycell.data.vocab import SEPARATOR, plain_text
 from storycell.errors import SettingsError
-from storycell.sampler import Sampling
-from storycell.text_stream import gathered
-from storycell.vocab import SEPARATOR, plain_text
+from storycell.generation.sampler import Sampling
+from storycell.generation.text_stream import gathered
 
 _SHOWN = 300  # characters of a prompt in a notice
 

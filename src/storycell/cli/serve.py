@@ -39,14 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Serve until Ctrl-C."""
     try:
-        from storycell import server
+        from storycell.server.security import KEY_VARIABLE, ServerSettings
+        from storycell.server.serve import serve
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"`storycell serve` needs the package {error.name}: install them all with `pip install 'storycell[serve]'`"
         ) from None
-    settings = server.ServerSettings(
+    settings = ServerSettings(
         host=arguments.host,
-        api_key=os.environ.get(server.KEY_VARIABLE) or None,
+        api_key=os.environ.get(KEY_VARIABLE) or None,
         allow_anyone=arguments.allow_anyone,
         extra_hosts=frozenset(arguments.allow_host),
         max_streams=arguments.max_streams,
@@ -59,4 +60,4 @@ def run(arguments: argparse.Namespace) -> None:
         say(f"{model.name} is at {url} (the page) and {url}/v1 (the API); Ctrl-C ends it")
         sys.stderr.flush()
 
-    server.serve(model, settings, arguments.port, ready)
+    serve(model, settings, arguments.port, ready)

@@ -6,12 +6,16 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from storycell import api, config, loss, threads
+from storycell import config, loss, threads
+from storycell.api import Run
 from storycell.cli.display import TrainingDisplay, preparing, say
 from storycell.cli.flags import add_reading, add_settings, given_settings, print_json
 from storycell.errors import CorpusError, SettingsError
+from storycell.training.start import resume, train
 
-CALM = 0.5  # temperature of the story at the end: a young model is at its best a little below the usual 0.8
+FINAL_SAMPLE_TEMPERATURE = (
+    0.5  # temperature of the story at the end: a young model is at its best a little below the usual 0.8
+)
 _SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
 
@@ -40,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     with preparing() as progress, display:
         if arguments.resume is not None:
             _refuse(arguments, ("out", "recipe", "vocab", "encoding", "column", "init"))
-            run = api.resume(
+            run = resume(
                 arguments.resume,
                 text=arguments.text or None,
                 valid=arguments.valid,
@@ -49,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
                 **settings,
             )
         else:
-            run = api.train(
+            run = train(
                 arguments.text or None,
                 valid=arguments.valid,
                 out=arguments.out,
@@ -84,7 +88,7 @@ def _refuse_runs_as_text(words: list[str]) -> None:
             )
 
 
-def _report(run: api.Run, as_json: bool) -> None:
+def _report(run: Run, as_json: bool) -> None:
     path = shlex.quote(str(run.path))
     summary = run.summary
     if run.interrupted:
@@ -95,14 +99,14 @@ def _report(run: api.Run, as_json: bool) -> None:
     if as_json:
         print_json(summary)
     elif not run.interrupted:
-        print(f"\n{run.model.generate(chars=1000, temperature=CALM, seed=1)}\n", flush=True)
+        print(f"\n{run.model.generate(chars=1000, temperature=FINAL_SAMPLE_TEMPERATURE, seed=1)}\n", flush=True)
         say(f"next: storycell sample {path}            more of its stories")
         say(f"      storycell eval {path}              its loss, in full")
         say(f"      storycell train --resume {path} --minutes {_more(run):g}   go on training")
     sys.stdout.flush()
 
 
-def _more(run: api.Run) -> float:
+def _more(run: Run) -> float:
     unit, amount = run.settings.training.budget
     return 2 * amount if unit == "minutes" else max(1.0, round(2 * run.summary["elapsed_s"] / 60, 1))
 

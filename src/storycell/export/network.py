@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from storycell import cells
 from storycell.errors import ExportError
-from storycell.model import CharLM
+from storycell.nn.cells import registry
+from storycell.nn.model import CharLM
 
 Array = npt.NDArray[np.float32]
 CELLS = ("lstm", "gru", "rnn")
@@ -35,7 +35,7 @@ class Shape:
     @property
     def G(self) -> int:  # noqa: N802 - the axis
         """Gates of the cell."""
-        return cells.get(self.cell).gates
+        return registry.get_cell(self.cell).gates
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor by name, in the order in which files store them."""

@@ -1,21 +1,80 @@
-"""The report of `inspect`: an `Inspection` -> one HTML page for somebody who has just read how an LSTM works.
+"""What the script of the page needs to colour the text: characters, values of units, guesses, similar moments.
+
+In: an `Inspection`. Out: data for JSON. Values are base64 of float32, so that the page shows what Python gives.
+
+The report of `inspect`: an `Inspection` -> one HTML page for somebody who has just read how an LSTM works.
 
 Every section says in a few words what the article predicts and what this run does, then shows it. What the null or the
 untrained network shows as well is not called a finding. Numbers come from the `Inspection` and are only formatted here.
 """
 
+import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from typing import Any
+
+import numpy as np
 
 from storycell import loss
-from storycell.inspector.inspection import Inspection
-from storycell.inspector.latch import HeldStory, HoldResult, Moments
-from storycell.inspector.saturation import HIGH
-from storycell.inspector.units import SHIFTS, Finding
-from storycell.report import drawings, latch_drawings, prose
-from storycell.report.browse import browse_data, value_order
+from storycell.inspect.inspection import Inspection
+from storycell.inspect.latch import HeldStory, HoldResult, Moments
+from storycell.inspect.saturation import HIGH
+from storycell.inspect.trace import Array, Trace
+from storycell.inspect.units import SHIFTS, Finding
+from storycell.report import drawings, prose
+from storycell.report import drawings as latch_drawings
+from storycell.report.drawings import GATE_NAMES
 from storycell.report.page import Figure, Html, Section, escaped, figure, page, table
+
+_SNIPPET = 34  # characters of context around a similar moment
+
+
+def value_order(names: Sequence[str]) -> list[str]:
+    """States first, then gates: the order in which values are offered."""
+    return sorted(names, key=lambda n: "chifogrzn".find(n) % 99)
+
+
+def browse_data(found: Inspection) -> dict[str, Any]:
+    """What the reader's script needs: characters, values as base64 float32, guesses, similar moments."""
+    path, browsed = found.trace, found.browsed
+    part = slice(browsed.rows.start, browsed.rows.stop)
+    values = {layer: path.values(layer, part) for layer in sorted({layer for layer, _, _ in browsed.units})}
+    return {
+        "characters": list(path.text[part]),
+        "bits": np.round(path.nats[part] / math.log(2), 4),
+        "names": value_order(path.names),
+        "labels": GATE_NAMES,
+        "units": [
+            {"layer": layer, "unit": unit, "label": label, **_columns(path, layer, unit, values[layer])}
+            for layer, unit, label in browsed.units
+        ],
+        "alphabet": ["■", "�", *path.vocab.characters],
+        "likely": browsed.likely,
+        "probabilities": np.round(browsed.likely_probabilities.astype(float), 4),
+        "similar": [[_snippet(path.text, int(row)) for row in rows] for rows in browsed.similar],
+        "cosines": np.round(browsed.similar_cosines.astype(float), 3),
+    }
+
+
+def _columns(path: Trace, layer: int, unit: int, values: Mapping[str, Array]) -> Mapping[str, Any]:
+    """Every value of a unit along the browsed part, and the size that its colours take as full."""
+    scales = {}
+    for name in path.names:
+        whole = path.states[layer][name][1:, unit].numpy() if name in path.states[layer] else values[name][:, unit]
+        scales[name] = 1.0 if name != "c" else float(np.quantile(np.abs(whole), 0.98)) or 1.0
+    encoded = {
+        name: base64.b64encode(np.ascontiguousarray(column[:, unit], dtype="<f4").tobytes()).decode()
+        for name, column in values.items()
+    }
+    return {"values": encoded, "scales": scales}
+
+
+def _snippet(text: str, row: int) -> list[str]:
+    """Before, at, and after a place."""
+    if row < 0:
+        return ["", "", ""]
+    return [text[max(0, row - _SNIPPET) : row], text[row], text[row + 1 : row + 1 + _SNIPPET // 2]]
 
 
 def inspection_page(found: Inspection, text_name: str) -> str:

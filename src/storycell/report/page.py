@@ -4,6 +4,8 @@ In: titles as plain text, bodies as HTML (use `escaped` for text that is not you
 
 The surprising decision: figures are inline SVG whose colours are exchanged for the page's own CSS variables, so one
 drawing serves light and dark; the page's script can save each as SVG, PNG, or the JSON of its numbers.
+
+Pages and JSON of an experiment onto the disk, whole or not at all.
 """
 
 import base64
@@ -14,7 +16,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
+from pathlib import Path
 from typing import Any
+
+from storycell.runs import files
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
 _COLOURS = {  # what plots draw with -> the page's variables
@@ -181,3 +186,28 @@ def _cell(content: object) -> str:
 
 def _resource(name: str) -> str:
     return (resources.files("storycell") / "report" / name).read_text(encoding="utf-8")
+
+
+def write_page(path: Path, html: str) -> None:
+    """Write an HTML file; its folder is made if need be."""
+    _write(path, html.encode())
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a JSON file; numbers that are not finite become null."""
+    _write(path, (json.dumps(finite(data), indent=1) + "\n").encode())
+
+
+def finite(value: Any) -> Any:
+    """The same data with null for numbers that JSON has not."""
+    if isinstance(value, Mapping):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write(path: Path, data: bytes) -> None:
+    with files.writing(path, "free space, or name another --out"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_atomically(path, data)

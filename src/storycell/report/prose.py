@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from storycell import loss
-from storycell.inspector.gradients import geometric
-from storycell.inspector.inspection import Inspection
-from storycell.inspector.latch import HoldResult
-from storycell.inspector.units import SHIFTS, Finding
+from storycell.inspect.gradients import geometric
+from storycell.inspect.inspection import Inspection
+from storycell.inspect.latch import HoldResult
+from storycell.inspect.units import SHIFTS, Finding
 from storycell.report.page import escaped
 
 IDEAL = """<p>Nothing here was trained. The weights were set so that unit 0 does what the article tells, and nothing

@@ -1,29 +1,174 @@
-"""`POST /v1/completions`: the answer as one JSON object, or as server-sent events while the text comes.
+"""What one choice of a completion has to say: slices from the engine in, text and log-probabilities out.
+
+One for each choice of a request. It cuts at stop texts, names the finish, and keeps what is told of each character in
+step with the text that is shown, held-back characters included.
+
+One choice of an answer that is given as a whole, while its text comes.
+
+In: the parts that are said. Out: the parts of its JSON object. The JSON grows in place: nothing that is there is copied
+or dumped again, so a text of n characters costs n steps, and the event loop never a long one.
+
+`POST /v1/completions`: the answer as one JSON object, or as server-sent events while the text comes.
 
 The way of a request: prompts to ids, places in the batch, prompts read by chores, one stream for each choice, slices
 from the outbox through transcripts. Both kinds of answer are made from the same `Said`s, and their JSON is made part by
 part as these come, so that a long text costs a little time often and never much at once.
 """
 
+import json
 import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
-from typing import Any
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from storycell.sampler import Draw, Sampling, Stream
-from storycell.server.chores import SLICE, going_on, reading, scoring
-from storycell.server.engine import Slice, Writing
+from storycell.data.vocab import Vocabulary
+from storycell.generation.sampler import Draw, Sampling, Stream
+from storycell.generation.text_stream import Pieces, Shown
+from storycell.server.engine import Slice, StreamQueue, Writing
 from storycell.server.errors import ApiError, as_api_error, error_body
-from storycell.server.growing import GrowingChoice, to_json
-from storycell.server.holding import held_advance
-from storycell.server.logprobs import CharLogprobs, Wanted
-from storycell.server.outbox import Outbox
+from storycell.server.held import held_advance
+from storycell.server.jobs import SLICE, CharLogprobs, Wanted, going_on, reading, scoring, surprises, token_text
 from storycell.server.schemas import CompletionRequest
 from storycell.server.service import Prompt, Service
-from storycell.server.transcript import Said, Transcript, said
-from storycell.text_stream import Pieces
+
+Finish = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Said:
+    """A part of a text; the last part has a `finish`. `logprobs` and `nats` are None where they were not wanted."""
+
+    index: int
+    text: str
+    logprobs: dict[str, list[Any]] | None
+    nats: list[float] | None
+    finish: Finish | None
+
+
+def said(
+    vocab: Vocabulary,
+    index: int,
+    shown: Shown,
+    known: list[CharLogprobs],
+    wanted: Wanted,
+    offset: int,
+    finish: Finish | None,
+) -> Said:
+    """A part of a text, with what is known of the ids it covers; `offset` is where the stream begins in the text."""
+    logprobs: dict[str, list[Any]] | None = None
+    if wanted.likeliest is not None:
+        logprobs = {
+            "tokens": [token_text(vocab, one.k) for one in known],
+            "token_logprobs": [one.logprob for one in known],
+            "top_logprobs": [{token_text(vocab, k): p for k, p in one.top} for one in known],
+            "text_offset": [offset + at for at in shown.offsets],
+        }
+    nats = None
+    if wanted.nats:
+        nats = surprises(known, [at - shown.start for at in shown.offsets], len(shown.text))
+    return Said(index, shown.text, logprobs, nats, finish)
+
+
+class Transcript:
+    """`chars` counts the characters (ids) of the text so far, the prompt not included."""
+
+    def __init__(self, vocab: Vocabulary, writing: Writing, stops: list[str], offset: int) -> None:
+        self._vocab, self._offset = vocab, offset  # where the first character stands in the whole text
+        self.writing = writing
+        self._pieces = Pieces(vocab, stops)
+        self._waiting: deque[CharLogprobs] = deque()  # of ids whose text is not shown yet
+        self.done = False
+
+    @property
+    def chars(self) -> int:
+        """How many ids the text covers so far."""
+        return self._pieces.covered
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was a stop text that ended it, so that the stream has written more than is shown."""
+        return self._pieces.stopped
+
+    def take(self, piece: Slice) -> Said | None:
+        """What can be said after another slice; None if it is nothing, or all has been said."""
+        if self.done:
+            return None
+        shown = self._pieces.take(piece.ids)
+        if piece.done:
+            rest = self._pieces.rest()
+            shown = Shown(shown.text + rest.text, shown.start, shown.offsets + rest.offsets)
+        self.done = piece.done or self._pieces.stopped
+        if self._pieces.stopped:
+            self.writing.cancelled = True
+        self._forget_marks()
+        self._waiting.extend(piece.known or ())
+        known = [self._waiting.popleft() for _ in shown.offsets] if self._waiting else []
+        if not (shown.text or self.done):
+            return None
+        finish = self._finish() if self.done else None
+        return said(self._vocab, piece.index, shown, known, self.writing.wanted, self._offset, finish)
+
+    def _finish(self) -> Finish:
+        return "stop" if self._pieces.stopped or self.writing.stream.ended else "length"
+
+    def _forget_marks(self) -> None:
+        """Keep the last copy of the stream that lies before everything which may still be cut off."""
+        marks = self.writing.marks
+        while marks is not None and len(marks) > 1 and marks[1][0] <= self._pieces.covered:
+            marks.popleft()
+
+
+def to_json(value: Any, *, ascii_only: bool = False) -> bytes:
+    """The JSON of a value, in UTF-8 and without blanks; `ValueError` for what JSON has no number for."""
+    return json.dumps(value, ensure_ascii=ascii_only, separators=(",", ":"), allow_nan=False).encode()
+
+
+class GrowingChoice:
+    """`add` takes in what is said; `parts` gives the object."""
+
+    def __init__(self) -> None:
+        self._text = bytearray()  # without the quotation marks
+        self._logprobs: dict[str, bytearray] | None = None  # lists without their brackets
+        self._nats: bytearray | None = None
+        self._finish: Finish | None = None
+
+    def add(self, part: Said) -> None:
+        """Take in another part of the text."""
+        self._text += to_json(part.text)[1:-1]
+        self._finish = part.finish
+        if part.logprobs is not None:
+            self._logprobs = self._logprobs or {name: bytearray() for name in part.logprobs}
+            for name, grown in self._logprobs.items():
+                _extend(grown, part.logprobs[name])
+        if part.nats is not None:
+            self._nats = bytearray() if self._nats is None else self._nats
+            _extend(self._nats, part.nats)
+
+    def parts(self, index: int, state: str | None) -> list[bytes | bytearray]:
+        """The parts of the JSON object; `state` is the name of the state that was saved after the text."""
+        found: list[bytes | bytearray] = [b'{"index":%d,"text":"' % index, self._text]
+        found += [b'","finish_reason":', to_json(self._finish), b',"logprobs":']
+        if self._logprobs is None:
+            found.append(b"null")
+        else:
+            for number, (name, grown) in enumerate(self._logprobs.items()):
+                found += [b'%b"%b":[' % (b"," if number else b"{", name.encode()), grown, b"]"]
+            found.append(b"}")
+        if self._nats is not None:
+            found += [b',"nats":[', self._nats, b"]"]
+        if state is not None:
+            found += [b',"state":', to_json(state)]
+        return [*found, b"}"]
+
+
+def _extend(grown: bytearray, values: Sequence[Any]) -> None:
+    if values:
+        grown += b"," if grown else b""
+        grown += to_json(values)[1:-1]
+
 
 MAX_TOKENS = 500  # characters, where a request does not say; OpenAI's 16 would be three words
 _SEEDS = 2**64
@@ -100,7 +245,7 @@ class Answer:
         finally:
             self._service.engine.leave(transcript.writing for transcript in self._transcripts.values())
 
-    async def _begin(self, number: int, prompt: Prompt, outbox: Outbox[Slice]) -> AsyncGenerator[Said]:
+    async def _begin(self, number: int, prompt: Prompt, outbox: StreamQueue[Slice]) -> AsyncGenerator[Said]:
         """Read one prompt and let its choices join the batch; yields their echoes."""
         asked, service = self.asked, self._service
         stream, self._behind = service.start(asked.state, self.sampling)

@@ -1,4 +1,10 @@
-"""The one thread that computes: it writes all streams in one batch, slice by slice, and does chores in between.
+"""From the engine's thread to one coroutine: what has been written for a request and not yet been taken.
+
+In: items with the number of characters they stand for, put by the event loop on the engine's behalf. Out: an
+asynchronous iterator. The box is bounded from the other side: the engine looks at `waiting`, which it may read from
+its own thread, and leaves a stream alone while its reader is behind; so nothing here ever blocks or drops.
+
+The one thread that computes: it writes all streams in one batch, slice by slice, and does chores in between.
 
 In: streams to write (`write`) and chores (`run`), from coroutines. Out: `Slice`s in the `Outbox` of the request, and
 the results of chores. A stream joins and leaves the batch between two slices. What a stream writes depends on its own
@@ -16,13 +22,61 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from storycell.model import CharLM
-from storycell.pace import Pace
-from storycell.sampler import Stream, advance
-from storycell.server.logprobs import CharLogprobs, Wanted, describe
-from storycell.server.outbox import Outbox
+from storycell.generation.sampler import Stream, advance
+from storycell.generation.slicing import Pace
+from storycell.nn.model import CharLM
+from storycell.server.jobs import CharLogprobs, Wanted, describe
+
+T = TypeVar("T")
+
+
+class StreamQueue(Generic[T]):
+    """`put` and `fail` are called on the event loop; `on_room` is told when a full box has been emptied."""
+
+    def __init__(self, capacity: int, on_room: Callable[[], None]) -> None:
+        self._items: deque[tuple[T, int]] = deque()
+        self._filled = asyncio.Event()
+        self._error: Exception | None = None
+        self._on_room = on_room
+        self.capacity = capacity
+        self.put_in = self.taken_out = 0  # characters; the first is the engine's to count, before the item arrives here
+
+    @property
+    def waiting(self) -> int:
+        """How many characters have been written and not been taken."""
+        return self.put_in - self.taken_out
+
+    @property
+    def full(self) -> bool:
+        """Whether the reader is too far behind to write more."""
+        return self.waiting >= self.capacity
+
+    def put(self, item: T, chars: int) -> None:
+        """Add an item that stands for `chars` characters."""
+        self._items.append((item, chars))
+        self._filled.set()
+
+    def fail(self, error: Exception) -> None:
+        """Let the reader meet `error` after what is in the box."""
+        self._error = error
+        self._filled.set()
+
+    async def take(self) -> T:
+        """The next item, once it is there."""
+        while not self._items:
+            if self._error is not None:
+                raise self._error
+            self._filled.clear()
+            await self._filled.wait()
+        item, chars = self._items.popleft()
+        was_full = self.full
+        self.taken_out += chars
+        if was_full and not self.full:
+            self._on_room()
+        return item
+
 
 R = TypeVar("R")
 Chore = Generator[None, None, R]  # yields between slices of work, returns its result
@@ -51,7 +105,7 @@ class Writing:
     index: int
     stream: Stream
     left: int
-    outbox: Outbox[Slice]
+    outbox: StreamQueue[Slice]
     wanted: Wanted  # what to report of each character
     advance: Advance | None = None  # writes this stream by itself instead of in the batch
     marks: deque[tuple[int, Stream]] | None = None  # copies of the stream by characters written, where they are wanted
@@ -102,10 +156,10 @@ class Engine:
         self._wake.set()
         self._thread.join()
 
-    def outbox(self, streams: int, wanted: Wanted) -> Outbox[Slice]:
+    def outbox(self, streams: int, wanted: Wanted) -> StreamQueue[Slice]:
         """A box for the slices of a request with that many streams; what it holds is bounded in bytes too."""
         ahead = max(MOST, _CAPACITY // (1 + (wanted.likeliest or 0)))
-        return Outbox(ahead * streams, self._wake.set)
+        return StreamQueue(ahead * streams, self._wake.set)
 
     def write(self, writing: Writing) -> None:
         """Let a stream join the batch; it leaves by itself, or by `leave`."""
@@ -202,7 +256,7 @@ class Engine:
         self.measure.observe_slice_s(slice_s)
         return True
 
-    def _advance(self, group: list[Writing], chars: int) -> list[tuple[Outbox[Slice], Slice]]:
+    def _advance(self, group: list[Writing], chars: int) -> list[tuple[StreamQueue[Slice], Slice]]:
         """Write `chars` characters of every stream of a group that can be written in one call."""
         streams, alone = [writing.stream for writing in group], group[0].advance
         try:
@@ -223,7 +277,7 @@ class Engine:
                 self._fail([writing], error)
         return deliveries
 
-    def _slice(self, writing: Writing, result: Any) -> tuple[Outbox[Slice], Slice]:
+    def _slice(self, writing: Writing, result: Any) -> tuple[StreamQueue[Slice], Slice]:
         ids, wanted = result.ids, writing.wanted
         known = describe(result.logits, ids, wanted, writing.stream.sampling) if wanted.anything else None
         writing.written += len(ids)
@@ -260,7 +314,7 @@ def _groups(ready: Sequence[Writing], chars: int) -> list[tuple[int, list[Writin
     return [(length, group) for (length, _, _), group in groups.items()]
 
 
-def _deliver(deliveries: list[tuple[Outbox[Slice], Slice]]) -> None:
+def _deliver(deliveries: list[tuple[StreamQueue[Slice], Slice]]) -> None:
     for outbox, piece in deliveries:
         outbox.put(piece, len(piece.ids))
 

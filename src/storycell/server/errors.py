@@ -14,8 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from storycell.data.vocab import well_formed
 from storycell.errors import NotFiniteError, StorycellError
-from storycell.vocab import well_formed
 
 _LONGEST_PLACE = 100  # characters of a client's own that an error repeats
 

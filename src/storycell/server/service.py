@@ -1,26 +1,160 @@
-"""What all endpoints share: the model, the engine, the saved states, the limits; and what they all do with a prompt.
+"""State slots: what the model remembers after a text, kept under a name that cannot be guessed.
+
+A recurrent model's whole memory of a text is a few kilobytes, however long the text: so a client can read a long
+prompt once and go on from it many times. A slot never changes. Going on from one leaves it as it is, so a fork is a
+second name.
+
+There is no list of slots. Whoever knows a name may use it, as with a link, so names must not
+leak to clients that did not make them.
+
+What the server counts, for Prometheus.
+
+In: requests as they end, what the engine measures. Out: the text of `/metrics`. Paths are counted by route and not as
+they were sent, so a client cannot make up new series. Each server has a registry of its own.
+
+What all endpoints share: the model, the engine, the saved states, the limits; and what they all do with a prompt.
 
 In: parsed requests. Out: prompts as ids, streams to go on from, places in the batch. Whatever a client asks for too
 much of is refused here.
 """
 
 import asyncio
-from collections.abc import Iterator
+import secrets
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
 from storycell.api import Model
 from storycell.errors import UnknownCharacterError
-from storycell.inspector import Walker
-from storycell.sampler import Sampling, Stream
-from storycell.server.engine import Engine
+from storycell.generation.sampler import Sampling, Stream
+from storycell.inspect.intervene import Walker
+from storycell.server.engine import Engine, Measure
 from storycell.server.errors import ApiError
-from storycell.server.metrics import Metrics
 from storycell.server.schemas import Unknown
-from storycell.server.settings import ServerSettings
-from storycell.server.slots import Slots
+from storycell.server.security import ServerSettings
+
+_NAME_BYTES = 18  # 144 random bits
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A stream as it stood, how many characters it had read and written, and when it goes (Unix seconds)."""
+
+    name: str
+    stream: Stream
+    chars: int
+    created_at: float
+    expires_at: float
+
+
+class Slots:
+    """At most `capacity` slots, each for `expiry_s` seconds after it was last used."""
+
+    def __init__(self, capacity: int, expiry_s: float, clock: Callable[[], float] = time.time) -> None:
+        self._capacity, self._expiry_s, self._clock = capacity, expiry_s, clock
+        self._slots: dict[str, Slot] = {}  # the one that expires first comes first
+
+    def __len__(self) -> int:
+        self._expire()
+        return len(self._slots)
+
+    def require_room(self, count: int) -> None:
+        """Raise unless `count` more slots can be kept."""
+        if len(self) + count > self._capacity:
+            raise ApiError(
+                429,
+                f"{self._capacity:,} states are kept already; delete one, or wait until one expires",
+                code="too_many_states",
+                headers={"Retry-After": "60"},
+            )
+
+    def save(self, stream: Stream, chars: int) -> Slot:
+        """Keep a copy of a stream under a new name."""
+        self.require_room(1)
+        now, kept = self._clock(), stream.copy()
+        if kept.state is not None:  # what the batch gives are views: one would keep the states of all streams alive
+            kept.state = {name: value.clone() for name, value in kept.state.items()}
+        slot = Slot("state-" + secrets.token_urlsafe(_NAME_BYTES), kept, chars, now, now + self._expiry_s)
+        self._slots[slot.name] = slot
+        return slot
+
+    def find(self, name: str) -> Slot:
+        """The slot of that name, which now lives for another `expiry_s`."""
+        self._expire()
+        slot = self._slots.pop(name, None)
+        if slot is None:
+            raise ApiError(
+                404, "there is no such state; it was deleted, has expired, or never was", code="no_such_state"
+            )
+        slot = Slot(slot.name, slot.stream, slot.chars, slot.created_at, self._clock() + self._expiry_s)
+        self._slots[name] = slot
+        return slot
+
+    def delete(self, name: str) -> None:
+        """Forget a slot."""
+        self.find(name)
+        del self._slots[name]
+
+    def _expire(self) -> None:
+        now = self._clock()
+        while self._slots and (first := next(iter(self._slots.values()))).expires_at <= now:
+            del self._slots[first.name]
+
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_FIRST_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_SLICE_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+
+
+class Metrics:
+    """Counters of one server."""
+
+    def __init__(self, measure: Measure, slots: Slots) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "storycell_requests", "Requests answered, by route and status", ["route", "status"], registry=self._registry
+        )
+        self.read = Counter("storycell_chars_read", "Characters of prompts read", registry=self._registry)
+        self.first_char_s = Histogram(
+            "storycell_first_char_seconds",
+            "From a request to its first character",
+            buckets=_FIRST_S,
+            registry=self._registry,
+        )
+        slices = Histogram(
+            "storycell_slice_seconds", "Computing one slice of the batch", buckets=_SLICE_S, registry=self._registry
+        )
+        measure.observe_slice_s = slices.observe
+        streams = Gauge("storycell_streams", "Texts being written", registry=self._registry)
+        streams.set_function(lambda: measure.streams)
+        states = Gauge("storycell_states", "States that are kept", registry=self._registry)
+        states.set_function(lambda: len(slots))
+        self._registry.register(_Written(measure))
+
+    def text(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class _Written(Collector):
+    """The engine's own counts; it has no time to lock a counter for each slice."""
+
+    def __init__(self, measure: Measure) -> None:
+        self._measure = measure
+
+    def collect(self) -> list[Metric]:
+        return [
+            CounterMetricFamily("storycell_chars_written", "Characters written", self._measure.chars_written),
+            CounterMetricFamily("storycell_busy_seconds", "Time spent computing the batch", self._measure.busy_s),
+        ]
+
 
 _LONG = 10_000  # characters whose translation to ids is worth a thread
 

@@ -1,0 +1,86 @@
+"""Token ids -> chunks `[B T]`, addressable by step: what a step reads depends on its number and nothing else.
+
+`Streams` (the default) reads the text in B places at once, each going on where it stopped, so that the state can be
+carried from chunk to chunk. `Windows` jumps to random places, to be read from a zero state, as most tutorials do.
+
+The surprising decision: the text is a ring. Its end is followed by its beginning, whose boundary id closes the last
+story, so a stream never stops and every epoch is cut into chunks at other places.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from storycell.config import TrainSettings
+from storycell.errors import CorpusError
+from storycell.types import Ids
+
+ALL = slice(None)
+
+
+class Batches(Protocol):
+    """A sequence of training chunks."""
+
+    B: int
+    T: int
+    carries_state: bool
+
+    def at(self, step: int, rows: slice = ALL) -> tuple[torch.Tensor, torch.Tensor]:
+        """The chunk of step 0, 1, 2, …: inputs `[B T]` and targets `[B T]`, int64, targets one character later.
+
+        `rows` are the streams that are wanted, where several processes share them: only those are read.
+        """
+
+
+class Streams:
+    """B places in a ring of N ids, evenly spread at step 0, each moving T characters a step."""
+
+    carries_state = True
+
+    def __init__(self, ids: Ids, B: int, T: int) -> None:
+        self.ids, self.B, self.T = ids, B, T
+
+    def at(self, step: int, rows: slice = ALL) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `Batches.at`."""
+        N = len(self.ids)
+        starts = [(b * N // self.B + step * self.T) % N for b in range(self.B)[rows]]
+        return _chunk(self.ids, starts, self.T)
+
+
+class Windows:
+    """B random places in a ring of N ids, drawn from the seed and the number of the step."""
+
+    carries_state = False
+
+    def __init__(self, ids: Ids, B: int, T: int, seed: int) -> None:
+        self.ids, self.B, self.T, self.seed = ids, B, T, seed
+
+    def at(self, step: int, rows: slice = ALL) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `Batches.at`."""
+        draws = np.random.Generator(np.random.Philox(key=self.seed, counter=step << 128))
+        return _chunk(self.ids, draws.integers(0, len(self.ids), self.B)[rows].tolist(), self.T)
+
+
+def _chunk(ids: Ids, starts: list[int], T: int) -> tuple[torch.Tensor, torch.Tensor]:
+    rows = np.empty((len(starts), T + 1), dtype=np.int64)
+    for row, start in zip(rows, starts, strict=True):
+        ahead = ids[start : start + T + 1]
+        row[: len(ahead)] = ahead
+        if len(ahead) < T + 1:
+            row[len(ahead) :] = ids[: T + 1 - len(ahead)]
+    chunk = torch.from_numpy(rows)
+    return chunk[:, :-1], chunk[:, 1:]
+
+
+def make(ids: Ids, settings: TrainSettings) -> Batches:
+    """The batches that the settings ask for; fewer streams where the text is too short for so many."""
+    N, T = len(ids), settings.chunk
+    if N < T + 2:
+        raise CorpusError(
+            f"the training text has {N - 1:,} characters, fewer than one chunk of {T} and the one after it; "
+            f"give more text or a smaller --chunk"
+        )
+    if settings.batching == "windows":
+        return Windows(ids, settings.streams, T, settings.seed)
+    return Streams(ids, min(settings.streams, max(1, N // (T + 1))), T)

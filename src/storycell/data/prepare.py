@@ -1,0 +1,289 @@
+"""The first pass over a text: which characters it has, how many, and which of its stories are large.
+
+In: a corpus. Out: its vocabulary, and the `Survey` from which the second pass decides what is held out. Lengths are in
+characters, or in bytes where these are the ids.
+
+A corpus -> a folder of token files, which appears when it is complete.
+
+In: a `Corpus`, the folder to make, the vocabulary or its kind. Out: the folder, open for reading.
+
+What is unfinished lies beside its place under a hidden name made from a hash of the text, so
+that a preparation that was killed is found again by the next one of the same text, and by no other.
+
+Prepared text in the user's cache: what has been prepared once is opened at once, by a hash of its content.
+"""
+
+import hashlib
+import heapq
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+
+from storycell.data import splits
+from storycell.data import vocab as vocabularies
+from storycell.data.corpus import Corpus
+from storycell.data.resumable import Journal, Progress, no_progress, walk, with_progress
+from storycell.data.story_pieces import Cutter
+from storycell.data.tokens import FILES, FORMAT, Prepared, is_prepared, open_prepared
+from storycell.data.vocab import Vocabulary
+from storycell.errors import CorpusError, RunFolderError, SettingsError
+
+LARGE_SHARE = 10  # a story is large if it is more than a tenth of the text; so there are fewer large stories than this
+_CONTINUATION = bytes(range(0x80, 0xC0))  # the bytes of a character in UTF-8 after its first
+
+
+def length_of(piece: bytes, in_bytes: bool) -> int:
+    """The length of whole characters of UTF-8: in characters, or in bytes."""
+    return len(piece) if in_bytes or piece.isascii() else len(piece.translate(None, _CONTINUATION))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """How long a text is, and the lengths of its large stories by their numbers, from 0 on."""
+
+    length: int
+    stories: int
+    large: dict[int, int]
+
+
+class Count:
+    """A task that counts characters and measures stories."""
+
+    def __init__(self, in_bytes: bool) -> None:
+        self.counts = np.zeros(0x110000, dtype=np.int64)
+        self._in_bytes, self._cutter = in_bytes, Cutter()
+        self._stories = self._total = 0
+        self._length = 0  # of the story that goes on
+        self._longest: list[tuple[int, int]] = []  # a heap of (length, number) of stories that have ended
+
+    def take(self, block: bytes) -> None:
+        """As `Task.take`."""
+        kept: list[bytes] = []
+        for begins, piece in self._cutter.cut(block):
+            if begins:
+                self._end_story()
+                self._stories += 1
+            self._length += length_of(piece, self._in_bytes)
+            kept.append(piece)
+        vocabularies.add_counts(self.counts, b"".join(kept))
+
+    def _end_story(self) -> None:
+        if not self._length:
+            return
+        self._total += self._length
+        if len(self._longest) < LARGE_SHARE:
+            heapq.heappush(self._longest, (self._length, self._stories - 1))
+        elif self._length > self._longest[0][0]:
+            heapq.heapreplace(self._longest, (self._length, self._stories - 1))
+        self._length = 0
+
+    def end_of_source(self) -> None:
+        """As `Task.end_of_source`."""
+        self._end_story()
+        self._cutter = Cutter()
+
+    def state(self) -> dict[str, Any]:
+        """As `Task.state`."""
+        codes = np.flatnonzero(self.counts)
+        begins, white = self._cutter.state
+        return {
+            "codes": codes.tolist(),
+            "counts": self.counts[codes].tolist(),
+            "stories": [self._stories, self._total, self._length, self._longest],
+            "cutter": [begins, white.hex()],
+        }
+
+    def go_on(self, state: dict[str, Any]) -> bool:
+        """As `Task.go_on`."""
+        self.counts[state["codes"]] = state["counts"]
+        self._stories, self._total, self._length, longest = state["stories"]
+        self._longest = [(length, number) for length, number in longest]
+        begins, white = state["cutter"]
+        self._cutter = Cutter(begins, bytes.fromhex(white))
+        return True
+
+    def survey(self) -> Survey:
+        """What was measured, once all sources have ended."""
+        large = {number: length for length, number in sorted(self._longest) if length * LARGE_SHARE > self._total}
+        return Survey(self._total, self._stories, large)
+
+
+def survey(
+    corpus: Corpus, vocab: str | Vocabulary, progress: Progress = no_progress, journal: Journal | None = None
+) -> tuple[Vocabulary, Survey]:
+    """The vocabulary of a text (or the one given), and what the second pass needs to know of its stories."""
+    count = Count(in_bytes=vocab == "bytes" or (isinstance(vocab, Vocabulary) and vocab.kind == "bytes"))
+    walk(corpus, count, "counting characters", progress, journal)
+    found = count.survey()
+    if not found.stories:
+        raise CorpusError(f"{corpus.name} holds no characters but white space: there is nothing to learn from")
+    if isinstance(vocab, str):
+        vocab = vocabularies.BYTES if vocab == "bytes" else vocabularies.from_counts(count.counts)
+    return vocab, found
+
+
+def build_vocabulary(corpus: Corpus) -> Vocabulary:
+    """The characters of a text."""
+    return survey(corpus, "characters")[0]
+
+
+Stamps = list[tuple[int, ...]]
+
+
+def prepare(
+    corpus: Corpus,
+    out: Path,
+    *,
+    valid: Corpus | None = None,
+    vocab: str | Vocabulary = "characters",
+    identity: "Identity | None" = None,
+    progress: Progress = no_progress,
+) -> Prepared:
+    """Write the token files of a corpus to the folder `out`, which appears when it is complete, and open them.
+
+    `vocab` is a `Vocabulary`, or `characters` or `bytes` to find one. Without `valid`, a part of the corpus becomes the
+    validation half. Raises `CorpusError` where the text cannot be read or holds nothing, `RunFolderError` where `out`
+    holds something or cannot be written; either way nothing is left behind. One that is stopped or killed goes on, when
+    it is called again, from where it was some seconds before, in the middle of a file too.
+
+    `identity` is what `identify` said of the texts, where that is known; a text that has changed since is refused.
+    """
+    if isinstance(vocab, str) and vocab not in ("characters", "bytes"):
+        raise SettingsError(f"vocab = {vocab!r}: it must be characters or bytes")
+    _refuse_occupied(out)
+    identity = identity or identify(corpus, valid, vocab, progress)
+    with _unfinished(out, identity.work) as journal:
+        partial = journal.folder
+        vocab, split = _translated(corpus, valid, vocab, partial, progress, journal)
+        for text, before in zip((corpus, valid), identity.stamps, strict=True):
+            if text and text.stamps() != before:  # the hash and the two passes have not seen the same
+                raise CorpusError(f"{text.name} was changed while it was read; do it again when it stays as it is")
+        (partial / "vocab.json").write_text(vocab.to_json(), encoding="ascii")
+        about = {
+            "format": FORMAT,
+            "name": corpus.name,
+            "digest": identity.digest,
+            "vocab_size": len(vocab),
+            **({"column": corpus.column} if corpus.column is not None else {}),
+            **asdict(split),
+        }
+        (partial / "prepared.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        journal.forget()
+        if partial.parent == out:
+            for name in FILES:
+                (partial / name).rename(out / name)
+        else:
+            partial.rename(out)
+    return open_prepared(out)
+
+
+def _translated(
+    corpus: Corpus, valid: Corpus | None, vocab: str | Vocabulary, folder: Path, progress: Progress, journal: Journal
+) -> tuple[Vocabulary, splits.Split]:
+    """The vocabulary, and what is in the token files, which are complete."""
+    vocab, found = survey(corpus, vocab, progress, journal)
+    if valid is not None:
+        return vocab, splits.write_both(corpus, valid, vocab, folder, progress, journal)
+    return vocab, splits.write_split(corpus, vocab, found, folder, progress, journal)
+
+
+@contextmanager
+def _unfinished(out: Path, digest: str) -> Iterator[Journal]:
+    """The folder that becomes `out`. Nothing is left of it after an error; after a stop or a kill it goes on later."""
+    beside = out if out.exists() else out.parent
+    new_folders = [folder for folder in (beside, *beside.parents) if not folder.exists()]
+    stopped = False
+    journal = None
+    try:
+        journal = Journal(beside, f".{out.name}", digest)
+        yield journal
+    except OSError as error:
+        raise RunFolderError(
+            f"{out} cannot be written: {error.strerror or error}; free space or name another folder"
+        ) from None
+    except (KeyboardInterrupt, SystemExit):
+        stopped = journal is not None and journal.is_worth_keeping
+        raise
+    finally:
+        if journal:
+            journal.close()
+        if journal and not stopped:
+            shutil.rmtree(journal.folder, ignore_errors=True)
+        for folder in new_folders:  # innermost first; those that hold something now stay
+            with suppress(OSError):
+                folder.rmdir()
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which text, vocabulary and split a prepared folder is made of."""
+
+    digest: str  # of the text, the held-out text and the vocabulary
+    stamps: tuple[Stamps, Stamps | None]  # of both texts, from before they were hashed
+
+    @property
+    def work(self) -> str:
+        """A name for what this version makes of it, which an earlier one may have split in another way."""
+        return hashlib.blake2b(f"{splits.RULE}\n{self.digest}".encode(), digest_size=16).hexdigest()
+
+
+def identify(
+    corpus: Corpus, valid: Corpus | None, vocab: str | Vocabulary, progress: Progress = no_progress
+) -> Identity:
+    """Hash all that a prepared folder depends on.
+
+    The stamps are taken first: a text that is changed while it is hashed, or after, is not what they say any more.
+    """
+    stamps = corpus.stamps(), valid.stamps() if valid else None
+    parts = [
+        str(FORMAT),
+        corpus.digest(with_progress("hashing", corpus, progress)),
+        valid.digest(with_progress("hashing", valid, progress)) if valid else "",
+        vocab if isinstance(vocab, str) else vocab.to_json(),
+    ]
+    return Identity(hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest(), stamps)
+
+
+def _refuse_occupied(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(not _is_unfinished(p, out) for p in out.iterdir())):
+        raise RunFolderError(f"{out} exists and is not empty; name another folder")
+
+
+def _is_unfinished(path: Path, out: Path) -> bool:
+    return path.name.startswith(f".{out.name}.") and path.suffix == ".part"
+
+
+def prepare_cached(
+    corpus: Corpus,
+    *,
+    valid: Corpus | None = None,
+    vocab: str | Vocabulary = "characters",
+    progress: Progress = no_progress,
+) -> Prepared:
+    """As `prepare`, in the user's cache: what has been prepared once is opened at once, by a hash of its content."""
+    identity = identify(corpus, valid, vocab, progress)
+    folder = cache_folder() / identity.work
+    if folder.exists():
+        try:
+            return replace(open_prepared(folder), name=corpus.name)
+        except RunFolderError:
+            shutil.rmtree(folder, ignore_errors=True)  # damaged: made again below
+    try:
+        return prepare(corpus, folder, valid=valid, vocab=vocab, identity=identity, progress=progress)
+    except RunFolderError:
+        if not is_prepared(folder):
+            raise
+        return replace(open_prepared(folder), name=corpus.name)  # another process was faster
+
+
+def cache_folder() -> Path:
+    """Where prepared text is kept: `STORYCELL_CACHE`, or the user's cache folder."""
+    return Path(os.environ.get("STORYCELL_CACHE") or platformdirs.user_cache_path("storycell")) / "tokens"

@@ -1,0 +1,148 @@
+"""How far a long preparation has come, so that one that was stopped goes on from there.
+
+In: where the unfinished files go, and a digest of what is read. Out: a folder for them, and in it a JSON object that
+says what is done, saved every two seconds.
+
+The surprising decision: the folder is named after the digest and held by a lock, which a killed process lets go of;
+so the same work finds it again, and another process that does the same work at the same time gets a folder of its own.
+
+One pass over a corpus, which goes on where an earlier attempt was stopped.
+
+In: a corpus, a task that takes its blocks, and a journal. Out: nothing; the task has what it wanted. Every few seconds
+the journal gets the place behind the last block and what the task needs to go on from there.
+
+The surprising decision: a place is in the middle of a file, between any two blocks, so the state of a task is small and
+plain: counts, lengths, the beginning of a story. What is on disk by then is written on, never rewritten.
+"""
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import filelock
+
+from storycell.data.blocks import START, Bookmark, Place
+from storycell.data.corpus import Corpus
+
+_EVERY_S = 2.0
+_LARGEST = 64 << 20
+
+
+class Journal:
+    """A folder of unfinished work. `known` is what is done in it; `close` before the folder is moved or removed."""
+
+    def __init__(self, beside: Path, prefix: str, digest: str) -> None:
+        self._digest, self._saved_at = digest, time.monotonic()
+        self.folder = beside / f"{prefix}.{digest[:16]}.part"
+        if not self._taken():
+            self.folder = beside / f"{prefix}.{uuid.uuid4().hex[:8]}.part"
+            self._taken()
+        self._path = self.folder / "journal.json"
+        self.known = self._read()
+        self.is_worth_keeping = bool(self.known)
+
+    def _taken(self) -> bool:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = filelock.FileLock(self.folder / ".lock")
+            self._lock.acquire(timeout=0)
+        except (filelock.Timeout, FileNotFoundError):  # another process has it, or has just finished with it
+            return False
+        return True
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            with self._path.open("rb") as file:
+                check, _, body = file.read(_LARGEST).partition(b"\n")
+        except OSError:
+            return {}
+        known: dict[str, Any] = json.loads(body) if check == self._check(body) else {}
+        return known
+
+    def _check(self, body: bytes) -> bytes:
+        """What stands before the JSON: nothing else than what was saved for this work is ever gone on with."""
+        return hashlib.blake2b(self._digest.encode() + body, digest_size=16).hexdigest().encode()
+
+    def is_due(self) -> bool:
+        """Whether it is time to save again."""
+        return time.monotonic() - self._saved_at > _EVERY_S
+
+    def save(self, **done: Any) -> None:
+        """Keep what is done, in place of what was kept under the same names."""
+        self.known |= done
+        body = json.dumps(self.known).encode()
+        new = self._path.with_suffix(".new")
+        new.write_bytes(self._check(body) + b"\n" + body)
+        new.replace(self._path)
+        self._saved_at, self.is_worth_keeping = time.monotonic(), True
+
+    def forget(self) -> None:
+        """Remove the journal and let go of the folder, which holds the finished files and nothing else."""
+        self._path.unlink(missing_ok=True)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self._lock.release()
+        (self.folder / ".lock").unlink(missing_ok=True)
+
+
+Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """The progress display of a caller that wants none."""
+
+
+class Task(Protocol):
+    """What a pass is made for."""
+
+    def take(self, block: bytes) -> None:
+        """The next block of a source."""
+
+    def end_of_source(self) -> None:
+        """The source has ended, and with it a story."""
+
+    def state(self) -> Any:
+        """What `go_on` needs, as JSON; whatever was written by now is safe on disk."""
+
+    def go_on(self, state: Any) -> bool:
+        """Be as when `state` was asked for; False, and nothing changed, if that cannot be."""
+
+
+def walk(corpus: Corpus, task: Task, what: str, progress: Progress, journal: Journal | None = None) -> None:
+    """Hand the blocks of a corpus to a task, from where the journal says that they were not yet."""
+    first, place = 0, START
+    known = journal.known.get(what) if journal else None
+    if known and task.go_on(known["state"]):
+        first, place = known["source"], Place(*known["place"])
+    advance = with_progress(what, corpus, progress, first)
+    for k, source in enumerate(corpus.sources[first:], first):
+        bookmark, place = Bookmark(place), START
+        for block in source.blocks(advance, bookmark):
+            task.take(block)
+            _keep(journal, what, task, k, bookmark.place)
+        task.end_of_source()
+        _keep(journal, what, task, k + 1, START)
+
+
+def _keep(journal: Journal | None, what: str, task: Task, source: int, place: Place) -> None:
+    """Note that everything before a place has been done, if it is time to."""
+    if journal and journal.is_due():
+        journal.save(**{what: {"source": source, "place": place, "state": task.state()}})
+
+
+def with_progress(what: str, corpus: Corpus, progress: Progress, first: int = 0) -> Callable[[int], None]:
+    """Tells how many bytes of a corpus are read; those of the sources before `first` have been."""
+    done, total = sum(source.size_bytes for source in corpus.sources[:first]), corpus.size_bytes
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(what, min(done, total), total)
+
+    return advance

@@ -1,0 +1,1 @@
+"""Losses with standard errors, and what a language model has to beat: n-grams and compressors."""

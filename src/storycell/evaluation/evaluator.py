@@ -1,0 +1,231 @@
+"""The loss of a model on a text, the same however it is cut and batched.
+
+In: a `CharLM` and token ids. Out: an `Evaluation`, or the nats of every character. Every story is scored by itself,
+from a zero state: inputs `0 s1 … sn`, targets `s1 … sn 0`; a text that is one story of n characters has n targets, no
+end is predicted. All in float32, summed in float64.
+
+The text is read a chunk at a time, and of what it costs only sums are kept, so memory does not grow with the length of
+a story. Stories are scored side by side; one story by itself is one stream, since its state goes on from character to
+character.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from storycell import loss
+from storycell.data.vocab import BOUNDARY, UNKNOWN, Vocabulary
+from storycell.errors import CorpusError, SettingsError
+from storycell.nn.model import CharLM
+from storycell.types import Ids
+
+_ROWS = 64  # stories scored side by side
+_TARGETS = 1 << 14  # in one call; the fewer rows there are, the longer they are
+_LOGITS = 1 << 26  # in one call, for backends that write them to memory
+_READ = 1 << 16  # ids looked through at a time
+_GROUP = 2048  # stories sorted by length together
+_BLOCK = 1000  # characters of a single-story text that count as one draw for the standard error
+
+Nats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a text costs a model. All averages are over `chars` targets."""
+
+    loss_nats: float  # nats per character
+    stderr_nats: float  # standard error of loss_nats, over stories (over blocks of 1,000 characters of a single one)
+    bits_per_char: float
+    bits_per_byte: float  # total bits / bytes of the stories in UTF-8, separators not counted
+    perplexity: float  # exp(loss_nats)
+    chars: int  # targets: characters, and the end of each story where there are several
+    stories: int
+    unknown_chars: int  # targets that the model does not know; each costs loss.ESCAPE_BITS
+    windows: int | None = None  # length of the zero-state windows, where these were scored instead of stories
+    floor_nats: float | None = None  # the text's own entropy rate, where it is known: no model can beat it on average
+
+
+def evaluate(
+    lm: CharLM, ids: Ids, vocab: Vocabulary, *, windows: int | None = None, utf8_bytes: int | None = None
+) -> Evaluation:
+    """Score a text `[tokens]`, laid out as in a token file (`0 s1 … sn 0 s1 … sm`).
+
+    `utf8_bytes` is the size of the stories; without it, it is counted from the ids (unknown characters as three bytes).
+    """
+    if windows is not None and windows < 1:
+        raise SettingsError(f"windows = {windows}: it must be at least 1")
+    starts = story_starts(ids)
+    if not len(starts) or len(ids) < 2:
+        raise CorpusError("the text holds no characters to score")
+    if utf8_bytes is None:
+        utf8_bytes = sum(int(vocab.utf8_sizes[ids[a : a + _READ]].sum()) for a in range(0, len(ids), _READ))
+    if windows:
+        groups, draws = _windows(ids, windows), _Draws(-(-(len(ids) - 1) // windows))
+    elif len(starts) > 1:
+        groups, draws = _stories(ids, starts), _Draws(len(starts))
+    else:
+        groups, draws = _stories(ids, starts), _Blocks(len(ids) - 1)
+    for piece in _scored(lm, ids, groups):
+        draws.add(piece)
+    return _summary(draws, utf8_bytes, len(starts), windows)
+
+
+def score(lm: CharLM, ids: Ids, *, windows: int | None = None) -> Nats:
+    """Nats of every target `[chars]`, in the order of the text."""
+    starts = story_starts(ids)
+    nats = np.zeros(len(ids) if len(starts) > 1 and windows is None else len(ids) - 1)
+    for piece in _scored(lm, ids, _stories(ids, starts) if windows is None else _windows(ids, windows)):
+        at = piece.row.start + piece.at
+        nats[at : at + len(piece.nats)] = piece.nats
+    return nats
+
+
+def take_part(ids: Ids, chars: int) -> Ids:
+    """Whole stories from all over a text, at least `chars` characters together; of a single story, its first `chars`.
+
+    Files are often in some order, so the first stories would not stand for the rest.
+    """
+    starts = story_starts(ids)
+    if len(starts) == 1 or chars >= len(ids):
+        return ids[: chars + 1]
+    ends = np.append(starts[1:], len(ids))
+    spread = np.argsort(
+        np.arange(len(starts)) * 0.6180339887498949 % 1, kind="stable"
+    )  # golden ratio: even at any length
+    needed = int(np.searchsorted(np.cumsum((ends - starts)[spread]), chars)) + 1
+    return np.concatenate([ids[starts[k] : ends[k]] for k in sorted(spread[:needed])])
+
+
+def story_starts(ids: Ids) -> npt.NDArray[np.int64]:
+    """The positions of the boundary ids, `[stories]`, found in constant memory."""
+    found = [np.flatnonzero(ids[a : a + _READ] == BOUNDARY) + a for a in range(0, len(ids), _READ)]
+    return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+
+
+class _Row(NamedTuple):
+    """Some ids that are scored from a zero state."""
+
+    number: int
+    start: int
+    end: int
+    closes: bool  # whether the end of the story is predicted, too
+
+    @property
+    def targets(self) -> int:
+        return self.end - self.start - 1 + self.closes
+
+
+class _Piece(NamedTuple):
+    """What some targets of a row cost."""
+
+    row: _Row
+    at: int  # of its targets, the first of these
+    nats: Nats
+    unknown: int
+
+
+def _stories(ids: Ids, starts: npt.NDArray[np.int64]) -> Iterator[list[_Row]]:
+    """Stories to be scored side by side, longest first, those of like length together."""
+    ends = np.append(starts[1:], len(ids))
+    for first in range(0, len(starts), _GROUP):
+        group = range(first, min(first + _GROUP, len(starts)))
+        longest_first = sorted(group, key=lambda k: starts[k] - ends[k])
+        for at in range(0, len(group), _ROWS):
+            rows = longest_first[at : at + _ROWS]
+            yield [_Row(k, int(starts[k]), int(ends[k]), len(starts) > 1) for k in rows]
+
+
+def _windows(ids: Ids, T: int) -> Iterator[list[_Row]]:
+    """Zero-state windows of T targets, cut from the text as it lies; the last one may be shorter."""
+    count = -(-(len(ids) - 1) // T)
+    for first in range(0, count, _ROWS):
+        rows = range(first, min(first + _ROWS, count))
+        yield [_Row(k, k * T, min((k + 1) * T + 1, len(ids)), closes=False) for k in rows]
+
+
+def _scored(lm: CharLM, ids: Ids, groups: Iterator[list[_Row]]) -> Iterator[_Piece]:
+    """What the rows cost, piece by piece. The rows of a group come longest first."""
+    device = lm.output.weight.device
+    at_a_time = min(_TARGETS, max(_ROWS, _LOGITS // lm.vocab_size))
+    with lm.reading():
+        nats_of = lm.scorer()
+    for rows in groups:
+        state, t = lm.zero_state(len(rows)), 0
+        while alive := sum(row.targets > t for row in rows):
+            width = min(max(1, at_a_time // alive), rows[0].targets - t)
+            chunk = np.full((alive, width + 1), BOUNDARY, dtype=np.int64)  # it closes stories
+            for line, row in zip(chunk, rows, strict=False):
+                piece = ids[row.start + t : min(row.start + t + width + 1, row.end)]
+                line[: len(piece)] = piece
+            both = torch.from_numpy(chunk).to(device)
+            with lm.reading():
+                state = {name: value[:, :alive].contiguous() for name, value in state.items()}
+                costs, state = nats_of(both[:, :-1], both[:, 1:], state)
+                nats = costs.cpu().double().numpy()
+            for k, row in enumerate(rows[:alive]):
+                n = min(width, row.targets - t)
+                unknown = chunk[k, 1 : n + 1] == UNKNOWN
+                yield _Piece(row, t, np.where(unknown, loss.ESCAPE_NATS, nats[k, :n]), int(unknown.sum()))
+            t += width
+
+
+class _Draws:
+    """Sums over what counts as one draw each: a story, or a window."""
+
+    def __init__(self, count: int) -> None:
+        self.sums, self.counts = np.zeros(count), np.zeros(count, dtype=np.int64)
+        self.unknown_chars = 0
+
+    def add(self, piece: _Piece) -> None:
+        """Take in what some targets cost."""
+        self.sums[piece.row.number] += piece.nats.sum()
+        self.counts[piece.row.number] += len(piece.nats)
+        self.unknown_chars += piece.unknown
+
+
+class _Blocks(_Draws):
+    """Sums over the blocks of one story of n targets, which are of one length, the first ones longer by one."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__(max(1, n // _BLOCK))
+        self._short, self._longer = divmod(n, len(self.sums))
+
+    def add(self, piece: _Piece) -> None:
+        """Take in what some targets cost."""
+        places = np.arange(piece.at, piece.at + len(piece.nats))
+        in_longer = self._longer * (self._short + 1)
+        late = self._longer + (places - in_longer) // max(1, self._short)
+        blocks = np.where(places < in_longer, places // (self._short + 1), late)
+        first = int(blocks[0])
+        sums, counts = np.bincount(blocks - first, weights=piece.nats), np.bincount(blocks - first)
+        self.sums[first : first + len(sums)] += sums
+        self.counts[first : first + len(counts)] += counts
+        self.unknown_chars += piece.unknown
+
+
+def _summary(draws: _Draws, utf8_bytes: int, stories: int, windows: int | None) -> Evaluation:
+    mean, stderr = mean_and_stderr(draws.sums, draws.counts)
+    return Evaluation(
+        loss_nats=mean,
+        stderr_nats=stderr,
+        bits_per_char=loss.bits_per_char(mean),
+        bits_per_byte=loss.bits_per_byte(math.fsum(draws.sums), max(1, utf8_bytes)),
+        perplexity=loss.perplexity(mean),
+        chars=int(draws.counts.sum()),
+        stories=stories,
+        unknown_chars=draws.unknown_chars,
+        windows=windows,
+    )
+
+
+def mean_and_stderr(sums: Sequence[float] | Nats, counts: Sequence[int] | npt.NDArray[np.int64]) -> tuple[float, float]:
+    """The mean of what `sums` sum up, `counts` at a time, and its standard error: nan where there is one sum only."""
+    chars, n = int(sum(counts)), len(sums)
+    mean = math.fsum(sums) / chars
+    residuals = np.array(sums) - mean * np.array(counts)  # the ratio estimator's
+    return mean, math.sqrt(n / (n - 1) * float(residuals @ residuals)) / chars if n > 1 else math.nan

@@ -1,0 +1,106 @@
+"""One file of C99 that writes stories: `story.c` beside this module, with a model put in.
+
+In: a `Network`, its vocabulary, a rounding. Out: the text of the file; and the network in such a text, for the check.
+
+The surprising decision: weights are base64 in strings, not numbers in an array: half the size, and compilers read a
+string many times faster. No string is longer than the 4,095 characters that C99 promises.
+"""
+
+import re
+import unicodedata
+from importlib import resources
+
+from storycell.data.vocab import Vocabulary
+from storycell.errors import ExportError
+from storycell.export import encoding
+from storycell.export.encoding import Weights, checked
+from storycell.export.network import CELLS, Network, Shape
+
+_STRING = 4000  # characters of weights in one string
+_SPELT = 3  # characters, at most, that one is spelt out with
+_CODINGS = {
+    "fp32": "base64 of little-endian float32",
+    "fp16": "base64 of little-endian float16 (biases float32)",
+    "int8": "a character a weight, from -44 to 44, after base64 of each row's float32 scale; biases float32",
+}
+
+
+def write(network: Network, vocab: Vocabulary, weights: Weights, about: str, file_name: str, prompt: str = "") -> str:
+    """The text of the C file; `about` is a line on the model, `prompt` what it begins with by itself."""
+    text = encoding.encode(network, weights)
+    strings = [text[k : k + _STRING] for k in range(0, len(text), _STRING)]
+    parts = {
+        "ABOUT": _comment(about),
+        "FILE": _comment(file_name),
+        "MODEL": _model(network.shape, vocab, weights, len(strings), prompt),
+        "CODING": _CODINGS[weights],
+        "WEIGHTS": ",\n".join(f'"{string}"' for string in strings),
+    }
+    template = (resources.files("storycell.export.export") / "story.c").read_text(encoding="utf-8")
+    return re.sub("@([A-Z]+)@", lambda found: parts[found[1]], template)
+
+
+def _comment(text: str) -> str:
+    """Text that can stand in a comment."""
+    return text.encode("ascii", "replace").decode().replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")
+
+
+def _string(text: str) -> str:
+    """A C string: letters and blanks as they are, every other byte as three octal digits."""
+    plain = "".join(chr(b) if (chr(b).isalnum() and b < 0x80) or b == 0x20 else f"\\{b:03o}" for b in text.encode())
+    return f'"{plain}"'
+
+
+def _model(shape: Shape, vocab: Vocabulary, weights: Weights, strings: int, prompt: str) -> str:
+    codes = [f"{ord(c)}," for c in vocab.characters]
+    lines = [" ".join(codes[k : k + 20]) for k in range(0, len(codes), 20)]
+    names = dict(zip(CELLS, ("LSTM", "GRU", "RNN"), strict=True))
+    constants: dict[str, object] = {"CELL": names[shape.cell], "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L}
+    constants |= {"G": shape.G, "WEIGHTS": weights.upper(), "STRINGS": strings, "BYTES": int(vocab.kind == "bytes")}
+    constants |= {"PROMPT": _string(prompt), "SPELT": _SPELT}
+    defined = "".join(f"#define {name} {value}\n" for name, value in constants.items())
+    return (
+        f"{defined}static const uint32_t code_points[V - 2] = {{\n    "
+        + "\n    ".join(lines)
+        + "\n};\n\n/* Letter, accent, the two as one character; and what is the same as a character, spelt out. */\n"
+        + f"static const uint32_t pairs[][3] = {{{_rows(_pairs(vocab), 3)}}};\n"
+        + f"static const uint32_t same[][1 + SPELT] = {{{_rows(_same(vocab), 1 + _SPELT)}}};"
+    )
+
+
+def _pairs(vocab: Vocabulary) -> list[str]:
+    """What makes the accented letters and Korean syllables of the vocabulary: (one, another, the two as one)."""
+    found: set[str] = set()
+    for c in vocab.characters if vocab.kind == "characters" else "":
+        parts = unicodedata.normalize("NFD", c)
+        whole = [unicodedata.normalize("NFC", parts[:n]) for n in range(1, len(parts) + 1)]
+        found |= {a + b + both for a, b, both in zip(whole, parts[1:], whole[1:], strict=False) if len(a + both) == 2}
+    return sorted(found)
+
+
+def _same(vocab: Vocabulary) -> list[str]:
+    """Each character that the model does not know, and the known ones that are the same, where there are such."""
+    if vocab.kind == "bytes":
+        return []
+    known = set(vocab.characters)
+    others = [c for c in map(chr, range(0x110000)) if c in "ßẞ" or unicodedata.decomposition(c)]
+    spelt = [(c, vocab.same(c)) for c in others if c not in known]
+    return [c + same for c, same in spelt if same and len(same) <= _SPELT]
+
+
+def _rows(texts: list[str], width: int) -> str:
+    """Rows of an array, ended by one that begins with 0."""
+    rows = ["{" + ", ".join(map(str, map(ord, text))) + "}" for text in texts] + ["{" + ", ".join(["0"] * width) + "}"]
+    return "\n    " + ",\n    ".join(", ".join(rows[k : k + 6]) for k in range(0, len(rows), 6)) + "\n"
+
+
+def read(text: str) -> Network:
+    """The network in a C file, from its constants and strings alone."""
+    constants = dict(re.findall(r"^#define (CELL|V|D|H|L|WEIGHTS) (\w+)$", text, re.MULTILINE))
+    try:
+        cell, weights = constants["CELL"].lower(), constants["WEIGHTS"].lower()
+        shape = Shape(cell, *(int(constants[axis]) for axis in "VDHL"))
+        strings = re.findall(r'^"(.*)",?$', text[text.index("weights[STRINGS] = {") :], re.MULTILINE)
+    except (KeyError, ValueError) as error:
+        raise ExportError(f"the file is not what was written: {error}") from None
+    return encoding.decode("".join(strings), shape, checked(weights))

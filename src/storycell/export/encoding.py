@@ -1,0 +1,143 @@
+"""Weights in fewer bits: float16, or whole numbers with a scale for each row.
+
+In: a matrix `[rows, columns]`, float32. Out: what is stored, and the float32 matrix that it stands for. Vectors (the
+biases) are never rounded: they are a hundredth of a model.
+
+A network's tensors as printable text, for files that are text themselves: HTML and C.
+
+In: a `Network`, a rounding. Out: one string, the tensors in their order; and back. A tensor is base64 of little-endian
+numbers; vectors are always float32. An `int8` matrix is the base64 of its scales, then one character for each weight.
+
+The surprising decision: a whole number from -44 to 44 is one of 89 characters that need no escaping in C, JSON or a
+script, so such a weight takes one byte of text, where base64 of a byte takes one and a third.
+"""
+
+import base64
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from storycell.errors import ExportError, SettingsError
+from storycell.export.network import Array, Network, Shape
+
+Weights = Literal["fp32", "fp16", "int8"]
+BYTE = 127  # whole numbers from -127 to 127 where a file stores bytes
+PRINTABLE = 44  # from -44 to 44 where it stores one printable character for each
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A matrix as whole numbers `[rows, columns]` times a scale for each row `[rows]`."""
+
+    whole: npt.NDArray[np.int8]
+    scales: Array
+
+    @classmethod
+    def of(cls, matrix: Array, largest: int) -> "Scaled":
+        """The nearest such matrix, with whole numbers from `-largest` to `largest`."""
+        scales = (np.abs(matrix).max(axis=1) / largest).astype(np.float32)
+        scales[scales == 0] = 1
+        whole = np.rint(matrix.astype(np.float64) / scales[:, None])
+        return cls(np.clip(whole, -largest, largest).astype(np.int8), scales)
+
+    def matrix(self) -> Array:
+        """What it stands for, float32."""
+        return self.whole.astype(np.float32) * self.scales[:, None]
+
+
+def checked(weights: str) -> Weights:
+    """The name of a rounding; `SettingsError` lists them if there is none of that name."""
+    for name in get_args(Weights):
+        if weights == name:
+            return name  # type: ignore[no-any-return]
+    raise SettingsError(f"weights = {weights!r}: it must be {', '.join(get_args(Weights))}")
+
+
+def rounded(network: Network, weights: Weights, largest: int) -> Network:
+    """The network with its matrices rounded as a file stores them; `largest` is that of `Scaled`."""
+    tensors = {
+        name: array if array.ndim == 1 else _rounded(name, array, weights, largest)
+        for name, array in network.tensors.items()
+    }
+    return Network(network.shape, tensors)
+
+
+def _rounded(name: str, matrix: Array, weights: Weights, largest: int) -> Array:
+    if weights == "int8":
+        return Scaled.of(matrix, largest).matrix()
+    if weights == "fp32":
+        return matrix
+    with np.errstate(over="ignore"):
+        half = matrix.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise ExportError(f"{name} holds weights above 65,504, too large for fp16; export with --weights fp32")
+    return half.astype(np.float32)
+
+
+ESCAPED = b'"<?\\'  # ends a string, opens a tag, opens a trigraph, escapes
+LEVELS = bytes(c for c in range(33, 127) if c not in ESCAPED)[: 2 * PRINTABLE + 1]
+
+
+def encode(network: Network, weights: Weights) -> str:
+    """All tensors, one after the other."""
+    return "".join(
+        _base64(array.astype("<f4")) if array.ndim == 1 else _encode(array, weights)
+        for array in network.tensors.values()
+    )
+
+
+def _encode(matrix: Array, weights: Weights) -> str:
+    if weights == "int8":
+        scaled = Scaled.of(matrix, PRINTABLE)
+        levels = np.frombuffer(LEVELS, np.uint8)[scaled.whole.ravel().astype(np.int64) + PRINTABLE]
+        return _base64(scaled.scales.astype("<f4")) + levels.tobytes().decode("ascii")
+    return _base64(matrix.astype("<f2" if weights == "fp16" else "<f4"))
+
+
+def _base64(array: np.ndarray) -> str:
+    return base64.b64encode(array.tobytes()).decode("ascii")
+
+
+def decode(text: str, shape: Shape, weights: Weights) -> Network:
+    """What `encode` wrote; `ExportError` if it is not that."""
+    reader = _Reader(text)
+    tensors = {}
+    for name, axes in shape.tensors().items():
+        if len(axes) == 1 or weights == "fp32":
+            tensors[name] = reader.floats(axes, "<f4")
+        elif weights == "fp16":
+            tensors[name] = reader.floats(axes, "<f2")
+        else:
+            scales = reader.floats(axes[:1], "<f4")
+            tensors[name] = reader.levels(axes) * scales[:, None]
+    if reader.rest():
+        raise ExportError(f"{reader.rest():,} characters of weights too many")
+    return Network(shape, tensors)
+
+
+class _Reader:
+    def __init__(self, text: str) -> None:
+        self._text, self._at = text, 0
+
+    def floats(self, axes: tuple[int, ...], kind: str) -> Array:
+        size = int(np.prod(axes)) * np.dtype(kind).itemsize
+        data = base64.b64decode(self._take(-(-size // 3) * 4), validate=True)
+        return np.frombuffer(data, kind).astype(np.float32).reshape(axes)
+
+    def levels(self, axes: tuple[int, ...]) -> Array:
+        codes = np.frombuffer(self._take(int(np.prod(axes))).encode("ascii"), np.uint8).astype(np.int64)
+        skipped = sum((codes > c).astype(np.int64) for c in ESCAPED)  # as story.c and runtime.js count
+        return (codes - 33 - skipped - PRINTABLE).astype(np.float32).reshape(axes)
+
+    def _take(self, count: int) -> str:
+        taken = self._text[self._at : self._at + count]
+        if len(taken) < count:
+            raise ExportError("the weights end too early")
+        self._at += count
+        return taken
+
+    def rest(self) -> int:
+        """Characters not yet read."""
+        return len(self._text) - self._at

@@ -1,0 +1,142 @@
+"""Files that play elsewhere: a page (`.html`), a C program (`.c`), a graph (`.onnx`).
+
+In: a model and its vocabulary. Out: one file, and what was found when it was read back.
+
+The surprising decision: no export is believed. The network is parsed from the bytes on disk and run by other code than
+the run's (numpy, or the `onnx` package's evaluator); a file whose logits differ beyond `LARGEST_ERROR` is removed.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from storycell.data.vocab import BOUNDARY, UNKNOWN, Vocabulary
+from storycell.errors import ExportError, SettingsError
+from storycell.export import c, check, html, onnx
+from storycell.export.encoding import BYTE, PRINTABLE, Weights, checked, rounded
+from storycell.export.network import Network
+from storycell.generation import sampler
+from storycell.nn.model import CharLM
+
+LARGEST_ERROR = 1e-4  # as a share of the largest logit; float32's rounding, which is all that may differ, makes 1e-6
+DEFAULT_WEIGHTS: dict[str, Weights] = {".html": "fp16", ".onnx": "fp32", ".c": "fp32"}
+_ROWS, _COLUMNS = 16, 32  # what the check reads, short rows from a zero state, in which a chaotic model stays calm
+
+Logits = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file that was written and checked."""
+
+    file: str
+    bytes: int
+    weights: Weights
+    max_abs_logit_error: float  # between the file, read back, and the run with its weights rounded alike
+    max_abs_logit_change: float  # between the run with its weights rounded alike and the run itself
+
+
+def export(
+    lm: CharLM,
+    vocab: Vocabulary,
+    path: str | Path,
+    weights: str | None = None,
+    *,
+    name: str = "a model",
+    maker: str = "",
+    prompt: str = "",
+) -> Export:
+    """Write a model as the kind of file that the ending of `path` names; `weights` is fp32, fp16 or int8.
+
+    `name` is shown in the file, `maker` says what wrote it, `prompt` is what page and program begin with by themselves;
+    the model must know its characters. Raises `ExportError` if the model cannot be exported, the
+    file cannot be written, or what was written is not the model.
+    """
+    path = Path(path)
+    if path.suffix not in DEFAULT_WEIGHTS:
+        raise SettingsError(f"{path}: the file's ending says what to make, and it must be .html, .onnx or .c")
+    chosen = checked(weights) if weights is not None else DEFAULT_WEIGHTS[path.suffix]
+    vocab.prompt_ids(prompt)
+    network = Network.of(lm)
+    stored = rounded(network, chosen, BYTE if path.suffix == ".onnx" else PRINTABLE)
+    data = _file(network, vocab, path, chosen, name, maker, prompt)
+    ids = _probe(lm)
+    run = _run(lm, ids)
+    expected = run if chosen == "fp32" else _run(stored.as_model(lm.backend.name), ids)
+
+    def error_of(back: bytes) -> float:
+        return _largest(np.array([_played(path, back, row) for row in ids]), expected)
+
+    allowed = LARGEST_ERROR * max(1.0, float(np.abs(expected).max()))
+    error = _write_checked(path, data, error_of, allowed)
+    return Export(str(path), len(data), chosen, error, _largest(expected, run))
+
+
+def _file(
+    network: Network, vocab: Vocabulary, path: Path, weights: Weights, name: str, maker: str, prompt: str
+) -> bytes:
+    shape = network.shape
+    about = f"{shape.cell}, {shape.L} x {shape.H}, {len(vocab)} ids, weights {weights}"
+    if path.suffix == ".c":
+        line = f"{name}: {about}{f'; {maker}' if maker else ''}"
+        return c.write(network, vocab, weights, line, path.name, prompt).encode()
+    if path.suffix == ".html":
+        return html.write(network, vocab, weights, name, about, prompt).encode()
+    facts = {"name": name, "cell": shape.cell, "weights": weights, "made_by": maker, "vocabulary": vocab.to_json()}
+    return onnx.write(network, weights, facts)
+
+
+def _played(path: Path, data: bytes, ids: list[int]) -> Logits:
+    """The logits of what is in a file, after each of `ids`: `[T, V]`."""
+    if path.suffix == ".onnx":
+        return onnx.logits(data, ids)
+    read = c.read if path.suffix == ".c" else html.read
+    return check.logits(read(data.decode()), ids)
+
+
+def _run(lm: CharLM, ids: list[list[int]]) -> Logits:
+    with lm.reading():
+        logits, _ = lm(torch.tensor(ids, dtype=torch.int64, device=lm.output.weight.device))
+    return np.array(logits.cpu().numpy(), np.float64)
+
+
+def _probe(lm: CharLM) -> list[list[int]]:
+    """Ids to compare on `[rows, columns]`: what the model itself writes, and others from all over its vocabulary."""
+    half = _ROWS // 2
+    drawn = list(sampler.streams(lm, [], sampler.Sampling(), list(range(half)), _COLUMNS - 1))
+    written = [[BOUNDARY, *(BOUNDARY if row[k] is None else row[k] for row in drawn)] for k in range(half)]
+    written = [row + [BOUNDARY] * (_COLUMNS - len(row)) for row in written]
+    spread = np.linspace(0, lm.vocab_size - 1, half * _COLUMNS).astype(int)
+    others = np.where(spread == UNKNOWN, BOUNDARY, spread).reshape(_COLUMNS, half).T
+    return written + others.tolist()
+
+
+def _largest(a: Logits, b: Logits) -> float:
+    return float(np.abs(a - b).max())
+
+
+def _write_checked(path: Path, data: bytes, error_of: Callable[[bytes], float], allowed: float) -> float:
+    """Write a file under a temporary name, read it back, and let it have its name only if it is the model."""
+    if path.is_dir():
+        raise ExportError(f"{path} is a folder; name a file in it")
+    part = path.with_name(f".{path.name}.part")
+    try:
+        try:
+            part.write_bytes(data)
+            error = error_of(part.read_bytes())
+            if not error <= allowed:
+                raise ExportError(
+                    f"{path} was not written: a logit of the file read back differs by {error:.3g} from the run's, "
+                    f"and at most {allowed:.1g} of that can be rounding; this is a bug, please report it"
+                )
+            os.replace(part, path)  # noqa: PTH105 - as atomically as the system can
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise ExportError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from None
+    return error

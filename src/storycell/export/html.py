@@ -1,0 +1,70 @@
+"""One page that writes stories: `page.html` beside this module, with its style, its scripts and a model put in.
+
+In: a `Network`, its vocabulary, a rounding. Out: the text of the file; and the network in such a text, for the check.
+
+The surprising decision: the page forbids itself everything but its own two scripts and its style, by their digests, so
+that nothing in it, a name or a character of the vocabulary, can become a script, and it never asks the network.
+"""
+
+import base64
+import hashlib
+import html
+import json
+import re
+from importlib import resources
+from typing import Any
+
+from storycell.data.vocab import Vocabulary
+from storycell.errors import ExportError
+from storycell.export import encoding
+from storycell.export.encoding import Weights, checked
+from storycell.export.network import Network, Shape
+
+_PARTS = {"STYLE": "page.css", "RUNTIME": "runtime.js", "PAGE": "page.js"}
+
+
+def write(network: Network, vocab: Vocabulary, weights: Weights, name: str, about: str, prompt: str = "") -> str:
+    """The text of the page; `name` is the model's, `about` a line on it, `prompt` what stands in its first box."""
+    shape = network.shape
+    model = {
+        **{"name": name, "about": about, "cell": shape.cell, "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L},
+        **{"weights": weights, "kind": vocab.kind, "characters": vocab.characters},
+    }
+    parts = {key: _file(file) for key, file in _PARTS.items()}
+    rules = {"script": ("RUNTIME", "PAGE"), "style": ("STYLE",)}
+    allowed = [f"{kind}-src {' '.join(_digest(parts[key]) for key in keys)}" for kind, keys in rules.items()]
+    parts |= {
+        "POLICY": "; ".join(["default-src 'none'", *allowed, "img-src data:", "base-uri 'none'", "form-action 'none'"]),
+        "TITLE": html.escape(name),
+        "PROMPT": html.escape(prompt),
+        "MODEL": _script_json(model),
+        "WEIGHTS": encoding.encode(network, weights),
+    }
+    return re.sub("@([A-Z]+)@", lambda found: parts[found[1]], _file("page.html"))
+
+
+def _file(name: str) -> str:
+    return (resources.files("storycell.export.export") / name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _script_json(data: dict[str, Any]) -> str:
+    """JSON that can stand in a script element: nothing in it can close the element or open a comment."""
+    return json.dumps(data).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def read(text: str) -> Network:
+    """The network in a page, from its two data elements alone."""
+    try:
+        model, weights = (
+            re.search(f'<script type="{kind}" id="{name}">(.*?)</script>', text, re.DOTALL)[1]  # type: ignore[index]
+            for kind, name in (("application/json", "model"), ("text/plain", "weights"))
+        )
+        facts = json.loads(model)
+        shape = Shape(facts["cell"], *(int(facts[axis]) for axis in "VDHL"))
+        return encoding.decode(weights, shape, checked(facts["weights"]))
+    except (TypeError, KeyError, ValueError) as error:
+        raise ExportError(f"the file is not what was written: {error}") from None

@@ -1,0 +1,1 @@
+"""Sampling, and streams of text."""

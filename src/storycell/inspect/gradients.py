@@ -1,0 +1,170 @@
+"""How far back the loss of one character reaches: the norm of its gradient with respect to earlier states.
+
+In: a `Trace` (of any model on any text), lags. Out: `GradientFlow`: for sampled characters t, ‖dL_t/dc_(t-k)‖ and
+‖dL_t/dh_(t-k)‖, L_t being the loss of the character after t, for k = 0, 1, … lags. Autograd on the cells' own lines.
+
+An LSTM's gradient is split in the two terms that the article speaks of. With h cut off from the gates of the next
+character, what still arrives came through the sum c = f * c + i * g alone; the rest went through h and the gates.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from storycell import loss
+from storycell.data.vocab import BOUNDARY
+from storycell.errors import SettingsError
+from storycell.inspect.intervene import Walker
+from storycell.inspect.trace import Trace
+from storycell.nn.cells import registry
+from storycell.nn.cells.cell import Values
+from storycell.nn.model import CharLM
+
+LAGS = 128
+SAMPLES = 64
+_RESAMPLES = 400
+
+Norms = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class GradientFlow:
+    """Norms `[samples lags+1]` by (name of the state, layer); lag 0 is the state that the guess is made from."""
+
+    norms: dict[tuple[str, int], Norms]
+    through_sum: dict[tuple[str, int], Norms] = field(default_factory=dict)  # of c, where there is a c
+    rest: dict[tuple[str, int], Norms] = field(default_factory=dict)  # through h and the gates
+    axes = ("sample", "lag")
+
+    @property
+    def samples(self) -> int:
+        """How many characters were sampled."""
+        return len(next(iter(self.norms.values())))
+
+    def curve(self, name: str, layer: int) -> Norms:
+        """The geometric mean over samples at every lag, `[lags+1]`, relative to lag 0."""
+        return _curve(self.norms[name, layer])
+
+    def half_life(self, name: str, layer: int) -> tuple[float, float, float]:
+        """(characters until the curve has fallen to a half, 95 % interval); infinite where it does not."""
+        norms = self.norms[name, layer]
+        picks = np.random.default_rng(0).integers(0, len(norms), (_RESAMPLES, len(norms)))
+        lives = np.array([_half_life(_curve(norms[pick])) for pick in picks])
+        low, high = np.quantile(lives, [0.025, 0.975], method="nearest")
+        return _half_life(_curve(norms)), float(low), float(high)
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the half-lives."""
+        lines = "".join(
+            "<tr><th>d{} of layer {}</th><td>{:.1f} ({:.1f} to {:.1f})</td></tr>".format(*key, *self.half_life(*key))
+            for key in self.norms
+        )
+        return f"<table><tr><th></th><th>half-life in characters, 95 % interval</th></tr>{lines}</table>"
+
+
+def gradient_flow(trace: Trace, lags: int = LAGS, samples: int = SAMPLES, seed: int = 0) -> GradientFlow:
+    """Gradients of `samples` characters that have at least `lags` + 1 of their story before them."""
+    if lags < 1 or samples < 1:
+        raise SettingsError(f"lags = {lags}, samples = {samples}: both must be at least 1")
+    last = _sampled_rows(trace, lags, samples, seed)
+    rows = last[:, None] - np.arange(lags, -1, -1)  # of `states`: [samples lags+1]
+    ids, targets = trace.all_ids[rows], trace.all_ids[last + 1]
+    start = [{n: s[rows[:, 0] - 1].clone() for n, s in layer.items()} for layer in trace.states]
+    walker = Walker(trace.lm)
+    whole = _gradients(walker, ids, targets, start, lambda state: state)
+    norms = {key: _norms(grads) for key, grads in whole.items()}
+    if "c" not in walker.cell.state_names:
+        return GradientFlow(norms)
+    cut = _gradients(walker, ids, targets, start, lambda state: state | {"h": state["h"].detach()})
+    summed = {key: grads for key, grads in cut.items() if key[0] == "c"}
+    rest = {key: _norms(whole[key] - grads) for key, grads in summed.items()}
+    return GradientFlow(norms, {key: _norms(grads) for key, grads in summed.items()}, rest)
+
+
+def spectral_radius(lm: CharLM, layer: int = 0) -> float:
+    """The largest absolute eigenvalue of an RNN's hidden weights."""
+    weight = lm.recurrent.layers()[layer]["weight_hh"].detach().cpu().double()
+    return float(torch.linalg.eigvals(weight).abs().max())
+
+
+def rnn_at_radius(lm: CharLM, radius: float, seed: int = 1) -> CharLM:
+    """An untrained RNN of the sizes of `lm`, its hidden weights scaled to a spectral radius."""
+    rnn = CharLM(
+        lm.vocab_size, lm.hidden_size, 1, "rnn", embedding_size=lm.embedding_size, backend="reference", seed=seed
+    ).to(lm.output.weight)
+    with torch.no_grad():
+        weight = rnn.recurrent.layers()[0]["weight_hh"]
+        weight.mul_(radius / spectral_radius(rnn))
+    return rnn
+
+
+def longest(trace: Trace) -> int:
+    """The most lags that some story of a text can show."""
+    return max(1, int(_since_boundary(trace.all_ids)[:-1].max()) - 1)
+
+
+def _since_boundary(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """How many characters since the story began."""
+    rows = np.arange(len(ids))
+    return rows - np.maximum.accumulate(np.where(ids == BOUNDARY, rows, 0))
+
+
+def _sampled_rows(trace: Trace, lags: int, samples: int, seed: int) -> npt.NDArray[np.int64]:
+    good = np.flatnonzero(_since_boundary(trace.all_ids)[:-1] > lags)
+    if not len(good):
+        raise SettingsError(f"no story of the text is longer than {lags} characters; ask for fewer lags")
+    return np.sort(np.random.default_rng(seed).choice(good, samples, replace=len(good) < samples))
+
+
+def _gradients(
+    walker: Walker,
+    ids: npt.NDArray[np.int64],
+    targets: npt.NDArray[np.int64],
+    start: list[Values],
+    between: Callable[[Values], Values],
+) -> dict[tuple[str, int], torch.Tensor]:
+    """dL/dstate at every step, `[samples lags+1 H]`, newest first; `between` changes a state before the next step."""
+    device = walker.lm.output.weight.device
+    path: list[list[Values]] = []
+    state = [{n: s.to(device) for n, s in layer.items()} for layer in start]
+    with torch.enable_grad():
+        for t in range(ids.shape[1]):
+            values = walker.step(torch.from_numpy(ids[:, t]).to(device), state)
+            path.append([{n: v[n] for n in walker.cell.state_names} for v in values])
+            state = [between(layer) for layer in path[-1]]
+        total = loss.nats_each(walker.logits(path[-1]), torch.from_numpy(targets).to(device)).sum()
+        nodes = [step[k][n] for n, k in _keys(walker) for step in reversed(path)]
+        grads = torch.autograd.grad(total, nodes, allow_unused=True)
+    found = [g if g is not None else torch.zeros_like(n) for g, n in zip(grads, nodes, strict=True)]
+    T = ids.shape[1]
+    return {key: torch.stack(found[j * T : (j + 1) * T], dim=1) for j, key in enumerate(_keys(walker))}
+
+
+def _keys(walker: Walker) -> list[tuple[str, int]]:
+    return [(n, k) for k in range(walker.lm.num_layers) for n in registry.get_cell(walker.lm.cell).state_names]
+
+
+def _norms(grads: torch.Tensor) -> Norms:
+    return np.asarray(grads.cpu().double().norm(dim=-1).numpy())
+
+
+def geometric(norms: Norms) -> Norms:
+    """The geometric mean over samples, `[lags+1]`; norms span many powers of ten."""
+    return np.asarray(np.exp(np.log(np.maximum(norms, 1e-300)).mean(0)))
+
+
+def _curve(norms: Norms) -> Norms:
+    mean = geometric(norms)
+    return np.asarray(mean / mean[0])
+
+
+def _half_life(curve: Norms) -> float:
+    below = np.flatnonzero(curve <= 0.5)
+    if not len(below):
+        return float("inf")
+    k = int(below[0])
+    a, b = np.log(curve[k - 1]), np.log(curve[k])
+    return float(k - 1 + (a - np.log(0.5)) / (a - b))

@@ -1,0 +1,267 @@
+"""Everything that a report shows about a run, gathered: arrays and numbers, no pictures.
+
+In: a `CharLM`, its vocabulary, a text as ids; perhaps a second model on the same text. Out: an `Inspection`.
+
+The surprising decision: two threads, each with one of torch's. A walk makes thousands of small products, at which the
+threads of one product would mostly wait for each other (LOG.md); two analyses side by side keep both cores busy.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from storycell import threads
+from storycell.data.vocab import Vocabulary
+from storycell.errors import CorpusError
+from storycell.inspect import gradients, latch, memory
+from storycell.inspect import trace as neighbours
+from storycell.inspect.features import Feature, features
+from storycell.inspect.gradients import GradientFlow
+from storycell.inspect.intervene import Walker
+from storycell.inspect.latch import LATCH, HeldStory, HoldResult, HoldTest, LatchReading, Moments, handwired
+from storycell.inspect.memory import ContextCost, PlaceCost
+from storycell.inspect.mistakes import MistakeKind, mistakes
+from storycell.inspect.saturation import Saturation, saturation
+from storycell.inspect.trace import Trace, trace
+from storycell.inspect.units import Finding, copy_untrained, find_units
+from storycell.nn.model import CharLM
+from storycell.types import Ids
+
+FEWEST_CHARS = 4000
+_BROWSED = 2400  # characters to read on the page
+_SHOWN_UNITS = 16
+_RADII = (0.9, 1.0, 1.1)
+_RNN_CHARS = 20_000  # of the text are enough for the gradients of the untrained RNNs
+_RANDOM_UNITS = 4
+_GROUP = 5  # units held together
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to look at: the network, its vocabulary, the text as its ids, and what to call it."""
+
+    name: str
+    lm: CharLM
+    vocab: Vocabulary
+    ids: Ids
+    seed: int = 1  # what its weights were drawn from before training
+
+
+@dataclass(frozen=True)
+class Latch:
+    """The article's latch: wired by hand, and the unit of the model that goes along with quotes best."""
+
+    ideal: LatchReading
+    readings: list[LatchReading]
+    moments: list[Moments]
+    holds: list[HoldResult] = field(default_factory=list)
+    stories: list[HeldStory] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Browsed:
+    """The part of the text to read, with what each character shows: next guesses, similar moments."""
+
+    rows: range
+    units: list[tuple[int, int, str]]  # layer, unit, what it goes along with
+    likely: np.ndarray[Any, Any]  # [rows 5] ids of the likeliest next characters
+    likely_probabilities: np.ndarray[Any, Any]
+    similar: np.ndarray[Any, Any]  # [rows 3] rows of the nearest states
+    similar_cosines: np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found. `figures` is the same as plain numbers, by the name of the figure."""
+
+    subject: Subject
+    trace: Trace
+    browsed: Browsed
+    findings: dict[str, list[Finding]]
+    latch: Latch
+    saturation: list[Saturation]
+    flows: dict[str, GradientFlow]
+    radii: dict[str, tuple[float, float]]  # an RNN's spectral radius: (at the start, trained)
+    contexts: list[ContextCost]
+    places: list[PlaceCost]
+    mistakes: dict[str, list[MistakeKind]]  # by the name of the model
+    against: Subject | None = None
+
+
+def inspect(subject: Subject, against: Subject | None = None, extra: Mapping[str, Feature] | None = None) -> Inspection:
+    """Look into a model while it reads a text; `extra` are features `[T]` beside those that the text itself shows."""
+    if len(subject.ids) <= FEWEST_CHARS:
+        raise CorpusError(
+            f"the text has {len(subject.ids) - 1:,} characters, too few for figures with meaning; "
+            f"give at least {FEWEST_CHARS:,}"
+        )
+    if against and against.name == subject.name:
+        against = replace(against, name=f"{against.name} (the second)")
+    pool = ThreadPoolExecutor(2, initializer=threads.keep_to, initargs=(1,))
+    with threads.computing_on(1, 1), pool, subject.lm.reading():
+        return _gathered(pool, subject, against, extra or {})
+
+
+def _gathered(
+    pool: ThreadPoolExecutor, subject: Subject, against: Subject | None, extra: Mapping[str, Feature]
+) -> Inspection:
+    twin_job = pool.submit(lambda: trace(copy_untrained(subject.lm, subject.seed), subject.ids, subject.vocab))
+    path = pool.submit(trace, subject.lm, subject.ids, subject.vocab).result()
+    second = pool.submit(_second_trace, against, path) if against else None
+    saturated = pool.submit(saturation, path)
+    twin = twin_job.result()
+    found_job = pool.submit(lambda: find_units(path, twin, features(path.text) | dict(extra)))
+    costs = pool.submit(lambda: (memory.context_costs(path), memory.place_costs(path)))
+    flows = _flows(pool, path, twin, second, subject, against)
+    wrong = pool.submit(_mistakes, subject, path, against, second)
+    found = found_job.result()
+    latch_jobs = _latch_jobs(pool, path, found.get("inside quotes", []))
+    units = _telling(found, path)
+    browsed = pool.submit(_browsed, path, units)
+    contexts, places = costs.result()
+    return Inspection(
+        subject=subject,
+        trace=path,
+        browsed=browsed.result(),
+        findings=found,
+        latch=latch_jobs(),
+        saturation=saturated.result(),
+        flows={name: job.result() for name, job in flows.items()},
+        radii=_radii(subject, twin, against),
+        contexts=contexts,
+        places=places,
+        mistakes=wrong.result(),
+        against=against,
+    )
+
+
+def _second_trace(against: Subject, path: Trace) -> Trace:
+    other = trace(against.lm, against.ids, against.vocab)
+    if len(other) != len(path):
+        raise CorpusError(
+            f"{against.name} reads this text in {len(other):,} pieces where the first run reads {len(path):,}; "
+            "--against takes a run with the same kind of vocabulary"
+        )
+    return other
+
+
+def _flows(
+    pool: ThreadPoolExecutor,
+    path: Trace,
+    twin: Trace,
+    second: "Future[Trace] | None",
+    subject: Subject,
+    against: Subject | None,
+) -> dict[str, "Future[GradientFlow]"]:
+    """Gradients of the run trained and not, of the second run, and of untrained RNNs at three spectral radii."""
+    lags = min(gradients.LAGS, gradients.longest(path))
+    jobs: dict[str, Callable[[], GradientFlow]] = {
+        "trained": lambda: gradients.gradient_flow(path, lags),
+        "untrained": lambda: gradients.gradient_flow(twin, lags),
+    }
+    if against and second:
+        jobs["second"] = lambda: gradients.gradient_flow(second.result(), lags)
+
+    def at_radius(radius: float) -> Callable[[], GradientFlow]:
+        return lambda: gradients.gradient_flow(_rnn_trace(subject, path, radius), lags)
+
+    jobs |= {f"RNN at {radius:g}": at_radius(radius) for radius in _RADII}
+    return {name: pool.submit(job) for name, job in jobs.items()}
+
+
+def _rnn_trace(subject: Subject, path: Trace, radius: float) -> Trace:
+    part = subject.ids if len(path.starts) < 2 else subject.ids[: _whole_stories(path)]
+    return trace(gradients.rnn_at_radius(subject.lm, radius), part, subject.vocab)
+
+
+def _whole_stories(path: Trace) -> int:
+    ends = [*path.starts[1:], len(path.all_ids)]
+    return int(next((end for end in ends if end >= _RNN_CHARS), ends[-1]))
+
+
+def _radii(subject: Subject, twin: Trace, against: Subject | None) -> dict[str, tuple[float, float]]:
+    found = {}
+    for name, lm, start in (
+        (subject.name, subject.lm, twin.lm),
+        *([(against.name, against.lm, None)] if against else []),
+    ):
+        if lm.cell == "rnn":
+            begun = start or copy_untrained(lm)
+            found[name] = (gradients.spectral_radius(begun), gradients.spectral_radius(lm))
+    return found
+
+
+def _mistakes(
+    subject: Subject, path: Trace, against: Subject | None, second: "Future[Trace] | None"
+) -> dict[str, list[MistakeKind]]:
+    found = {subject.name: mistakes(path.text, path.nats)}
+    if against and second:
+        found[against.name] = mistakes(path.text, second.result().nats)
+    return found
+
+
+def _latch_jobs(pool: ThreadPoolExecutor, path: Trace, found: list[Finding]) -> Callable[[], Latch]:
+    """Start the readings and the causal test; the result gathers them."""
+    lm, vocab = path.lm, path.vocab
+    ideal_lm, ideal_vocab = handwired("".join(latch.SENTENCES))
+    ideal = pool.submit(latch.read_sentence, ideal_lm, ideal_vocab, latch.SENTENCES[0], 0, LATCH)
+    if not found or latch.quote_of(vocab) is None:
+        return lambda: Latch(ideal.result(), [], [])
+    best = found[0]
+    readings = [pool.submit(latch.read_sentence, lm, vocab, s, best.layer, best.unit) for s in latch.SENTENCES]
+    means = pool.submit(latch.moments, path, best.layer, best.unit)
+    test = HoldTest(path) if Walker(lm).can_hold else None
+    if test is None or not test.is_possible:
+        return lambda: Latch(ideal.result(), [r.result() for r in readings], means.result())
+    units = [(f.name, f.layer, f.unit) for f in found]
+    group = test.random_units(_GROUP, best.name, seed=_RANDOM_UNITS)
+    held: list[tuple[str, list[latch.Unit]]] = [("nothing held", []), ("the quote unit", units[:1])]
+    held += [(f"the {len(units)} best quote units", units)] if len(units) > 1 else []
+    held += [(f"random unit {k + 1}", test.random_units(1, best.name, seed=k)) for k in range(_RANDOM_UNITS)]
+    held += [(f"{len(group)} random units", group)]
+    holds = [pool.submit(test.result, label, these) for label, these in held]
+    inside, outside = test.values_of(units[:1])
+    random = test.values_of(group)[0]
+    wishes = {
+        "nothing held": {},
+        "quote unit held inside": inside,
+        "quote unit held outside": outside,
+        f"{len(group)} random units held": random,
+    }
+    prompt = path.text[:11].split("\0")[0] or "A"
+    stories = [pool.submit(test.written, label, these, prompt) for label, these in wishes.items()]
+    return lambda: Latch(ideal.result(), _all(readings), means.result(), _all(holds), _all(stories))
+
+
+def _all(jobs: "Iterable[Future[Any]]") -> list[Any]:
+    return [job.result() for job in jobs]
+
+
+def _by_interest(f: Finding) -> tuple[bool, bool, float]:
+    """The article's quotes first, then what is furthest ahead of the untrained network."""
+    return f.feature != "inside quotes", not f.is_finding, -f.excess
+
+
+def _telling(found: Mapping[str, list[Finding]], path: Trace) -> list[tuple[int, int, str]]:
+    """The units to browse: the best of every finding, then other findings, then those that vary most."""
+    ranked = sorted((f for fs in found.values() for f in fs[:1]), key=_by_interest)
+    units: dict[tuple[int, int], str] = {}
+    for f in ranked:
+        units.setdefault((f.layer, f.unit), f.feature if f.is_finding else "")
+    for layer in range(path.layers):
+        spread = path.states[layer][path.output][1:].var(dim=0).numpy()
+        for unit in np.argsort(-spread)[:2]:
+            units.setdefault((layer, int(unit)), "")
+    return [(layer, unit, label) for (layer, unit), label in units.items()][:_SHOWN_UNITS]
+
+
+def _browsed(path: Trace, units: list[tuple[int, int, str]]) -> Browsed:
+    rows = range(min(_BROWSED, len(path)))
+    probabilities = torch.from_numpy(path.probabilities(slice(rows.start, rows.stop)))
+    likely = probabilities.topk(min(5, probabilities.shape[1]), dim=1)
+    similar, cosines = neighbours.nearest(path, np.arange(rows.start, rows.stop))
+    return Browsed(rows, units, likely.indices.numpy(), likely.values.numpy(), similar, cosines)

@@ -1,0 +1,266 @@
+"""The article's latch, wired by hand: an LSTM of four units whose weights were never trained.
+
+Unit 0 is the latch. A quote opens its input gate and shuts its forget gate, and what it writes is the opposite of what
+the hidden state says it holds: +1 (inside) after an opening quote, -1 (outside) after a closing one. Any other
+character shuts the input gate and opens the forget gate. The output gate is always open.
+Unit 1 says that a sentence has just ended inside quotes, unit 2 that a comma has just been read outside (and keeps it
+over one space), unit 3 that the last character was a space. The output layer expects a closing quote from unit 1 alone
+and an opening one from units 2 and 3 together.
+
+In: the characters of a text. Out: a `CharLM` fed with one-hot characters, and its vocabulary.
+
+The quote latch as the article tells it, beside what a model does, and what becomes of it when it is held.
+
+In: a `Trace`, the units that a search found for "inside quotes". Out: `LatchReading`s (one unit along a sentence),
+`Moments` (what its gates do at quotes and between, over the whole text), `HoldResult`s (the causal test).
+
+A unit that goes along with quotes need not be what the model uses. So its state is held at the value it has inside, or
+outside, while the model reads real stories: if the model listens to it, a closing quote becomes less likely where one
+closes (held outside) and likely where nothing was opened (held inside). Random units are held in the same way.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from storycell.data.vocab import BOUNDARY, RESERVED, UNKNOWN, Vocabulary
+from storycell.generation.sampler import Sampling
+from storycell.inspect.features import inside_quotes, is_quote
+from storycell.inspect.intervene import Held, Walker, held_streams
+from storycell.inspect.memory import clustered_error
+from storycell.inspect.trace import Trace, trace
+from storycell.nn.model import CharLM
+
+LATCH, MAY_CLOSE, MAY_OPEN, SPACE = range(4)
+UNITS = ("inside quotes", "may close", "may open", "space")
+_K = 12.0  # what opens a gate: sigmoid(12) = 0.999994
+_SHOWN = 0.7615941559557649  # tanh(1): what the hidden state shows of a cell at 1, with the output gate open
+_INPUT, _FORGET, _CANDIDATE, _OUTPUT = range(4)  # the blocks of rows in a weight, in torch's order i f g o
+
+
+def handwired(text: str) -> tuple[CharLM, Vocabulary]:
+    """The latch, for the characters of `text` and those it needs."""
+    vocab = Vocabulary("".join(sorted(set(text) | set('",.!? '))))
+    lm = CharLM(len(vocab), 4, embedding_size=0, seed=0)
+    place = {c: k + RESERVED for k, c in enumerate(vocab.characters)}
+    with torch.no_grad():
+        for weight in lm.parameters():
+            weight.zero_()
+        first = lm.recurrent.layers()[0]
+        _wire(first["weight_ih"].view(4, 4, -1), first["weight_hh"].view(4, 4, 4), first["bias_ih"].view(4, 4), place)
+        lm.output.weight[place['"']] = lm.output.weight.new_tensor([0.0, 16.0, 8.0, 8.0]) / _SHOWN
+        lm.output.bias[place['"']] = 8.0
+    return lm, vocab
+
+
+def _wire(W_x: torch.Tensor, W_h: torch.Tensor, bias: torch.Tensor, place: dict[str, int]) -> None:
+    """Weights `[gate unit input]`, `[gate unit unit]` and biases `[gate unit]`, in place."""
+    bias[_OUTPUT] = _K  # always shown
+    bias[_INPUT], bias[_FORGET] = _K, -_K  # every unit writes anew ...
+    quote = place['"']
+    bias[_INPUT, LATCH], bias[_FORGET, LATCH] = -_K, _K  # ... but the latch keeps
+    for k in (quote, BOUNDARY):
+        W_x[_INPUT, LATCH, k], W_x[_FORGET, LATCH, k] = 2 * _K, -2 * _K
+    W_h[_CANDIDATE, LATCH, LATCH] = -2 * _K / _SHOWN  # a quote turns it round
+    W_x[_CANDIDATE, LATCH, BOUNDARY] = -4 * _K  # a story begins outside
+    ended = [place[c] for c in ".!?"]
+    bias[_CANDIDATE, MAY_CLOSE] = -3 * _K
+    W_x[_CANDIDATE, MAY_CLOSE, ended] = 3 * _K
+    W_h[_CANDIDATE, MAY_CLOSE, LATCH] = _K / _SHOWN
+    bias[_CANDIDATE, MAY_OPEN] = -3 * _K
+    W_x[_CANDIDATE, MAY_OPEN, place[","]] = 3 * _K
+    W_h[_CANDIDATE, MAY_OPEN, LATCH] = -_K / _SHOWN
+    W_x[_INPUT, MAY_OPEN, place[" "]], W_x[_FORGET, MAY_OPEN, place[" "]] = -2 * _K, 2 * _K
+    bias[_CANDIDATE, SPACE] = -_K
+    W_x[_CANDIDATE, SPACE, place[" "]] = 2 * _K
+
+
+SENTENCES = (
+    'The writer said, "you need to use double quotes more."',
+    'John said, "I can\'t make it to the gym today because I have to work."',
+)
+_STORIES, _CHARS = 32, 320  # of the causal test
+_WRITTEN, _WRITTEN_CHARS = 8, 300  # stories written under a hold
+
+Floats = npt.NDArray[np.floating]
+Unit = tuple[str, int, int]  # name of the value, layer, unit
+
+
+@dataclass(frozen=True)
+class LatchReading:
+    """One unit along one sentence: `values[name] [T]`, and the probability of a quote after each character `[T]`."""
+
+    text: str
+    layer: int
+    unit: int
+    values: dict[str, Floats]
+    quote_next: Floats
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean value of a unit at one kind of character."""
+
+    where: str  # opening quote, inside, closing quote, outside
+    chars: int
+    means: dict[str, float]
+    stderrs: dict[str, float]  # over blocks of 1,000 characters
+
+
+@dataclass(frozen=True)
+class HoldResult:
+    """What a hold does to the probability of a quote, the mean over places and its standard error over stories."""
+
+    label: str
+    units: tuple[Unit, ...]
+    closing: float  # where the text closes a quotation, held at the outside value
+    closing_stderr: float
+    closing_places: int
+    opening: float  # after the end of a sentence outside quotes, held at the inside value
+    opening_stderr: float
+    opening_places: int
+
+
+@dataclass(frozen=True)
+class HeldStory:
+    """What a model writes under a hold: of several stories the first, and how many quotes there are in all."""
+
+    label: str
+    text: str
+    quotes: int
+    chars: int
+
+
+def quote_of(vocab: Vocabulary) -> tuple[str, str] | None:
+    """The opening and closing quote that a model knows, straight ones first."""
+    for pair in ('""', "“”", "«»"):
+        if pair[0] in vocab.characters and pair[1] in vocab.characters:
+            return pair[0], pair[1]
+    return None
+
+
+def read_sentence(lm: CharLM, vocab: Vocabulary, sentence: str, layer: int, unit: int) -> LatchReading:
+    """A unit along a sentence with straight quotes, which are made those that the model knows."""
+    quotes = quote_of(vocab) or ('"', '"')
+    first, _, rest = sentence.partition('"')
+    said, _, last = rest.partition('"')
+    text = f"{first}{quotes[0]}{said}{quotes[1]}{last}"
+    ids, read = vocab.prompt_ids(text, "replace")
+    path = trace(lm, np.array([BOUNDARY, *ids]), vocab)
+    quote_ids = _quote_ids(vocab)
+    values = {name: column[:, unit] for name, column in path.values(layer).items()}
+    return LatchReading(read, layer, unit, values, path.probabilities()[:, quote_ids].sum(1))
+
+
+def moments(path: Trace, layer: int, unit: int) -> list[Moments]:
+    """What a unit's gates and states are on average at opening quotes, inside, at closing quotes and outside."""
+    inside, quote = inside_quotes(path.text) > 0, is_quote(path.text)
+    columns = {name: values[:, unit].astype(np.float64) for name, values in path.values(layer).items()}
+    block = np.arange(len(path)) // 1000
+    found = []
+    kinds = {
+        "opening quote": quote & inside,
+        "inside": inside & ~quote,
+        "closing quote": quote & ~inside,
+        "outside": ~inside & ~quote,
+    }
+    for where, here in kinds.items():
+        if here.sum() > 1:
+            each = {name: clustered_error(column[here], block[here]) for name, column in columns.items()}
+            means, stderrs = {n: m for n, (m, _) in each.items()}, {n: s for n, (_, s) in each.items()}
+            found.append(Moments(where, int(here.sum()), means, stderrs))
+    return found
+
+
+class HoldTest:
+    """The causal test of a model on the stories of a text that say most within their first characters."""
+
+    def __init__(self, path: Trace) -> None:
+        self.path = path
+        self.ids = self._stories()
+        text = ["".join("\0" if k == BOUNDARY else path.vocab.text_of(int(k)) for k in row) for row in self.ids]
+        inside = np.stack([inside_quotes(line) for line in text]) > 0
+        quote = np.stack([is_quote(line) for line in text])
+        ended = np.array([[c in ".!?" for c in line] for line in text])
+        self.closings = np.zeros_like(quote)
+        self.closings[:, :-1] = quote[:, 1:] & inside[:, :-1] & ~inside[:, 1:]
+        self.openings = ended & ~inside
+        self._inside = inside_quotes(path.text) > 0
+        self._quotes = _quote_ids(path.vocab)
+        nothing = self._probabilities({})
+        self._closing_before, self._opening_before = nothing[self.closings], nothing[self.openings]
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether the text holds quotations to test with."""
+        return bool(self.closings.sum() > 1 and self.openings.sum() > 1)
+
+    def values_of(self, units: Sequence[Unit]) -> tuple[Held, Held]:
+        """What units are on average inside and outside quotes."""
+        columns = {unit: self.path.column(*unit) for unit in units}
+        return (
+            {unit: float(column[self._inside].mean()) for unit, column in columns.items()},
+            {unit: float(column[~self._inside].mean()) for unit, column in columns.items()},
+        )
+
+    def result(self, label: str, units: Sequence[Unit]) -> HoldResult:
+        """Hold units (none: the model as it is)."""
+        if not units:
+            closing, opening = self._closing_before, self._opening_before
+        else:
+            inside, outside = self.values_of(units)
+            closing = self._probabilities(outside)[self.closings]
+            opening = self._probabilities(inside)[self.openings]
+        story = np.repeat(np.arange(len(self.ids))[:, None], self.ids.shape[1], axis=1)
+        closed, closed_stderr = clustered_error(closing, story[self.closings])
+        opened, opened_stderr = clustered_error(opening, story[self.openings])
+        return HoldResult(label, tuple(units), closed, closed_stderr, len(closing), opened, opened_stderr, len(opening))
+
+    def random_units(self, count: int, name: str, seed: int) -> list[Unit]:
+        """Units drawn from all layers."""
+        H = self.path.hidden
+        drawn = np.random.default_rng(seed).choice(
+            self.path.layers * H, min(count, self.path.layers * H), replace=False
+        )
+        return [(name, int(u) // H, int(u) % H) for u in drawn]
+
+    def written(self, label: str, held: Held, prompt: str, seed: int = 1) -> HeldStory:
+        """Stories written with some units held."""
+        lm, vocab = self.path.lm, self.path.vocab
+        ids, read = vocab.prompt_ids(prompt, "replace")
+        seeds = list(range(seed, seed + _WRITTEN))
+        rows = list(held_streams(lm, ids, Sampling(), seeds, _WRITTEN_CHARS, held))
+        texts = [
+            vocab.decode([k for row in rows if (k := row[b]) is not None and k != BOUNDARY]) for b in range(_WRITTEN)
+        ]
+        return HeldStory(label, read + texts[0], int(sum(is_quote(t).sum() for t in texts)), sum(map(len, texts)))
+
+    def _probabilities(self, held: Held) -> npt.NDArray[np.float64]:
+        """Probability of a quote after every character, `[stories chars]`."""
+        walker = Walker(self.path.lm, held)
+        state = walker.zero_state(len(self.ids))
+        columns = []
+        with self.path.lm.reading():
+            for k in self.ids.T:
+                state = walker.step(torch.from_numpy(np.ascontiguousarray(k)), state)
+                columns.append(walker.logits(state).softmax(-1)[:, self._quotes].sum(1).cpu().double().numpy())
+        return np.stack(columns, axis=1)
+
+    def _stories(self) -> npt.NDArray[np.int64]:
+        """The first characters of stories, `[stories chars]`, those with most quotes; short ones end in boundaries."""
+        all_ids, starts = self.path.all_ids, self.path.starts
+        if len(starts) < _STORIES:  # a text of few stories is cut in parts
+            starts = np.arange(0, max(1, len(all_ids) - _CHARS), _CHARS)
+        rows = np.zeros((len(starts), _CHARS), dtype=np.int64)
+        for row, start, end in zip(rows, starts, [*starts[1:], len(all_ids)], strict=True):
+            piece = all_ids[start : min(end, start + _CHARS)]
+            row[: len(piece)] = piece
+        quotes = np.isin(rows, _quote_ids(self.path.vocab)).sum(1)
+        return rows[np.argsort(-quotes, kind="stable")[:_STORIES]]
+
+
+def _quote_ids(vocab: Vocabulary) -> list[int]:
+    return [k for k in range(UNKNOWN + 1, len(vocab)) if is_quote(vocab.text_of(k))[0]]

@@ -1,0 +1,114 @@
+"""Where one model beats another: what kind of character, where in its word, inside quotes or outside.
+
+In: a `Passage` and the scores of several models on it. Out: for every group of targets, its share of the text, the mean
+of each model, and the paired difference from the first one.
+"""
+
+import unicodedata
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from storycell.lab.scored_text import END, ScoredText
+from storycell.lab.scoring import Scores, groups_of, mean_over
+
+KINDS = ("small letter", "capital", "digit", "space", "line end", "quote", "other mark", "end of the story", "other")
+PLACES = ("1st letter", "2nd letter", "3rd letter", "4th letter", "5th or 6th letter", "7th letter or later")
+SIDES = ("outside quotes", "inside quotes")
+_UPPER_ENDS = (2, 3, 4, 5, 7)  # the letter at which the next of PLACES begins, from 1
+_QUOTES = '"“”„«»'
+_OPENING, _CLOSING = "“„«", "”»"
+
+Labels = npt.NDArray[np.int64]
+
+
+def kinds(passage: ScoredText) -> Labels:
+    """The place in `KINDS` of every target, `[targets]`."""
+    codes, back = np.unique(passage.targets, return_inverse=True)
+    return np.array([KINDS.index(_kind(int(code))) for code in codes])[back]
+
+
+def _kind(code: int) -> str:
+    if code == END:
+        return "end of the story"
+    character = chr(code)
+    category = unicodedata.category(character)
+    if character in _QUOTES:
+        return "quote"
+    if character == "\n":
+        return "line end"
+    if category in ("Lu", "Lt"):
+        return "capital"
+    names = {"L": "small letter", "N": "digit", "Z": "space", "P": "other mark", "S": "other mark"}
+    return names.get(category[0], "other")
+
+
+def places(passage: ScoredText) -> Labels:
+    """The place in `PLACES` of every letter, -1 for what is no letter, `[targets]`."""
+    kind = kinds(passage)
+    letter = kind <= KINDS.index("capital")
+    at = np.arange(len(letter))
+    last_other = np.maximum.accumulate(np.where(letter, -1, at))
+    number = at - last_other  # a letter's number in its word, from 1; a story begins after the end of another
+    return np.where(letter, np.digitize(number, _UPPER_ENDS), -1)
+
+
+def sides(passage: ScoredText) -> Labels:
+    """Whether a target is predicted inside a quotation: 0 outside, 1 inside, `[targets]`.
+
+    The mark that opens a quotation is outside, the one that closes it inside; the end of a paragraph closes all.
+    """
+    inside, out = 0, np.zeros(len(passage.targets), dtype=np.int64)
+    for k, code in enumerate(passage.targets.tolist()):
+        out[k] = inside
+        character = chr(code) if code < END else "\n"
+        if character == '"':
+            inside = 1 - inside
+        elif character in _OPENING:
+            inside = 1
+        elif character in _CLOSING or character == "\n":
+            inside = 0
+    return out
+
+
+def breakdown(passage: ScoredText, scored: list[Scores]) -> list[dict[str, Any]]:
+    """A row for every group that occurs: `group`, `part`, `share`, and by model `loss_nats` and the difference.
+
+    The difference is that from the first model, with its standard error over stories; `weight` is what it comes to in
+    the mean over the whole text.
+    """
+    models = [scores for scores in scored if scores.nats is not None]
+    rows = []
+    for group, names, labels in (
+        ("kind of character", KINDS, kinds(passage)),
+        ("place in the word", PLACES, places(passage)),
+        ("quotation", SIDES, sides(passage)),
+    ):
+        for k, name in enumerate(names):
+            chosen = labels == k
+            if chosen.any():
+                share = float(chosen.mean())
+                rows.append({"group": group, "part": name, "share": share, "models": _means(models, chosen, passage)})
+    return rows
+
+
+def _means(models: list[Scores], chosen: npt.NDArray[np.bool_], passage: ScoredText) -> list[dict[str, Any]]:
+    groups = groups_of(passage)[chosen]
+    first = models[0].nats
+    assert first is not None
+    means = []
+    for scores in models:
+        assert scores.nats is not None
+        nats, _ = mean_over(scores.nats[chosen], groups)
+        less, stderr = mean_over((scores.nats - first)[chosen], groups)
+        means.append(
+            {
+                "name": scores.name,
+                "loss_nats": nats,
+                "difference_nats": less,
+                "difference_stderr_nats": stderr,
+                "weight": less * float(chosen.mean()),
+            }
+        )
+    return means

@@ -1,0 +1,251 @@
+"""One character step of a model for several lanes: the last ids in, the logits of the next ones out.
+
+In: ids `[B]` and the state before them. Out: logits `[B V]` and the state after them. With the native kernel this is
+the step that writes text, whose results for a lane do not depend on the lanes beside it; what it draws is ignored.
+
+The model, run over many segments side by side, one symbol each at a time: the step that both directions share.
+
+In: a `CharLM`, how many segments there are, and what codes a row of symbols. Out: nothing; the coder has seen every
+symbol in its turn. A lane reads one segment from a zero state; when that ends it begins the next one, and when there
+is none left the batch shrinks.
+
+The surprising decision: compressing and decompressing are this one loop with another coder. Which lanes there are, in
+which batch, depends only on symbols that both sides know by then, so each number that the model computes for the one
+is computed for the other by the same instructions.
+
+The entropy coder: symbols and their probabilities <-> words of 32 bits.
+
+In: `[B]` symbols a step with probabilities `[B V]`, in the order of the lanes. Out: words. The coder is constriction's
+range coder (Bamler 2022, arXiv:2201.01741), which rounds probabilities to multiples of 2^-24, none of them 0. After an
+unknown symbol comes its code point, each of 2^21 equally likely: with the escape that is `loss.ESCAPE_BITS`.
+
+The decoder counts what the coder has charged for the symbols so far, and refuses words that cannot hold so many. The
+count must never exceed the true cost, or correct files are refused: a probability p becomes k / 2^24 with a whole
+k < 2^24 p + 2 (cumulative probabilities are rounded down, and each symbol gets one more), so no symbol is counted at
+more than -log2(p + 2^-23) bits.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from storycell import loss, threads
+from storycell.data.vocab import BOUNDARY, UNKNOWN
+from storycell.errors import CodecError, NotFiniteError
+from storycell.lab.compress.framing import CODE_BITS, Frame, Symbols
+from storycell.nn.backends.native.backend import NativeBackend
+from storycell.nn.backends.native.generator import Generator
+from storycell.nn.backends.native.library import Choice
+from storycell.nn.model import CharLM
+from storycell.types import State
+
+Step = Callable[[torch.Tensor, State], tuple[torch.Tensor, State]]
+
+_GREEDY = Choice(1.0, 1.0, 0.0, 0, 1)
+
+
+def step_of(lm: CharLM) -> Step:
+    """The step of a model as it is now; it has to be taken within `lm.reading()`."""
+    if isinstance(lm.backend, NativeBackend):
+        return _native(Generator(lm.network(), UNKNOWN))
+
+    def step(ids: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        logits, state = lm(ids[:, None].to(lm.output.weight.device), state)
+        return logits[:, 0], state
+
+    return step
+
+
+def _native(generator: Generator) -> Step:
+    def step(ids: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        draws = torch.ones(len(ids), 4, dtype=torch.int64, device="cpu")
+        try:
+            written = generator.write(ids, state, draws, [_GREEDY] * len(ids), 1, keeps_logits=True)
+        except FloatingPointError:
+            raise NotFiniteError("the model computes numbers that are not finite; its weights are damaged") from None
+        assert written.logits is not None
+        return written.logits[:, 0], written.state
+
+    return step
+
+
+LANES = 64
+# Kept for characters the model does not know: 2^-20, less the 2^-24 that the coder adds to every probability.
+_ESCAPE = 2.0 ** (CODE_BITS - loss.ESCAPE_BITS) - 2.0**-24
+
+Numbers = npt.NDArray[np.int64]
+SymbolRows = npt.NDArray[np.int32]
+Probabilities = npt.NDArray[np.float64]
+
+
+class Coder(Protocol):
+    """What is done with the probabilities of the next symbols."""
+
+    def code(self, segments: Numbers, probabilities: Probabilities) -> SymbolRows:
+        """Write or read the next symbol of each of `segments [B]`, given `probabilities [B V]`; returns them `[B]`."""
+
+
+def run(lm: CharLM, lengths: Numbers | None, segments: int, coder: Coder) -> None:
+    """Code `segments` segments. `lengths [segments]` says where each ends; without, each ends with a boundary."""
+    begun = min(LANES, segments)
+    lanes = np.arange(begun)  # the segment of each lane
+    left = None if lengths is None else lengths[:begun].copy()
+    fed = np.zeros(begun, dtype=np.int64)
+    state = lm.zero_state(begun)
+    with lm.reading():
+        step = step_of(lm)
+        while len(lanes):
+            logits, state = step(torch.from_numpy(fed), state)
+            symbols = coder.code(lanes, probabilities(logits))
+            if left is None:
+                ended = symbols == BOUNDARY
+            else:
+                left -= 1
+                ended = left == 0
+            fed = symbols.astype(np.int64)
+            if not ended.any():
+                continue
+            fresh = np.flatnonzero(ended)[: segments - begun]
+            lanes[fresh] = np.arange(begun, begun + len(fresh))
+            if left is not None and lengths is not None:
+                left[fresh] = lengths[lanes[fresh]]
+            begun += len(fresh)
+            fed[fresh], ended[fresh] = BOUNDARY, False
+            lanes, fed, left = lanes[~ended], fed[~ended], None if left is None else left[~ended]
+            state = {name: _moved_on(value, fresh, ended) for name, value in state.items()}
+
+
+def _moved_on(value: torch.Tensor, fresh: Numbers, ended: npt.NDArray[np.bool_]) -> torch.Tensor:
+    """The state `[L B H]` with zeros where a segment begins, without the lanes that have ended."""
+    value = value.clone()
+    value[:, torch.from_numpy(fresh)] = 0.0
+    return value[:, torch.from_numpy(~ended)].contiguous() if ended.any() else value
+
+
+def probabilities(logits: torch.Tensor) -> Probabilities:
+    """Logits `[B V]` -> probabilities `[B V]` in float64: the softmax over what the model knows, and the escape."""
+    x = logits.cpu().double().numpy()
+    if not np.isfinite(x).all():
+        raise NotFiniteError(
+            "the model computes numbers that are not finite, so nothing can be coded; its weights are damaged"
+        )
+    p: Probabilities = np.exp(x - x.max(axis=1, keepdims=True))
+    p[:, UNKNOWN] = 0.0
+    p *= (1 - _ESCAPE) / p.sum(axis=1, keepdims=True)
+    p[:, UNKNOWN] = _ESCAPE
+    return p
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within, torch computes on one thread, so that what comes out does not depend on how many there are."""
+    with threads.computing_on(1, 1):
+        yield
+
+
+_SLACK_BITS = 64.0  # what the coder may hold beyond its words
+_WORD_BITS = 32
+_MOST_ADDED = 2.0**-23  # what rounding adds to a probability, at most
+
+Words = npt.NDArray[np.uint32]
+Told = Callable[[int], None]  # is told how many symbols have been coded
+
+
+class Encoder:
+    """Writes the symbols of a frame. `words()` is what it has written."""
+
+    def __init__(self, framed: Frame, told: Told) -> None:
+        from constriction import stream
+
+        self._coder = stream.queue.RangeEncoder()
+        self._characters = stream.model.Categorical(perfect=False)
+        self._code_points = stream.model.Uniform(1 << CODE_BITS)
+        self._framed, self._told = framed, told
+        ends = np.cumsum(framed.lengths)
+        self._next = ends - framed.lengths
+        self._rank = np.cumsum(framed.symbols == UNKNOWN) - 1
+        self._done = 0
+
+    def code(self, segments: Numbers, probabilities: Probabilities) -> Symbols:
+        """Write the next symbol of each segment."""
+        at = self._next[segments]
+        symbols: Symbols = self._framed.symbols[at]
+        self._next[segments] += 1
+        self._coder.encode(symbols, self._characters, probabilities)
+        unknown = at[symbols == UNKNOWN]
+        if len(unknown):
+            self._coder.encode(self._framed.escaped[self._rank[unknown]], self._code_points)
+        self._done += len(symbols)
+        self._told(self._done)
+        return symbols
+
+    def words(self) -> Words:
+        """Everything written so far."""
+        words: Words = self._coder.get_compressed()
+        return words
+
+
+class Decoder:
+    """Reads symbols, `expected` in all. `symbols()` and `escaped()` put them in the order of the segments."""
+
+    def __init__(self, words: Words, expected: int, told: Told) -> None:
+        from constriction import stream
+
+        self._coder = stream.queue.RangeDecoder(words)
+        self._characters = stream.model.Categorical(perfect=False)
+        self._code_points = stream.model.Uniform(1 << CODE_BITS)
+        self._expected, self._told = expected, told
+        self._bits_left = _WORD_BITS * len(words) + _SLACK_BITS
+        self._segments: list[Numbers] = []
+        self._read: list[Symbols] = []
+        self._codes: list[Symbols] = []
+        self._done = 0
+
+    def code(self, segments: Numbers, probabilities: Probabilities) -> Symbols:
+        """Read the next symbol of each segment; `CodecError` if the words cannot hold so many."""
+        try:
+            symbols: Symbols = self._coder.decode(self._characters, probabilities)
+            unknown = symbols == UNKNOWN
+            codes = np.zeros(len(symbols), dtype=np.int32)
+            if unknown.any():
+                codes[unknown] = self._coder.decode(self._code_points, int(unknown.sum()))
+        except AssertionError:  # how constriction says that no encoder wrote these words
+            raise _not_ours() from None
+        self._bits_left -= _least_bits(probabilities[np.arange(len(symbols)), symbols]) + CODE_BITS * int(unknown.sum())
+        self._done += len(symbols)
+        if self._done > self._expected or self._bits_left < 0:
+            raise _not_ours()
+        self._segments.append(segments.copy())
+        self._read.append(symbols)
+        self._codes.append(codes)
+        self._told(self._done)
+        return symbols
+
+    def symbols(self) -> Symbols:
+        """All symbols `[expected]`, segment after segment."""
+        return self._ordered(self._read)
+
+    def escaped(self) -> Symbols:
+        """The code points of the unknown ones, in the same order."""
+        codes: Symbols = self._ordered(self._codes)[self.symbols() == UNKNOWN]
+        return codes
+
+    def _ordered(self, rows: list[Symbols]) -> Symbols:
+        if self._done != self._expected:
+            raise _not_ours()
+        order = np.argsort(np.concatenate(self._segments), kind="stable")
+        ordered: Symbols = np.concatenate(rows)[order]
+        return ordered
+
+
+def _least_bits(coded: npt.NDArray[np.float64]) -> float:
+    """What the coder charges for symbols of these probabilities together, in bits, at least."""
+    return -float(np.log2(np.minimum(coded + _MOST_ADDED, 1.0)).sum())
+
+
+def _not_ours() -> CodecError:
+    return CodecError("the compressed numbers are not what this model wrote")

@@ -1,0 +1,50 @@
+"""Two digests that stand in a compressed file: of the model, and of what its step computes on this machine.
+
+In: a `CharLM` and its vocabulary. Out: 8 bytes each. Two machines whose second digest differs cannot read each
+other's files, and say so at once; the digest of the original, at the end of a file, answers for what this one misses.
+"""
+
+import hashlib
+
+import numpy as np
+
+from storycell.data.vocab import RESERVED, Vocabulary
+from storycell.lab.compress import coder
+from storycell.lab.compress.coder import Encoder
+from storycell.lab.compress.framing import Frame
+from storycell.nn.model import CharLM
+
+BYTES = 8
+_PROBE_SYMBOLS = 16 * coder.LANES + 1  # sixteen steps of all lanes and one of a single lane
+
+
+def of_model(lm: CharLM, vocab: Vocabulary) -> bytes:
+    """A digest of weights, settings and vocabulary."""
+    content = hashlib.blake2b(digest_size=BYTES)
+    content.update(f"{lm.cell} {lm.num_layers} {lm.hidden_size} {lm.embedding_size}\n{vocab.to_json()}".encode())
+    for name, weight in sorted(lm.state_dict().items()):
+        content.update(f"{name} {tuple(weight.shape)}".encode())
+        content.update(weight.detach().cpu().float().contiguous().numpy().data)
+    return content.digest()
+
+
+def of_arithmetic(lm: CharLM) -> bytes:
+    """A digest of the probabilities, and of what the coder makes of them, for symbols that are always the same."""
+    known = np.arange(RESERVED, lm.vocab_size, dtype=np.int32)
+    framed = Frame(0, np.resize(known, _PROBE_SYMBOLS), known[:0], coder.LANES)
+    probe = _Probe(framed)
+    coder.run(lm, framed.lengths, framed.segments, probe)
+    probe.content.update(probe.words().data)
+    return probe.content.digest()
+
+
+class _Probe(Encoder):
+    """An encoder that digests the probabilities it is given."""
+
+    def __init__(self, framed: Frame) -> None:
+        super().__init__(framed, lambda _: None)
+        self.content = hashlib.blake2b(digest_size=BYTES)
+
+    def code(self, segments: coder.Numbers, probabilities: coder.Probabilities) -> coder.SymbolRows:
+        self.content.update(probabilities.data)
+        return super().code(segments, probabilities)

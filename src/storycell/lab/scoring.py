@@ -1,0 +1,162 @@
+"""What each model pays for each character of a passage, and what follows from that.
+
+In: models, n-grams, compressors, a `Passage`. Out: `Scores` (nats of every target, aligned between models), rows of a
+table as plain JSON, paired differences.
+
+The surprising decision: the unit is the character for every model. One that reads bytes pays for a character what it
+pays for the character's bytes together, so it stands in the same table.
+"""
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from storycell import loss
+from storycell.api import Model
+from storycell.data.stories import corpus
+from storycell.data.vocab import BOUNDARY, BOUNDARY_BYTE, UNKNOWN, Vocabulary
+from storycell.evaluation import evaluator
+from storycell.evaluation.compressors import compressed_bits
+from storycell.evaluation.evaluator import mean_and_stderr
+from storycell.evaluation.ngram import NGram
+from storycell.lab.scored_text import ScoredText
+from storycell.runs.folder import RunFolder
+from storycell.types import Ids
+
+BLOCK = 1000  # characters of a single-story text that count as one draw, as in the evaluator
+INTERVAL = 1.96  # standard errors on either side of a mean: 95 %
+MOST_COUNTED = 20_000_000  # characters of the training text that an n-gram counts: about 2.5 GB of memory at order 12
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One row of a comparison: nats of every target, or of the whole text only."""
+
+    name: str
+    about: dict[str, Any]  # kind, params, speed and the like: what the row says besides its losses
+    nats: Floats | None = None  # [targets], every story from its beginning
+    total_nats: float = math.nan  # where the single targets are not known
+    windows: int | None = None  # length of the zero-state windows
+    windows_nats: Floats | None = None  # [targets]
+    metrics: list[dict[str, Any]] = field(default_factory=list)  # the learning curve
+
+
+def of_run(model: Model, passage: ScoredText, windows: int, name: str) -> Scores:
+    """A trained model, both ways."""
+    ids = passage.ids(model.vocab)
+    metrics = RunFolder(model.path).metrics()
+    training = model.config.settings.training
+    about = {
+        "kind": "run",
+        "params": model.params,
+        "train_chars": metrics[-1]["chars"] if metrics else 0,
+        "chars_per_s": metrics[-1]["chars_per_s"] if metrics else None,
+        "elapsed_s": metrics[-1]["elapsed_s"] if metrics else None,
+        "backend": training.backend,
+        "precision": training.precision,
+        "unknown_chars": int(np.count_nonzero(ids == UNKNOWN)),
+    }
+    nats = by_character(evaluator.score(model.lm, ids), ids, model.vocab, several=len(passage.stories) > 1)
+    in_windows = evaluator.score(model.lm, ids, windows=windows)
+    if model.vocab.kind == "bytes":
+        in_windows = by_character(in_windows, ids, model.vocab, several=False)
+    return Scores(name, about, nats, windows=windows, windows_nats=in_windows, metrics=metrics)
+
+
+def by_character(nats: Floats, ids: Ids, vocab: Vocabulary, several: bool) -> Floats:
+    """Nats of every id -> nats of every character `[targets]`: the same, but for a vocabulary of bytes."""
+    if vocab.kind == "characters":
+        return nats
+    targets = np.append(ids[1:], [BOUNDARY]) if several else ids[1:]
+    first_bytes = np.array([k < 2 or not 0x80 <= k - 2 < 0xC0 for k in range(len(vocab))])
+    summed: Floats = np.add.reduceat(nats, np.flatnonzero(first_bytes[targets]))
+    return summed
+
+
+def of_ngram(learnt: Ids, vocab: Vocabulary, passage: ScoredText, windows: int, order: int) -> Scores:
+    """A character n-gram with modified Kneser-Ney discounts, both ways."""
+    counted = np.asarray(learnt[: MOST_COUNTED + 1])
+    began = time.monotonic()
+    ngram = NGram.fit(counted, len(vocab), order)
+    elapsed_s = time.monotonic() - began
+    ids = passage.ids(vocab)
+    about = {
+        "kind": "baseline",
+        "params": ngram.params,
+        "train_chars": int(np.count_nonzero(counted)),
+        "chars_per_s": round(len(counted) / max(elapsed_s, 1e-9), 1),
+        "elapsed_s": round(elapsed_s, 3),
+        "unknown_chars": int(np.count_nonzero(ids == UNKNOWN)),
+    }
+    in_windows = ngram.score(ids, windows=windows)
+    return Scores(f"{order}-gram", about, ngram.score(ids), windows=windows, windows_nats=in_windows)
+
+
+def of_compressor(name: str, passage: ScoredText, learnt: bytes = b"") -> Scores:
+    """A compressor, alone or after the training text; a byte between two stories, as a boundary."""
+    text = BOUNDARY_BYTE.join(story.encode() for story in passage.stories)
+    began = time.monotonic()
+    bits = compressed_bits(name, text, learnt)
+    about = {"kind": "baseline", "train_chars": len(learnt), "elapsed_s": round(time.monotonic() - began, 3)}
+    return Scores(f"{name} after the training text" if learnt else name, about, total_nats=bits * math.log(2))
+
+
+def of_floor(passage: ScoredText) -> Scores | None:
+    """What the grammar of the embedded stories pays itself; None where it cannot have written the passage."""
+    if not passage.is_embedded:
+        return None
+    total = -math.fsum(corpus.log_probability(story) for story in passage.stories)
+    return Scores("floor: the grammar itself", {"kind": "floor"}, total_nats=total) if math.isfinite(total) else None
+
+
+def row(scores: Scores, passage: ScoredText, against: Scores) -> dict[str, Any]:
+    """A line of the table: losses with their standard errors, units, and the paired difference from `against`."""
+    targets = len(passage.targets)
+    groups = groups_of(passage)
+    mean, stderr = (scores.total_nats / targets, None) if scores.nats is None else mean_over(scores.nats, groups)
+    entry: dict[str, Any] = {"name": scores.name, **scores.about, "loss_nats": mean, "stderr_nats": stderr}
+    entry |= {
+        "bits_per_char": loss.bits_per_char(mean),
+        "bits_per_byte": loss.bits_per_byte(mean * targets, max(1, passage.utf8_bytes)),
+        "perplexity": loss.perplexity(mean),
+        "chars": targets,
+    }
+    if scores.windows_nats is not None and scores.windows:
+        in_windows = np.arange(len(scores.windows_nats)) // scores.windows
+        nats, error = mean_over(scores.windows_nats, in_windows)
+        entry |= {"windows": scores.windows, "windows_nats": nats, "windows_stderr_nats": error}
+    if scores is not against and scores.nats is not None and against.nats is not None:
+        entry |= difference(scores.nats, against.nats, groups)
+    return entry
+
+
+def difference(ours: Floats, theirs: Floats, groups: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """The mean of ours - theirs, with its standard error and 95 % interval: paired, over stories or blocks."""
+    mean, stderr = mean_over(ours - theirs, groups)
+    half = INTERVAL * stderr
+    return {
+        "difference_nats": mean,
+        "difference_stderr_nats": stderr,
+        "difference_interval": [mean - half, mean + half],
+    }
+
+
+def groups_of(passage: ScoredText) -> npt.NDArray[np.int64]:
+    """The draw that each target belongs to, `[targets]`: its story, or its block of a single-story text."""
+    if len(passage.stories) > 1:
+        return passage.story_of
+    chars = len(passage.targets)
+    blocks = np.array_split(np.zeros(chars), max(1, chars // BLOCK))
+    return np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
+
+
+def mean_over(nats: Floats, groups: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """The mean per target and its standard error over groups."""
+    sums, counts = np.bincount(groups, weights=nats), np.bincount(groups)
+    return mean_and_stderr(sums[counts > 0].tolist(), counts[counts > 0].tolist())

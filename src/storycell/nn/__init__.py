@@ -1,0 +1,1 @@
+"""The networks in torch: cells, `CharLM`, the drop-in `LSTM`, the backends that compute them, the optimisers."""

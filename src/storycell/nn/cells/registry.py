@@ -1,0 +1,44 @@
+"""Recurrent cells, one file each: the formula, then the same lines in code.
+
+A cell is a pure step. In: the input of one character `x [B D]`, the state (one `[B H]` for each of `state_names`) and
+the weights of one layer, by name. Out: every value that the step computed, by name, `[B H]` each, the new state among
+them; so what the inspector shows is what the step itself returns.
+
+`register` adds a cell of your own, a class with `step`; it runs on the reference backend, and can be trained, sampled
+and inspected like the others.
+"""
+
+from storycell.errors import SettingsError
+from storycell.nn.cells.cell import Cell
+from storycell.nn.cells.gru import GRU
+from storycell.nn.cells.lstm import LSTM
+from storycell.nn.cells.mingru import MinGRU
+from storycell.nn.cells.minlstm import MinLSTM
+from storycell.nn.cells.mlstm import MultiplicativeLSTM
+from storycell.nn.cells.rnn import RNN
+
+_CELLS: dict[str, Cell] = {}
+
+
+def register_cell(cell: type[Cell]) -> type[Cell]:
+    """Make a cell available under its `name`; usable as a class decorator."""
+    if not cell.name or not cell.state_names:
+        raise SettingsError(f"{cell.__name__} needs a `name` and `state_names` to be registered as a cell")
+    _CELLS[cell.name] = cell()
+    return cell
+
+
+def get_cell(name: str) -> Cell:
+    """The cell of that name; `SettingsError` lists the names if there is none."""
+    if name not in _CELLS:
+        raise SettingsError(f"there is no cell {name!r}; the cells are {', '.join(cell_names())}")
+    return _CELLS[name]
+
+
+def cell_names() -> list[str]:
+    """The names of all registered cells."""
+    return sorted(_CELLS)
+
+
+for _cell in (LSTM, GRU, RNN, MinGRU, MinLSTM, MultiplicativeLSTM):
+    register_cell(_cell)

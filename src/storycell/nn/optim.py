@@ -1,0 +1,158 @@
+"""Muon: momentum whose update is made orthogonal, for the weight matrices of the recurrent layers.
+
+    m ← β m + (1 - β) grad            momentum
+    u = (1 - β) grad + β m            Nesterov's look ahead
+    u = U Vᵀ, where u = U S Vᵀ        every direction moves equally far, nearly (`orthogonalised`)
+    w ← w - rate (decay w + 0.2 √max(rows, columns) u)
+
+Jordan et al. 2024 (kellerjordan.github.io/posts/muon); the factor 0.2 √max gives u the size of an update of AdamW, so
+that both go with one learning rate (Liu et al. 2025, arXiv:2502.16982). In: matrices with gradients. State, of each:
+`momentum_buffer`.
+
+The surprising decision: this is torch.optim.Muon's formula, but products are bf16 only where the hardware multiplies it
+(torch's are always, which takes a hundred times as long on an older processor), and fewer iterations do.
+
+AdamW and clipping, by whatever is fastest where the weights are.
+
+In: a model whose gradients are known, groups of its parameters. Out: an optimiser; the gradient's norm.
+
+The surprising decision: beside the native backend both are the kernel's own, two passes over all weights at once, and
+torch's to rounding, under the same names of the state.
+
+The optimiser: what moves the weights once their gradients are known.
+
+In: a model and `TrainSettings`. Out: `Together`, which holds SGD, Adam or AdamW, or Muon for the matrices of the
+recurrent layers and AdamW for everything else; `clip`; and `learning_rate`, a pure function.
+"""
+
+from typing import Any
+
+import torch
+
+from storycell.config import TrainSettings
+from storycell.nn.backends.native import adam
+from storycell.nn.model import CharLM
+
+MOMENTUM = 0.9  # a small model in a short run; 0.95 is usual for large ones (LOG.md)
+ITERATIONS = 4  # of Newton and Schulz; more make u rounder and training no better (LOG.md)
+_A, _B, _C = 3.4445, -4.7750, 2.0315  # the quintic that lifts small singular values fastest, to within 0.7 and 1.2
+_TINY = 1e-7
+
+
+class Muon(torch.optim.Optimizer):
+    """Moves matrices `[rows columns]`; `bf16` rounds what goes into its products."""
+
+    def __init__(self, params: list[torch.nn.Parameter], lr: float, weight_decay: float, bf16: bool) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        self.bf16 = bf16
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move every matrix that has a gradient."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._move(weight, group["lr"], group["weight_decay"])
+
+    def _move(self, weight: torch.nn.Parameter, rate: float, decay: float) -> None:
+        state, grad = self.state[weight], weight.grad
+        assert grad is not None
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(weight)
+        momentum = state["momentum_buffer"].lerp_(grad, 1 - MOMENTUM)
+        update = orthogonalise(grad.lerp(momentum, MOMENTUM), bf16=self.bf16)
+        weight.mul_(1 - rate * decay).add_(update, alpha=-rate * 0.2 * max(weight.shape) ** 0.5)
+
+
+def orthogonalise(matrix: torch.Tensor, iterations: int = ITERATIONS, *, bf16: bool = False) -> torch.Tensor:
+    """The nearest matrix whose singular values are all equal to one, roughly: `[rows columns]` -> the same shape.
+
+    Each iteration takes every singular value s to a s + b s³ + c s⁵, on the shorter side of the matrix.
+    """
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.t() if tall else matrix
+    x = (x / (x.norm() + _TINY)).to(torch.bfloat16 if bf16 else matrix.dtype)
+    for _ in range(iterations):
+        gram = x @ x.t()
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)
+    x = x.to(matrix.dtype)
+    return x.t() if tall else x
+
+
+def adamw(model: CharLM, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
+    """AdamW over groups of the model's parameters, with the `weight_decay` of each group."""
+    if model.backend.name == "native":
+        return adam.AdamW(groups, lr, betas)
+    fused = model.output.weight.device.type in ("cpu", "cuda", "mps")
+    return torch.optim.AdamW(groups, lr, betas, fused=fused)
+
+
+def clip(model: CharLM, limit: float) -> float:
+    """Scale the model's gradient down where its norm is above `limit`; returns the norm before that."""
+    if model.backend.name == "native":
+        return adam.clip(model.parameters(), limit)
+    return torch.nn.utils.clip_grad_norm_(model.parameters(), limit).item()
+
+
+BETAS = (0.9, 0.99)
+ADAM_BETAS = (0.9, 0.999)  # torch's
+_MOMENTS: dict[type[torch.optim.Optimizer], frozenset[str]] = {
+    torch.optim.SGD: frozenset(),
+    torch.optim.AdamW: frozenset({"step", "exp_avg", "exp_avg_sq"}),
+    Muon: frozenset({"momentum_buffer"}),
+}
+
+
+class OptimizerGroup:
+    """Several optimisers, each with parameters of its own, as if they were one."""
+
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        self.parts = parts
+        self.param_groups: list[dict[str, Any]] = [group for part in parts for group in part.param_groups]
+        self.state = parts[0].state
+        for part in parts[1:]:
+            part.state = self.state  # by parameter, so they never meet
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether a step is matrix products, worth all of torch's threads, and not just a walk over the weights."""
+        return any(isinstance(part, Muon) for part in self.parts)
+
+    @property
+    def moments(self) -> dict[torch.Tensor, frozenset[str]]:
+        """The names of the tensors that are kept of each parameter once it has been moved: all of them, or none yet."""
+        names = {part: next(_MOMENTS[kind] for kind in _MOMENTS if isinstance(part, kind)) for part in self.parts}
+        return {p: names[part] for part in self.parts for group in part.param_groups for p in group["params"]}
+
+    def step(self) -> None:
+        """Move all parameters."""
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for part in self.parts:
+            part.zero_grad()
+
+
+def build_optimizer(model: CharLM, settings: TrainSettings) -> OptimizerGroup:
+    """The optimiser of the settings. Only matrices decay: biases and the character embedding do not."""
+    named = dict(model.named_parameters())
+    others = [name for name, p in named.items() if p.dim() == 1 or name.startswith("embedding")]
+    matrices = [name for name in named if name not in others]
+    rounds = [name for name in matrices if settings.optimizer == "muon" and name.startswith("recurrent")]
+
+    def group(names: list[str], decay: float) -> dict[str, Any]:
+        return {"params": [named[name] for name in names], "weight_decay": decay}
+
+    lr = settings.lr
+    if settings.optimizer == "sgd":
+        return OptimizerGroup(torch.optim.SGD(named.values(), lr=lr))
+    if settings.optimizer == "adam":
+        return OptimizerGroup(adamw(model, [group(list(named), 0.0)], lr, ADAM_BETAS))  # without decay it is Adam
+    decayed = group([name for name in matrices if name not in rounds], settings.weight_decay)
+    parts: list[torch.optim.Optimizer] = [adamw(model, [decayed, group(others, 0.0)], lr, BETAS)]
+    if rounds:
+        bf16 = model.rounds_to_bf16
+        parts.append(Muon([named[name] for name in rounds], lr, settings.weight_decay, bf16))
+    return OptimizerGroup(*parts)

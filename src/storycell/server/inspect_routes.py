@@ -1,0 +1,89 @@
+"""`/v1/next` and `/v1/trace`: what may follow a text, and what gates and cells do while the model reads it.
+
+In: texts. Out: probabilities, surprises in nats, values for each character. The page draws with these. The values of
+the last text of each layer and name are kept for a moment, because a reader goes from unit to unit.
+"""
+
+from collections import OrderedDict
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from storycell.data.vocab import BOUNDARY
+from storycell.generation.sampler import Sampling
+from storycell.generation.text_stream import Pieces
+from storycell.inspect.trace import trace
+from storycell.server.errors import ApiError
+from storycell.server.jobs import Wanted, foreseeing, likeliest, reading, scoring, surprises
+from storycell.server.schemas import NextRequest, TraceRequest
+from storycell.server.service import Service
+
+_LIVELY = 12  # units that are pointed out
+_DIGITS = 4
+_KEPT = 4  # traces, of 4 MB at most each
+
+
+async def following(service: Service, asked: NextRequest) -> dict[str, Any]:
+    """The likeliest next characters, and how surprising each character of the prompt was."""
+    prompt = await service.prompt(asked.prompt, asked.unknown, service.settings.max_prompt)
+    lm, vocab, nats = service.model.lm, service.model.vocab, None
+    stream, _ = service.start(asked.state, Sampling())
+    if asked.score:
+        stream, scored = await service.engine.run(scoring(lm, stream, prompt.ids, Wanted(nats=True)))
+        pieces = Pieces(vocab)
+        nats = surprises(scored, [*pieces.take(prompt.ids).offsets, *pieces.rest().offsets], len(prompt.text))
+    else:
+        await service.engine.run(reading(lm, stream, prompt.ids))
+    logits = await service.engine.run(foreseeing(lm, stream))
+    service.metrics.read.inc(len(prompt.ids))
+    [ranked] = likeliest(Sampling(asked.temperature).probabilities(logits)[np.newaxis], asked.top)
+    likely = [{"text": None if k == BOUNDARY else vocab.text_of(k), "probability": p} for k, p in ranked]
+    return {"object": "next", "prompt": prompt.text, "next": likely, "nats": nats}
+
+
+class Traces:
+    """Makes and remembers traces."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._kept: OrderedDict[tuple[tuple[int, ...], int, str], npt.NDArray[np.floating[Any]]] = OrderedDict()
+
+    async def values(self, asked: TraceRequest) -> dict[str, Any]:
+        """The values of some units as the model reads a text from a zero state."""
+        self._check(asked)
+        prompt = await self._service.prompt(asked.prompt, asked.unknown, self._service.settings.max_traced)
+        found = await self._trace(prompt.ids, asked.layer, asked.name)
+        spread = found.std(axis=0) if len(found) else np.zeros(found.shape[1])
+        return {
+            "object": "trace",
+            "prompt": prompt.text,
+            "values": [np.round(found[:, unit].astype(float), _DIGITS).tolist() for unit in asked.units],
+            "lively": np.argsort(-spread, kind="stable")[:_LIVELY].tolist(),
+        }
+
+    async def _trace(self, ids: list[int], layer: int, name: str) -> npt.NDArray[np.floating[Any]]:
+        key = (tuple(ids), layer, name)
+        if key not in self._kept:
+            self._kept[key] = await self._service.engine.run(self._tracing(ids, layer, name))
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return self._kept[key]
+
+    def _tracing(self, ids: list[int], layer: int, name: str) -> Generator[None, None, npt.NDArray[np.floating[Any]]]:
+        """One value of one layer, `[T H]`, a row for each id; a tenth of a second for the longest text."""
+        model = self._service.model
+        yield
+        if not ids:
+            return np.zeros((0, model.lm.hidden_size))
+        return trace(model.lm, np.array([BOUNDARY, *ids], dtype=model.vocab.dtype), model.vocab)[name, layer]
+
+    def _check(self, asked: TraceRequest) -> None:
+        lm, names = self._service.model.lm, self._service.value_names
+        if asked.layer >= lm.num_layers:
+            raise ApiError(400, f"layer: the model has {lm.num_layers} layers, counted from 0", param="layer")
+        if asked.name not in names:
+            raise ApiError(400, f"name: the values of this model are {' '.join(names)}", param="name")
+        if max(asked.units) >= lm.hidden_size:
+            raise ApiError(400, f"units: a layer has {lm.hidden_size} units, counted from 0", param="units")

@@ -1,0 +1,171 @@
+"""What was likely where a character was drawn: under the filters it was drawn with, and as the model itself has it.
+
+In: raw logits `[n V]`, the ids that were drawn from them, the `Sampling`. Out: for each, ln p of the character, the
+likeliest characters with theirs, its surprise. Characters of a prompt were not drawn: for them all is the model's own,
+temperature 1 and nothing filtered. The reserved id for unknown characters is never among the likeliest.
+
+Work on one stream that is done in slices between those of the batch: reading, scoring, what comes next.
+
+Each is a generator for `Engine.run`: it yields between two slices of `SLICE` characters, so that what is short is
+done at once, and returns its result. All start from a stream as it stands, and the streams they are given are moved
+along.
+"""
+
+import math
+import sys
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from storycell.data.vocab import BOUNDARY, SEPARATOR, UNKNOWN, Vocabulary
+from storycell.generation.sampler import Sampling, Stream, advance, read
+from storycell.nn.model import CharLM
+
+_DIGITS = 4  # of a surprise
+_LEAST = sys.float_info.min  # JSON has no minus infinity
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a request wants to know of each character."""
+
+    likeliest: int | None = None  # log-probabilities, with so many likeliest beside each; None: none
+    nats: bool = False  # the surprise
+
+    @property
+    def anything(self) -> bool:
+        """Whether logits are needed."""
+        return self.likeliest is not None or self.nats
+
+
+@dataclass(frozen=True, slots=True)
+class CharLogprobs:
+    """One character: ln p of it, the likeliest ids with ln p of each, best first, and its surprise `-ln p` in nats.
+
+    `top` always holds the character itself, after the others if it is none of the likeliest. `logprob` is 0 and `top`
+    empty where they were not wanted, and so is `nats`.
+    """
+
+    k: int
+    logprob: float
+    top: list[tuple[int, float]]
+    nats: float
+
+
+def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Logits `[… V]` -> ln p `[… V]`."""
+    scores = logits.astype(np.float64)
+    scores -= scores.max(axis=-1, keepdims=True)
+    scores -= np.log(np.exp(scores).sum(axis=-1, keepdims=True))
+    return scores
+
+
+def describe(
+    logits: npt.NDArray[np.float32], ids: list[int], wanted: Wanted, sampling: Sampling | None
+) -> list[CharLogprobs]:
+    """What `logits [n V]` said of `ids`; `sampling` is what they were drawn with, None where they were not drawn."""
+    if not ids:
+        return []
+    rows, nats = np.arange(len(ids)), [0.0] * len(ids)
+    if wanted.nats or sampling is None:
+        scores = log_softmax(logits)
+        nats = (0.0 - scores[rows, ids]).tolist()
+    if wanted.likeliest is None:
+        return [CharLogprobs(k, 0.0, [], surprise) for k, surprise in zip(ids, nats, strict=True)]
+    if sampling is None:
+        chosen = [-surprise for surprise in nats]
+        p = np.exp(scores)
+        p[:, UNKNOWN] = 0.0
+    else:
+        p = sampling.probabilities(logits)
+        chosen = np.log(np.maximum(p[rows, ids], _LEAST)).tolist()
+    described = []
+    for k, logprob, best, surprise in zip(ids, chosen, likeliest(p, wanted.likeliest), nats, strict=True):
+        top = [(one, logprob if one == k else math.log(share)) for one, share in best]
+        if all(one != k for one, _ in top):
+            top.append((k, logprob))
+        described.append(CharLogprobs(k, logprob, top, surprise if wanted.nats else 0.0))
+    return described
+
+
+def likeliest(p: npt.NDArray[np.float64], top: int) -> list[list[tuple[int, float]]]:
+    """The `top` likeliest ids of each row of probabilities `[n V]` with theirs, best first, the lower id where two are
+    equal; fewer where fewer are possible."""
+    order = np.argsort(-p, axis=-1, kind="stable")[:, :top]
+    values = np.take_along_axis(p, order, axis=-1)
+    return [
+        [(k, share) for k, share in zip(row, shares, strict=True) if share > 0]
+        for row, shares in zip(order.tolist(), values.tolist(), strict=True)
+    ]
+
+
+def surprises(scored: list[CharLogprobs], offsets: list[int], chars: int) -> list[float]:
+    """The surprise of each of a text's `chars` characters in nats, that of a character's bytes together."""
+    nats = [0.0] * chars
+    for one, at in zip(scored, offsets, strict=True):
+        nats[at] += one.nats
+    return [round(surprise, _DIGITS) for surprise in nats]
+
+
+def token_text(vocab: Vocabulary, k: int) -> str:
+    """How a character is named where each must have a text of its own: a lone byte as `bytes:\\xe2`."""
+    if k == BOUNDARY:
+        return SEPARATOR
+    raw = vocab.bytes_of(k)
+    return f"bytes:\\x{raw[0]:02x}" if len(raw) == 1 and raw[0] >= 0x80 else vocab.text_of(k)
+
+
+SLICE = 256  # characters
+
+
+def reading(lm: CharLM, stream: Stream, ids: list[int]) -> Generator[None, None, Stream]:
+    """Feed a prompt to a stream; returns the stream."""
+    for start in range(0, len(ids), SLICE):
+        if start:
+            yield
+        read(lm, stream, ids[start : start + SLICE])
+    return stream
+
+
+def scoring(
+    lm: CharLM, stream: Stream, ids: list[int], wanted: Wanted
+) -> Generator[None, None, tuple[Stream, list[CharLogprobs]]]:
+    """Feed a prompt and say how likely each of its characters was to the model."""
+    scored: list[CharLogprobs] = []
+    for start in range(0, len(ids), SLICE):
+        if start:
+            yield
+        piece = ids[start : start + SLICE]
+        scored += describe(_logits(lm, stream, [stream.next_id, *piece[:-1]]), piece, wanted, None)
+        stream.next_id = piece[-1]
+    return stream, scored
+
+
+def foreseeing(lm: CharLM, stream: Stream) -> Generator[None, None, npt.NDArray[np.float32]]:
+    """The logits `[V]` of the character that comes next."""
+    ahead = stream.copy()
+    yield
+    logits: npt.NDArray[np.float32] = _logits(lm, ahead, [ahead.next_id])[-1]
+    return logits
+
+
+def going_on(lm: CharLM, stream: Stream, chars: int) -> Generator[None, None, Stream]:
+    """Write `chars` characters that are known already, for the state after them; returns the stream."""
+    for start in range(0, chars, SLICE):
+        if start:
+            yield
+        advance(lm, [stream], min(SLICE, chars - start))
+    return stream
+
+
+def _logits(lm: CharLM, stream: Stream, ids: list[int]) -> npt.NDArray[np.float32]:
+    """Feed `ids` to a stream's state; returns the logits after each, `[T V]`."""
+    state = None if stream.state is None else {name: value.unsqueeze(1) for name, value in stream.state.items()}
+    with lm.reading():
+        logits, state = lm(torch.tensor([ids], dtype=torch.int64, device=lm.output.weight.device), state)
+    stream.state = {name: value[:, 0] for name, value in state.items()}
+    found: npt.NDArray[np.float32] = logits[0].float().cpu().numpy()
+    return found

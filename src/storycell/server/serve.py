@@ -1,0 +1,93 @@
+"""Running the server: a socket, uvicorn on it, until a signal comes.
+
+In: a model and settings. Out: nothing; `on_ready` is called with the address once connections are accepted. The
+socket is opened here and not by uvicorn, so that a port in use is one clear sentence and port 0 tells which one it
+became.
+"""
+
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import torch
+import uvicorn
+
+from storycell.api import Model
+from storycell.errors import SettingsError
+from storycell.server.app import create_app
+from storycell.server.http import Connection
+from storycell.server.security import ServerSettings
+from storycell.threads import cores, default
+
+_SWITCH_S = 0.001  # how long the engine's Python may keep the event loop waiting; Python's own 5 ms add up
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_GRACE_S = 3  # for answers under way when the server is stopped
+
+
+def serve(model: Model, settings: ServerSettings, port: int, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGINT (unless it is ignored) or SIGTERM; `SettingsError` if the address cannot be had."""
+    torch.set_num_threads(min(default(), max(1, cores() - 1)))  # one core stays free to answer while others write
+    sys.setswitchinterval(_SWITCH_S)
+    listener = _listener(settings.host, port)
+    connection = type("TimedConnection", (Connection,), {"head_timeout_s": settings.request_timeout_s})
+    config = uvicorn.Config(
+        create_app(model, settings),
+        http=connection,
+        ws="none",
+        lifespan="on",
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=1024,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=_GRACE_S,
+        limit_concurrency=settings.max_connections,
+    )
+    with listener, _signals_end_quietly():
+        on_ready(_address(listener))
+        _Server(config).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, which would also heed a signal that is ignored, as SIGINT is in the background of a script."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ignored = {number for number in _SIGNALS if signal.getsignal(number) is signal.SIG_IGN}
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop, unless the signal was to be ignored."""
+        if sig not in self._ignored:
+            super().handle_exit(sig, frame)
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 65_536:
+        raise SettingsError(f"port {port}: it must be from 0 (any that is free) to 65535")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SettingsError(f"cannot listen on {host} port {port}: {reason}; choose another with --port") from None
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextlib.contextmanager
+def _signals_end_quietly() -> Iterator[None]:
+    """uvicorn raises the signal that stopped it once more; here it has done its work by then."""
+    heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda *_: None) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,35 @@
+"""`/v1/states`: save what the model remembers after a text, look at it, fork it, delete it."""
+
+from typing import Any
+
+from storycell.generation.sampler import Sampling
+from storycell.server.jobs import reading
+from storycell.server.schemas import StateRequest
+from storycell.server.service import Service, Slot
+
+
+async def save(service: Service, asked: StateRequest) -> dict[str, Any]:
+    """Read a prompt, from the start or on from a saved state, and keep the state after it."""
+    service.slots.require_room(1)
+    prompt = await service.prompt(asked.prompt, asked.unknown, service.settings.max_prompt)
+    stream, behind = service.start(asked.state, Sampling())
+    await service.engine.run(reading(service.model.lm, stream, prompt.ids))
+    service.metrics.read.inc(len(prompt.ids))
+    return described(service.slots.save(stream, behind + len(prompt.ids)))
+
+
+def fork(service: Service, name: str) -> dict[str, Any]:
+    """The same state under a second name, which expires and is deleted by itself."""
+    slot = service.slots.find(name)
+    return described(service.slots.save(slot.stream, slot.chars))
+
+
+def described(slot: Slot) -> dict[str, Any]:
+    """A slot as clients see it."""
+    return {
+        "id": slot.name,
+        "object": "state",
+        "chars": slot.chars,
+        "created": int(slot.created_at),
+        "expires_at": int(slot.expires_at),
+    }

@@ -1,0 +1,1 @@
+"""From a text and settings to a run folder: the schedule, the loop, several processes."""

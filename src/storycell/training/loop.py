@@ -1,0 +1,458 @@
+"""Ctrl-C and SIGTERM as a request to stop after the step at hand; a second one stops at once.
+
+Under a launcher of several processes a second one says nothing: it passes on what the terminal has sent already, and
+kills by itself what does not stop in time.
+
+What `last.safetensors` has to hold before a training goes on from it.
+
+In: its tensors, and the JSON about them. Out: the JSON as a `Saved`, or a `ResumeError`. A checksum tells that a file
+is what somebody wrote; this tells that it is what the next step can be computed from. Moments or states of a wrong
+shape would otherwise reach code that reads past their end.
+
+What all processes of a training do alike, so that they stay in step: how it begins and when it is saved.
+
+In: settings, text, model, a run folder. Out: a `Trainer` at the step where it goes on. `SaveTimer` decides from numbers
+that all processes share; a save takes all of them, since each holds the carried state of its own streams.
+
+One stretch of training into a run folder: save, evaluate, sample and log while the trainer trains.
+
+In: a run folder, its settings and text, a model. Out: a `Run`; on the way, a callback sees every report. Ctrl-C or
+SIGTERM stops after the step at hand, with everything saved. Of several processes this is what the first one does.
+
+The surprising decision: evaluations and log lines come at fixed shares of the budget, and the part of the validation
+text they use is fixed by the budget too, so a run that was cut anywhere and resumed writes the same numbers.
+
+What every process of a training but the first does: its share of each step and of each save, and nothing else.
+
+In: the same settings, text and model as the first process has. Out: a `Run` without a summary. It writes, evaluates and
+says nothing; while the first one does, it waits.
+"""
+
+import dataclasses
+import math
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
+
+from storycell import loss
+from storycell.api import Model, Run
+from storycell.config import StrictModel, TrainSettings, validate
+from storycell.data import batches
+from storycell.data.tokens import Prepared
+from storycell.errors import ResumeError, SettingsError
+from storycell.evaluation import evaluator
+from storycell.nn.cells import registry
+from storycell.nn.model import CharLM
+from storycell.nn.optim import OptimizerGroup
+from storycell.runs.folder import LOGS, RunConfig, RunFolder
+from storycell.runs.machine import best_device
+from storycell.training import curve
+from storycell.training.distributed import ProcessGroup
+from storycell.training.trainer import GOOD, Report, Trainer
+
+
+class Interruption:
+    """A context within which `number` is that of the signal that came, or 0."""
+
+    def __init__(self, launched: bool = False) -> None:
+        self.number, self._launched = 0, launched
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup: it stays ignored
+                    self._before[number] = signal.signal(number, self._note) or signal.SIG_DFL
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        if not self._launched:
+            self._restore()
+
+    def _restore(self) -> None:
+        while self._before:
+            number, handler = self._before.popitem()
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not (self._launched and self.number):
+            self._restore()
+
+
+def signal_name(number: int) -> str:
+    """The name of a signal; empty for 0."""
+    return signal.Signals(number).name if number else ""
+
+
+class Position(StrictModel):
+    """Where the trainer was."""
+
+    step: NonNegativeInt
+    chars: NonNegativeInt
+    elapsed_s: NonNegativeFloat
+    skipped: NonNegativeInt
+    lr_scale: float = Field(gt=0, le=1)
+    skips_in_a_row: NonNegativeInt
+    went_back: NonNegativeInt
+    good_step: NonNegativeInt | None = None  # where the last good state is from, if it is there
+
+
+class Saved(StrictModel):
+    """All that is said about the tensors."""
+
+    position: Position
+    best_nats: NonNegativeFloat | None
+    part_chars: NonNegativeInt | None
+    sum_nats: float
+    counted: NonNegativeInt
+    log_bytes: dict[str, NonNegativeInt]
+
+
+def check_save(
+    name: str, tensors: dict[str, torch.Tensor], about: object, lm: CharLM, optimizer: OptimizerGroup, streams: int
+) -> Saved:
+    """The JSON of a save, once it and the tensors are known to fit what goes on from them; `name` is the file's."""
+    try:
+        saved = validate(Saved, about)
+    except SettingsError as error:
+        raise _unfit_error(name, str(error)) from None
+    if not set(saved.log_bytes) >= set(LOGS):
+        raise _unfit_error(name, "the lengths of the logs are missing")
+    good = {key.removeprefix(GOOD): tensor for key, tensor in tensors.items() if key.startswith(GOOD)}
+    if bool(good) != (saved.position.good_step is not None):
+        raise _unfit_error(name, "the last good state and its step are not both there")
+    _check({key: t for key, t in tensors.items() if not key.startswith(GOOD)}, name, lm, optimizer, streams)
+    if good:
+        _check(good, name, lm, optimizer, streams)
+    return saved
+
+
+def _check(tensors: dict[str, torch.Tensor], name: str, lm: CharLM, optimizer: OptimizerGroup, streams: int) -> None:
+    """Raise `ResumeError` unless the tensors of one state are those that training goes on from."""
+    weights = {f"model.{key}": tuple(weight.shape) for key, weight in lm.state_dict().items()}
+    if missing := sorted(weights.keys() - tensors.keys()):
+        raise _unfit_error(name, f"{missing[0]} is missing")
+    shapes = {key: tuple(parameter.shape) for key, parameter in lm.named_parameters()}
+    states = {f"state.{key}" for key in registry.get_cell(lm.cell).state_names}
+    carried = {key for key in tensors if key.startswith("state.")}
+    if carried and carried != states:
+        raise _unfit_error(name, f"it has the states {', '.join(sorted(carried))}")
+    for key, tensor in tensors.items():
+        kind, _, rest = key.partition(".")
+        if kind == "state":
+            fits = tuple(tensor.shape) == (lm.num_layers, streams, lm.hidden_size)
+        elif kind == "optimizer":
+            parameter, _, moment = rest.rpartition(".")
+            expected = () if moment == "step" else shapes.get(parameter)
+            fits = parameter in shapes and tuple(tensor.shape) == expected
+        elif kind == "model":
+            fits = weights.get(key) == tuple(tensor.shape)
+        else:
+            fits = kind == "average" and shapes.get(rest) == tuple(tensor.shape)
+        if not fits or not tensor.is_floating_point():
+            raise _unfit_error(name, f"{key} has shape {list(tensor.shape)} and type {tensor.dtype}")
+    for key, weight in lm.named_parameters():
+        start = f"optimizer.{key}."
+        found = {moment.removeprefix(start) for moment in tensors if moment.startswith(start)}
+        if found and found != optimizer.moments[weight]:
+            raise _unfit_error(name, f"of {key} the optimiser needs {', '.join(sorted(optimizer.moments[weight]))}")
+
+
+def _unfit_error(name: str, reason: str) -> ResumeError:
+    return ResumeError(f"{name} does not hold what resuming needs ({reason}); restore it from a copy, or train again")
+
+
+def build_trainer(settings: TrainSettings, prepared: Prepared, lm: CharLM, processes: ProcessGroup) -> Trainer:
+    """The trainer of this process, at step 0, with its share of the streams."""
+    lm.use(settings.backend, settings.precision)
+    lm = lm.to(processes.device(best_device(settings.device)))
+    return Trainer(lm, batches.make(prepared.train_ids, settings), settings, processes=processes)
+
+
+def restore_trainer(folder: RunFolder, trainer: Trainer) -> Saved:
+    """Bring the trainer to the last save of a run; `ResumeError` if that does not fit, in any process."""
+    tensors, about = folder.load_last(trainer.model)
+    name = str(folder.path / "last.safetensors")
+    saved = check_save(name, tensors, about, trainer.model, trainer.optimizer, trainer.batches.B)
+    try:
+        trainer.restore(tensors, saved.position.model_dump())
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ResumeError(f"{name} does not hold what resuming needs ({error}); train again") from None
+    trainer.processes.require_same("a last.safetensors", saved.position.model_dump_json())
+    return saved
+
+
+class SaveTimer:
+    """Says when to save: `every_s` seconds after the step that followed the last save, which takes time, too."""
+
+    def __init__(self, every_s: float) -> None:
+        self.every_s = every_s
+        self._since_s: float | None = 0.0
+
+    def begin(self, elapsed_s: float) -> None:
+        """Count from here."""
+        self._since_s = elapsed_s
+
+    def due(self, elapsed_s: float) -> bool:
+        """Whether to save after the step whose report says `elapsed_s`; asked once after every step."""
+        if self._since_s is None:
+            self._since_s = elapsed_s
+        if elapsed_s - self._since_s < self.every_s:
+            return False
+        self._since_s = None
+        return True
+
+
+Callback = Callable[[Report], None]
+
+LOGS_PER_EVALUATION = 10
+EVALUATION_SHARE = 1 / 20  # of the budget, for all evaluations on the way together
+SAMPLE_CHARS = 300
+RISES_TOLD = (3, 6, 12, 24)  # evaluations in a row at which a rising validation loss is pointed out
+
+
+class TrainLoop:
+    """One stretch of training into a run folder, until the budget is spent or a signal ends it."""
+
+    folder: RunFolder
+
+    def __init__(
+        self,
+        run_config: RunConfig,
+        prepared: Prepared,
+        lm: CharLM,
+        processes: ProcessGroup,
+        callback: Callback | None = None,
+    ) -> None:
+        self.config, self.prepared, self.settings = run_config, prepared, run_config.settings.training
+        self.trainer = build_trainer(self.settings, prepared, lm, processes)
+        self.lm, self.processes = self.trainer.model, processes
+        self.save_timer = SaveTimer(self.settings.save_every)
+        self.callback = callback or (lambda report: None)
+        self.best_nats = math.inf
+        self.part_chars: int | None = None
+        self.sum_nats, self.counted = 0.0, 0
+        self.spent_before = self.elapsed_s = 0.0
+        self.final: dict[str, Any] = {}
+        self.note = ""  # for the user, said with the next report
+        self.unknown_chars: int | None = None  # in the part of the validation text that was scored last
+
+    def start(self, path: Path) -> Run:
+        """Make the run folder, which can be resumed from the moment it exists, and train into it."""
+        self.folder = RunFolder.create(path, self.config, self.prepared.vocab, self.lm, *self._everything())
+        self.note = self.prepared.held_out
+        with self.folder.locked():
+            return self._drive()
+
+    def go_on(self, folder: RunFolder) -> Run:
+        """Train on from the last save of a run."""
+        self.folder = folder
+        with folder.locked():
+            self._take_up()
+            return self._drive()
+
+    def _drive(self) -> Run:
+        """Train, save, evaluate, sample and log until the end; then measure the best weights on the whole text."""
+        with Interruption(launched=self.processes.count > 1) as interruption, self.prepared.ids_blamed():
+            for report in self.trainer.reports(lambda: interruption.number):
+                self._after(report)
+            self._save()
+            self.elapsed_s = self.trainer.elapsed_s
+            if not (self.trainer.stopped_by or interruption.number):
+                self._measure()
+        return Run(self.folder.path, self._summary(), signal_name(self.trainer.stopped_by or interruption.number))
+
+    def _take_up(self) -> None:
+        saved = restore_trainer(self.folder, self.trainer)
+        self.folder.cut_logs(saved.log_bytes)
+        self.best_nats = math.inf if saved.best_nats is None else saved.best_nats
+        self.part_chars, self.sum_nats, self.counted = saved.part_chars, saved.sum_nats, saved.counted
+        self.save_timer.begin(self.trainer.elapsed_s)
+        self.spent_before = self.trainer.spent
+        self.folder.write_config(self.config)
+
+    def _everything(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """What `last.safetensors` holds: tensors, and what is said about them."""
+        tensors, position = self.trainer.snapshot()
+        return tensors, {
+            "position": position,
+            "best_nats": self.best_nats if math.isfinite(self.best_nats) else None,
+            "part_chars": self.part_chars,
+            "sum_nats": self.sum_nats,
+            "counted": self.counted,
+        }
+
+    def _save(self) -> None:
+        self.folder.save_last(*self._everything())
+
+    def _after(self, report: Report) -> None:
+        """What is due after a step: a log line, an evaluation with a sample, a save; then the callback."""
+        if not math.isnan(report.train_nats):
+            self.sum_nats += report.train_nats
+            self.counted += 1
+        before, self.spent_before = self.spent_before, report.spent
+        evaluations = self.settings.evaluations
+        evaluates = _passes_mark(before, report.spent, evaluations)
+        if evaluates:
+            report = self._evaluated(report)
+        if evaluates or _passes_mark(before, report.spent, evaluations * LOGS_PER_EVALUATION):
+            self._log(report)
+        if evaluates:
+            self._draw()
+        if self.save_timer.due(report.elapsed_s):
+            self._save()
+        if self.note:
+            report = dataclasses.replace(report, notice="; ".join(filter(None, (self.note, report.notice))))
+            self.note = ""
+        self.callback(report)
+
+    def _evaluated(self, report: Report) -> Report:
+        """The report with its validation loss and a sample; the weights are kept if they are the best so far."""
+        with self.trainer.averaged():
+            nats = self._valid_nats(report)
+            if nats is None or nats < self.best_nats:
+                self.best_nats = self.best_nats if nats is None else nats
+                self.folder.save_weights(self.lm, {"step": report.step, "valid_nats": nats})
+            model = Model(self.lm, self.prepared.vocab, self.config, self.folder.path)
+            sample = model.generate(chars=SAMPLE_CHARS, seed=self.settings.seed)
+        said = f"step {report.step:,}" + (f", validation {nats:.4f} nats per character" if nats is not None else "")
+        self.folder.add_sample(said, sample)
+        advice = "" if nats is None else describe_overfitting(self.folder.metrics(), nats, self.lm.dropout)
+        notice = "; ".join(filter(None, (report.notice, advice)))
+        return dataclasses.replace(report, valid_nats=nats, sample=sample, notice=notice)
+
+    def _valid_nats(self, report: Report) -> float | None:
+        ids = self.prepared.valid_ids
+        if ids is None:
+            return None
+        if self.part_chars is None:
+            unit, amount = self.settings.budget
+            per_step = self.trainer.batches.B * self.trainer.batches.T
+            chars = {"steps": amount * per_step, "chars": amount, "minutes": amount * 60 * report.chars_per_s}[unit]
+            self.part_chars = int(chars * EVALUATION_SHARE / self.settings.evaluations)
+        part = evaluator.take_part(ids, max(1, self.part_chars))
+        result = evaluator.evaluate(self.lm, part, self.prepared.vocab)
+        self.unknown_chars = result.unknown_chars
+        return result.loss_nats
+
+    def _log(self, report: Report) -> None:
+        entry: dict[str, Any] = {
+            "step": report.step,
+            "elapsed_s": round(report.elapsed_s, 3),
+            "chars": report.chars,
+            "train_nats": self.sum_nats / self.counted if self.counted else None,
+            "valid_nats": report.valid_nats,
+            "unknown_chars": None if report.valid_nats is None else self.unknown_chars,
+            "learning_rate": report.learning_rate,
+            "grad_norm": report.grad_norm if math.isfinite(report.grad_norm) else None,
+            "chars_per_s": round(report.chars_per_s, 1),
+            "skipped": report.skipped,
+        }
+        if report.sample is not None:
+            entry |= self._watched()
+        self.folder.log(entry)
+        self.sum_nats, self.counted = 0.0, 0
+
+    def _watched(self) -> dict[str, float]:
+        """What the cell has worth following, of every layer."""
+        watch = registry.get_cell(self.lm.cell).watch
+        layers = enumerate(self.lm.recurrent.layers())
+        return {f"{name}_l{k}": value for k, weights in layers for name, value in watch(weights).items()}
+
+    def _draw(self) -> None:
+        self.folder.write("loss.png", curve.loss_curve(self.folder.metrics(), str(self.folder.path)))
+
+    def _measure(self) -> None:
+        """The best weights on the whole validation text: the number that the run stands for."""
+        self.folder.load_weights(self.lm)
+        ids = self.prepared.valid_ids
+        if ids is not None:
+            model = Model(self.lm, self.prepared.vocab, self.config, self.folder.path)
+            self.final = asdict(model.evaluate_prepared(self.prepared))
+
+    def _summary(self) -> dict[str, Any]:
+        metrics = self.folder.metrics()
+        nats = self.final.get("loss_nats")
+        if nats is None and math.isfinite(self.best_nats):
+            nats = self.best_nats
+        summary = {
+            "run": str(self.folder.path),
+            "params": sum(p.numel() for p in self.lm.parameters()),
+            "step": self.trainer.step,
+            "chars": self.trainer.chars,
+            "train_nats": metrics[-1]["train_nats"] if metrics else None,
+            "valid_nats": nats,
+            "bits_per_char": None if nats is None else loss.bits_per_char(nats),
+            "perplexity": None if nats is None else loss.perplexity(nats),
+            "chars_per_s": metrics[-1]["chars_per_s"] if metrics else None,
+            "elapsed_s": round(self.elapsed_s, 2),
+            "backend": self.lm.backend.name,
+            "precision": self.settings.precision,
+            "processes": self.processes.count,
+            "skipped": self.trainer.skipped,
+            "unknown_chars": self.prepared.valid.unknown_chars if self.prepared.valid else 0,
+        }
+        return summary | {key: self.final[key] for key in ("stderr_nats", "floor_nats") if key in self.final}
+
+
+def describe_overfitting(metrics: list[dict[str, Any]], nats: float, dropout: float) -> str:
+    """What to say, if anything, when an evaluation gave `nats` after those in `metrics`.
+
+    A text learnt by heart shows as a validation loss that rises from evaluation to evaluation (all on the same part of
+    the text) while the training loss goes on falling.
+    """
+    done = [m for m in metrics if m["valid_nats"] is not None and m["train_nats"] is not None]
+    losses = [*(m["valid_nats"] for m in done), nats]
+    rises = next((k for k in range(len(losses) - 1) if losses[-1 - k] <= losses[-2 - k]), len(losses) - 1)
+    if rises not in RISES_TOLD or metrics[-1]["train_nats"] is None:
+        return ""
+    best = done[-rises]
+    if metrics[-1]["train_nats"] >= best["train_nats"]:
+        return ""
+    return (
+        f"validation loss has risen for {rises} evaluations, from {best['valid_nats']:.4f} to {nats:.4f}, while the "
+        f"training loss falls: the model learns its text by heart; try a larger --dropout (now {dropout:g}), a smaller "
+        f"budget or --hidden, or more text (the weights of step {best['step']:,} are kept)"
+    )
+
+
+def _passes_mark(before: float, now: float, marks: int) -> bool:
+    """Whether the share of the budget went past one of `marks` equally spaced marks."""
+    return math.floor(now * marks + 1e-9) > math.floor(before * marks + 1e-9)
+
+
+class TrainWorker:
+    """The other side of a `Session`: between two reports it does what all processes have to do together."""
+
+    def __init__(self, run_config: RunConfig, prepared: Prepared, lm: CharLM, processes: ProcessGroup) -> None:
+        settings, self.prepared = run_config.settings.training, prepared
+        self.trainer = build_trainer(settings, prepared, lm, processes)
+        self.save_timer = SaveTimer(settings.save_every)
+
+    def start(self, path: Path) -> Run:
+        """Train along from step 0."""
+        return self._drive(path)
+
+    def go_on(self, folder: RunFolder) -> Run:
+        """Train along from the last save of a run, which every process reads."""
+        restore_trainer(folder, self.trainer)
+        self.save_timer.begin(self.trainer.elapsed_s)
+        return self._drive(folder.path)
+
+    def _drive(self, path: Path) -> Run:
+        with Interruption(launched=True) as interruption, self.prepared.ids_blamed():
+            for report in self.trainer.reports(lambda: interruption.number):
+                if self.save_timer.due(report.elapsed_s):
+                    self.trainer.snapshot()
+            self.trainer.snapshot()
+        return Run(path, interrupted=signal_name(self.trainer.stopped_by))

@@ -1,0 +1,273 @@
+"""The page itself, in Chromium: it writes what the run writes, and people can use it without a mouse or a network."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import playwright.sync_api as playwright
+import pytest
+from support.random_models import CHARACTERS, PROMPT, ROUNDED, logits_after, model, text
+
+import storycell
+from storycell.data.vocab import BYTES, Vocabulary
+from storycell.export.encoding import PRINTABLE, Weights, rounded
+from storycell.export.export import export
+from storycell.export.network import Network
+from storycell.generation.sampler import Draw
+from storycell.nn.model import CharLM
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="no Chromium here")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+EXACT = 1e-4  # as in test_export.py
+WRITE = "([prompt, options]) => storycell.write(net, vocabulary, prompt, options)"
+LOGITS = """prompt => {
+  const out = new Float64Array(net.V);
+  let trace = first;
+  for (const id of vocabulary.encode(prompt).ids) {
+    const next = net.newTrace();
+    net.step(id, trace, next);
+    trace = next;
+  }
+  net.logits(trace, out);
+  return [...out];
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright.Browser]:
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+class Opened:
+    """A page, and everything that went wrong in it."""
+
+    def __init__(self, browser: playwright.Browser, path: Path, **context: object) -> None:
+        self.context = browser.new_context(offline=True, **context)  # type: ignore[arg-type]
+        self.page, self.troubles, self.asked = self.context.new_page(), [], []
+        self.page.on("console", lambda message: self.troubles.append(message.text))
+        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url.partition(":")[0]))
+        self.page.goto(path.as_uri())
+
+    def write(self, prompt: str, chars: int, temperature: float = 0.0, seed: int = 0) -> str:
+        options = {"chars": chars, "temperature": temperature, "seed": str(seed)}
+        return str(self.page.evaluate(WRITE, [prompt, options]))
+
+    def story(self) -> str:
+        return str(self.page.evaluate("() => document.getElementById('story').textContent"))
+
+    def await_end(self) -> None:
+        self.page.get_by_role("button", name="Write", exact=True).wait_for()
+
+    def close(self) -> None:
+        self.context.close()
+        assert self.troubles == []
+        assert set(self.asked) <= {"file", "data"}  # no network
+
+
+@pytest.fixture(scope="module")
+def demo_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("demo") / "story.html"
+    assert storycell.load().export(path).weights == "fp16"  # which the demo's weights are, so nothing is rounded
+    return path
+
+
+@pytest.fixture
+def demo(browser: playwright.Browser, demo_file: Path) -> Iterator[Opened]:
+    opened = Opened(browser, demo_file)
+    opened.page.fill("#seed", "7")
+    opened.page.select_option("#pace", "0")
+    yield opened
+    opened.close()
+
+
+def test_greedy_text_is_the_runs_for_1000_characters(demo: Opened) -> None:
+    for prompt in ("One day", "Sara", "Once upon a"):
+        expected = storycell.load().generate(prompt, 1000, greedy=True)
+        assert demo.write(prompt, 1000) == expected
+
+
+def test_one_seed_tells_the_story_of_storycell_sample(demo: Opened) -> None:
+    for seed in (0, 7, 2**32 + 5, 2**64 - 1):
+        expected = storycell.load().generate("Once upon a", 300, temperature=0.8, seed=seed)
+        assert demo.write("Once upon a", 300, 0.8, seed) == expected
+
+
+def test_the_generator_is_the_runs(demo: Opened) -> None:
+    seeds = [0, 1, 2**31, 2**32 - 1, 2**32, 2**53 + 1, 12345678901234567890, 2**64 - 1]
+    drawn = "seeds => seeds.map(seed => { const d = new storycell.Draw(seed); return [d.next(), d.next(), d.next()]; })"
+    expected = [[d.next() for _ in range(3)] for d in map(Draw, seeds)]
+    assert demo.page.evaluate(drawn, list(map(str, seeds))) == expected
+    taken = demo.page.evaluate(
+        "texts => texts.map(storycell.isSeed)", ["0", "007", str(2**64 - 1), str(2**64), "-1", ""]
+    )
+    assert taken == [True, True, True, False, False, False]
+
+
+@pytest.mark.parametrize(("kind", "weights"), ROUNDED.items())
+def test_every_cell_computes_what_the_run_computes(
+    browser: playwright.Browser, kind: str, weights: Weights, tmp_path: Path
+) -> None:
+    lm = model(kind)
+    export(lm, CHARACTERS, tmp_path / "story.html", weights)
+    run = rounded(Network.of(lm), weights, PRINTABLE).as_model()
+    opened = Opened(browser, tmp_path / "story.html")
+    logits = np.array(opened.page.evaluate(LOGITS, PROMPT))
+    assert logits == pytest.approx(logits_after(run, PROMPT), abs=EXACT)
+    assert opened.write(PROMPT, 60, 0.8, 4) == text(run, PROMPT, 60, 0.8, 4)
+    opened.close()
+
+
+def test_bytes_and_boundaries(browser: playwright.Browser, tmp_path: Path) -> None:
+    lm = model("gru-L1-H5-D2-bias", BYTES)
+    export(lm, BYTES, tmp_path / "story.html", "fp32")
+    opened = Opened(browser, tmp_path / "story.html")
+    prompt = "é\n<|endoftext|>\nb"
+    opened.page.fill("#prompt", prompt)
+    opened.page.fill("#chars", "30")
+    opened.page.click("#write")
+    opened.await_end()
+    assert opened.story().startswith(prompt)
+    logits = np.array(opened.page.evaluate(LOGITS, prompt))
+    assert logits == pytest.approx(logits_after(lm, prompt, BYTES), abs=EXACT)
+    opened.close()
+
+
+@pytest.mark.parametrize("prompt", ["", "ab <é> & “", "</textarea>"])
+def test_a_page_begins_with_the_prompt_of_its_model(browser: playwright.Browser, prompt: str, tmp_path: Path) -> None:
+    vocab = Vocabulary("".join(sorted(set(f"abc{prompt}"))))
+    export(model("rnn-L1-H5-D2-bias", vocab), vocab, tmp_path / "story.html", "fp32", prompt=prompt)
+    opened = Opened(browser, tmp_path / "story.html")
+    assert opened.page.input_value("#prompt") == opened.story() == prompt
+    opened.page.fill("#chars", "5")
+    opened.page.click("#write")
+    opened.await_end()
+    assert opened.story().startswith(prompt)
+    assert not opened.page.is_visible("#trouble")
+    opened.close()
+
+
+# What people do
+
+
+def test_write_goes_on_from_the_beginning_and_the_seed(demo: Opened) -> None:
+    demo.page.fill("#chars", "150")
+    demo.page.click("#write")
+    demo.await_end()
+    assert demo.story() == storycell.load().generate("Once upon a", 150, temperature=0.8, seed=7)
+    demo.page.click("#write")  # goes on
+    demo.await_end()
+    assert demo.story() == storycell.load().generate("Once upon a", 300, temperature=0.8, seed=7)
+    demo.page.fill("#prompt", "One day")  # begins anew
+    demo.page.click("#write")
+    demo.await_end()
+    assert demo.story() == storycell.load().generate("One day", 150, temperature=0.8, seed=7)
+
+
+def test_a_step_back_and_another_choice(demo: Opened) -> None:
+    keys = demo.page.keyboard
+    demo.page.locator("#story").focus()
+    assert demo.story() == "Once upon a"
+    keys.press("Backspace")
+    keys.press("Backspace")
+    assert demo.story() == "Once upon"
+    first = demo.page.locator("#choices button").first
+    assert first.locator("b").inner_text() == "␣"
+    first.click()
+    keys.press("Escape")
+    assert demo.story() == "Once upon "
+    second = demo.page.locator("#choices button").nth(1).locator("b").inner_text()
+    demo.page.locator("#story").focus()
+    keys.press("2")
+    assert demo.story() == f"Once upon {second}"
+    demo.page.locator("#story span").nth(4).click()  # the mark goes before it, and the rest is replaced by a choice
+    assert demo.page.locator("#story .after").count() == len("Once upon ") + 1 - 4
+    assert demo.page.locator("#choices .actual b").inner_text() == "␣"
+    keys.press("1")
+    assert len(demo.story()) == 5
+
+
+def test_stop_stops(demo: Opened) -> None:
+    demo.page.fill("#chars", "100000")
+    demo.page.select_option("#pace", "40")
+    demo.page.locator("#story").focus()
+    demo.page.keyboard.press("Space")
+    demo.page.locator("#story span").nth(20).wait_for()
+    demo.page.keyboard.press("Space")
+    demo.await_end()
+    assert demo.story() == demo.story()
+    assert len(demo.story()) < 1000
+    assert storycell.load().generate("Once upon a", 1000, temperature=0.8, seed=7).startswith(demo.story())
+
+
+def test_every_character_is_coloured_by_surprise_or_by_a_unit(demo: Opened) -> None:
+    demo.page.fill("#chars", "60")
+    demo.page.click("#write")
+    demo.await_end()
+    alpha = r"span => Number(/([\d.]+)\)$/.exec(span.style.backgroundColor)[1])"
+    shades = f"() => [...document.querySelectorAll('#story span')].map({alpha})"
+    nats = storycell.load().score(demo.story())
+    alphas = np.array(demo.page.evaluate(shades))[: len(nats)]
+    assert alphas == pytest.approx(0.8 * np.minimum(nats / 5, 1), abs=0.01)
+    names = demo.page.locator("#shade option").all_inner_texts()
+    assert len(names) == 2 + 2 * 6
+    demo.page.select_option("#shade", label="layer 2: forget gate f")
+    demo.page.fill("#unit", "3")
+    demo.page.dispatch_event("#unit", "change")
+    values = demo.page.evaluate("() => story.traces.map(trace => trace[net.placeOf(1, 'f', 3)])")
+    assert np.array(demo.page.evaluate(shades)) == pytest.approx(0.8 * np.array(values), abs=0.01)
+    demo.page.locator("#map").click(position={"x": 5, "y": 5})
+    assert demo.page.input_value("#unit") == "0"
+
+
+def test_what_the_model_does_not_know_is_said(demo: Opened) -> None:
+    demo.page.fill("#prompt", "Once ÿ upon 漢")
+    demo.page.click("#write")
+    assert "does not know “ÿ” “漢”" in demo.page.inner_text("#trouble")
+    assert demo.story() == "Once upon a"
+    demo.page.fill("#prompt", "Once")
+    demo.page.fill("#seed", "x")
+    demo.page.click("#write")
+    assert "from 0 to 18446744073709551615" in demo.page.inner_text("#trouble")
+
+
+def test_a_name_cannot_become_a_script_and_the_page_fits_a_phone(browser: playwright.Browser, tmp_path: Path) -> None:
+    name = "</script><script>document.title='taken'</script><!-- &amp; @WEIGHTS@"
+    export(model("lstm-L1-H5-D2-bias"), CHARACTERS, tmp_path / "story.html", name=name)
+    phone = {"viewport": {"width": 360, "height": 640}, "has_touch": True, "color_scheme": "dark"}
+    opened = Opened(browser, tmp_path / "story.html", **phone)
+    assert opened.page.title() == f"{name} · storycell"
+    assert opened.page.inner_text("#name") == name
+    opened.page.fill("#prompt", "a bad")
+    opened.page.fill("#chars", "20")
+    opened.page.select_option("#shade", index=4)
+    opened.page.tap("#write")
+    opened.await_end()
+    assert opened.page.evaluate("() => document.documentElement.scrollWidth") <= 360
+    script = "document.title = 'taken'"
+    added = "text => { const s = document.createElement('script'); s.textContent = text; document.body.append(s); }"
+    opened.page.evaluate(added, script)
+    assert opened.page.title() == f"{name} · storycell"
+    assert "Content Security Policy" in opened.troubles.pop()
+    opened.close()
+
+
+@pytest.mark.soak
+def test_a_layer_of_256_writes_5000_characters_a_second(browser: playwright.Browser, tmp_path: Path) -> None:
+    vocab = storycell.load().vocab
+    export(CharLM(len(vocab), 256, 1, "lstm", embedding_size=64), vocab, tmp_path / "story.html")
+    opened = Opened(browser, tmp_path / "story.html")
+    timed = """() => {
+      let trace = first, next = net.newTrace(), spare = net.newTrace();
+      const draw = new storycell.Draw("1"), began = performance.now();
+      for (let k = 0; k < 2000; k++) { net.step(2 + k % 80, trace, next); net.logits(next, logits);
+        storycell.choose(logits, 0.8, draw); trace = next; [next, spare] = [spare, next]; }
+      return 2000 / (performance.now() - began) * 1000; }"""
+    assert max(opened.page.evaluate(timed) for _ in range(5)) > 5000
+    opened.close()

@@ -1,0 +1,71 @@
+"""What the exported page reads and begins with, without a browser: its runtime under node, and the page as a file."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from importlib import resources
+from pathlib import Path
+from random import Random
+
+import pytest
+from support.random_models import FORMS, PROMPTS, model
+
+from storycell.data.vocab import BYTES, SEPARATOR, Vocabulary
+from storycell.errors import UnknownCharacterError
+from storycell.export.export import export
+
+NODE = shutil.which("node")
+_PROGRAM = """
+const storycell = require(process.argv[1]);
+const {kind, characters, prompts} = JSON.parse(require("fs").readFileSync(0, "utf8"));
+const vocabulary = new storycell.Vocabulary({kind, characters});
+console.log(JSON.stringify(prompts.map((prompt) => vocabulary.encode(prompt))));
+"""
+
+
+def read_by_node(vocab: Vocabulary, prompts: list[str]) -> list[tuple[list[int], list[str]]]:
+    """What the runtime makes of prompts: ids, and characters that it does not know."""
+    asked = json.dumps({"kind": vocab.kind, "characters": vocab.characters, "prompts": prompts})
+    with resources.as_file(resources.files("storycell.export.export") / "runtime.js") as runtime:
+        done = subprocess.run(
+            [str(NODE), "-e", _PROGRAM, str(runtime)], input=asked.encode(), capture_output=True, check=True
+        )
+    return [(read["ids"], read["strangers"]) for read in json.loads(done.stdout)]
+
+
+def drawn_prompts() -> list[str]:
+    """Prompts of what is read in more than one way, and of a character that nothing is like."""
+    random, parts = Random(1), [*"".join(PROMPTS), *"ab\n日", f"\n{SEPARATOR}\r\n", SEPARATOR]
+    return [*PROMPTS, *("".join(random.choices(parts, k=random.randrange(9))) for _ in range(600))]
+
+
+@pytest.mark.skipif(NODE is None, reason="no node here")
+@pytest.mark.parametrize("vocab", [FORMS, BYTES], ids=["characters", "bytes"])
+def test_a_prompt_is_read_as_storycell_sample_reads_it(vocab: Vocabulary) -> None:
+    prompts, known = drawn_prompts(), 0
+    for prompt, (ids, strangers) in zip(prompts, read_by_node(vocab, prompts), strict=True):
+        if strangers:
+            with pytest.raises(UnknownCharacterError) as refused:
+                vocab.prompt_ids(prompt)
+            assert all(f"(U+{ord(c):04X})" in str(refused.value) for c in strangers[:8]), prompt
+        else:
+            assert ids == vocab.prompt_ids(prompt)[0], prompt
+            known += 1
+    assert known > 100
+
+
+@pytest.mark.parametrize("prompt", ["", "Once upon a", 'ab <é> & “"', "</textarea>"])
+def test_a_page_begins_with_the_prompt_of_its_model(prompt: str, tmp_path: Path) -> None:
+    vocab = Vocabulary("".join(sorted(set(f"abc{prompt}"))))
+    export(model("rnn-L1-H5-D2-bias", vocab), vocab, tmp_path / "story.html", prompt=prompt)
+    page = (tmp_path / "story.html").read_text(encoding="utf-8")
+    boxes = re.findall(r'<textarea id="prompt"[^>]*>([^<]*)</textarea>', page)
+    assert [html.unescape(box) for box in boxes] == [prompt]
+
+
+def test_a_prompt_that_the_model_does_not_know_is_not_exported(tmp_path: Path) -> None:
+    with pytest.raises(UnknownCharacterError, match="does not know '日'"):
+        export(model("rnn-L1-H5-D2-bias"), Vocabulary("ab"), tmp_path / "story.c", prompt="日")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,191 @@
+"""The bench: contestants do the work they are timed for, in turns, and the figures follow from the rates."""
+
+import copy
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from support.instruction_sets import needs_kernel
+from support.tiny_runs import command
+
+from storycell.lab.bench import baselines, results, roofline, train
+from storycell.lab.bench import sample as sample_bench
+from storycell.lab.bench.prepare import prepare
+from storycell.lab.bench.results import chart, measure
+from storycell.lab.bench.sample import sample
+from storycell.lab.bench.timing import Rate, interleaved
+from storycell.lab.bench.workload import V, Workload
+from storycell.nn.model import CharLM
+
+TINY = ["--hidden=16", "--embedding=4", "--streams=2", "--chunk=4", "--rounds=1", "--threads=1"]
+KEYS = {
+    "chars_per_s", "torch_fp32_chars_per_s", "torch_bf16_chars_per_s", "ratio_to_best_torch", "machine", "threads",
+}  # fmt: skip
+EXACT = 1e-5  # difference over norm of two float32 computations of the same thing
+
+
+@pytest.fixture(autouse=True)
+def small_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline.products, "__defaults__", (64,))
+
+
+def test_contestants_are_timed_in_turns_after_a_warm_up() -> None:
+    calls: list[str] = []
+
+    def work(name: str, seconds: float, counted: int) -> Any:
+        def run() -> int:
+            calls.append(name)
+            time.sleep(seconds)
+            return counted
+
+        return run
+
+    rates = interleaved({"a": work("a", 0.06, 6), "b": work("b", 0.06, 3)}, rounds=2)
+    assert calls == [*"ab", *"aa", *"bb", *"bb", *"aa"]  # warm-up; then untimed and timed, in turns
+    assert rates["a"].slowest <= rates["a"].median <= rates["a"].fastest <= 100
+    assert rates["a"].median == pytest.approx(100, rel=0.5)
+    assert rates["b"].fastest <= 50
+
+
+@pytest.mark.parametrize("task", ["train", "sample"])
+def test_a_bench_prints_figures_that_follow_from_each_other(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = command(capsys, "bench", task, *TINY, "--json")
+    assert outcome.code == 0, outcome.err
+    measured = json.loads(outcome.out)
+    assert set(measured) >= KEYS
+    assert measured["threads"] == 1
+    assert measured["streams"] == 2
+    assert measured["machine"]["cores"] >= 1
+    best = max(measured["torch_fp32_chars_per_s"], measured["torch_bf16_chars_per_s"])
+    assert measured["ratio_to_best_torch"] == pytest.approx(measured["chars_per_s"] / best, rel=1e-2)
+    assert measured["share_of_ceiling"] == pytest.approx(
+        measured["chars_per_s"] / measured["ceiling_chars_per_s"], rel=1e-2, abs=1e-3
+    )
+    assert measured["article_chars_per_s"] > 0
+    printed = "\n".join(results.lines(measured))
+    for name in ("chars_per_s", "torch_fp32_chars_per_s", "ceiling_chars_per_s"):
+        assert f"{measured[name]:,}" in printed
+
+
+def test_one_stream_is_held_against_the_rate_of_reading_weights() -> None:
+    measured = sample(Workload(hidden=16, embedding=4, rounds=1, loop=False))
+    assert (measured["streams"], measured["threads"], measured["precision"]) == (1, 1, "fp32")
+    assert "GB/s" in measured["ceiling"]
+    assert measured["article_chars_per_s"] is None
+
+
+@needs_kernel
+def test_writing_is_measured_in_bf16_where_that_is_asked_for() -> None:
+    measured = sample(Workload(hidden=16, embedding=4, rounds=1, loop=False, precision="bf16", streams=3))
+    assert measured["precision"] == "bf16"
+    assert measured["ceiling"].endswith("in bf16")
+
+
+def test_prepare_is_measured_beside_plain_python() -> None:
+    measured = prepare(Workload(rounds=1), text_bytes=50_000)
+    assert measured["bytes_per_s"] >= measured["chars_per_s"] > 0
+    assert 50_000 <= measured["text_bytes"] < 100_000
+    assert measured["ratio_to_plain_python"] > 0
+    assert measured["torch_fp32_chars_per_s"] is None
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_a_timed_step_trains(cell: str) -> None:
+    """Every contestant lowers its loss on the text that it reads again and again."""
+    workload = Workload(cell=cell, hidden=16, embedding=8, streams=4, chunk=8)
+    ids, targets = text = train._ids(workload)
+    lm = CharLM(V, 16, cell=cell, embedding_size=8)
+    torchs = baselines.TorchModel(cell, V, 8, 16, 1)
+    rounded = copy.deepcopy(torchs)
+    contestants = [(lm, train.ours(lm, text)), (torchs, train.theirs(torchs, text))]
+    contestants.append((rounded, train.theirs(rounded, text, bf16=True)))
+    if cell != "gru":
+        loop = baselines.PlainLoop(cell, V, 16, 1)
+        contestants.append((loop, train.theirs(loop, text)))
+    for model, work in contestants:
+        losses = []
+        for _ in range(2):
+            with torch.no_grad():
+                losses.append(F.cross_entropy(model(ids)[0].float().flatten(0, 1), targets.flatten()).item())
+            assert [work() for _ in range(15)] == [32] * 15
+        assert losses[1] < losses[0]
+
+
+@pytest.mark.parametrize("L", [1, 2])
+def test_the_plain_loop_is_torchs_lstm_with_one_hot_input(L: int) -> None:
+    H = 6
+    loop, layer = baselines.PlainLoop("lstm", 5, H, L), torch.nn.LSTM(5, H, L, bias=False, batch_first=True)
+    weights = {}
+    for k in range(L):
+        gates = slice(4 * k, 4 * k + 4)
+        weights[f"weight_ih_l{k}"] = torch.cat([w.t() for w in list(loop.W_x)[gates]])
+        weights[f"weight_hh_l{k}"] = torch.cat([w.t() for w in list(loop.W_h)[gates]])
+    layer.load_state_dict(weights)
+    ids = torch.randint(0, 5, (3, 7))
+    expected = loop.output(layer(F.one_hot(ids, 5).float())[0])
+    first, state = loop(ids[:, :4])
+    second, _ = loop(ids[:, 4:], state)
+    assert (torch.cat((first, second), 1) - expected).norm() / expected.norm() < EXACT
+
+
+def test_torch_compile_that_does_not_run_is_left_out_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_: object) -> object:
+        raise RuntimeError("no compiler here\nand more")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    outcome = command(capsys, "bench", "train", *TINY, "--compile", "--no-loop")
+    assert outcome.code == 0, outcome.err
+    assert "torch.compile was left out: RuntimeError: no compiler here\n" in outcome.out
+    assert "article" not in outcome.out
+
+
+def test_what_writes_writes_as_much_as_it_says() -> None:
+    lm = CharLM(V, 8, embedding_size=4).eval()
+    with torch.no_grad():
+        lm.output.bias[0] = sample_bench._NEVER
+    assert sample_bench.ours(lm, 3)() == 3 * 3  # 10 ms of a guessed millisecond a character and stream
+    assert sample_bench.theirs(baselines.TorchModel("gru", V, 4, 8, 1).eval(), 2)() == 2 * 32
+
+
+def test_the_ceiling_counts_the_products_of_a_step() -> None:
+    assert roofline.weights_read("lstm", 1, 256, 96) == 4 * 256 * 256 + 256 * 96
+    assert roofline.training_flop("gru", 2, 10, 7) == 6 * (3 * 100 * 3 + 70)
+    assert [work() for work in roofline.products("bf16", 32).values()] in ([2 * 32**3], [2 * 32**3] * 2)
+    assert roofline.reading()() == 64 * 2**18
+    rates = {roofline.TORCHS: Rate(2e9, 1e9, 3e9), roofline.OURS: Rate(4e9, 1e9, 5e9), "storycell": Rate(1, 1, 1)}
+    assert roofline.best_product(rates) == (4e9, "a product of the kernel's, 4 GFLOP/s")
+    assert list(rates) == ["storycell"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (["train", "--hidden=0"], "hidden"),
+        (["train", "--rounds=0"], "rounds"),
+    ],
+)
+def test_wrong_sizes_are_stated(flags: list[str], word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command(capsys, "bench", *flags).stated(2, word)
+
+
+def test_a_grid_is_kept_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def measured(workload: Workload) -> dict[str, Any]:
+        rates = {"storycell": Rate(40.0, 30.0, 50.0), "torch_fp32": Rate(10.0, 9.0, 11.0), "torch_bf16": Rate(8, 7, 9)}
+        made = workload.model_dump() | {"backend": "native", "streams": 4}
+        return results.summary("train", made, rates, results.Ceiling(80.0, "made up"))
+
+    workloads = [Workload(hidden=H, layers=L, threads=1) for H in (8, 16) for L in (1, 2)]
+    rows = measure(measured, workloads, tmp_path / "rows.json", "abc")
+    kept = json.loads((tmp_path / "rows.json").read_text())
+    assert kept == json.loads(json.dumps(rows))
+    assert [(row["hidden"], row["ratio_to_best_torch"], row["share_of_ceiling"]) for row in kept] == [
+        (H, 4.0, 0.5) for H in (8, 8, 16, 16)
+    ]
+    assert "50% of the ceiling" in capsys.readouterr().out
+    assert chart(rows, threads=1).startswith(b"\x89PNG")

@@ -1,0 +1,205 @@
+"""The page in a real Chromium: it writes, steps back, colours, holds, and survives its server."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.live_server import CHROMIUM, FLAGS, Served
+
+import storycell
+
+sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not installed")
+
+SOON_S = 20.0  # for what takes a moment on a machine that is not busy
+BEGINNING = "Once upon a"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["sync.Browser"]:
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium here; STORYCELL_CHROMIUM can name one")
+    with sync.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--disable-component-update"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: "sync.Browser", served: Served) -> Iterator["sync.Page"]:
+    """The page, loaded; the test fails on any error in it, a refused script or style included."""
+    context = browser.new_context(reduced_motion="reduce")
+    opened = context.new_page()
+    opened.set_default_timeout(60_000)  # a machine that is busy may take long to paint
+    complaints: list[str] = []
+    opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.goto(served.url)
+    opened.wait_for_selector("#chips button")
+    yield opened
+    context.close()
+    assert complaints == []
+
+
+def until(page: "sync.Page", expression: str, argument: object = None) -> None:
+    """Wait for an expression to be true. (Playwright's own wait needs `eval`, which the page's policy forbids.)"""
+    end = time.monotonic() + SOON_S
+    while not page.evaluate(expression, argument):
+        assert time.monotonic() < end, f"{expression} did not become true; the text is {text(page)!r}"
+        page.wait_for_timeout(30)
+
+
+def text(page: "sync.Page") -> str:
+    return page.input_value("#text")
+
+
+def written(page: "sync.Page") -> str:
+    page.click("#write")
+    until(page, "document.querySelector('#write').textContent === 'Write'")
+    until(page, f"document.querySelector('#text').value.length > {len(BEGINNING)}")
+    return text(page)
+
+
+def test_it_shows_what_may_follow_and_writes_what_is_chosen(page: "sync.Page", endless: Path) -> None:
+    chip = page.locator("#chips button").first
+    shown = chip.locator("b").text_content()
+    chosen = {"␣": " ", "↵": "\n"}.get(shown or "", shown)
+    greedy = storycell.load(endless).generate(BEGINNING, 1, greedy=True)
+    assert BEGINNING + str(chosen) == greedy
+    chip.click()
+    assert text(page) == greedy
+    page.click("#back")
+    assert text(page) == BEGINNING
+    page.click("#one")
+    until(page, f"document.querySelector('#text').value.length === {len(BEGINNING) + 1}")
+
+
+def test_it_writes_a_story_and_colours_every_character_by_its_surprise(page: "sync.Page", endless: Path) -> None:
+    story = written(page)
+    assert story.startswith(BEGINNING)
+    until(page, "document.querySelectorAll('#shades span').length === document.querySelector('#text').value.length")
+    coloured = page.eval_on_selector_all("#shades span", "spans => spans.map(s => s.style.backgroundColor !== '')")
+    nats = storycell.load(endless).score(story)
+    expected = [k for k in range(len(story)) if nats[k] > 0.2]
+    assert all(coloured[k] for k in expected)
+    assert page.locator("#shades").inner_text().strip("\u200b")[:10] == story[:10]
+    page.evaluate("document.querySelector('#text').setSelectionRange(3, 3)")
+    until(page, "document.querySelector('#under').textContent.includes('surprise')")
+    assert f"surprise {nats[2]:.2f} nats" in (page.text_content("#under") or "")
+
+
+def test_letters_and_their_colours_lie_on_each_other(page: "sync.Page") -> None:
+    page.fill("#text", "Once upon a time Ann had 3 red balls.\n" * 8 + "Ben")
+    page.wait_for_timeout(200)
+    sizes = page.evaluate("['#text', '#shades'].map(s => document.querySelector(s).getBoundingClientRect().height)")
+    assert sizes[0] == sizes[1]
+    assert page.evaluate("(t => t.scrollHeight - t.clientHeight)(document.querySelector('#text'))") == 0
+
+
+def test_it_colours_by_a_value_of_a_unit(page: "sync.Page", served: Served) -> None:
+    page.check("input[name=colour][value=value]")
+    page.select_option("#value", "f")
+    page.fill("#unit", "5")
+    page.press("#unit", "Tab")
+    asked = {"prompt": BEGINNING, "layer": 0, "name": "f", "units": [5]}
+    values = served.post("/v1/trace", asked)["values"][0]
+    page.evaluate("document.querySelector('#text').setSelectionRange(4, 4)")
+    until(page, f"document.querySelector('#under').textContent.includes('f of unit 5: {values[3]:.2f}')")
+    assert page.locator("#lively button").count() > 3
+
+
+def test_a_held_unit_changes_the_story_from_the_same_seed(page: "sync.Page") -> None:
+    story = written(page)
+    page.check("#hold")
+    until(page, "document.querySelector('#write').textContent === 'Write'")
+    page.evaluate("(r => { r.value = 4; r.dispatchEvent(new Event('change')); })(document.querySelector('#held-at'))")
+    until(
+        page,
+        "s => document.querySelector('#write').textContent === 'Write' && document.querySelector('#text').value !== s",
+        story,
+    )
+    assert text(page).startswith(BEGINNING)
+    assert BEGINNING + (page.text_content("#otherwise-text") or "") == story
+    page.uncheck("#hold")
+    until(page, "s => document.querySelector('#text').value === s", story)
+
+
+def test_the_keyboard_is_enough(page: "sync.Page") -> None:
+    page.focus("#text")
+    page.keyboard.press("Control+End")
+    page.keyboard.press("Alt+.")
+    until(page, f"document.querySelector('#text').value.length === {len(BEGINNING) + 1}")
+    until(page, "!document.querySelector('#back').disabled")
+    page.keyboard.press("Alt+,")
+    until(page, f"document.querySelector('#text').value === {BEGINNING!r}")
+    page.wait_for_timeout(300)
+    page.keyboard.press("Alt+1")
+    until(page, f"document.querySelector('#text').value.length === {len(BEGINNING) + 1}")
+    page.keyboard.press("Control+Enter")
+    until(page, f"document.querySelector('#text').value.length > {len(BEGINNING) + 2}")
+
+
+def test_markup_in_a_story_stays_text(page: "sync.Page") -> None:
+    page.fill("#text", "<b>Ann</b><script>x</script>")
+    until(page, "document.querySelector('#said').textContent.includes('does not know every character')")
+    assert page.locator("#shades b, #shades script").count() == 0
+
+
+def test_it_fits_a_phone(browser: "sync.Browser", served: Served) -> None:
+    context = browser.new_context(viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
+    phone = context.new_page()
+    phone.goto(served.url)
+    phone.wait_for_selector("#chips button")
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 360
+    heights = phone.eval_on_selector_all(".buttons button", "all => all.map(b => b.getBoundingClientRect().height)")
+    assert min(heights) >= 44
+    context.close()
+
+
+def test_it_asks_for_the_key_and_goes_on(browser: "sync.Browser", locked: Served) -> None:
+    context = browser.new_context()
+    guest = context.new_page()
+    guest.goto(locked.url)
+    guest.wait_for_selector("#key-form:not([hidden])")
+    guest.fill("#key", "sesame")
+    guest.click("#key-form button")
+    guest.wait_for_selector("#chips button")
+    assert guest.is_hidden("#key-form")
+    context.close()
+
+
+def test_it_says_when_the_server_is_gone_and_goes_on_when_it_is_back(browser: "sync.Browser", endless: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = [sys.executable, "-m", "storycell", "serve", str(endless), "--port", str(port), "--json"]
+
+    def start() -> "subprocess.Popen[str]":
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        return process
+
+    first = start()
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{port}")
+    page.wait_for_selector("#chips button")
+    first.terminate()
+    assert first.wait(60) == 0
+    page.fill("#text", "Ann had 3")
+    page.wait_for_selector("#gone:not([hidden])")
+    assert text(page) == "Ann had 3"
+    second = start()
+    try:
+        page.wait_for_selector("#gone", state="hidden")
+        page.click("#one")
+        until(page, "document.querySelector('#text').value.length === 10")
+    finally:
+        context.close()
+        second.terminate()
+        assert second.wait(60) == 0

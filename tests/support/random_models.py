@@ -1,0 +1,57 @@
+"""Small models with random weights, of every kind that can be exported, and what the run itself makes of them."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from storycell.data.vocab import BOUNDARY, BYTES, Vocabulary
+from storycell.generation import sampler
+from storycell.nn.model import CharLM
+
+FORMS = Vocabulary("".join(sorted("\n abefilns-1AếéÅ한국o\u0308")))  # accents in one character, and one by itself
+PROMPTS = [
+    "a\r\nb\ra",
+    "\ufeff<|endoftext|>\r\na\r\n<|endoftext|>",
+    "e\u0301e\u0302\u0301ê\u0301A\u030a\u212b",
+    "ö" + "o\u0308" + "ä",
+    "\u1112\u1161\u11ab\u1100\u116e\u11a8",
+    "a\u200db\u00ad\ufe0f\ufeff",
+    "ﬁﬂﬃßＡ\u00a0\u2011１",
+]
+CHARACTERS = Vocabulary("".join(sorted("\n abcdefgh\"'<>&\\?é”😀")))
+# Embedding 2 is stored as it is, 40 is multiplied out, 0 is one-hot; H = 5 and 7 are multiples of nothing.
+KINDS = {
+    f"{cell}-L{L}-H{H}-D{D}-{'bias' if bias else 'no bias'}": (cell, L, H, D, bias)
+    for cell in ("lstm", "gru", "rnn")
+    for L, H, D, bias in ((1, 5, 2, True), (2, 7, 0, False), (3, 16, 40, True))
+}
+# Each kind with one rounding, and each size, embedding and cell with all three.
+ROUNDED = {kind: ("fp32", "fp16", "int8")[(k + k // 3) % 3] for k, kind in enumerate(KINDS)}
+PROMPT = "a é”😀\nbad"
+
+
+def model(kind: str, vocab: Vocabulary = CHARACTERS) -> CharLM:
+    """A model with weights wide enough that its gates open and close, and not so wide that it is chaotic."""
+    cell, L, H, D, bias = KINDS[kind]
+    lm = CharLM(len(vocab), H, L, cell, embedding_size=D, gate_bias=bias, seed=3)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for weight in lm.parameters():
+            weight.normal_(0, 1.5 * H**-0.5, generator=generator)
+    return lm.eval()
+
+
+def logits_after(lm: CharLM, prompt: str, vocab: Vocabulary = CHARACTERS) -> npt.NDArray[np.float32]:
+    """The run's logits of the character after a prompt, `[V]`."""
+    ids, _ = vocab.prompt_ids(prompt)
+    with lm.reading():
+        logits, _ = lm(torch.tensor([[BOUNDARY, *ids]]))
+    return np.array(logits[0, -1].numpy())
+
+
+def text(lm: CharLM, prompt: str, chars: int, temperature: float, seed: int, vocab: Vocabulary = CHARACTERS) -> str:
+    """What the run writes, the prompt included."""
+    ids, read = vocab.prompt_ids(prompt)
+    drawn = sampler.streams(lm, ids, sampler.Sampling(temperature), [seed], chars)
+    written = [k for (k,) in drawn if k is not None]
+    return vocab.decode([*ids, *written]) if vocab is BYTES else read + vocab.decode(written)
