@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from storycell.api import Model, Run, load
+    from storycell.api import Model, Run, load, resume, train
     from storycell.errors import StorycellError
     from storycell.evaluation.evaluator import Evaluation
     from storycell.generation.sampler import Sampling
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from storycell.nn.cells.registry import register_cell
     from storycell.nn.lstm import LSTM
     from storycell.nn.model import CharLM
-    from storycell.training.start import resume, train
     from storycell.training.trainer import Report
 
 __version__ = "0.1.0"
@@ -37,8 +36,8 @@ _PLACES = {
     "StorycellError": "storycell.errors",
     "load": "storycell.api",
     "register_cell": "storycell.nn.cells.registry",
-    "resume": "storycell.training.start",
-    "train": "storycell.training.start",
+    "resume": "storycell.api",
+    "train": "storycell.api",
 }
 
 __all__ = [

@@ -1,33 +1,24 @@
-"""`Model`: weights, vocabulary and settings of a finished (or running) training, ready to write and to be measured.
+"""The Python surface: `train` and `resume` give a `Run`, `load` gives a `Model`."""
 
-In: a run folder, or `demo`, the model in the package. Out: text, losses.
-
-`Run`: a run folder seen from Python: its settings, its curve, its model.
-"""
-
-import os
-import secrets
-import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from importlib import resources
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from storycell.config import Settings
-from storycell.data.corpus import Corpus, text_corpus
-from storycell.data.splits import write_tokens
-from storycell.data.stories import corpus as stories
-from storycell.data.tokens import Prepared, split_stories
+from storycell.data.corpus import Corpus
+from storycell.data.resumable import Progress
+from storycell.data.tokens import Prepared
 from storycell.data.vocab import Vocabulary
-from storycell.errors import CorpusError, SettingsError, VocabularyError
+from storycell.errors import SettingsError
 from storycell.evaluation import evaluator
 from storycell.evaluation.evaluator import Evaluation, Nats
+from storycell.evaluation.texts import encode_text, evaluate_split, evaluate_text
 from storycell.export.export import Export, export
 from storycell.generation import sampler
+from storycell.generation.generate import CHARS, Rows, Unknown, generate_text, stream_texts
 from storycell.generation.sampler import Sampling
-from storycell.generation.text_stream import Pieces
 from storycell.inspect import gradients, units
 from storycell.inspect import trace as trace_module
 from storycell.inspect.features import Feature, features
@@ -38,38 +29,22 @@ from storycell.inspect.units import Finding, copy_untrained
 from storycell.nn.model import CharLM
 from storycell.runs.default_prompt import default_prompt
 from storycell.runs.folder import RunConfig, RunFolder
-from storycell.runs.machine import best_device, versions
-from storycell.types import Ids
-
-CHARS = 1000
-MOST_STREAMS = 65_536
-LARGEST_SEED = 2**64 - 1
-Unknown = Literal["error", "replace", "skip"]
+from storycell.runs.machine import versions
+from storycell.runs.network import load_run, run_name
+from storycell.training import start
+from storycell.training.start import Texts
+from storycell.training.trainer import Report
 
 
 def load(run: str | Path = "demo", *, backend: str = "auto", device: str = "cpu", precision: str = "fp32") -> "Model":
     """The model in a run folder; `demo` is the one in the package. Nothing is unpickled.
 
-    With `precision="bf16"` it writes with products in bf16, about twice as fast where the processor multiplies that; it
-    is measured and looked into in float32 all the same. Raises `RunFolderError` where a file is missing or damaged,
+    With `precision="bf16"` it generates with products in bf16, about twice as fast where the processor multiplies that;
+    it is measured and looked into in float32 all the same. Raises `RunFolderError` where a file is missing or damaged,
     `BackendError` where backend, device or precision cannot be had.
     """
-    place = best_device(device)
-    folder = RunFolder(_demo_folder() if str(run) == "demo" and not Path("demo/config.json").exists() else run)
-    config, vocab = folder.config(), folder.vocab()
-    # On meta nothing is allocated before the weights are known to fit.
-    lm = CharLM.from_settings(len(vocab), config.settings.model, backend=backend, device="meta")
-    folder.load_weights(lm)
-    return Model(lm.to(place).eval().write_in(precision), vocab, config, folder.path)
-
-
-def _demo_folder() -> Path:
-    return Path(str(resources.files("storycell") / "demo"))
-
-
-def run_name(run: str | Path) -> str:
-    """The name of a run's folder, however its path is written: `.`, `..` and `runs/mine/` have one too."""
-    return Path(os.path.abspath(run)).name or "run"  # noqa: PTH100 (`resolve` would follow a link to another name)
+    found = load_run(run, backend=backend, device=device)
+    return Model(found.lm.write_in(precision), found.vocab, found.config, found.path)
 
 
 class Model:
@@ -103,10 +78,17 @@ class Model:
         `hold` keeps values of units where you want them, from the first character on: `{("c", 0, 17): 1.0}` the cell
         state of unit 17 of layer 0, likewise "i", "f", "g", "o", "h". It is slow: the cells' own lines compute.
         """
-        sampling = Sampling(temperature, top_k, top_p, min_p, greedy)
-        _, read = self.vocab.prompt_ids(self.default_prompt if prompt is None else prompt, unknown)
-        pieces = self.stream(prompt, chars, sampling=sampling, seed=seed, stop=stop, unknown=unknown, hold=hold)
-        return read + "".join(pieces)
+        return generate_text(
+            self.lm,
+            self.vocab,
+            self.default_prompt if prompt is None else prompt,
+            chars,
+            sampling=Sampling(temperature, top_k, top_p, min_p, greedy),
+            seed=seed,
+            stop=stop,
+            unknown=unknown,
+            rows=_rows(hold),
+        )
 
     def stream(
         self,
@@ -137,62 +119,34 @@ class Model:
         hold: Held | None = None,
     ) -> Iterator[tuple[int, str]]:
         """Several continuations of one prompt side by side: (number of the stream, piece). Stream k has seed + k."""
-        _check_whole("chars", chars, 0, None)
-        _check_whole("count", count, 1, MOST_STREAMS)
-        if seed is None:
-            seed = secrets.randbits(32)
-        _check_whole("seed", seed, 0, LARGEST_SEED)
-        stops = _stops(stop)
-        ids, _ = self.vocab.prompt_ids(self.default_prompt if prompt is None else prompt, unknown)
-        seeds = [seed + k for k in range(count)]
-        sampling = sampling or Sampling()
-        if hold:
-            return self._pieces(held_streams(self.lm, ids, sampling, seeds, chars, hold), count, stops)
-        return self._pieces(sampler.streams(self.lm, ids, sampling, seeds, chars), count, stops)
-
-    def _pieces(self, rows: Iterator[list[int | None]], count: int, stops: list[str]) -> Iterator[tuple[int, str]]:
-        going = {k: Pieces(self.vocab, stops) for k in range(count)}
-        for row in rows:
-            for k, pieces in list(going.items()):
-                chosen = row[k]
-                if piece := (pieces.rest() if chosen is None else pieces.take([chosen])).text:
-                    yield k, piece
-                if chosen is None or pieces.stopped:
-                    del going[k]
-            if not going:
-                return
-        for k, pieces in going.items():
-            if piece := pieces.rest().text:
-                yield k, piece
+        return stream_texts(
+            self.lm,
+            self.vocab,
+            self.default_prompt if prompt is None else prompt,
+            chars,
+            count=count,
+            sampling=sampling,
+            seed=seed,
+            stop=stop,
+            unknown=unknown,
+            rows=_rows(hold),
+        )
 
     def evaluate(self, text: str | Corpus, *, windows: int | None = None) -> Evaluation:
-        """The loss on a text (see `storycell.evaluation.evaluator`); `windows=T` scores zero-state windows of T characters."""
-        corpus = text_corpus(text) if isinstance(text, str) else text
-        with tempfile.TemporaryDirectory(prefix="storycell-") as folder:
-            half = write_tokens(corpus, self.vocab, Path(folder) / "text.tokens")
-            ids = half.open(Path(folder) / "text.tokens", self.vocab)
-            result = evaluator.evaluate(self.lm, ids, self.vocab, windows=windows, utf8_bytes=half.utf8_bytes)
-            return self._with_floor(result, ids) if corpus.is_embedded else result
+        """The loss on a text (see `storycell.evaluation.evaluator`); `windows=T` scores zero-state windows instead."""
+        return evaluate_text(self.lm, self.vocab, text, windows=windows)
 
     def evaluate_prepared(self, prepared: Prepared, *, windows: int | None = None) -> Evaluation:
-        """The loss on the validation half of a prepared text, whose vocabulary must be this model's."""
-        ids = prepared.valid_ids
-        if ids is None or prepared.valid is None:
-            raise CorpusError(f"{prepared.name} holds nothing out to score; name a text to score")
-        if prepared.vocab != self.vocab:
-            raise VocabularyError(
-                f"{prepared.folder} was prepared with another vocabulary than the model's; give the text itself"
-            )
-        result = evaluator.evaluate(self.lm, ids, self.vocab, windows=windows, utf8_bytes=prepared.valid.utf8_bytes)
-        return self._with_floor(result, ids) if prepared.name == "stories" else result
+        """The loss on the validation split of a prepared text, whose vocabulary must be this model's."""
+        return evaluate_split(self.lm, self.vocab, prepared, windows=windows)
 
     def score(self, text: str) -> Nats:
         """Nats of every target of a text, `[chars]`, in its order."""
-        return evaluator.score(self.lm, self._ids(text))
+        return evaluator.score(self.lm, encode_text(text, self.vocab))
 
     def trace(self, text: str) -> Trace:
         """Every gate and state along a text of T characters: `trace["c", 0]` is layer 0's cell state, `[T H]`."""
-        return trace_module.trace(self.lm, self._ids(text), self.vocab)
+        return trace_module.trace(self.lm, encode_text(text, self.vocab), self.vocab)
 
     def find_units(self, text: str, feature: str | Feature, *, top: int = 5) -> list[Finding]:
         """The units that tell most about a feature of a text, best first; see `storycell.inspect.units`.
@@ -206,7 +160,7 @@ class Model:
             raise SettingsError(f"there is no feature {feature!r}; this text has {', '.join(known)}")
         chosen = known[feature] if isinstance(feature, str) else feature
         twin = trace_module.trace(
-            copy_untrained(self.lm, self.config.settings.training.seed), self._ids(text), self.vocab
+            copy_untrained(self.lm, self.config.settings.training.seed), encode_text(text, self.vocab), self.vocab
         )
         found = units.find_units(path, twin, {chosen.name: chosen}, top=top)
         if not found:
@@ -216,17 +170,6 @@ class Model:
     def gradient_flow(self, text: str, lags: int = 128) -> GradientFlow:
         """How far back the loss of a character reaches: gradient norms `[samples lags+1]` by (state, layer)."""
         return gradients.gradient_flow(self.trace(text), lags)
-
-    def _ids(self, text: str) -> Ids:
-        with tempfile.TemporaryDirectory(prefix="storycell-") as folder:
-            path = Path(folder) / "text.tokens"
-            return write_tokens(text_corpus(text), self.vocab, path).open(path, self.vocab)[:].copy()
-
-    def _with_floor(self, result: Evaluation, ids: Ids) -> Evaluation:
-        """Add what the grammar itself would have paid, if it can write every story."""
-        texts = (self.vocab.decode(story[1:]) for story in split_stories(ids))
-        floor = -sum(stories.log_probability(text) for text in texts) / result.chars
-        return replace(result, floor_nats=floor) if floor < float("inf") and result.windows is None else result
 
     def export(self, path: str | Path, weights: str | None = None) -> Export:
         """Write the model as one file that plays elsewhere: `.html`, `.onnx` or `.c`, by the ending of `path`.
@@ -256,7 +199,7 @@ class Model:
 
     @property
     def params(self) -> int:
-        """How many numbers the model has learnt."""
+        """The number of parameters."""
         return sum(parameter.numel() for parameter in self.lm.parameters())
 
     def __repr__(self) -> str:
@@ -265,18 +208,8 @@ class Model:
         return f"Model({self.path}: {network}, {self.params:,} parameters)"
 
 
-def _check_whole(name: str, value: int, least: int, most: int | None) -> None:
-    if value < least or (most is not None and value > most):
-        bound = f"at least {least}" if most is None else f"from {least} to {most:,}"
-        raise SettingsError(f"{name} = {value}: it must be {bound}")
-
-
-def _stops(stop: str | Sequence[str] | None) -> list[str]:
-    """The stop texts; an empty one stops nothing."""
-    stops = [stop] if isinstance(stop, str) else list(stop or ())
-    if wrong := [text for text in stops if not isinstance(text, str)]:
-        raise SettingsError(f"stop = {wrong[0]!r}: it must be a text, or a list of texts")
-    return [text for text in stops if text]
+def _rows(hold: Held | None) -> Rows:
+    return partial(held_streams, held=hold) if hold else sampler.streams
 
 
 @dataclass(frozen=True)
@@ -306,3 +239,61 @@ class Run:
     def model(self) -> Model:
         """The best weights, ready to write and to be measured."""
         return load(self.path)
+
+
+def train(
+    text: Texts | None = None,
+    *,
+    valid: Texts | None = None,
+    out: str | Path | None = None,
+    recipe: str = "quick",
+    init: str | Path | None = None,
+    vocab: str = "characters",
+    encoding: str = "utf-8",
+    column: str | None = None,
+    callback: Callable[[Report], None] | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a model on a text and give its run.
+
+    `text` and `valid` are what the command line takes: files, folders, globs, names of corpora; without `text` it is
+    the embedded `stories`, whatever lies in the working directory. `column` is the column of tables, or field of JSON
+    objects, with the text, where that is not clear. `out` is the run folder to make (a name is made in `runs/` without
+    it). `init` is a run whose weights to start from; characters that are new are added to its
+    vocabulary. `settings` are those of `storycell.config`, by name, on top of the recipe.
+    Raises `StorycellError`s: each says what is wrong, where, and what to do.
+    The number of threads is the caller's again at the end; by default it is torch's own, within a container's quota.
+    In several processes, as `torchrun` starts them, all but the first call no callback and get a run without a summary.
+    """
+    result = start.train(
+        text,
+        valid=valid,
+        out=out,
+        recipe=recipe,
+        init=init,
+        vocab=vocab,
+        encoding=encoding,
+        column=column,
+        callback=callback,
+        progress=progress,
+        **settings,
+    )
+    return Run(result.path, result.summary, result.interrupted)
+
+
+def resume(
+    run: str | Path,
+    *,
+    text: Texts | None = None,
+    valid: Texts | None = None,
+    callback: Callable[[Report], None] | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Run:
+    """Go on with a run from its last save, to the bit. `settings` may change the budget and how it is spent.
+
+    Raises `ResumeError` where the text is another one, or a setting is changed that cannot be honoured.
+    """
+    result = start.resume(run, text=text, valid=valid, callback=callback, progress=progress, **settings)
+    return Run(result.path, result.summary, result.interrupted)

@@ -8,9 +8,6 @@ here can show.)
 
 import math
 
-import torch
-import torch.nn.functional as F
-
 ESCAPE_BITS = 41.0
 ESCAPE_NATS = ESCAPE_BITS * math.log(2)
 
@@ -28,17 +25,3 @@ def perplexity(nats: float) -> float:
 def bits_per_byte(total_nats: float, utf8_bytes: int) -> float:
     """Nats of a whole text -> bits for each byte of its UTF-8 encoding."""
     return total_nats / math.log(2) / utf8_bytes
-
-
-def nats_each(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of every character, in float32 at least: logits `[... V]`, targets `[...]` -> nats `[...]`."""
-    wide = logits.reshape(-1, logits.shape[-1])
-    wide = wide if wide.dtype == torch.float64 else wide.float()
-    return F.cross_entropy(wide, targets.reshape(-1), reduction="none").view(targets.shape)
-
-
-def mean_nats(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy, a scalar in nats per character: logits `[B T V]`, targets `[B T]`."""
-    wide = logits.reshape(-1, logits.shape[-1])
-    wide = wide if wide.dtype == torch.float64 else wide.float()
-    return F.cross_entropy(wide, targets.reshape(-1))

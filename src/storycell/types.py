@@ -15,17 +15,23 @@ of a weight, `i f g o` for the LSTM and `r z n` for the GRU, as torch stacks the
 each name in the cell's `state_names`.
 """
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
+
+if TYPE_CHECKING:
+    import torch
+
+BOUNDARY = 0  # the id between two stories
+UNKNOWN = 1  # the id of a character that is not in the vocabulary; it is never sampled
+RESERVED = 2  # ids before those of characters
 
 Ids: TypeAlias = npt.NDArray[np.unsignedinteger]  # [n] character ids, uint8 where V <= 256, otherwise uint16
-State: TypeAlias = dict[str, torch.Tensor]  # state name -> [L B H] (inside one layer: [B H])
+State: TypeAlias = "dict[str, torch.Tensor]"  # state name -> [L B H] (inside one layer: [B H])
 
 
-def check(name: str, tensor: torch.Tensor, axes: str, **sizes: int) -> None:
+def check(name: str, tensor: "torch.Tensor", axes: str, **sizes: int) -> None:
     """Raise `ValueError` unless `tensor` has the axes named in `axes` (such as `"B T"`), of the `sizes` given."""
     letters = axes.split()
     if tensor.dim() != len(letters):

@@ -209,7 +209,7 @@ def test_too_little_memory_is_said_with_what_to_do(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("storycell.training.start.train", fail)
+    monkeypatch.setattr("storycell.api.train", fail)
     command(capsys, "train", text).stated(1, "out of memory", "--hidden")
 
 

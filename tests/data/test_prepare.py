@@ -23,7 +23,7 @@ from storycell.data.corpus import Corpus, open_corpus, text_corpus
 from storycell.data.files import FileSource
 from storycell.data.prepare import build_vocabulary, cache_folder, prepare, prepare_cached
 from storycell.data.splits import write_tokens
-from storycell.data.tokens import Prepared, Split, is_prepared, open_prepared, split_stories
+from storycell.data.tokens import Prepared, TokenFile, is_prepared, open_prepared, split_stories
 from storycell.data.vocab import BYTES, SEPARATOR, Vocabulary
 from storycell.errors import CorpusError, RunFolderError, SettingsError
 
@@ -63,7 +63,7 @@ def test_a_token_file_is_every_story_after_its_boundary(tmp_path: Path) -> None:
     vocab = Vocabulary("\nabé")
     half = write_tokens(text_corpus(f"ab\n{SEPARATOR}\n{SEPARATOR}\nzé\n{SEPARATOR}\n"), vocab, tmp_path / "x.tokens")
     assert np.fromfile(tmp_path / "x.tokens", dtype=np.uint8).tolist() == [0, 3, 4, 2, 0, 1, 5, 2]
-    assert half == Split(tokens=8, chars=6, stories=2, utf8_bytes=7, unknown_chars=1)
+    assert half == TokenFile(tokens=8, chars=6, stories=2, utf8_bytes=7, unknown_chars=1)
     ids = half.open(tmp_path / "x.tokens", vocab)
     assert isinstance(ids, np.memmap)
     assert [story.tolist() for story in split_stories(ids)] == [[0, 3, 4, 2], [0, 1, 5, 2]]
@@ -93,7 +93,7 @@ def test_counts_are_right_and_empty_or_white_stories_vanish(
     whole = "".join(expected)
     unknown = 0 if vocab is BYTES else sum(c not in vocab.characters for c in whole)
     chars = len(whole.encode()) if vocab is BYTES else len(whole)
-    assert half == Split(chars + len(expected), chars, len(expected), len(whole.encode()), unknown)
+    assert half == TokenFile(chars + len(expected), chars, len(expected), len(whole.encode()), unknown)
 
 
 def test_ids_are_as_small_as_the_vocabulary_allows(tmp_path: Path) -> None:

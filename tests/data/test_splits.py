@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.tiny_runs import FLAGS, command
 
-from storycell.data import prepare
+from storycell.data import prepare as prepare_module
 from storycell.data.corpus import open_corpus, text_corpus
 from storycell.data.prepare import prepare, prepare_cached
 from storycell.data.tokens import Prepared, open_prepared, split_stories
@@ -186,7 +186,7 @@ def test_a_text_changed_after_it_was_hashed_is_not_filed_under_its_hash(
 ) -> None:
     path = tmp_path / "a.txt"
     path.write_text("The old words.\n" * 20)
-    digest_of = prepare.Corpus.digest
+    digest_of = prepare_module.Corpus.digest
 
     def changed_after(self: object, *arguments: object) -> str:
         found = digest_of(self, *arguments)  # type: ignore[arg-type]
@@ -194,7 +194,7 @@ def test_a_text_changed_after_it_was_hashed_is_not_filed_under_its_hash(
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepare.Corpus, "digest", changed_after)
+        patch.setattr(prepare_module.Corpus, "digest", changed_after)
         with pytest.raises(CorpusError, match=r"a\.txt was changed while it was read"):
             prepare_cached(open_corpus([str(path)]))
     path.write_text("The old words.\n" * 20)

@@ -100,7 +100,7 @@ def test_what_was_done_is_not_done_again(shards: Path, tmp_path: Path, monkeypat
 def test_a_killed_preparation_goes_on(shards: Path, tmp_path: Path) -> None:
     """Killed for good, in a process of its own, in the middle of the second pass."""
     program = (
-        "import os, signal, sys; from pathlib import Path; from storycell.data import corpus, prepare, resumable, tokens\n"
+        "import os, signal, sys; from pathlib import Path; from storycell.data import corpus, prepare, resumable\n"
         "resumable._EVERY_S = -1.0; text = corpus.open_corpus([sys.argv[1]])\n"
         "def die(what, done, total):\n"
         "    if what == 'translating' and done > total / 2: os.kill(os.getpid(), signal.SIGKILL)\n"

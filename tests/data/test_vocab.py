@@ -11,13 +11,10 @@ from hypothesis import strategies as st
 
 from storycell.data.blocks import normalised
 from storycell.data.vocab import (
-    BOUNDARY,
     BOUNDARY_BYTE,
     BYTES,
     LARGEST,
-    RESERVED,
     SEPARATOR,
-    UNKNOWN,
     Vocabulary,
     add_counts,
     from_counts,
@@ -26,6 +23,7 @@ from storycell.data.vocab import (
     well_formed,
 )
 from storycell.errors import UnknownCharacterError, VocabularyError
+from storycell.types import BOUNDARY, RESERVED, UNKNOWN
 
 CODE_POINTS = 0x110000
 ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates too

@@ -14,12 +14,13 @@ from storycell import loss
 from storycell.data.corpus import text_corpus
 from storycell.data.splits import write_tokens
 from storycell.data.tokens import split_stories
-from storycell.data.vocab import BOUNDARY, UNKNOWN, Vocabulary
+from storycell.data.vocab import Vocabulary
 from storycell.errors import CorpusError, SettingsError
 from storycell.evaluation import evaluator
 from storycell.generation import sampler
 from storycell.nn.backends.native import backend as native_backend
 from storycell.nn.model import CharLM
+from storycell.types import BOUNDARY, UNKNOWN
 
 ROUNDING = 1e-5  # float32 sums in another order
 VOCAB = Vocabulary("\n .abcdefgh")

@@ -17,10 +17,10 @@ from storycell import loss
 from storycell.data.corpus import open_corpus
 from storycell.data.prepare import prepare_cached
 from storycell.data.tokens import split_stories
-from storycell.data.vocab import BOUNDARY, UNKNOWN
 from storycell.errors import CorpusError, SettingsError
 from storycell.evaluation.compressors import compressed_bits
 from storycell.evaluation.ngram import NGram
+from storycell.types import BOUNDARY, UNKNOWN
 
 ROUNDING = 1e-9  # float64 sums in another order
 V = 9

@@ -7,10 +7,10 @@ import pytest
 import torch
 from support.instruction_sets import needs_kernel
 
-from storycell.data.vocab import BOUNDARY, UNKNOWN
 from storycell.errors import BackendError, NotFiniteError, SettingsError
 from storycell.generation.sampler import Draw, Sampling, Stream, advance, read, streams
 from storycell.nn.model import CharLM
+from storycell.types import BOUNDARY, UNKNOWN
 
 LOGITS = np.log(np.array([0.05, 0.60, 0.20, 0.10, 0.03, 0.02], dtype=np.float32))  # id 1 is never drawn
 

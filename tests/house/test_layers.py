@@ -7,20 +7,18 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "storycell"
 RANKS = {
-    "errors": 0, "shapes": 0, "config": 0, "threads": 0,
-    "vocab": 1, "loss": 1, "cells": 1, "journal": 1, "processes": 1, "pace": 1,
-    "corpus": 2, "tokens": 2, "batches": 2, "backends": 2, "text_stream": 2,
-    "model": 3, "layer": 3,
-    "optim": 4, "checkpoint": 4,
-    "trainer": 5, "sampler": 5, "evaluator": 5, "baselines": 5,
-    "inspector": 6, "export": 6, "codec": 6, "plots": 6,
-    "api": 7, "report": 7,
-    "experiments": 8, "server": 8,
-    "cli": 9,
+    "config": 0, "errors": 0, "types": 0, "loss": 0, "threads": 0,
+    "data": 1, "engine": 1, "nn": 1,
+    "runs": 2,
+    "generation": 3, "evaluation": 3,
+    "training": 4, "inspect": 4, "export": 4,
+    "api": 5, "report": 5, "web": 5,
+    "lab": 6, "server": 6,
+    "cli": 7,
 }  # fmt: skip
 SAME_RANK = {
-    ("tokens", "corpus"),  # token files are written from a corpus, which knows nothing of them
     ("config", "errors"),  # a wrong setting is an error that a user can see
+    ("nn", "engine"),  # torch's backend and the engine share one library of kernels
 }
 FILES = sorted(p for p in SOURCE.rglob("*.py") if p.relative_to(SOURCE).parts[0] not in ("__init__.py", "__main__.py"))
 
@@ -56,9 +54,41 @@ def test_every_part_has_a_rank_and_modules_open_with_what_they_are() -> None:
         assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
 
 
-def test_data_and_model_never_meet_below_the_trainer() -> None:
+def test_data_and_model_never_meet_below_the_run_folder() -> None:
     for path in FILES:
-        if part_of(path) in ("corpus", "tokens", "batches"):
-            assert not imported_parts(path) & {"model", "backends", "cells"}
-        if part_of(path) in ("model", "backends", "cells"):
-            assert not imported_parts(path) & {"corpus", "tokens", "batches"}
+        if part_of(path) == "data":
+            assert not imported_parts(path) & {"nn", "engine"}
+        if part_of(path) in ("nn", "engine"):
+            assert "data" not in imported_parts(path)
+
+
+def test_packages_only_describe_themselves() -> None:
+    for path in SOURCE.rglob("__init__.py"):
+        if path.parent != SOURCE:
+            body = ast.parse(path.read_text(encoding="utf-8")).body
+            assert len(body) == 1, f"{path}: what it says is where it is defined"
+            assert isinstance(body[0], ast.Expr)
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """No circle of imports between modules, whatever is imported first."""
+    names = {".".join(("storycell", *p.relative_to(SOURCE).with_suffix("").parts)) for p in FILES}
+    graph: dict[str, set[str]] = {}
+    for path in FILES:
+        module = ".".join(("storycell", *path.relative_to(SOURCE).with_suffix("").parts))
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("storycell"):
+                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)} & names
+        graph[module] = found - {module}
+    done: set[str] = set()
+
+    def visit(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, f"a circle: {' -> '.join((*way[way.index(module) :], module))}"
+        if module not in done:
+            for other in sorted(graph[module]):
+                visit(other, (*way, module))
+            done.add(module)
+
+    for module in sorted(graph):
+        visit(module, ())

@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_trace import EXACT, TEXT, VOCAB, ids_of, network
 
-from storycell.data.vocab import BOUNDARY, Vocabulary
+from storycell.data.vocab import Vocabulary
 from storycell.errors import SettingsError
 from storycell.inspect import gradients, latch, memory, mistakes, saturation, units
 from storycell.inspect.features import Feature, features, inside_quotes, last_of
@@ -18,7 +18,7 @@ from storycell.inspect.trace import trace
 from storycell.inspect.units import copy_untrained, find_units
 from storycell.nn.cells.cell import Values
 from storycell.nn.model import CharLM
-from storycell.types import Ids
+from storycell.types import BOUNDARY, Ids
 
 SATURATED = 1e-3  # sigmoid(12) is 6e-6 from one; sums of a few hundred steps stay below this
 HALF = 0.5

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 import storycell
-from storycell.data.vocab import BOUNDARY, RESERVED, Vocabulary
+from storycell.data.vocab import Vocabulary
 from storycell.errors import SettingsError
 from storycell.inspect.intervene import Walker, held_streams
 from storycell.inspect.trace import trace
 from storycell.nn.cells.cell import Cell, Values, Weights
 from storycell.nn.cells.registry import cell_names, get_cell, register_cell
 from storycell.nn.model import CharLM
+from storycell.types import BOUNDARY, RESERVED
 
 EXACT = 1e-9  # float64: rounding only
 FLOAT32 = 2e-5  # float32, sums of some hundred products

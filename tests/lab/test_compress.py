@@ -15,12 +15,12 @@ from support.tiny_runs import TEXT, command
 
 import storycell
 from storycell import loss
-from storycell.data.vocab import BYTES, UNKNOWN, Vocabulary
+from storycell.data.vocab import BYTES, Vocabulary
 from storycell.errors import CodecError, NotFiniteError
 from storycell.lab.compress import archive, coder, container, fingerprint, framing
 from storycell.lab.compress import archive as codec
 from storycell.nn.model import CharLM
-from storycell.types import State
+from storycell.types import UNKNOWN, State
 
 PREDICTED = 1e-3  # how far a size may be from what the loss predicts: the bar
 CHARACTERS = Vocabulary("".join(sorted(set(TEXT))))

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import storycell
-from storycell.data.vocab import BYTES, RESERVED, UNKNOWN, Vocabulary
+from storycell.data.vocab import BYTES, Vocabulary
 from storycell.errors import CodecError
 from storycell.lab.compress import archive, coder
 from storycell.lab.compress import archive as codec
 from storycell.lab.compress.framing import CODE_BITS, Frame
 from storycell.nn.model import CharLM
+from storycell.types import RESERVED, UNKNOWN
 
 LETTERS = Vocabulary("".join(sorted(set("\n .,!abcdefghijklmnopqrstuvwxyzO"))))
 CHOICES = st.lists(st.sampled_from(["likely"] * 20 + ["unlikely", "any", "unknown", "end"]), max_size=80)

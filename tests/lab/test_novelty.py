@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from support.tiny_runs import TEXT, command
 
 import storycell
-from storycell.data.vocab import BOUNDARY, UNKNOWN, Vocabulary, story_lines
+from storycell.data.vocab import Vocabulary, story_lines
 from storycell.lab import novelty
 from storycell.lab.novelty import Matches, matches
+from storycell.types import BOUNDARY, UNKNOWN
 
 PIECES = st.lists(st.lists(st.integers(1, 4), max_size=12), min_size=1, max_size=4)
 TEXTS = st.lists(st.integers(0, 4), min_size=1, max_size=60)

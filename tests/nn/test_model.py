@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from storycell.data.vocab import UNKNOWN
 from storycell.errors import SettingsError
 from storycell.nn.model import CharLM
+from storycell.types import UNKNOWN
 
 EXACT = 1e-9  # float64: rounding only
 BF16_ERROR = 0.02  # nats: eight bits of mantissa in the products of a small model

@@ -17,8 +17,9 @@ from support.live_server import in_this_process
 
 import storycell
 from storycell import Sampling
-from storycell.data.vocab import BOUNDARY, BYTES, UNKNOWN
+from storycell.data.vocab import BYTES
 from storycell.nn.model import CharLM
+from storycell.types import BOUNDARY, UNKNOWN
 
 pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not installed")
 

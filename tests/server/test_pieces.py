@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storycell.data.vocab import BYTES, RESERVED, SEPARATOR, Vocabulary
+from storycell.data.vocab import BYTES, SEPARATOR, Vocabulary
+from storycell.types import RESERVED
 
 pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not installed")
 

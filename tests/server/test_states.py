@@ -9,9 +9,9 @@ import pytest
 from support.live_server import Served, in_this_process
 
 import storycell
-from storycell.data.vocab import RESERVED
 from storycell.errors import SettingsError
 from storycell.generation.sampler import Sampling
+from storycell.types import RESERVED
 
 pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not installed")
 

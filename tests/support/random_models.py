@@ -4,9 +4,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from storycell.data.vocab import BOUNDARY, BYTES, Vocabulary
+from storycell.data.vocab import BYTES, Vocabulary
 from storycell.generation import sampler
 from storycell.nn.model import CharLM
+from storycell.types import BOUNDARY
 
 FORMS = Vocabulary("".join(sorted("\n abefilns-1AếéÅ한국o\u0308")))  # accents in one character, and one by itself
 PROMPTS = [

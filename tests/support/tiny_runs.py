@@ -14,8 +14,8 @@ import torch
 
 import storycell
 from storycell.cli import main
-from storycell.data.vocab import BOUNDARY
 from storycell.runs.folder import RunFolder
+from storycell.types import BOUNDARY
 
 NETWORK = {"hidden": 8, "embedding": 4, "streams": 4, "chunk": 16, "evaluations": 1}
 # One thread: two of them wait for each other at every step while other tests or people use the machine.

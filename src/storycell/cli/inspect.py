@@ -15,7 +15,7 @@ from storycell.data import corpus
 from storycell.data.corpus import Corpus
 from storycell.data.stories import corpus as stories
 from storycell.data.story_pieces import pieces
-from storycell.data.vocab import BOUNDARY, BOUNDARY_BYTE
+from storycell.data.vocab import BOUNDARY_BYTE
 from storycell.errors import CorpusError, SettingsError
 from storycell.inspect import inspection
 from storycell.inspect.features import Feature
@@ -23,6 +23,8 @@ from storycell.inspect.inspection import Subject
 from storycell.report.inspection import figures_of, inspection_page
 from storycell.report.page import Figure, plain
 from storycell.runs import text as checkpoint
+from storycell.runs.network import run_name
+from storycell.types import BOUNDARY
 
 CHARS = 100_000
 
@@ -50,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     began = time.monotonic()
     if arguments.chars < 1:
         raise SettingsError(f"chars = {arguments.chars}: it must be at least 1")
-    out = arguments.out or (None if arguments.json else Path(f"inspect-{api.run_name(arguments.run)}.html"))
+    out = arguments.out or (None if arguments.json else Path(f"inspect-{run_name(arguments.run)}.html"))
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise SettingsError(f"{out}: the report is a web page; give a name that ends in .html")
     if out is not None and not out.parent.is_dir():

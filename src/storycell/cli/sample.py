@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterable, Iterator
 
 from storycell import api
-from storycell.api import CHARS
 from storycell.cli.display import say
 from storycell.cli.flags import add_backend, add_writing_precision, print_json
 from storycell.data import corpus
 from storycell.data.vocab import SEPARATOR, plain_text
 from storycell.errors import SettingsError
+from storycell.generation.generate import CHARS
 from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import gathered
 

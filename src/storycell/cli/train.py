@@ -6,12 +6,11 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from storycell import config, loss, threads
+from storycell import api, config, loss, threads
 from storycell.api import Run
 from storycell.cli.display import TrainingDisplay, preparing, say
 from storycell.cli.flags import add_reading, add_settings, given_settings, print_json
 from storycell.errors import CorpusError, SettingsError
-from storycell.training.start import resume, train
 
 FINAL_SAMPLE_TEMPERATURE = (
     0.5  # temperature of the story at the end: a young model is at its best a little below the usual 0.8
@@ -44,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     with preparing() as progress, display:
         if arguments.resume is not None:
             _refuse(arguments, ("out", "recipe", "vocab", "encoding", "column", "init"))
-            run = resume(
+            run = api.resume(
                 arguments.resume,
                 text=arguments.text or None,
                 valid=arguments.valid,
@@ -53,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
                 **settings,
             )
         else:
-            run = train(
+            run = api.train(
                 arguments.text or None,
                 valid=arguments.valid,
                 out=arguments.out,

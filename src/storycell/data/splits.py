@@ -29,9 +29,10 @@ from storycell.data.corpus import Corpus
 from storycell.data.prepare import Survey, length_of
 from storycell.data.resumable import Journal, Progress, no_progress, walk
 from storycell.data.story_pieces import Cutter, HashingCutter
-from storycell.data.tokens import Split
-from storycell.data.vocab import BOUNDARY_BYTE, UNKNOWN, Vocabulary
+from storycell.data.tokens import TokenFile
+from storycell.data.vocab import BOUNDARY_BYTE, Vocabulary
 from storycell.errors import CorpusError
+from storycell.types import UNKNOWN
 
 _WAITING_BYTES = 1 << 20
 
@@ -98,9 +99,9 @@ class TokenWriter:
     def _holds(self, tokens: int) -> bool:
         return os.fstat(self._file.fileno()).st_size >= tokens * self._item_bytes
 
-    def half(self) -> Split:
+    def half(self) -> TokenFile:
         """What was written."""
-        return Split(self.tokens, self.tokens - self.stories, self.stories, self.utf8_bytes, self.unknown_chars)
+        return TokenFile(self.tokens, self.tokens - self.stories, self.stories, self.utf8_bytes, self.unknown_chars)
 
 
 RULE = 2  # the number of this way to split; what another one has made is not gone on with
@@ -116,8 +117,8 @@ _TRANSLATING = "translating"
 class Split:
     """What is in the two token files, and how many stories are in both, cut in two."""
 
-    train: Split
-    valid: Split | None
+    train: TokenFile
+    valid: TokenFile | None
     cut_stories: int | None  # None where a text of its own is validated on
 
 
@@ -245,7 +246,7 @@ def write_tokens(
     progress: Progress = no_progress,
     journal: Journal | None = None,
     what: str = _TRANSLATING,
-) -> Split:
+) -> TokenFile:
     """A whole corpus into one token file, with the vocabulary given; what it says is in the file."""
     with TokenWriter(path, vocab) as writer:
         walk(corpus, _Whole(writer), what, progress, journal)

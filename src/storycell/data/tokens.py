@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from storycell import loss
-from storycell.data.vocab import BOUNDARY, Vocabulary
+from storycell.data.vocab import Vocabulary
 from storycell.errors import RunFolderError, VocabularyError
-from storycell.types import Ids
+from storycell.types import BOUNDARY, Ids
 
 FORMAT = 1
 FILES = ("train.tokens", "valid.tokens", "vocab.json", "prepared.json")
@@ -28,7 +28,7 @@ _CHECKED_AT_A_TIME = 1 << 24
 
 
 @dataclass(frozen=True)
-class Split:
+class TokenFile:
     """What is in one token file."""
 
     tokens: int  # ids, boundaries included
@@ -64,8 +64,8 @@ class Prepared:
     name: str  # the words that named the text
     digest: str  # of the text, the vocabulary and the split
     vocab: Vocabulary
-    train: Split
-    valid: Split | None
+    train: TokenFile
+    valid: TokenFile | None
     cut_stories: int | None = None  # how many are in both halves, in parts; None where a text was given to validate on
 
     @property
@@ -152,11 +152,11 @@ def open_prepared(folder: str | Path) -> Prepared:
             raise ValueError("prepared.json says what prepare does not write")
         if about["vocab_size"] != len(vocab):
             raise ValueError(f"vocab.json has {len(vocab)} ids, prepared.json says {about['vocab_size']}")
-        valid = None if about["valid"] is None else Split(**about["valid"])
+        valid = None if about["valid"] is None else TokenFile(**about["valid"])
         cut_stories = about.get("cut_stories")  # not in folders that were made before it was written
         if cut_stories is not None and (type(cut_stories) is not int or cut_stories < 0):
             raise ValueError("it says how many stories were cut, and it is no number")
-        prepared = Prepared(folder, name, digest, vocab, Split(**about["train"]), valid, cut_stories)
+        prepared = Prepared(folder, name, digest, vocab, TokenFile(**about["train"]), valid, cut_stories)
         _ = prepared.train_ids, prepared.valid_ids
     except KeyError as error:
         raise RunFolderError(f"{folder / 'prepared.json'} does not say {error}; prepare the text again") from None

@@ -21,10 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell.errors import UnknownCharacterError, VocabularyError
+from storycell.types import BOUNDARY, RESERVED, UNKNOWN
 
-BOUNDARY = 0
-UNKNOWN = 1
-RESERVED = 2
 SEPARATOR = "<|endoftext|>"  # a line of its own between two stories
 BOUNDARY_BYTE = b"\xff"
 LARGEST = 65_536  # ids are uint16 at most

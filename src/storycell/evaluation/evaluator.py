@@ -19,10 +19,10 @@ import numpy.typing as npt
 import torch
 
 from storycell import loss
-from storycell.data.vocab import BOUNDARY, UNKNOWN, Vocabulary
+from storycell.data.vocab import Vocabulary
 from storycell.errors import CorpusError, SettingsError
 from storycell.nn.model import CharLM
-from storycell.types import Ids
+from storycell.types import BOUNDARY, UNKNOWN, Ids
 
 _ROWS = 64  # stories scored side by side
 _TARGETS = 1 << 14  # in one call; the fewer rows there are, the longer they are

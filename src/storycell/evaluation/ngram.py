@@ -20,9 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell import loss
-from storycell.data.vocab import BOUNDARY, UNKNOWN
 from storycell.errors import CorpusError, SettingsError
-from storycell.types import Ids
+from storycell.types import BOUNDARY, UNKNOWN, Ids
 
 LONGEST = 64  # orders; no text of ours repeats itself over more
 FALLBACK = (0.5, 1.0, 1.5)  # discounts where a text is too small, or an order too low, to estimate them (as in KenLM)
@@ -85,7 +84,7 @@ class NGram:
         return cls(V, [*orders, _smoothed(keys, counts, contexts, V)])
 
     def score(self, ids: Ids, *, windows: int | None = None) -> Floats:
-        """Nats of every target `[chars]`, in the order of the text; `windows` as in `storycell.evaluation.evaluator`."""
+        """Nats of every target `[chars]`, in the order of the text; `windows` as `evaluator` has them."""
         x = (ids if windows else _closed(ids)).astype(np.int64)
         reach = _reach(x, self.order, windows)
         parts = []

@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from storycell.data.vocab import BOUNDARY, UNKNOWN, Vocabulary
+from storycell.data.vocab import Vocabulary
 from storycell.errors import ExportError, SettingsError
 from storycell.export import c, check, html, onnx
 from storycell.export.encoding import BYTE, PRINTABLE, Weights, checked, rounded
 from storycell.export.network import Network
 from storycell.generation import sampler
 from storycell.nn.model import CharLM
+from storycell.types import BOUNDARY, UNKNOWN
 
 LARGEST_ERROR = 1e-4  # as a share of the largest logit; float32's rounding, which is all that may differ, makes 1e-6
 DEFAULT_WEIGHTS: dict[str, Weights] = {".html": "fp16", ".onnx": "fp32", ".c": "fp32"}

@@ -18,14 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from storycell.data.vocab import BOUNDARY, UNKNOWN
 from storycell.errors import NotFiniteError, SettingsError
 from storycell.generation.slicing import Pace
 from storycell.nn.backends.native.backend import NativeBackend
 from storycell.nn.backends.native.generator import Generator
 from storycell.nn.backends.native.library import Choice, one_torch_thread
 from storycell.nn.model import CharLM
-from storycell.types import State
+from storycell.types import BOUNDARY, UNKNOWN, State
 
 PROMPT_PIECE = 4096  # characters of a prompt that are read in one pass
 SLICE_S = 0.01  # of writing, between two looks at a signal; each slice costs a quarter of a millisecond on top

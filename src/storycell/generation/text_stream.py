@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
 
-from storycell.data.vocab import BOUNDARY, Vocabulary
+from storycell.data.vocab import Vocabulary
+from storycell.types import BOUNDARY
 
 _JOINED = 4096  # pieces of a text that are joined at once
 

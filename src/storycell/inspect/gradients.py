@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from storycell import loss
-from storycell.data.vocab import BOUNDARY
 from storycell.errors import SettingsError
 from storycell.inspect.intervene import Walker
 from storycell.inspect.trace import Trace
 from storycell.nn.cells import registry
 from storycell.nn.cells.cell import Values
+from storycell.nn.loss import nats_each
 from storycell.nn.model import CharLM
+from storycell.types import BOUNDARY
 
 LAGS = 128
 SAMPLES = 64
@@ -135,7 +135,7 @@ def _gradients(
             values = walker.step(torch.from_numpy(ids[:, t]).to(device), state)
             path.append([{n: v[n] for n in walker.cell.state_names} for v in values])
             state = [between(layer) for layer in path[-1]]
-        total = loss.nats_each(walker.logits(path[-1]), torch.from_numpy(targets).to(device)).sum()
+        total = nats_each(walker.logits(path[-1]), torch.from_numpy(targets).to(device)).sum()
         nodes = [step[k][n] for n, k in _keys(walker) for step in reversed(path)]
         grads = torch.autograd.grad(total, nodes, allow_unused=True)
     found = [g if g is not None else torch.zeros_like(n) for g, n in zip(grads, nodes, strict=True)]

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 import torch
 import torch.nn.functional as F
 
-from storycell.data.vocab import BOUNDARY
 from storycell.errors import SettingsError
 from storycell.generation.sampler import Draw, Sampling
 from storycell.nn.cells import registry
 from storycell.nn.cells.cell import Hold, Values, unheld
 from storycell.nn.model import CharLM
+from storycell.types import BOUNDARY
 
 Held = Mapping[tuple[str, int, int], float]  # (name of the value, layer, unit), both from 0 -> what it is kept at
 

@@ -26,13 +26,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from storycell.data.vocab import BOUNDARY, RESERVED, UNKNOWN, Vocabulary
+from storycell.data.vocab import Vocabulary
 from storycell.generation.sampler import Sampling
 from storycell.inspect.features import inside_quotes, is_quote
 from storycell.inspect.intervene import Held, Walker, held_streams
 from storycell.inspect.memory import clustered_error
 from storycell.inspect.trace import Trace, trace
 from storycell.nn.model import CharLM
+from storycell.types import BOUNDARY, RESERVED, UNKNOWN
 
 LATCH, MAY_CLOSE, MAY_OPEN, SPACE = range(4)
 UNITS = ("inside quotes", "may close", "may open", "space")

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from storycell import loss
 from storycell.inspect.features import features
 from storycell.inspect.trace import Trace
+from storycell.nn.loss import nats_each
 
 WINDOW = 256
 _ROWS = 64
@@ -76,7 +76,7 @@ def _windows(trace: Trace, window: int) -> tuple[npt.NDArray[np.int64], Floats, 
         both = torch.from_numpy(padded).to(device)
         with lm.reading():
             logits, _ = lm(both[:, :-1])
-            nats = loss.nats_each(logits, both[:, 1:]).cpu().double().numpy()
+            nats = nats_each(logits, both[:, 1:]).cpu().double().numpy()
         for b, (first, n) in enumerate(zip(group, lengths, strict=True)):
             full = trace.nats[first : first + n - 1]  # nats[j] is the cost of ids[j + 1]
             parts.append((np.arange(1, n), nats[b, : n - 1] - full, full, np.full(n - 1, a + b)))

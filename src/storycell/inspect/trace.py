@@ -23,14 +23,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from storycell import loss
-from storycell.data.vocab import BOUNDARY, Vocabulary
+from storycell.data.vocab import Vocabulary
 from storycell.errors import CorpusError, SettingsError
 from storycell.evaluation import evaluator
 from storycell.inspect.intervene import Walker
 from storycell.nn.cells.cell import Values
+from storycell.nn.loss import nats_each
 from storycell.nn.model import CharLM
-from storycell.types import Ids, State
+from storycell.types import BOUNDARY, Ids, State
 
 Array = npt.NDArray[np.floating[Any]]
 _PIECE = 256  # characters walked one after the other
@@ -115,7 +115,7 @@ class Trace:
         with torch.no_grad():
             for a in range(0, len(self), _BULK):
                 logits = self.lm.output(h[a : min(a + _BULK, len(self))].to(weight))
-                parts.append(loss.nats_each(logits.cpu(), targets[a : a + _BULK]).double().numpy())
+                parts.append(nats_each(logits.cpu(), targets[a : a + _BULK]).double().numpy())
         return np.concatenate(parts)
 
     @torch.no_grad()

@@ -27,11 +27,11 @@ import numpy.typing as npt
 
 from storycell.api import Model
 from storycell.data.tokens import split_stories
-from storycell.data.vocab import BOUNDARY, UNKNOWN, Vocabulary
+from storycell.data.vocab import Vocabulary
 from storycell.errors import CorpusError, SettingsError
 from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import gathered
-from storycell.types import Ids
+from storycell.types import BOUNDARY, UNKNOWN, Ids
 
 PART = 1 << 24
 OVERLAP = 1 << 16

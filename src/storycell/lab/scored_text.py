@@ -16,11 +16,11 @@ from storycell.data import corpus
 from storycell.data.prepare import prepare_cached
 from storycell.data.story_pieces import stories_in
 from storycell.data.tokens import Prepared, is_prepared, open_prepared, split_stories
-from storycell.data.vocab import BOUNDARY, BOUNDARY_BYTE, Vocabulary
+from storycell.data.vocab import BOUNDARY_BYTE, Vocabulary
 from storycell.errors import CorpusError
 from storycell.runs import text as checkpoint
 from storycell.runs.folder import TextRecord
-from storycell.types import Ids
+from storycell.types import BOUNDARY, Ids
 
 END = 0x110000  # the code that stands for the end of a story, where there are several
 
@@ -29,7 +29,7 @@ Codes = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ScoredText:
-    """Stories to score. Several of them have ends, and these are predicted too (see `storycell.evaluation.evaluator`)."""
+    """Stories to score. Several of them have ends, and these are predicted too (see `evaluator`)."""
 
     name: str
     stories: tuple[str, ...]

@@ -18,14 +18,14 @@ import numpy.typing as npt
 from storycell import loss
 from storycell.api import Model
 from storycell.data.stories import corpus
-from storycell.data.vocab import BOUNDARY, BOUNDARY_BYTE, UNKNOWN, Vocabulary
+from storycell.data.vocab import BOUNDARY_BYTE, Vocabulary
 from storycell.evaluation import evaluator
 from storycell.evaluation.compressors import compressed_bits
 from storycell.evaluation.evaluator import mean_and_stderr
 from storycell.evaluation.ngram import NGram
 from storycell.lab.scored_text import ScoredText
 from storycell.runs.folder import RunFolder
-from storycell.types import Ids
+from storycell.types import BOUNDARY, UNKNOWN, Ids
 
 BLOCK = 1000  # characters of a single-story text that count as one draw, as in the evaluator
 INTERVAL = 1.96  # standard errors on either side of a mean: 95 %

@@ -70,12 +70,11 @@ class LSTM(torch.nn.LSTM):
 
         Gives outputs of the last layer, as the input with H for D, and the final `(h, c)`. Errors are torch's.
         """
-        if torch.compiler.is_exporting() or torch.jit.is_tracing():
-            return super().forward(input, hx)  # type: ignore[no-any-return]
-        if (
-            "torch._dynamo" in sys.modules
-        ):  # whose tracing must not enter the kernel; disabling it takes seconds to import
-            return _uncompiled()(self, input, hx)
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+            return super().forward(input, hx)
+        # Dynamo's tracing must not enter the kernel; disabling it takes seconds to import, so only where it is there.
+        if "torch._dynamo" in sys.modules:
+            return _uncompiled()(self, input, hx)  # type: ignore[no-any-return]
         return self._eager(input, hx)
 
     def __prepare_scriptable__(self) -> torch.nn.LSTM:
@@ -208,7 +207,7 @@ def _uncompiled() -> Callable[..., Any]:
     """`LSTM._eager`, made such that torch.compile breaks the graph at it."""
     global _disabled
     if _disabled is None:
-        _disabled = torch.compiler.disable(LSTM._eager)
+        _disabled = torch.compiler.disable(LSTM._eager)  # type: ignore[no-untyped-call]
     return _disabled
 
 

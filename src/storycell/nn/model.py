@@ -16,12 +16,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from storycell.config import ModelSettings
-from storycell.data.vocab import UNKNOWN
 from storycell.errors import BackendError, SettingsError
 from storycell.nn.backends import choice
 from storycell.nn.backends.backend import Backend, Network, Scorer
 from storycell.nn.cells import registry
-from storycell.types import State, check
+from storycell.types import UNKNOWN, State, check
 
 EMBEDDING_STD = 4.0  # wide, so that a character is heard over the recurrence from the first step (LOG.md)
 HIDDEN_TO_HIDDEN = ("weight_hh", "weight_mh")  # what weight dropout drops
@@ -53,7 +52,7 @@ class Recurrent(nn.Module):
 
         cuDNN copies weights in several pieces at every call. Elsewhere than on its GPUs nothing happens.
         """
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self._layer is not None:
             layer = self._layer(self.D, self.H, self.L, bias=self.bias, device="meta")
             for name, weight in self.named_parameters():

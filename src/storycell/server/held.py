@@ -10,10 +10,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from storycell.data.vocab import BOUNDARY
 from storycell.generation.sampler import Stream, Written
 from storycell.inspect.intervene import Held, Walker
 from storycell.nn.model import CharLM
+from storycell.types import BOUNDARY
 
 
 def held_advance(lm: CharLM, held: Held) -> Callable[[CharLM, list[Stream], int], list[Written]]:

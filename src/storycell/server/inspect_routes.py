@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from storycell.data.vocab import BOUNDARY
 from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import Pieces
 from storycell.inspect.trace import trace
@@ -19,6 +18,7 @@ from storycell.server.errors import ApiError
 from storycell.server.jobs import Wanted, foreseeing, likeliest, reading, scoring, surprises
 from storycell.server.schemas import NextRequest, TraceRequest
 from storycell.server.service import Service
+from storycell.types import BOUNDARY
 
 _LIVELY = 12  # units that are pointed out
 _DIGITS = 4

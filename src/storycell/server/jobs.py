@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from storycell.data.vocab import BOUNDARY, SEPARATOR, UNKNOWN, Vocabulary
+from storycell.data.vocab import SEPARATOR, Vocabulary
 from storycell.generation.sampler import Sampling, Stream, advance, read
 from storycell.nn.model import CharLM
+from storycell.types import BOUNDARY, UNKNOWN
 
 _DIGITS = 4  # of a surprise
 _LEAST = sys.float_info.min  # JSON has no minus infinity

@@ -33,7 +33,7 @@ import math
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -42,20 +42,31 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
 from storycell import loss
-from storycell.api import Model, Run
 from storycell.config import StrictModel, TrainSettings, validate
 from storycell.data import batches
 from storycell.data.tokens import Prepared
 from storycell.errors import ResumeError, SettingsError
 from storycell.evaluation import evaluator
+from storycell.evaluation.texts import evaluate_split
+from storycell.generation.generate import generate_text
 from storycell.nn.cells import registry
 from storycell.nn.model import CharLM
 from storycell.nn.optim import OptimizerGroup
+from storycell.runs.default_prompt import default_prompt
 from storycell.runs.folder import LOGS, RunConfig, RunFolder
 from storycell.runs.machine import best_device
 from storycell.training import curve
 from storycell.training.distributed import ProcessGroup
 from storycell.training.trainer import GOOD, Report, Trainer
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training ends with. `summary` has the keys that `storycell train --json` prints."""
+
+    path: Path
+    summary: dict[str, Any] = field(default_factory=dict)
+    interrupted: str = ""  # the signal that stopped it, if one did
 
 
 class Interruption:
@@ -247,21 +258,21 @@ class TrainLoop:
         self.note = ""  # for the user, said with the next report
         self.unknown_chars: int | None = None  # in the part of the validation text that was scored last
 
-    def start(self, path: Path) -> Run:
+    def start(self, path: Path) -> TrainingResult:
         """Make the run folder, which can be resumed from the moment it exists, and train into it."""
         self.folder = RunFolder.create(path, self.config, self.prepared.vocab, self.lm, *self._everything())
         self.note = self.prepared.held_out
         with self.folder.locked():
             return self._drive()
 
-    def go_on(self, folder: RunFolder) -> Run:
+    def go_on(self, folder: RunFolder) -> TrainingResult:
         """Train on from the last save of a run."""
         self.folder = folder
         with folder.locked():
             self._take_up()
             return self._drive()
 
-    def _drive(self) -> Run:
+    def _drive(self) -> TrainingResult:
         """Train, save, evaluate, sample and log until the end; then measure the best weights on the whole text."""
         with Interruption(launched=self.processes.count > 1) as interruption, self.prepared.ids_blamed():
             for report in self.trainer.reports(lambda: interruption.number):
@@ -270,7 +281,9 @@ class TrainLoop:
             self.elapsed_s = self.trainer.elapsed_s
             if not (self.trainer.stopped_by or interruption.number):
                 self._measure()
-        return Run(self.folder.path, self._summary(), signal_name(self.trainer.stopped_by or interruption.number))
+        return TrainingResult(
+            self.folder.path, self._summary(), signal_name(self.trainer.stopped_by or interruption.number)
+        )
 
     def _take_up(self) -> None:
         saved = restore_trainer(self.folder, self.trainer)
@@ -323,8 +336,8 @@ class TrainLoop:
             if nats is None or nats < self.best_nats:
                 self.best_nats = self.best_nats if nats is None else nats
                 self.folder.save_weights(self.lm, {"step": report.step, "valid_nats": nats})
-            model = Model(self.lm, self.prepared.vocab, self.config, self.folder.path)
-            sample = model.generate(chars=SAMPLE_CHARS, seed=self.settings.seed)
+            vocab, seed = self.prepared.vocab, self.settings.seed
+            sample = generate_text(self.lm, vocab, default_prompt(vocab, self.config.text), SAMPLE_CHARS, seed=seed)
         said = f"step {report.step:,}" + (f", validation {nats:.4f} nats per character" if nats is not None else "")
         self.folder.add_sample(said, sample)
         advice = "" if nats is None else describe_overfitting(self.folder.metrics(), nats, self.lm.dropout)
@@ -375,10 +388,8 @@ class TrainLoop:
     def _measure(self) -> None:
         """The best weights on the whole validation text: the number that the run stands for."""
         self.folder.load_weights(self.lm)
-        ids = self.prepared.valid_ids
-        if ids is not None:
-            model = Model(self.lm, self.prepared.vocab, self.config, self.folder.path)
-            self.final = asdict(model.evaluate_prepared(self.prepared))
+        if self.prepared.valid is not None:
+            self.final = asdict(evaluate_split(self.lm, self.prepared.vocab, self.prepared))
 
     def _summary(self) -> dict[str, Any]:
         metrics = self.folder.metrics()
@@ -439,20 +450,20 @@ class TrainWorker:
         self.trainer = build_trainer(settings, prepared, lm, processes)
         self.save_timer = SaveTimer(settings.save_every)
 
-    def start(self, path: Path) -> Run:
+    def start(self, path: Path) -> TrainingResult:
         """Train along from step 0."""
         return self._drive(path)
 
-    def go_on(self, folder: RunFolder) -> Run:
+    def go_on(self, folder: RunFolder) -> TrainingResult:
         """Train along from the last save of a run, which every process reads."""
         restore_trainer(folder, self.trainer)
         self.save_timer.begin(self.trainer.elapsed_s)
         return self._drive(folder.path)
 
-    def _drive(self, path: Path) -> Run:
+    def _drive(self, path: Path) -> TrainingResult:
         with Interruption(launched=True) as interruption, self.prepared.ids_blamed():
             for report in self.trainer.reports(lambda: interruption.number):
                 if self.save_timer.due(report.elapsed_s):
                     self.trainer.snapshot()
             self.trainer.snapshot()
-        return Run(path, interrupted=signal_name(self.trainer.stopped_by))
+        return TrainingResult(path, interrupted=signal_name(self.trainer.stopped_by))

@@ -33,13 +33,12 @@ from typing import Any
 import torch
 
 from storycell import config, threads
-from storycell.api import Model, Run, load
 from storycell.config import BUDGETS, Settings
 from storycell.data import batches, corpus
 from storycell.data.prepare import build_vocabulary
 from storycell.data.resumable import Progress, no_progress
 from storycell.data.tokens import Prepared
-from storycell.data.vocab import RESERVED, Vocabulary
+from storycell.data.vocab import Vocabulary
 from storycell.errors import ResumeError, SettingsError
 from storycell.nn.backends import choice
 from storycell.nn.model import CharLM
@@ -47,10 +46,12 @@ from storycell.runs import default_prompt
 from storycell.runs import folder as folder_module
 from storycell.runs.folder import RunConfig, RunFolder, TextRecord, refuse_occupied
 from storycell.runs.machine import best_device, machine, versions
+from storycell.runs.network import LoadedRun, load_run
 from storycell.runs.text import has_changed, open_text, prepared_folder, read_text
 from storycell.training import distributed
 from storycell.training.distributed import ProcessGroup
-from storycell.training.loop import Callback, TrainLoop, TrainWorker
+from storycell.training.loop import Callback, TrainingResult, TrainLoop, TrainWorker
+from storycell.types import RESERVED
 
 NARROW, WIDE = 256, 384  # hidden units of each of two layers
 CHARS_PER_S = {NARROW: 90_000, WIDE: 42_000}  # learnt from
@@ -80,7 +81,7 @@ def fit_recipe(settings: Settings, train_chars: int, *, keeps_network: bool = Fa
 
 
 @torch.no_grad()
-def transfer_weights(lm: CharLM, vocab: Vocabulary, donor: Model) -> None:
+def transfer_weights(lm: CharLM, vocab: Vocabulary, donor: LoadedRun) -> None:
     """Fill `lm`, whose vocabulary `vocab` contains the donor's, with the donor's weights."""
     place = {c: k + RESERVED for k, c in enumerate(vocab.characters)}
     columns = [*range(RESERVED), *(place[c] for c in donor.vocab.characters)]
@@ -117,18 +118,8 @@ def train(
     callback: Callback | None = None,
     progress: Progress | None = None,
     **settings: Any,
-) -> Run:
-    """Train a model on a text and give its run.
-
-    `text` and `valid` are what the command line takes: files, folders, globs, names of corpora; without `text` it is
-    the embedded `stories`, whatever lies in the working directory. `column` is the column of tables, or field of JSON
-    objects, with the text, where that is not clear. `out` is the run folder to make (a name is made in `runs/` without
-    it). `init` is a run whose weights to start from; characters that are new are added to its
-    vocabulary. `settings` are those of `storycell.config`, by name, on top of the recipe.
-    Raises `StorycellError`s: each says what is wrong, where, and what to do.
-    The number of threads is the caller's again at the end; by default it is torch's own, within a container's quota.
-    In several processes, as `torchrun` starts them, all but the first call no callback and get a run without a summary.
-    """
+) -> TrainingResult:
+    """Train a model on a text; the arguments are those of `storycell.train`."""
     with distributed.joined() as group:
         donor = None if init is None else _load_donor(init, vocab)
         chosen = _resolve_settings(group, _choose_settings(recipe, donor, settings))
@@ -173,7 +164,7 @@ def resume(
     callback: Callback | None = None,
     progress: Progress | None = None,
     **settings: Any,
-) -> Run:
+) -> TrainingResult:
     """Go on with a run from its last save, to the bit. `settings` may change the budget and how it is spent.
 
     Raises `ResumeError` where the text is another one, or a setting is changed that cannot be honoured.
@@ -204,9 +195,9 @@ def resume(
             return _join_training(group, run_config, prepared, lm, callback).go_on(folder)
 
 
-def _load_donor(init: str | Path, vocab: str) -> Model:
+def _load_donor(init: str | Path, vocab: str) -> LoadedRun:
     """The run whose weights to start from, whose vocabulary comes with them."""
-    donor = load(init)
+    donor = load_run(init)
     if vocab not in ("characters", donor.vocab.kind):
         raise SettingsError(
             f"--vocab {vocab}: --init {init} brings its own vocabulary of {donor.vocab.kind}; leave it out"
@@ -214,7 +205,7 @@ def _load_donor(init: str | Path, vocab: str) -> Model:
     return donor
 
 
-def _choose_settings(recipe: str, donor: Model | None, settings: dict[str, Any]) -> Settings:
+def _choose_settings(recipe: str, donor: LoadedRun | None, settings: dict[str, Any]) -> Settings:
     """Defaults < recipe < settings; with a donor the network is the donor's and the learning rate a quarter."""
     if donor is None:
         return config.resolve(recipe, **settings)

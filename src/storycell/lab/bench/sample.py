@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from storycell import threads
-from storycell.data.vocab import BOUNDARY
 from storycell.generation import sampler
 from storycell.generation.sampler import Sampling, Stream
 from storycell.lab.bench import results, roofline
@@ -19,6 +18,7 @@ from storycell.lab.bench.baselines import PlainLoop, TorchModel
 from storycell.lab.bench.timing import Rate, Work, interleaved
 from storycell.lab.bench.workload import V, Workload
 from storycell.nn.model import CharLM
+from storycell.types import BOUNDARY
 
 TEMPERATURE = 0.8
 _THEIR_CHARS = 32  # that a rival writes in every stream between two looks at the clock

@@ -34,14 +34,13 @@ import numpy.typing as npt
 import torch
 
 from storycell import loss, threads
-from storycell.data.vocab import BOUNDARY, UNKNOWN
 from storycell.errors import CodecError, NotFiniteError
 from storycell.lab.compress.framing import CODE_BITS, Frame, Symbols
 from storycell.nn.backends.native.backend import NativeBackend
 from storycell.nn.backends.native.generator import Generator
 from storycell.nn.backends.native.library import Choice
 from storycell.nn.model import CharLM
-from storycell.types import State
+from storycell.types import BOUNDARY, UNKNOWN, State
 
 Step = Callable[[torch.Tensor, State], tuple[torch.Tensor, State]]
 

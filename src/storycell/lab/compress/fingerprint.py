@@ -8,11 +8,12 @@ import hashlib
 
 import numpy as np
 
-from storycell.data.vocab import RESERVED, Vocabulary
+from storycell.data.vocab import Vocabulary
 from storycell.lab.compress import coder
 from storycell.lab.compress.coder import Encoder
 from storycell.lab.compress.framing import Frame
 from storycell.nn.model import CharLM
+from storycell.types import RESERVED
 
 BYTES = 8
 _PROBE_SYMBOLS = 16 * coder.LANES + 1  # sixteen steps of all lanes and one of a single lane

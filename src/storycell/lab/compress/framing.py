@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from storycell.data.vocab import BOUNDARY, RESERVED, SEPARATOR, UNKNOWN, Vocabulary
+from storycell.data.vocab import SEPARATOR, Vocabulary
+from storycell.types import BOUNDARY, RESERVED, UNKNOWN
 
 CODE_BITS = 21  # of an escaped code point
 SEGMENT = 1 << 16  # symbols in a segment of a text without separators, at least

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+from storycell import api
 from storycell.errors import RunFolderError
 from storycell.lab import compare, scored_text, scoring
 from storycell.lab.compare import Say
@@ -17,7 +18,6 @@ from storycell.lab.reproduce.plan import Entrant, Plan, folder_of
 from storycell.lab.scored_text import ScoredText
 from storycell.report.page import write_json
 from storycell.runs.folder import RunFolder
-from storycell.training import start
 from storycell.training.loop import Callback
 
 Watch = Callable[[], AbstractContextManager[Callback | None]]
@@ -56,7 +56,7 @@ def _trained(plan: Plan, entrant: Entrant, seed: int, run: Path, callback: Callb
     """Train a run to the end of its budget; the signal that stopped it, or nothing."""
     if not run.exists():
         chosen = {**entrant.overrides, **plan.settings, **plan.budget, "seed": seed}
-        done = start.train(
+        done = api.train(
             plan.words, valid=plan.valid_words, out=run, recipe=entrant.recipe, callback=callback, **chosen
         )
         return done.interrupted
@@ -64,7 +64,7 @@ def _trained(plan: Plan, entrant: Entrant, seed: int, run: Path, callback: Callb
     wanted = entrant.settings.changed(**plan.settings).model
     if settings.model != wanted or settings.training.seed != seed:
         raise RunFolderError(f"{run} holds another model than {entrant.title}; name another --out")
-    return start.resume(run, callback=callback).interrupted
+    return api.resume(run, callback=callback).interrupted
 
 
 def _context(plan: Plan, out: Path, run: Path, say: Say) -> tuple[ScoredText, Yardstick]:

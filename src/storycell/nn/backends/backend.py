@@ -13,7 +13,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from storycell import loss
+from storycell.nn.loss import mean_nats, nats_each
 from storycell.types import State
 
 Weights = dict[str, torch.Tensor]
@@ -94,7 +94,7 @@ class Backend(ABC):
     ) -> tuple[torch.Tensor, State]:
         """The cost of every target: ids and targets `[B T]` -> nats `[B T]`, final state. Not differentiable."""
         logits, state = self.logits(network, ids, state)
-        return loss.nats_each(logits, targets), state
+        return nats_each(logits, targets), state
 
     def scorer(self, network: Network) -> Scorer:
         """`nats` of this network as it is now; what depends on its weights alone is computed once, here."""
@@ -105,4 +105,4 @@ class Backend(ABC):
     ) -> tuple[torch.Tensor, State]:
         """The mean cost of a target, a scalar in nats, differentiable, and the final state."""
         logits, state = self.logits(network, ids, state)
-        return loss.mean_nats(logits, targets), state
+        return mean_nats(logits, targets), state

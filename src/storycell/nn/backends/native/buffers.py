@@ -61,15 +61,15 @@ class Buffers:
             self._peak, self._recent_peak = self._recent_peak, self._lent
         fitting = [entry for entry in self._idle if size <= len(entry[1]) <= size * _SLACK]
         chosen = min(fitting, key=lambda entry: len(entry[1]), default=None)
-        block = None if chosen is None else chosen[1]
+        found = None if chosen is None else chosen[1]
         self._idle = deque(entry for entry in self._idle if entry is not chosen)
-        self._lent += size if block is None else len(block)
+        self._lent += size if found is None else len(found)
         self._recent_peak = max(self._recent_peak, self._lent)
         self._peak = max(self._peak, self._recent_peak)
         idle = sum(len(other) for _, other in self._idle)
         while self._idle and (self._lent + idle > self._peak or self._idle[0][0] < self._requests - _WINDOW):
             idle -= len(self._idle.popleft()[1])
-        return torch.empty(size, dtype=torch.uint8, device="cpu") if block is None else block
+        return torch.empty(size, dtype=torch.uint8, device="cpu") if found is None else found
 
 
 buffers = Buffers()

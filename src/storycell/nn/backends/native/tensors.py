@@ -7,6 +7,7 @@ The surprising decision: padded units have zero weights, stay exactly zero and n
 know no tails.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,7 +34,7 @@ class Folded(NamedTuple):
         return by_layer(self.names, self.flat)
 
 
-def by_layer(names: list[list[str]], flat: list[torch.Tensor] | tuple[torch.Tensor, ...]) -> list[Weights]:
+def by_layer(names: list[list[str]], flat: Sequence[torch.Tensor]) -> list[Weights]:
     """A flat list of tensors as one dict a layer."""
     tensors = iter(flat)
     return [{name: next(tensors) for name in layer} for layer in names]

@@ -1,0 +1,52 @@
+"""The loss of a model on a text, or on what a prepared text holds out, beside the floor where that is known."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from storycell.data.corpus import Corpus, text_corpus
+from storycell.data.splits import write_tokens
+from storycell.data.stories.corpus import log_probability
+from storycell.data.tokens import Prepared, split_stories
+from storycell.data.vocab import Vocabulary
+from storycell.errors import CorpusError, VocabularyError
+from storycell.evaluation.evaluator import Evaluation, evaluate
+from storycell.nn.model import CharLM
+from storycell.types import Ids
+
+
+def evaluate_text(lm: CharLM, vocab: Vocabulary, text: str | Corpus, *, windows: int | None = None) -> Evaluation:
+    """The loss on a text; `windows=T` scores zero-state windows of T characters."""
+    corpus = text_corpus(text) if isinstance(text, str) else text
+    with tempfile.TemporaryDirectory(prefix="storycell-") as folder:
+        split = write_tokens(corpus, vocab, Path(folder) / "text.tokens")
+        ids = split.open(Path(folder) / "text.tokens", vocab)
+        result = evaluate(lm, ids, vocab, windows=windows, utf8_bytes=split.utf8_bytes)
+        return _add_floor(result, ids, vocab) if corpus.is_embedded else result
+
+
+def evaluate_split(lm: CharLM, vocab: Vocabulary, prepared: Prepared, *, windows: int | None = None) -> Evaluation:
+    """The loss on the validation split of a prepared text, whose vocabulary must be `vocab`."""
+    ids = prepared.valid_ids
+    if ids is None or prepared.valid is None:
+        raise CorpusError(f"{prepared.name} holds nothing out to score; name a text to score")
+    if prepared.vocab != vocab:
+        raise VocabularyError(
+            f"{prepared.folder} was prepared with another vocabulary than the model's; give the text itself"
+        )
+    result = evaluate(lm, ids, vocab, windows=windows, utf8_bytes=prepared.valid.utf8_bytes)
+    return _add_floor(result, ids, vocab) if prepared.name == "stories" else result
+
+
+def encode_text(text: str, vocab: Vocabulary) -> Ids:
+    """The ids of a text as a token file would hold them, `0 s1 … sn 0 s1 … sm`."""
+    with tempfile.TemporaryDirectory(prefix="storycell-") as folder:
+        path = Path(folder) / "text.tokens"
+        return write_tokens(text_corpus(text), vocab, path).open(path, vocab)[:].copy()
+
+
+def _add_floor(result: Evaluation, ids: Ids, vocab: Vocabulary) -> Evaluation:
+    """Add what the grammar itself would have paid, if it can write every story."""
+    texts = (vocab.decode(story[1:]) for story in split_stories(ids))
+    floor = -sum(log_probability(text) for text in texts) / result.chars
+    return replace(result, floor_nats=floor) if floor < float("inf") and result.windows is None else result
