@@ -28,7 +28,10 @@ UNKNOWN = 1  # the id of a character that is not in the vocabulary; it is never 
 RESERVED = 2  # ids before those of characters
 
 Ids: TypeAlias = npt.NDArray[np.unsignedinteger]  # [n] character ids, uint8 where V <= 256, otherwise uint16
-State: TypeAlias = "dict[str, torch.Tensor]"  # state name -> [L B H] (inside one layer: [B H])
+if TYPE_CHECKING:
+    State: TypeAlias = dict[str, torch.Tensor]  # state name -> [L B H] (inside one layer: [B H])
+else:
+    State = dict
 
 
 def check(name: str, tensor: "torch.Tensor", axes: str, **sizes: int) -> None:
