@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from storycell.data.blocks import START, Place, Reader, TextReader
-from storycell.data.json_text import Around, IncompleteValueError, JsonLines, JsonValues, blanks, value_at
+from storycell.data.json_text import Around, IncompleteValueError, JsonLines, JsonValues, behind_blanks, value_at
 from storycell.data.tables import Table, clear_column, kind_of, no_column, records
 from storycell.errors import CorpusError
 
@@ -111,7 +111,7 @@ class Head:
         return JsonLines(self._field(value, "JSON lines"))
 
     def _json(self) -> Form | None:
-        start = blanks(self.text, len(self.text) - len(self.text.removeprefix("\ufeff")))
+        start = behind_blanks(self.text, len(self.text) - len(self.text.removeprefix("\ufeff")))
         try:
             if self.text.startswith("[", start):
                 form = self._array(start + 1, "[")
@@ -134,13 +134,13 @@ class Head:
 
     def _array(self, at: int, around: Around) -> Form | None:
         """The array whose first element comes at a place; None if it may be a text that begins with a bracket."""
-        element = blanks(self.text, at)
+        element = behind_blanks(self.text, at)
         if not (_OBJECT.match(self.text, element) or self.text.startswith('"', element)):
             return None
         value, end = value_at(self.text, element)
-        behind = blanks(self.text, end)
+        behind = behind_blanks(self.text, end)
         if self.text.startswith(",", behind):
-            behind = blanks(self.text, behind + 1)
+            behind = behind_blanks(self.text, behind + 1)
             if behind < len(self.text) and self.text[behind] != self.text[element]:
                 return None
         elif behind < len(self.text) and self.text[behind] != "]":
@@ -160,7 +160,7 @@ class Head:
             if array is not None and column is None:
                 return self._array(array, "{")
             raise IncompleteValueError
-        behind = blanks(self.text, end)
+        behind = behind_blanks(self.text, end)
         is_last = behind == len(self.text) and self.is_all
         if not is_last and behind == len(self.text):
             raise IncompleteValueError
@@ -178,16 +178,16 @@ class Head:
         """Of an object: the names of its strings, where its first array begins, and where it ends, if it does."""
         names: list[str] = []
         array = end = None
-        at = blanks(self.text, at + 1)
+        at = behind_blanks(self.text, at + 1)
         while not self.text.startswith("}", at):
             name, at = value_at(self.text, at)
-            at = blanks(self.text, at)
+            at = behind_blanks(self.text, at)
             if not isinstance(name, str) or not self.text.startswith(":", at):
                 raise IncompleteValueError if at == len(self.text) else ValueError
-            value_starts = at = blanks(self.text, at + 1)
+            value_starts = at = behind_blanks(self.text, at + 1)
             is_array = self.text.startswith("[", at)
             if is_array and array is None:
-                element = blanks(self.text, at + 1)
+                element = behind_blanks(self.text, at + 1)
                 if self.text.startswith('"', element) or _OBJECT.match(self.text, element):
                     array = value_starts + 1
             try:
@@ -195,9 +195,9 @@ class Head:
             except IncompleteValueError:
                 return names, array if array == value_starts + 1 else None, None
             names += [name] if isinstance(value, str) else []
-            at = blanks(self.text, at)
+            at = behind_blanks(self.text, at)
             if self.text.startswith(",", at):
-                at = blanks(self.text, at + 1)
+                at = behind_blanks(self.text, at + 1)
             elif not self.text.startswith("}", at):
                 raise IncompleteValueError if at == len(self.text) else ValueError
         end = at + 1

@@ -20,6 +20,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from storycell.data import blocks
 from storycell.data.blocks import START, Place, normalised, not_utf8
 from storycell.data.vocab import BOUNDARY_BYTE
 from storycell.errors import CorpusError
@@ -51,7 +52,7 @@ def value_at(text: str, at: int) -> tuple[Any, int]:
         raise ValueError("it is nested too deep") from None
 
 
-def blanks(text: str, at: int) -> int:
+def behind_blanks(text: str, at: int) -> int:
     """The place behind the blanks at a place."""
     found = _BLANKS.match(text, at)
     return found.end() if found else at
@@ -91,9 +92,9 @@ class JsonValuesReader:
         """The stories of the values that have ended; `CorpusError` names one that holds none."""
         self._held.append(chunk)
         self._size += len(chunk)
-        if self._size > LONGEST_LINE_BYTES:
+        if self._size > blocks.LONGEST_RECORD_BYTES:
             raise CorpusError(
-                f"{self.name} has a value of more than {LONGEST_LINE_BYTES:,} bytes; make smaller ones of it"
+                f"{self.name} has a value of more than {blocks.LONGEST_RECORD_BYTES:,} bytes; make smaller ones of it"
             )
         if self._size < self._wanted and not final:
             return b""
@@ -124,12 +125,12 @@ class JsonValuesReader:
         end = 0
         while True:
             number = self.place.lines + len(stories) + 1
-            at = blanks(text, end)
+            at = behind_blanks(text, end)
             try:
                 if self.form.around and number > 1 and text[at : at + 1] not in ("", "]"):
                     if text[at] != ",":
                         raise ValueError("a comma is missing")
-                    at = blanks(text, at + 1)
+                    at = behind_blanks(text, at + 1)
                 elif text[at : at + 1] == "]" and self.form.around:
                     self._check_tail(text[at + 1 :], final)
                     return stories, end

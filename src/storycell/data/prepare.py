@@ -32,7 +32,7 @@ from storycell.data import vocab as vocabularies
 from storycell.data.corpus import Corpus
 from storycell.data.resumable import Journal, Progress, no_progress, walk, with_progress
 from storycell.data.story_pieces import Cutter
-from storycell.data.tokens import FILES, FORMAT, Prepared, is_prepared, open_prepared
+from storycell.data.tokens import FILES, FORMAT, Prepared, open_prepared
 from storycell.data.vocab import Vocabulary
 from storycell.errors import CorpusError, RunFolderError, SettingsError
 
@@ -176,12 +176,7 @@ def prepare(
             **asdict(split),
         }
         (partial / "prepared.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        journal.forget()
-        if partial.parent == out:
-            for name in FILES:
-                (partial / name).rename(out / name)
-        else:
-            partial.rename(out)
+        journal.finish(out, FILES)
     return open_prepared(out)
 
 
@@ -214,9 +209,7 @@ def _unfinished(out: Path, digest: str) -> Iterator[Journal]:
         raise
     finally:
         if journal:
-            journal.close()
-        if journal and not stopped:
-            shutil.rmtree(journal.folder, ignore_errors=True)
+            journal.close(keep=stopped)
         for folder in new_folders:  # innermost first; those that hold something now stay
             with suppress(OSError):
                 folder.rmdir()
@@ -242,7 +235,7 @@ def identify(
 
     The stamps are taken first: a text that is changed while it is hashed, or after, is not what they say any more.
     """
-    stamps = corpus.stamps(), valid.stamps() if valid else None
+    stamps = corpus.stamps(), None if valid is None else valid.stamps()
     parts = [
         str(FORMAT),
         corpus.digest(with_progress("hashing", corpus, progress)),
@@ -271,17 +264,25 @@ def prepare_cached(
     """As `prepare`, in the user's cache: what has been prepared once is opened at once, by a hash of its content."""
     identity = identify(corpus, valid, vocab, progress)
     folder = cache_folder() / identity.work
-    if folder.exists():
-        try:
-            return replace(open_prepared(folder), name=corpus.name)
-        except RunFolderError:
-            shutil.rmtree(folder, ignore_errors=True)  # damaged: made again below
+    if there := _there(folder):
+        return replace(there, name=corpus.name)
+    shutil.rmtree(folder, ignore_errors=True)  # damaged
     try:
         return prepare(corpus, folder, valid=valid, vocab=vocab, identity=identity, progress=progress)
+    except (OSError, RunFolderError) as error:
+        if there := _there(folder):  # another process was faster
+            return replace(there, name=corpus.name)
+        said = f"{folder} cannot be used: {error.strerror}" if isinstance(error, OSError) else error
+        raise RunFolderError(
+            f"{said}; the environment variable STORYCELL_CACHE names the one where prepared texts are kept"
+        ) from None
+
+
+def _there(folder: Path) -> Prepared | None:
+    try:
+        return open_prepared(folder)
     except RunFolderError:
-        if not is_prepared(folder):
-            raise
-        return replace(open_prepared(folder), name=corpus.name)  # another process was faster
+        return None
 
 
 def cache_folder() -> Path:

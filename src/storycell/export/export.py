@@ -6,7 +6,6 @@ The surprising decision: no export is believed. The network is parsed from the b
 the run's (numpy, or the `onnx` package's evaluator); a file whose logits differ beyond `LARGEST_ERROR` is removed.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from storycell.export.encoding import BYTE, PRINTABLE, Weights, checked, rounded
 from storycell.export.network import Network
 from storycell.generation import sampler
 from storycell.nn.model import CharLM
+from storycell.runs import files
 from storycell.types import BOUNDARY, UNKNOWN
 
 LARGEST_ERROR = 1e-4  # as a share of the largest logit; float32's rounding, which is all that may differ, makes 1e-6
@@ -135,7 +135,7 @@ def _write_checked(path: Path, data: bytes, error_of: Callable[[bytes], float], 
                     f"{path} was not written: a logit of the file read back differs by {error:.3g} from the run's, "
                     f"and at most {allowed:.1g} of that can be rounding; this is a bug, please report it"
                 )
-            os.replace(part, path)  # noqa: PTH105 - as atomically as the system can
+            files.put_in_place(part, path)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
