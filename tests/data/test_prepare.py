@@ -21,8 +21,9 @@ from storycell.data import files
 from storycell.data import prepare as prepare_module
 from storycell.data.corpus import Corpus, open_corpus, text_corpus
 from storycell.data.files import FileSource
-from storycell.data.prepare import build_vocabulary, cache_folder, prepare, prepare_cached
+from storycell.data.prepare import cache_folder, prepare, prepare_cached
 from storycell.data.splits import write_tokens
+from storycell.data.survey import build_vocabulary
 from storycell.data.tokens import Prepared, TokenFile, is_prepared, open_prepared, split_stories
 from storycell.data.vocab import BYTES, SEPARATOR, Vocabulary
 from storycell.errors import CorpusError, RunFolderError, SettingsError

@@ -1,9 +1,4 @@
-"""The first pass over a text: which characters it has, how many, and which of its stories are large.
-
-In: a corpus. Out: its vocabulary, and the `Survey` from which the second pass decides what is held out. Lengths are in
-characters, or in bytes where these are the ids.
-
-A corpus -> a folder of token files, which appears when it is complete.
+"""A corpus -> a folder of token files, which appears when it is complete.
 
 In: a `Corpus`, the folder to make, the vocabulary or its kind. Out: the folder, open for reading.
 
@@ -14,7 +9,6 @@ Prepared text in the user's cache: what has been prepared once is opened at once
 """
 
 import hashlib
-import heapq
 import json
 import os
 import shutil
@@ -22,120 +16,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import platformdirs
 
 from storycell.data import splits
-from storycell.data import vocab as vocabularies
 from storycell.data.corpus import Corpus
-from storycell.data.resumable import Journal, Progress, no_progress, walk, with_progress
-from storycell.data.story_pieces import Cutter
+from storycell.data.resumable import Journal, Progress, no_progress, with_progress
+from storycell.data.survey import survey
 from storycell.data.tokens import FILES, FORMAT, Prepared, open_prepared
 from storycell.data.vocab import Vocabulary
 from storycell.errors import CorpusError, RunFolderError, SettingsError
-
-LARGE_SHARE = 10  # a story is large if it is more than a tenth of the text; so there are fewer large stories than this
-_CONTINUATION = bytes(range(0x80, 0xC0))  # the bytes of a character in UTF-8 after its first
-
-
-def length_of(piece: bytes, in_bytes: bool) -> int:
-    """The length of whole characters of UTF-8: in characters, or in bytes."""
-    return len(piece) if in_bytes or piece.isascii() else len(piece.translate(None, _CONTINUATION))
-
-
-@dataclass(frozen=True)
-class Survey:
-    """How long a text is, and the lengths of its large stories by their numbers, from 0 on."""
-
-    length: int
-    stories: int
-    large: dict[int, int]
-
-
-class Count:
-    """A task that counts characters and measures stories."""
-
-    def __init__(self, in_bytes: bool) -> None:
-        self.counts = np.zeros(0x110000, dtype=np.int64)
-        self._in_bytes, self._cutter = in_bytes, Cutter()
-        self._stories = self._total = 0
-        self._length = 0  # of the story that goes on
-        self._longest: list[tuple[int, int]] = []  # a heap of (length, number) of stories that have ended
-
-    def take(self, block: bytes) -> None:
-        """As `Task.take`."""
-        kept: list[bytes] = []
-        for begins, piece in self._cutter.cut(block):
-            if begins:
-                self._end_story()
-                self._stories += 1
-            self._length += length_of(piece, self._in_bytes)
-            kept.append(piece)
-        vocabularies.add_counts(self.counts, b"".join(kept))
-
-    def _end_story(self) -> None:
-        if not self._length:
-            return
-        self._total += self._length
-        if len(self._longest) < LARGE_SHARE:
-            heapq.heappush(self._longest, (self._length, self._stories - 1))
-        elif self._length > self._longest[0][0]:
-            heapq.heapreplace(self._longest, (self._length, self._stories - 1))
-        self._length = 0
-
-    def end_of_source(self) -> None:
-        """As `Task.end_of_source`."""
-        self._end_story()
-        self._cutter = Cutter()
-
-    def state(self) -> dict[str, Any]:
-        """As `Task.state`."""
-        codes = np.flatnonzero(self.counts)
-        begins, white = self._cutter.state
-        return {
-            "codes": codes.tolist(),
-            "counts": self.counts[codes].tolist(),
-            "stories": [self._stories, self._total, self._length, self._longest],
-            "cutter": [begins, white.hex()],
-        }
-
-    def go_on(self, state: dict[str, Any]) -> bool:
-        """As `Task.go_on`."""
-        self.counts[state["codes"]] = state["counts"]
-        self._stories, self._total, self._length, longest = state["stories"]
-        self._longest = [(length, number) for length, number in longest]
-        begins, white = state["cutter"]
-        self._cutter = Cutter(begins, bytes.fromhex(white))
-        return True
-
-    def survey(self) -> Survey:
-        """What was measured, once all sources have ended."""
-        large = {number: length for length, number in sorted(self._longest) if length * LARGE_SHARE > self._total}
-        return Survey(self._total, self._stories, large)
-
-
-def survey(
-    corpus: Corpus, vocab: str | Vocabulary, progress: Progress = no_progress, journal: Journal | None = None
-) -> tuple[Vocabulary, Survey]:
-    """The vocabulary of a text (or the one given), and what the second pass needs to know of its stories."""
-    count = Count(in_bytes=vocab == "bytes" or (isinstance(vocab, Vocabulary) and vocab.kind == "bytes"))
-    walk(corpus, count, "counting characters", progress, journal)
-    found = count.survey()
-    if not found.stories:
-        raise CorpusError(f"{corpus.name} holds no characters but white space: there is nothing to learn from")
-    if isinstance(vocab, str):
-        vocab = vocabularies.BYTES if vocab == "bytes" else vocabularies.from_counts(count.counts)
-    return vocab, found
-
-
-def build_vocabulary(corpus: Corpus) -> Vocabulary:
-    """The characters of a text."""
-    return survey(corpus, "characters")[0]
-
-
-Stamps = list[tuple[int, ...]]
 
 
 def prepare(
@@ -213,6 +103,9 @@ def _unfinished(out: Path, digest: str) -> Iterator[Journal]:
         for folder in new_folders:  # innermost first; those that hold something now stay
             with suppress(OSError):
                 folder.rmdir()
+
+
+Stamps = list[tuple[int, ...]]
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from typing import IO, Any
 import numpy as np
 
 from storycell.data.corpus import Corpus
-from storycell.data.prepare import Survey, length_of
 from storycell.data.resumable import Journal, Progress, no_progress, walk
 from storycell.data.story_pieces import Cutter, HashingCutter
+from storycell.data.survey import Survey, length_of
 from storycell.data.tokens import TokenFile
 from storycell.data.vocab import BOUNDARY_BYTE, Vocabulary
 from storycell.errors import CorpusError

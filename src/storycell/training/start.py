@@ -35,8 +35,8 @@ import torch
 from storycell import config, threads
 from storycell.config import BUDGETS, Settings
 from storycell.data import batches, corpus
-from storycell.data.prepare import build_vocabulary
 from storycell.data.resumable import Progress, no_progress
+from storycell.data.survey import build_vocabulary
 from storycell.data.tokens import Prepared
 from storycell.data.vocab import Vocabulary
 from storycell.errors import ResumeError, SettingsError

@@ -1,0 +1,295 @@
+"""What `config.json` holds: every setting, resolved; the text; versions; the machine.
+
+`RunFolder`: the files of one run, in and out.
+
+In: settings, vocabulary, tensors. Out: the files that section "run folder" of the documentation lists. Every file is
+written under a temporary name, flushed to disk and renamed, so a run that is killed at any instant opens and resumes.
+Reading is JSON and safetensors only, checked against the settings before anything is built.
+
+The surprising decision: the two logs, `metrics.jsonl` and `samples.txt`, are appended to, and `last.safetensors`
+remembers how long they were; resuming cuts them back to that, to the byte.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import filelock
+import torch
+from pydantic import Field
+
+from storycell.config import Settings, StrictModel, validate
+from storycell.data.vocab import Vocabulary
+from storycell.errors import RunFolderError, SettingsError, VocabularyError
+from storycell.nn.cells import registry
+from storycell.nn.model import CharLM
+from storycell.runs import files, tensors
+
+
+class TextRecord(StrictModel):
+    """Which text a run was trained on."""
+
+    words: list[str]
+    valid_words: list[str] | None = None
+    encoding: str = "utf-8"
+    column: str | None = None
+    vocab: str = "characters"
+    digest: str
+    train_chars: int = Field(ge=0)
+    valid_chars: int = Field(ge=0)
+    tells_stories: bool | None = None  # has it a story's first words; None where an older version made the run
+
+
+class RunConfig(StrictModel):
+    """The whole of `config.json`."""
+
+    format: Literal[1] = 1
+    made_at: str
+    settings: Settings
+    text: TextRecord
+    init: str | None = None
+    versions: dict[str, str]
+    machine: dict[str, str | int]
+
+
+def now() -> str:
+    """This instant, in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+LOGS = ("metrics.jsonl", "samples.txt")
+_ALWAYS = ("step", "elapsed_s", "chars", "chars_per_s")  # numbers in every line of metrics.jsonl
+_AT_TIMES = ("train_nats", "valid_nats")  # numbers or null
+
+
+class RunFolder:
+    """A folder with the files of one run. `create` makes one; the constructor takes one that is there."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if self.path.is_file():
+            raise RunFolderError(
+                f"{self.path} is a file, not a run folder; `storycell train {self.path} --out RUN` makes one"
+            )
+        if not self.path.is_dir():
+            raise RunFolderError(f"there is no run folder {self.path}; `storycell train` makes one")
+        if not (self.path / "config.json").is_file():
+            raise RunFolderError(f"{self.path} is not a run folder: it has no config.json; `storycell train` makes one")
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        config: RunConfig,
+        vocab: Vocabulary,
+        model: CharLM,
+        state: dict[str, torch.Tensor],
+        about: dict[str, Any],
+    ) -> "RunFolder":
+        """A new run folder, complete from the moment it exists; `state` and `about` are those of `save_last`."""
+        path = Path(path)
+        refuse_occupied(path)
+        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
+        try:
+            with files.writing(path, "make room there, or name another --out"):
+                partial.mkdir(parents=True)
+                files.write_atomically(partial / "config.json", files.to_json(config.model_dump()))
+                files.write_atomically(partial / "vocab.json", vocab.to_json().encode())
+                run = cls(partial)
+                run.save_weights(model, {"step": 0})
+                run.save_last(state, about)
+                _put_in_place(partial, path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return cls(path)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for one training; `RunFolderError` if another one holds it."""
+        self._refuse_links()
+        lock = filelock.FileLock(self.path / ".lock")
+        with files.writing(self.path):
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:  # an OSError too
+                raise RunFolderError(
+                    f"another training is writing to {self.path}; stop it first, or train into another folder"
+                ) from None
+            except NotImplementedError:
+                raise RunFolderError(
+                    f"{self.path} is on a file system without locks, which keep two trainings apart; train into a "
+                    "folder on another one"
+                ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _refuse_links(self) -> None:
+        """What is appended to must lie in the folder: one from elsewhere could name any file of the user's."""
+        for name in (*LOGS, ".lock"):
+            if (self.path / name).is_symlink():
+                raise RunFolderError(
+                    f"{self.path / name} is a link to another file, which training would write to; remove the link"
+                )
+
+    def config(self) -> RunConfig:
+        """The settings and everything else in `config.json`."""
+        path = self.path / "config.json"
+        try:
+            config = validate(RunConfig, files.read_json(path))
+            registry.get_cell(config.settings.model.cell)
+        except SettingsError as error:
+            raise RunFolderError(f"{path} is damaged or was edited by hand: {error}") from None
+        return config
+
+    def write_config(self, config: RunConfig) -> None:
+        """Replace `config.json`, as when a resumed run gets another budget."""
+        self.write("config.json", files.to_json(config.model_dump()))
+
+    def vocab(self) -> Vocabulary:
+        """The characters of the model."""
+        path = self.path / "vocab.json"
+        try:
+            return Vocabulary.from_json(files.read_text(path))
+        except VocabularyError as error:
+            raise RunFolderError(
+                f"{path} is damaged or was edited by hand: {error}; restore it from a copy, or train again"
+            ) from None
+
+    def save_weights(self, model: CharLM, about: dict[str, Any]) -> None:
+        """Write `model.safetensors`: the best weights so far; `about` becomes its metadata."""
+        self._save("model.safetensors", model.state_dict(), about)
+
+    def load_weights(self, model: CharLM) -> dict[str, Any]:
+        """Give a model the best weights, where it is and as the type it has; returns their metadata.
+
+        A meta model, which is nowhere, gets them on the CPU in float32.
+        """
+        weights, about = self._load("model.safetensors")
+        self._refuse_misfit("model.safetensors", weights, model)
+        nowhere = any(parameter.is_meta for parameter in model.parameters())
+        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=nowhere)
+        return about
+
+    def save_last(self, state: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
+        """Write `last.safetensors`, with the present length of the logs; the logs reach the disk first."""
+        with files.writing(self.path):
+            lengths = {name: files.flushed_length(self.path / name) for name in LOGS}
+        self._save("last.safetensors", state, {**about, "log_bytes": lengths})
+
+    def load_last(self, model: CharLM) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """What `save_last` wrote, checked to fit the model, which may be a meta model."""
+        state, about = self._load("last.safetensors")
+        weights = {name.removeprefix("model."): t for name, t in state.items() if name.startswith("model.")}
+        self._refuse_misfit("last.safetensors", weights, model)
+        return state, about
+
+    def cut_logs(self, lengths: dict[str, int]) -> None:
+        """Cut the logs back to what they were, in bytes, when `last.safetensors` was written."""
+        with files.writing(self.path):
+            for name in LOGS:
+                path = self.path / name
+                if path.exists() and path.stat().st_size > lengths[name]:
+                    os.truncate(path, lengths[name])
+
+    def log(self, entry: dict[str, Any]) -> None:
+        """Append a line to `metrics.jsonl`."""
+        self._append("metrics.jsonl", json.dumps(entry) + "\n")
+
+    def add_sample(self, heading: str, text: str) -> None:
+        """Append to `samples.txt`."""
+        self._append("samples.txt", f"── {heading} ──\n{text}\n\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of `metrics.jsonl`; one that a kill cut short, or that was damaged, is left out."""
+        path = self.path / "metrics.jsonl"
+        entries = []
+        for line in files.read_text(path, log=True).splitlines() if path.exists() else []:
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if _is_metrics(entry):
+                entries.append(entry)
+        return entries
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write another file of the run, such as `loss.png`."""
+        with files.writing(self.path):
+            files.write_atomically(self.path / name, data)
+
+    def _append(self, name: str, text: str) -> None:
+        with files.writing(self.path), (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    @cached_property
+    def _vocab_digest(self) -> str:
+        return _vocab_digest(self.vocab())
+
+    def _save(self, name: str, state: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
+        self.write(name, tensors.pack_tensors(state, {**about, "vocab": self._vocab_digest}))
+
+    def _load(self, name: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        state, about = tensors.read_tensors(self.path / name)
+        if about.pop("vocab", None) != self._vocab_digest:
+            raise RunFolderError(
+                f"{self.path / name} was not written with the vocab.json beside it: one of the two was replaced or "
+                "edited; restore it from a copy, or train again"
+            )
+        return state, about
+
+    def _refuse_misfit(self, name: str, found: dict[str, torch.Tensor], model: CharLM) -> None:
+        expected = model.state_dict()
+        wrong = sorted(set(found) ^ set(expected)) or [k for k in expected if found[k].shape != expected[k].shape]
+        if wrong:
+            raise RunFolderError(
+                f"{self.path / name} does not fit the config.json beside it (see {wrong[0]}): one of the two was "
+                "replaced or edited; restore it from a copy, or train again"
+            )
+
+
+def refuse_occupied(path: Path) -> None:
+    """Raise `RunFolderError` unless a run folder can be made at `path` without losing anything."""
+    if path.name in ("", ".."):
+        raise RunFolderError(
+            f"a run needs a folder of its own, and {path} is none; name a new one, as in --out runs/mine"
+        )
+    if (path / "config.json").exists():
+        raise RunFolderError(
+            f"{path} holds a run already; go on with `storycell train --resume {path}`, or name another --out"
+        )
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunFolderError(f"{path} exists and holds something else; name another --out")
+
+
+def _put_in_place(partial: Path, path: Path) -> None:
+    try:
+        if path.is_dir():
+            path.rmdir()  # an empty one; Windows would not rename onto it
+        partial.rename(path)
+    except OSError:
+        refuse_occupied(path)  # another training was faster
+        raise
+    files.flush_folder(path.parent)
+
+
+def _vocab_digest(vocab: Vocabulary) -> str:
+    return hashlib.blake2b(vocab.to_json().encode(), digest_size=16).hexdigest()
+
+
+def _is_metrics(entry: Any) -> bool:
+    """Whether a line of the log has what its readers rely on."""
+    return (
+        isinstance(entry, dict)
+        and all(isinstance(entry.get(name), int | float) for name in _ALWAYS)
+        and all(name in entry and isinstance(entry[name], int | float | None) for name in _AT_TIMES)
+    )
