@@ -15,7 +15,8 @@ from test_faults import one_sentence
 
 import storycell
 from storycell.api import Model
-from storycell.data import corpus, prepare
+from storycell.data import corpus
+from storycell.data import prepare as prepare_module
 from storycell.data.prepare import prepare, prepare_cached
 from storycell.errors import RunFolderError
 from storycell.runs import files
@@ -135,7 +136,7 @@ def test_a_damaged_text_in_the_cache_is_not_mapped_when_it_is_replaced(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STORYCELL_CACHE", str(tmp_path / "cache"))
-    rmtree, seen = prepare.shutil.rmtree, list[list[str]]()
+    rmtree, seen = prepare_module.shutil.rmtree, list[list[str]]()
 
     def watched(folder: Path, ignore_errors: bool = False) -> None:
         seen.append(mapped(folder))
@@ -144,7 +145,7 @@ def test_a_damaged_text_in_the_cache_is_not_mapped_when_it_is_replaced(
     first = prepare_cached(corpus.open_corpus([str(text)]))
     good = (first.folder / "valid.tokens").read_bytes()
     (first.folder / "valid.tokens").write_bytes(b"")
-    monkeypatch.setattr(prepare.shutil, "rmtree", watched)
+    monkeypatch.setattr(prepare_module.shutil, "rmtree", watched)
     again = prepare_cached(corpus.open_corpus([str(text)]))
     assert (again.folder / "valid.tokens").read_bytes() == good
     assert seen

@@ -1,4 +1,4 @@
-"""The network of a run: its weights, vocabulary and settings together, as everything after training starts from them."""
+"""The network of a run: weights, vocabulary and settings together, as everything after training starts from them."""
 
 import os
 from dataclasses import dataclass
