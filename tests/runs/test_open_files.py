@@ -9,9 +9,8 @@ from pathlib import Path
 
 import filelock
 import pytest
-from support.forked_training import Nursery
+from support.forked_training import Nursery, one_sentence
 from support.tiny_runs import FLAGS, command
-from test_faults import one_sentence
 
 import storycell
 from storycell.api import Model

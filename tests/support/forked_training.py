@@ -111,3 +111,12 @@ def kill(pid: int, number: int) -> None:
     """Send a signal to a child, which may have ended by itself."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+def one_sentence(ended: Ended) -> str:
+    """The last line of what a failed command said, which has to be the only one that is an error."""
+    assert ended.code == 1, ended.said
+    *notes, message = ended.said.splitlines()
+    assert message.startswith("storycell: ")
+    assert not any("Traceback" in note or note.startswith("storycell:") for note in notes), ended.said
+    return message

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.forked_training import Ended, Nursery, kill
+from support.forked_training import Nursery, kill, one_sentence
 from test_resume import assert_equal_runs
 
 import storycell
@@ -87,15 +87,6 @@ def test_killed_a_hundred_times_runs_end_equal_to_one_that_was_not(
     nursery: Nursery, learnt: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     killed_again_and_again(nursery, learnt, undisturbed, tmp_path, SOAK_KILLS)
-
-
-def one_sentence(ended: Ended) -> str:
-    """The last line of what a failed command said, which has to be the only one that is an error."""
-    assert ended.code == 1, ended.said
-    *notes, message = ended.said.splitlines()
-    assert message.startswith("storycell: ")
-    assert not any("Traceback" in note or note.startswith("storycell:") for note in notes), ended.said
-    return message
 
 
 @pytest.mark.parametrize("seed", range(2))

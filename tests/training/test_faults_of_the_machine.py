@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.forked_training import Ended, Nursery
-from test_faults import one_sentence
+from support.forked_training import Ended, Nursery, one_sentence
 from test_resume import assert_equal_runs
 
 import storycell
