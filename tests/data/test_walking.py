@@ -11,9 +11,10 @@ from support.tiny_runs import FLAGS, command
 
 from storycell import api
 from storycell.data import embedded, files, prepare
-from storycell.data.corpus import open_corpus
+from storycell.data.corpus import Named, open_corpus
 from storycell.errors import CorpusError
 from storycell.runs import text as checkpoint
+from storycell.training.start import name_texts
 
 ANY_TMP = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
 
@@ -158,3 +159,10 @@ def test_what_follows_a_training_does_not_prepare_its_text_again(
             done = command(capsys, words[0], run, "--json", *words[1:])
             assert done.code == 0, done.err
     assert sorted(prepare.cache_folder().iterdir()) == made
+
+
+def test_a_named_corpus_that_was_not_typed_is_never_a_folder(texts: Path) -> None:
+    written(texts / "stories" / "mine.txt")
+    assert name_texts("stories") == [str(texts / "stories")]
+    assert name_texts(Named("stories")) == ["stories"]
+    assert name_texts([Named("stories"), "a.txt"]) == ["stories", str(texts / "a.txt")]

@@ -24,6 +24,12 @@ NAMES = ("stories", "tinystories")
 _NO_ENCODING = "there is no encoding {!r}; try utf-8, cp1252 or utf-16"
 
 
+class Named(str):
+    """The name of a corpus that was not typed: no file or folder of that name takes its place."""
+
+    __slots__ = ()
+
+
 class Source(Protocol):
     """One file, or what takes the place of one."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from storycell import config
-from storycell.data.corpus import open_corpus
+from storycell.data.corpus import Named, open_corpus
 from storycell.errors import CorpusError, RunFolderError, SettingsError
 from storycell.nn.cells import registry
 from storycell.report.page import write_json
@@ -151,8 +151,8 @@ def text_of(text: Texts | None, valid: Texts | None) -> tuple[Texts, Texts | Non
     if text is not None:
         return text, valid, ""
     try:
-        open_corpus(["tinystories"])
-        open_corpus(["tinystories"], split="valid")
+        for split in ("train", "valid"):
+            open_corpus(["tinystories"], split=split, recorded=True)
     except CorpusError as error:
-        return "stories", None, f"on the embedded stories, not on TinyStories: {error}"
-    return "tinystories", None, ""
+        return Named("stories"), None, f"on the embedded stories, not on TinyStories: {error}"
+    return Named("tinystories"), None, ""

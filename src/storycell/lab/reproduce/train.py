@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from storycell import api
+from storycell.data.corpus import NAMES, Named
 from storycell.errors import RunFolderError
 from storycell.lab import compare, scored_text, scoring
 from storycell.lab.compare import Say
@@ -56,9 +57,8 @@ def _trained(plan: Plan, entrant: Entrant, seed: int, run: Path, callback: Callb
     """Train a run to the end of its budget; the signal that stopped it, or nothing."""
     if not run.exists():
         chosen = {**entrant.overrides, **plan.settings, **plan.budget, "seed": seed}
-        done = api.train(
-            plan.words, valid=plan.valid_words, out=run, recipe=entrant.recipe, callback=callback, **chosen
-        )
+        words = [Named(word) if word in NAMES else word for word in plan.words]  # files by their absolute paths
+        done = api.train(words, valid=plan.valid_words, out=run, recipe=entrant.recipe, callback=callback, **chosen)
         return done.interrupted
     settings = RunFolder(run).config().settings
     wanted = entrant.settings.changed(**plan.settings).model
