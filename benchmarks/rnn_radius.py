@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 import storycell
+from storycell.evaluation.texts import encode_text
 from storycell.inspect.gradients import gradient_flow, spectral_radius
 from storycell.inspect.trace import trace
 from storycell.inspect.units import copy_untrained
@@ -41,7 +42,7 @@ def cell_at(radius: float) -> type[RNN]:
 
 def seen(lm: CharLM, model: storycell.Model, text: str) -> dict[str, float]:
     """Radius and gradients of a network on a text."""
-    curve = gradient_flow(trace(lm, model._ids(text), model.vocab), max(LAGS)).curve("h", 0)
+    curve = gradient_flow(trace(lm, encode_text(text, model.vocab), model.vocab), max(LAGS)).curve("h", 0)
     return {"radius": spectral_radius(lm)} | {f"left_at_{lag}": float(curve[lag]) for lag in LAGS}
 
 

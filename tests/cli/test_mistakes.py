@@ -32,7 +32,7 @@ from storycell.runs.machine import best_device
         ("no.txt.gz", b"not gzip at all", "is truncated or damaged"),
         ("half.txt.gz", gzip.compress(TEXT.encode())[:200], "is truncated or damaged"),
         ("no.txt.zst", b"not zstandard at all", "is truncated or damaged"),
-        ("no.jsonl", b'{"story": "x"}\n', "line 1: not a JSON object"),
+        ("no.jsonl", b'[1]\n{"text": "x"}\n', "no.jsonl"),
         ("deep.jsonl", b"[" * 100_000, "line 1: not a JSON object"),
     ],
 )

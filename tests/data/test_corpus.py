@@ -98,7 +98,7 @@ def test_the_encoding_is_for_all_files(tmp_path: Path, encoding: str) -> None:
 
 READ_STDIN = """
 import sys
-from storycell.corpus import open_corpus
+from storycell.data.corpus import open_corpus
 corpus = open_corpus(["-"], sys.argv[1])
 for _ in range(2):
     sys.stdout.buffer.write(b"".join(corpus.blocks()))

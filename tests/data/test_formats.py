@@ -127,7 +127,7 @@ def test_a_table_of_any_texts_is_read_back(
 
 READ_STDIN = """
 import sys
-from storycell.corpus import open_corpus
+from storycell.data.corpus import open_corpus
 sys.stdout.buffer.write(b"".join(open_corpus(["-"]).blocks()))
 """
 

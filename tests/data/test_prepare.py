@@ -439,11 +439,11 @@ def test_real_stories_come_back_whole(tmp_path: Path, real_data: Callable[[str],
 PREPARE = """
 import json, sys, time
 from pathlib import Path
-from storycell import tokens
-from storycell.corpus import open_corpus
+from storycell.data.corpus import open_corpus
+from storycell.data.prepare import prepare
 corpus = open_corpus([sys.argv[1]])
 began = time.monotonic()
-prepared = tokens.prepare(corpus, Path(sys.argv[2]))
+prepared = prepare(corpus, Path(sys.argv[2]))
 elapsed_s = time.monotonic() - began
 peak_kb = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps({"resident": peak_kb << 10, "bytes_per_s": corpus.size_bytes / elapsed_s,

@@ -167,7 +167,6 @@ STOPPED = """
 import os, sys
 from storycell.cli.main import main
 from storycell.data import files, resumable
-from storycell.tokens import halves
 from storycell.data.splits import TokenWriter
 chunk, number, size, *words = sys.argv[1:]
 resumable._EVERY_S, files.CHUNK_BYTES = -1.0, int(chunk)

@@ -27,7 +27,7 @@ LONG = random.Random(0).randbytes(25_000_000)  # the client writes pieces of 10 
 PIECE = 10 * 1024 * 1024
 CALL = """
 import sys
-from storycell.corpus.hub import tinystories
+from storycell.data.tinystories import tinystories
 from storycell.errors import CorpusError
 try:
     print(tinystories(sys.argv[1]))

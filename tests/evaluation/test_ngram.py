@@ -190,10 +190,10 @@ def test_ten_megabytes_are_counted_within_a_minute_and_two_gigabytes(real_data: 
     """Order 12 on TinyStories; measured 12 s and 1.3 GB on one core of a busy machine."""
     program = """
 import resource, sys, time
-from storycell import tokens
-from storycell.baselines import NGram
-from storycell.corpus import open_corpus
-prepared = tokens.cached(open_corpus([sys.argv[1]]), valid=open_corpus([sys.argv[2]]))
+from storycell.data.corpus import open_corpus
+from storycell.data.prepare import prepare_cached
+from storycell.evaluation.ngram import NGram
+prepared = prepare_cached(open_corpus([sys.argv[1]]), valid=open_corpus([sys.argv[2]]))
 began = time.monotonic()
 ngram = NGram.fit(prepared.train_ids, len(prepared.vocab), 12)
 took_s = time.monotonic() - began

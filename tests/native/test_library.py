@@ -92,8 +92,8 @@ def test_every_status_is_an_exception_with_a_sentence(status: int, error: type[E
 NEEDS_SCRATCH = """
 import resource
 import torch
-from storycell.backends.native import library
-from storycell.backends.native.library import TransposedProduct, call
+from storycell.nn.backends.native import library
+from storycell.nn.backends.native.library import TransposedProduct, call
 
 rows, m, n = 16, 16, 1 << 22
 left, right, out = torch.empty(rows, m), torch.empty(rows, n), torch.empty(m, n)

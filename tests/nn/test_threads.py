@@ -262,7 +262,7 @@ def test_one_torch_thread_starts_no_threads_of_torch_s() -> None:
     """Not OpenMP's, not MKL's: it is what keeps the cores for the kernels, and what a forked child relies on."""
     code = """
 import os, torch
-from storycell.backends.native import one_torch_thread
+from storycell.nn.backends.native.library import one_torch_thread
 torch.set_num_threads(4)
 def started():
     before = len(os.listdir("/proc/self/task"))
@@ -336,8 +336,8 @@ def test_a_forked_child_reads_prompts_and_writes_as_its_parent_does() -> None:
     """OpenMP's threads are not copied, and a child that waits for them waits for ever."""
     code = """
 import os, torch
-from storycell import sampler
-from storycell.model import CharLM
+from storycell.generation import sampler
+from storycell.nn.model import CharLM
 torch.set_num_threads(4)
 a = torch.ones(700, 700)
 a @ a, a.exp()  # all of torch's threads are there now
@@ -348,7 +348,7 @@ here = written()
 for packs_anew in (False, True):
     if not (pid := os.fork()):
         if packs_anew:
-            sampler._generators.clear()
+            sampler._packed.clear()
         os._exit(0 if written() == here else 1)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """

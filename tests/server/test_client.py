@@ -150,13 +150,13 @@ def test_the_model_is_listed_and_found(client: "openai.OpenAI") -> None:
 
 def test_errors_become_the_clients_exceptions_with_a_sentence(client: "openai.OpenAI") -> None:
     with pytest.raises(
-        openai.BadRequestError, match=r'does not know .ß.*closest known.*"unknown": "replace"'
+        openai.BadRequestError, match=r'does not know .ж.*closest known.*"unknown": "replace"'
     ) as caught:
-        client.completions.create(model="run", prompt="Cleß")
+        client.completions.create(model="run", prompt="Cleж")
     assert caught.value.code == "unknown_character"
     assert caught.value.param == "prompt"
     replaced = client.completions.create(
-        model="run", prompt="Cleß", max_tokens=1, echo=True, extra_body={"unknown": "skip"}
+        model="run", prompt="Cleж", max_tokens=1, echo=True, extra_body={"unknown": "skip"}
     )
     assert replaced.choices[0].text[:3] == "Cle"
     assert SEPARATOR not in replaced.choices[0].text

@@ -27,20 +27,21 @@ PROGRAM = """
 import io, json, sys
 from pathlib import Path
 import torch
-import storycell, storycell.api.model, storycell.api.pace
+import storycell, storycell.runs.network, storycell.training.loop, storycell.training.start
 from support.fake_gpu import FakeGpu, NAME
-from storycell import codec, evaluator
-from storycell.sampler import Sampling
+from storycell.evaluation import evaluator, texts
+from storycell.lab.compress.archive import compress
+from storycell.generation.sampler import Sampling
 
 text, network, folder = json.loads(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3])
 gpu = torch.device(NAME, 0)
-storycell.api.best_device = storycell.training.loop.best_device = lambda asked: gpu
+storycell.runs.network.best_device = storycell.training.loop.best_device = lambda asked: gpu
 torch.inference_mode = torch.no_grad  # a tensor of this kind cannot be made within the other
 evaluate, measured_on = evaluator.evaluate, []
 def watched(lm, *arguments, **keywords):
     measured_on.append(str(lm.output.weight.device))
     return evaluate(lm, *arguments, **keywords)
-evaluator.evaluate = watched
+evaluator.evaluate = texts.evaluate = watched
 told = {}
 (folder / "a.txt").write_text("<|endoftext|>\\n".join(f"Once {k} cats sat on {k} mats.\\n" for k in range(60)))
 with FakeGpu():
@@ -53,7 +54,7 @@ with FakeGpu():
     told["cells"] = float(abs(model.trace(text)["c", 0]).sum())
     told["flow"] = {str(key): float(value.sum()) for key, value in model.gradient_flow(text * 4, lags=8).norms.items()}
     packed = io.BytesIO()
-    codec.compress(model.lm, model.vocab, io.BytesIO(text.encode()), packed)
+    compress(model.lm, model.vocab, io.BytesIO(text.encode()), packed)
     told["packed"] = len(packed.getvalue())
     for cell in ("lstm", "rnn"):
         run = storycell.train(folder / "a.txt", out=folder / cell, cell=cell, steps=4, evaluations=2, **network)
@@ -132,7 +133,7 @@ def test_a_model_that_moves_puts_its_weights_in_one_piece_as_torch_s_layer_does(
     flattened: list[list[torch.Tensor]] = []
     monkeypatch.setattr(nn.RNNBase, "flatten_parameters", lambda self: flattened.append(list(self._flat_weights)))
     expected = kind(5, 7, 2, bias=bias)._flat_weights_names
-    recurrent = Recurrent(cell, 5, 7, 2, bias)
+    recurrent = Recurrent(cell, 5, 7, 2, bias, "cpu")
     flattened.clear()
     recurrent.to(torch.float32)
     assert [id(w) for w in flattened[-1]] == [id(recurrent.get_parameter(name)) for name in expected]
@@ -140,7 +141,7 @@ def test_a_model_that_moves_puts_its_weights_in_one_piece_as_torch_s_layer_does(
 
 
 def test_a_cell_that_torch_has_no_layer_for_moves_too() -> None:
-    assert Recurrent("minlstm", 5, 7, 2, True).to(torch.float64).weight_ih_l0.dtype == torch.float64
+    assert Recurrent("minlstm", 5, 7, 2, True, "cpu").to(torch.float64).weight_ih_l0.dtype == torch.float64
 
 
 # Which device

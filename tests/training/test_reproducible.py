@@ -13,10 +13,10 @@ SETS = ("set", "frozenset")
 IN_ORDER = ("list", "tuple", "enumerate", "iter", "map", "zip", "dict", "join")  # what passes the order of a set on
 TRAINED = """
 import sys, numpy as np, torch
-from storycell import batches
 from storycell.config import TrainSettings
-from storycell.model import CharLM
-from storycell.trainer import Trainer
+from storycell.data import batches
+from storycell.nn.model import CharLM
+from storycell.training.trainer import Trainer
 
 torch.set_num_threads(1)
 for cell in ("lstm", "gru", "mlstm"):

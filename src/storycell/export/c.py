@@ -36,7 +36,7 @@ def write(network: Network, vocab: Vocabulary, weights: Weights, about: str, fil
         "CODING": _CODINGS[weights],
         "WEIGHTS": ",\n".join(f'"{string}"' for string in strings),
     }
-    template = (resources.files("storycell.export.export") / "story.c").read_text(encoding="utf-8")
+    template = (resources.files("storycell.export") / "story.c").read_text(encoding="utf-8")
     return re.sub("@([A-Z]+)@", lambda found: parts[found[1]], template)
 
 

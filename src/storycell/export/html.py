@@ -44,7 +44,7 @@ def write(network: Network, vocab: Vocabulary, weights: Weights, name: str, abou
 
 
 def _file(name: str) -> str:
-    return (resources.files("storycell.export.export") / name).read_text(encoding="utf-8")
+    return (resources.files("storycell.export") / name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:
