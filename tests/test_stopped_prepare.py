@@ -1,6 +1,7 @@
 """A preparation that was stopped or killed goes on where it was, inside a file too, and ends as it would have."""
 
 import gzip
+import io
 import json
 import random
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 import zstandard
 from tiny_runs import FLAGS, command
@@ -267,11 +269,33 @@ def while_a_lock_is_taken(monkeypatch: pytest.MonkeyPatch, happens: Callable[[],
     monkeypatch.setattr(fcntl, "flock", delayed)
 
 
+class PlainLock:
+    """A lock at its simplest, as in older versions of filelock: a file that was removed meanwhile is locked, too."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._file = path, io.BytesIO()
+
+    def acquire(self, timeout: float) -> None:
+        """Lock the file, or raise."""
+        fcntl = pytest.importorskip("fcntl")
+        self._file = self._path.open("ab")  # type: ignore[assignment]
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise filelock.Timeout(str(self._path)) from None
+
+    def release(self) -> None:
+        """Unlock it."""
+        self._file.close()
+
+
+@pytest.mark.parametrize("lock", [filelock.FileLock, PlainLock])
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_folder_never_has_two_owners_however_they_come_and_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: bool, lock: type
 ) -> None:
     """One lets go while another is about to take its lock, and a third comes before that one has it."""
+    monkeypatch.setattr(filelock, "FileLock", lock)
     first = journal.Journal(tmp_path, ".out", "d" * 32)
     third: list[journal.Journal] = []
 
