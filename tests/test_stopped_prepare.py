@@ -1,15 +1,17 @@
 """A preparation that was stopped or killed goes on where it was, inside a file too, and ends as it would have."""
 
 import gzip
+import io
 import json
 import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 import zstandard
 from tiny_runs import FLAGS, command
@@ -252,11 +254,86 @@ def test_two_at_a_time_do_not_meet(shards: Path, tmp_path: Path) -> None:
     held = journal.Journal(tmp_path / "same", ".out", "d" * 32)
     other = journal.Journal(tmp_path / "same", ".out", "d" * 32)
     assert held.folder != other.folder
-    other.close()
-    held.close()
+    other.close(keep=False)
+    held.close(keep=True)
     again = journal.Journal(tmp_path / "same", ".out", "d" * 32)
     assert again.folder == held.folder
-    again.close()
+    again.close(keep=False)
+    assert list((tmp_path / "same").iterdir()) == []
+
+
+def while_a_lock_is_taken(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
+    """Let something happen between the opening of the next lock's file and its locking."""
+    fcntl = pytest.importorskip("fcntl")
+    lock, pending = fcntl.flock, [happens]
+
+    def delayed(*arguments: Any) -> None:
+        if pending:
+            pending.pop()()
+        lock(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", delayed)
+
+
+class PlainLock:
+    """A lock at its simplest, as in older versions of filelock: a file that was removed meanwhile is locked, too."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._file = path, io.BytesIO()
+
+    def acquire(self, timeout: float) -> None:
+        """Lock the file, or raise."""
+        fcntl = pytest.importorskip("fcntl")
+        self._file = self._path.open("ab")  # type: ignore[assignment]
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise filelock.Timeout(str(self._path)) from None
+
+    def release(self) -> None:
+        """Unlock it."""
+        self._file.close()
+
+
+@pytest.mark.parametrize("lock", [filelock.FileLock, PlainLock])
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_folder_never_has_two_owners_however_they_come_and_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: bool, lock: type
+) -> None:
+    """One lets go while another is about to take its lock, and a third comes before that one has it."""
+    monkeypatch.setattr(filelock, "FileLock", lock)
+    first = journal.Journal(tmp_path, ".out", "d" * 32)
+    third: list[journal.Journal] = []
+
+    def meanwhile() -> None:
+        first.close(keep=keep)
+        third.append(journal.Journal(tmp_path, ".out", "d" * 32))
+        (third[0].folder / "train.tokens").write_text("the third's")
+
+    while_a_lock_is_taken(monkeypatch, meanwhile)
+    second = journal.Journal(tmp_path, ".out", "d" * 32)
+    assert third[0].folder == first.folder
+    assert second.folder != first.folder
+    second.close(keep=False)
+    assert (third[0].folder / "train.tokens").read_text() == "the third's"
+    third[0].close(keep=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_folder_is_nobody_else_s_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets its name while it is held, and who waits for it begins a folder of its own."""
+    first, out = journal.Journal(tmp_path, ".out", "d" * 32), tmp_path / "out"
+    (first.folder / "train.tokens").write_text("finished")
+    while_a_lock_is_taken(monkeypatch, lambda: first.finish(out, ()))
+    second = journal.Journal(tmp_path, ".out", "d" * 32)
+    (second.folder / "train.tokens").write_text("begun")
+    third = journal.Journal(tmp_path, ".out", "d" * 32)
+    first.close(keep=False)
+    assert {path.name: path.read_text() for path in out.iterdir()} == {"train.tokens": "finished"}
+    assert (second.folder / "train.tokens").read_text() == "begun"
+    for other in (second, third):
+        other.close(keep=False)
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_training_on_many_files_goes_on_preparing_too(

@@ -9,38 +9,58 @@ so the same work finds it again, and another process that does the same work at 
 
 import hashlib
 import json
+import os
+import shutil
 import time
 import uuid
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import filelock
 
+LOCK = ".lock"
 _EVERY_S = 2.0
 _LARGEST = 64 << 20
 
 
 class Journal:
-    """A folder of unfinished work. `known` is what is done in it; `close` before the folder is moved or removed."""
+    """A folder of unfinished work. `known` is what is done in it; `finish` puts it in its place, `close` ends it."""
 
     def __init__(self, beside: Path, prefix: str, digest: str) -> None:
+        self._holds = True  # the name of the folder, until that becomes another
         self._digest, self._saved_at = digest, time.monotonic()
         self.folder = beside / f"{prefix}.{digest[:16]}.part"
         if not self._taken():
             self.folder = beside / f"{prefix}.{uuid.uuid4().hex[:8]}.part"
-            self._taken()
+            if not self._taken():  # nor can this one be held: nobody else knows its name
+                self.folder.mkdir(parents=True, exist_ok=True)
         self._path = self.folder / "journal.json"
         self.known = self._read()
         self.is_worth_keeping = bool(self.known)
 
     def _taken(self) -> bool:
+        """Hold the folder; False where another process does, or has just finished with it, or there are no locks.
+
+        Whoever lets go removes the lock's file while it holds it, so a lock on a file that is there no more is none.
+        """
+        path = self.folder / LOCK
+        self._lock = filelock.FileLock(path)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = filelock.FileLock(self.folder / ".lock")
-            self._lock.acquire(timeout=0)
-        except (filelock.Timeout, FileNotFoundError):  # another process has it, or has just finished with it
-            return False
-        return True
+            with path.open("ab") as same:  # open all the while: no other file gets its number
+                self._lock.acquire(timeout=0)
+                if os.path.samestat(os.fstat(same.fileno()), path.stat()):
+                    return True
+        except (filelock.Timeout, FileNotFoundError):
+            pass
+        except NotImplementedError:
+            with suppress(OSError):
+                path.unlink()
+                self.folder.rmdir()
+        self._lock.release()
+        return False
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -68,12 +88,33 @@ class Journal:
         new.replace(self._path)
         self._saved_at, self.is_worth_keeping = time.monotonic(), True
 
-    def forget(self) -> None:
-        """Remove the journal and let go of the folder, which holds the finished files and nothing else."""
+    def finish(self, out: Path, names: Sequence[str]) -> None:
+        """Put the finished files where they belong: the whole folder becomes `out`, or they move into it, beside it."""
         self._path.unlink(missing_ok=True)
-        self.close()
+        if self.folder.parent == out:
+            for name in names:
+                (self.folder / name).rename(out / name)
+            return
+        if os.name == "nt":  # where a folder with an open file in it cannot be renamed
+            self._let_go()
+        self.folder.rename(out)
+        self._holds = False  # whatever comes to be under its old name is another's
+        (out / LOCK).unlink(missing_ok=True)
 
-    def close(self) -> None:
-        """Let go of the folder."""
+    def close(self, keep: bool) -> None:
+        """Let go of the folder, which is kept for a later attempt, or removed before anybody else can take it."""
+        if self._holds and not keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._let_go()
+        if self._holds and not keep:
+            with suppress(OSError):  # on Windows it is still there, empty; whoever has taken it since keeps it
+                self.folder.rmdir()
+
+    def _let_go(self) -> None:
+        """Remove the lock's file while it is held; on Windows, which removes no open file, afterwards."""
+        if os.name == "nt":
+            self._lock.release()
+        if self._holds:
+            with suppress(OSError):
+                (self.folder / LOCK).unlink()
         self._lock.release()
-        (self.folder / ".lock").unlink(missing_ok=True)

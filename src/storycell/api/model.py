@@ -7,6 +7,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -17,7 +18,7 @@ from storycell.api.beginning import default_prompt
 from storycell.api.machine import best_device, versions
 from storycell.checkpoint import RunConfig, RunFolder
 from storycell.corpus import Corpus, stories, text_corpus
-from storycell.errors import CorpusError, SettingsError, VocabularyError
+from storycell.errors import CorpusError, RunFolderError, SettingsError, VocabularyError
 from storycell.evaluator import Evaluation, Nats
 from storycell.export import Export, export
 from storycell.inspector import Feature, Finding, GradientFlow, Held, Trace
@@ -47,6 +48,19 @@ def load(run: str | Path = "demo", *, backend: str = "auto", device: str = "cpu"
     lm = CharLM.from_settings(len(vocab), config.settings.model, backend=backend, device="meta")
     folder.load_weights(lm)
     return Model(lm.to(place).eval().write_in(precision), vocab, config, folder.path)
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A folder for token files, gone at the end; `RunFolderError` where it cannot be written."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="storycell-", ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise RunFolderError(
+            f"the folder for temporary files cannot be written: {error.strerror or error}; free space there, or name "
+            "another one in the environment variable TMPDIR"
+        ) from None
 
 
 def _demo_folder() -> Path:
@@ -154,11 +168,14 @@ class Model:
     def evaluate(self, text: str | Corpus, *, windows: int | None = None) -> Evaluation:
         """The loss on a text (see `storycell.evaluator`); `windows=T` scores zero-state windows of T characters."""
         corpus = text_corpus(text) if isinstance(text, str) else text
-        with tempfile.TemporaryDirectory(prefix="storycell-") as folder:
-            half = tokens.write_tokens(corpus, self.vocab, Path(folder) / "text.tokens")
-            ids = half.open(Path(folder) / "text.tokens", self.vocab)
-            result = evaluator.evaluate(self.lm, ids, self.vocab, windows=windows, utf8_bytes=half.utf8_bytes)
-            return self._with_floor(result, ids) if corpus.is_embedded else result
+        with _temporary_folder() as folder:
+            half = tokens.write_tokens(corpus, self.vocab, folder / "text.tokens")
+            ids = half.open(folder / "text.tokens", self.vocab)
+            try:
+                result = evaluator.evaluate(self.lm, ids, self.vocab, windows=windows, utf8_bytes=half.utf8_bytes)
+                return self._with_floor(result, ids) if corpus.is_embedded else result
+            finally:
+                del ids  # and with it the mapping: Windows removes no file that is mapped
 
     def evaluate_prepared(self, prepared: tokens.Prepared, *, windows: int | None = None) -> Evaluation:
         """The loss on the validation half of a prepared text, whose vocabulary must be this model's."""
@@ -204,8 +221,8 @@ class Model:
         return inspector.gradient_flow(self.trace(text), lags)
 
     def _ids(self, text: str) -> Ids:
-        with tempfile.TemporaryDirectory(prefix="storycell-") as folder:
-            path = Path(folder) / "text.tokens"
+        with _temporary_folder() as folder:
+            path = folder / "text.tokens"
             return tokens.write_tokens(text_corpus(text), self.vocab, path).open(path, self.vocab)[:].copy()
 
     def _with_floor(self, result: Evaluation, ids: Ids) -> Evaluation:

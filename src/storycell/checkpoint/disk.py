@@ -5,6 +5,7 @@ In: paths and bytes. Out: files, text, JSON; whatever the disk refuses becomes a
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from storycell.errors import RunFolderError
 
 _LARGEST_JSON = 64 << 20
 _LARGEST_LOG = 1 << 30
+_IN_USE = (5, 32)  # access denied, sharing violation: what Windows answers where a file is open elsewhere
+_PAUSES_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _GOES_ON = (
     "what was saved before is whole, and `storycell train --resume` goes on from it once there is room and permission"
 )
@@ -35,11 +38,28 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        put_in_place(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     flush_folder(path.parent)
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Rename a file over another one, or over nothing.
+
+    Windows refuses while another program has the old one open, as a viewer, a search index or a virus scanner does for
+    a moment, so it is asked again for a second or two.
+    """
+    for pause_s in _PAUSES_S:
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError as error:
+            if getattr(error, "winerror", None) not in _IN_USE:
+                raise
+            time.sleep(pause_s)
+    temporary.replace(path)
 
 
 def flush_folder(path: Path) -> None:

@@ -88,6 +88,11 @@ class RunFolder:
                 raise RunFolderError(
                     f"another training is writing to {self.path}; stop it first, or train into another folder"
                 ) from None
+            except NotImplementedError:
+                raise RunFolderError(
+                    f"{self.path} is on a file system without locks, which keep two trainings apart; train into a "
+                    "folder on another one"
+                ) from None
         try:
             yield
         finally:

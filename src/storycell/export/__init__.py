@@ -6,7 +6,6 @@ The surprising decision: no export is believed. The network is parsed from the b
 the run's (numpy, or the `onnx` package's evaluator); a file whose logits differ beyond `LARGEST_ERROR` is removed.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from storycell import sampler
+from storycell.checkpoint import disk
 from storycell.errors import ExportError, SettingsError
 from storycell.export import c_source, evaluation, html_page, onnx_graph
 from storycell.export.network import Network
@@ -136,7 +136,7 @@ def _write_checked(path: Path, data: bytes, error_of: Callable[[bytes], float], 
                     f"{path} was not written: a logit of the file read back differs by {error:.3g} from the run's, "
                     f"and at most {allowed:.1g} of that can be rounding; this is a bug, please report it"
                 )
-            os.replace(part, path)  # noqa: PTH105 - as atomically as the system can
+            disk.put_in_place(part, path)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:

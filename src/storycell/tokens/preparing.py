@@ -8,7 +8,6 @@ that a preparation that was killed is found again by the next one of the same te
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -64,12 +63,7 @@ def prepare(
             **asdict(split),
         }
         (partial / "prepared.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        journal.forget()
-        if partial.parent == out:
-            for name in FILES:
-                (partial / name).rename(out / name)
-        else:
-            partial.rename(out)
+        journal.finish(out, FILES)
     return open_prepared(out)
 
 
@@ -102,9 +96,7 @@ def _unfinished(out: Path, digest: str) -> Iterator[Journal]:
         raise
     finally:
         if journal:
-            journal.close()
-        if journal and not stopped:
-            shutil.rmtree(journal.folder, ignore_errors=True)
+            journal.close(keep=stopped)
         for folder in new_folders:  # innermost first; those that hold something now stay
             with suppress(OSError):
                 folder.rmdir()
