@@ -4,8 +4,8 @@ In: an open file, and its packing, named by the usual ending. Out: chunks of wha
 frames. What is damaged or cut off raises one of `FAILURES`.
 
 What unpacking takes is bounded: chunks are no larger than is asked for, and a `.zst` that wants more than 128 MB of
-memory is refused. `.zst` goes through zstandard's lower interface, because its stream reader takes a truncated file for a
-complete one.
+memory is refused. `.zst` goes through zstandard's lower interface, because its stream reader takes a truncated file for
+a complete one.
 """
 
 import gzip
