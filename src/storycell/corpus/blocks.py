@@ -20,6 +20,7 @@ from storycell.vocab import BOUNDARY_BYTE, SEPARATOR
 
 _SEPARATOR = SEPARATOR.encode()
 _LINE = _SEPARATOR + b"\n"
+LONGEST_RECORD_BYTES = 16 << 20  # of a table or of JSON values, which may take 40 times as much when it is parsed
 _LONGEST_MARK = 4
 _LOOKED_AT = 1 << 15  # bytes before and after an invalid one, to tell the encoding by
 

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO
 
-from storycell.corpus import encodings, json_lines, packing, walking
+from storycell.corpus import blocks, encodings, packing, walking
 from storycell.corpus.binary import refuse_binary
 from storycell.corpus.blocks import Bookmark, after, decoded, is_utf8, read_on, refuse_marks
 from storycell.corpus.formats import JSON_LINES_ENDINGS, Form, Head, MoreWantedError, PlainText
@@ -122,7 +122,7 @@ class FileSource:
 
     def _form(self, packed: str, ending: str) -> Form:
         """The form of the file, from as much of it as it takes to tell."""
-        size, longest = _HEAD_BYTES, json_lines.LONGEST_LINE_BYTES
+        size, longest = _HEAD_BYTES, blocks.LONGEST_RECORD_BYTES
         while True:
             data, is_all = self._head(packed, size)
             try:
@@ -136,12 +136,15 @@ class FileSource:
             try:
                 return Head(text, is_all, self.name, ending, self.column).form()
             except MoreWantedError:
-                if size > longest:
+                if size < longest:
+                    size = min(16 * size, longest)
+                elif ending in JSON_LINES_ENDINGS:  # whose lines may be longer
+                    return JsonLines(self.column or "text")
+                else:
                     raise CorpusError(
-                        f"{self.name} has a line of more than {longest:,} bytes, or a value or record; "
-                        "make smaller ones of it"
+                        f"{self.name} has a first record of more than {longest:,} bytes; make smaller ones of it, "
+                        "or give --column '' to learn the file as it lies"
                     ) from None
-            size *= 16
 
     def _head(self, packed: str, size: int) -> tuple[bytes, bool]:
         """(at least so many bytes from its beginning on, as UTF-8; whether these are all)."""

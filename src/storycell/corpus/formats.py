@@ -17,7 +17,7 @@ from typing import Protocol
 from storycell.corpus.blocks import START, Place, Reader, TextReader
 from storycell.corpus.columns import clear_column, no_column
 from storycell.corpus.json_lines import JsonLines
-from storycell.corpus.json_values import Around, IncompleteValueError, JsonValues, blanks, value_at
+from storycell.corpus.json_values import Around, IncompleteValueError, JsonValues, behind_blanks, value_at
 from storycell.corpus.tables import Table, kind_of, records
 from storycell.errors import CorpusError
 
@@ -91,7 +91,7 @@ class Head:
         return JsonLines(self._field(value, "JSON lines"))
 
     def _json(self) -> Form | None:
-        start = blanks(self.text, len(self.text) - len(self.text.removeprefix("\ufeff")))
+        start = behind_blanks(self.text, len(self.text) - len(self.text.removeprefix("\ufeff")))
         try:
             if self.text.startswith("[", start):
                 form = self._array(start + 1, "[")
@@ -114,13 +114,13 @@ class Head:
 
     def _array(self, at: int, around: Around) -> Form | None:
         """The array whose first element comes at a place; None if it may be a text that begins with a bracket."""
-        element = blanks(self.text, at)
+        element = behind_blanks(self.text, at)
         if not (_OBJECT.match(self.text, element) or self.text.startswith('"', element)):
             return None
         value, end = value_at(self.text, element)
-        behind = blanks(self.text, end)
+        behind = behind_blanks(self.text, end)
         if self.text.startswith(",", behind):
-            behind = blanks(self.text, behind + 1)
+            behind = behind_blanks(self.text, behind + 1)
             if behind < len(self.text) and self.text[behind] != self.text[element]:
                 return None
         elif behind < len(self.text) and self.text[behind] != "]":
@@ -140,7 +140,7 @@ class Head:
             if array is not None and column is None:
                 return self._array(array, "{")
             raise IncompleteValueError
-        behind = blanks(self.text, end)
+        behind = behind_blanks(self.text, end)
         is_last = behind == len(self.text) and self.is_all
         if not is_last and behind == len(self.text):
             raise IncompleteValueError
@@ -158,16 +158,16 @@ class Head:
         """Of an object: the names of its strings, where its first array begins, and where it ends, if it does."""
         names: list[str] = []
         array = end = None
-        at = blanks(self.text, at + 1)
+        at = behind_blanks(self.text, at + 1)
         while not self.text.startswith("}", at):
             name, at = value_at(self.text, at)
-            at = blanks(self.text, at)
+            at = behind_blanks(self.text, at)
             if not isinstance(name, str) or not self.text.startswith(":", at):
                 raise IncompleteValueError if at == len(self.text) else ValueError
-            value_starts = at = blanks(self.text, at + 1)
+            value_starts = at = behind_blanks(self.text, at + 1)
             is_array = self.text.startswith("[", at)
             if is_array and array is None:
-                element = blanks(self.text, at + 1)
+                element = behind_blanks(self.text, at + 1)
                 if self.text.startswith('"', element) or _OBJECT.match(self.text, element):
                     array = value_starts + 1
             try:
@@ -175,9 +175,9 @@ class Head:
             except IncompleteValueError:
                 return names, array if array == value_starts + 1 else None, None
             names += [name] if isinstance(value, str) else []
-            at = blanks(self.text, at)
+            at = behind_blanks(self.text, at)
             if self.text.startswith(",", at):
-                at = blanks(self.text, at + 1)
+                at = behind_blanks(self.text, at + 1)
             elif not self.text.startswith("}", at):
                 raise IncompleteValueError if at == len(self.text) else ValueError
         end = at + 1

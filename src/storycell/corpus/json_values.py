@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from storycell.corpus import json_lines
+from storycell.corpus import blocks
 from storycell.corpus.blocks import START, Place, normalised, not_utf8
 from storycell.errors import CorpusError
 from storycell.vocab import BOUNDARY_BYTE
@@ -45,7 +45,7 @@ def value_at(text: str, at: int) -> tuple[Any, int]:
         raise ValueError("it is nested too deep") from None
 
 
-def blanks(text: str, at: int) -> int:
+def behind_blanks(text: str, at: int) -> int:
     """The place behind the blanks at a place."""
     found = _BLANKS.match(text, at)
     return found.end() if found else at
@@ -85,9 +85,9 @@ class JsonValuesReader:
         """The stories of the values that have ended; `CorpusError` names one that holds none."""
         self._held.append(chunk)
         self._size += len(chunk)
-        if self._size > json_lines.LONGEST_LINE_BYTES:
+        if self._size > blocks.LONGEST_RECORD_BYTES:
             raise CorpusError(
-                f"{self.name} has a value of more than {json_lines.LONGEST_LINE_BYTES:,} bytes; make smaller ones of it"
+                f"{self.name} has a value of more than {blocks.LONGEST_RECORD_BYTES:,} bytes; make smaller ones of it"
             )
         if self._size < self._wanted and not final:
             return b""
@@ -118,12 +118,12 @@ class JsonValuesReader:
         end = 0
         while True:
             number = self.place.lines + len(stories) + 1
-            at = blanks(text, end)
+            at = behind_blanks(text, end)
             try:
                 if self.form.around and number > 1 and text[at : at + 1] not in ("", "]"):
                     if text[at] != ",":
                         raise ValueError("a comma is missing")
-                    at = blanks(text, at + 1)
+                    at = behind_blanks(text, at + 1)
                 elif text[at : at + 1] == "]" and self.form.around:
                     self._check_tail(text[at + 1 :], final)
                     return stories, end

@@ -3,9 +3,9 @@
 In: an open file, and its packing, named by the usual ending. Out: chunks of what is in it, through all members or
 frames. What is damaged or cut off raises one of `FAILURES`.
 
-What unpacking takes is bounded: nothing gives more than is asked for (`.zst`: 64 MB, as 512 blocks of one repeated
-byte), and a `.zst` that wants more than 128 MB of memory is refused. `.zst` goes through zstandard's lower interface,
-because its stream reader takes a truncated file for a complete one.
+What unpacking takes is bounded: chunks are no larger than is asked for, and a `.zst` that wants more than 128 MB of
+memory is refused. `.zst` goes through zstandard's lower interface, because its stream reader takes a truncated file for
+a complete one.
 """
 
 import gzip
@@ -15,7 +15,7 @@ from typing import IO, Protocol
 
 ENDINGS = (".gz", ".zst")
 FAILURES = (EOFError, zlib.error, gzip.BadGzipFile)
-_ZSTD_BYTES = 1 << 11  # read at a time
+_ZSTD_BYTES = 1 << 11  # read at a time; the most that these unpack to is 64 MB, as 512 blocks of one repeated byte
 _BEGINNINGS = ((b"\x1f\x8b\x08", ".gz"), (b"\x28\xb5\x2f\xfd", ".zst"))
 LONGEST_BEGINNING = 4
 
@@ -38,7 +38,8 @@ def unpacked(raw: IO[bytes], packing: str, size: int) -> Iterator[bytes]:
         with gzip.open(raw) as stream:
             yield from read(stream, size)
     elif packing == ".zst":
-        yield from _gathered(_zstd_parts(raw), size)
+        for chunk in _gathered(_zstd_parts(raw), size):
+            yield from (chunk[at : at + size] for at in range(0, len(chunk), size))
     else:
         yield from read(raw, size)
 

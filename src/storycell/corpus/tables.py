@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from storycell.corpus import json_lines
+from storycell.corpus import blocks
 from storycell.corpus.blocks import START, Place, normalised, not_utf8
 from storycell.errors import CorpusError
 from storycell.vocab import BOUNDARY_BYTE
@@ -25,7 +25,7 @@ Row = tuple[int, list[str]]  # the line that a record begins on, counted from 0;
 @contextmanager
 def _long_fields() -> Iterator[None]:
     """Fields as long as a story may be; the limit is the whole process's, so it is put back."""
-    before = csv.field_size_limit(json_lines.LONGEST_LINE_BYTES)
+    before = csv.field_size_limit(blocks.LONGEST_RECORD_BYTES)
     try:
         yield
     finally:
@@ -100,9 +100,9 @@ class TableReader:
         """The stories of the records that have ended; `CorpusError` names one that is no record."""
         self._held.append(chunk)
         self._size += len(chunk)
-        if self._size > json_lines.LONGEST_LINE_BYTES:
+        if self._size > blocks.LONGEST_RECORD_BYTES:
             raise CorpusError(
-                f"{self.name} has a record of more than {json_lines.LONGEST_LINE_BYTES:,} bytes; "
+                f"{self.name} has a record of more than {blocks.LONGEST_RECORD_BYTES:,} bytes; "
                 "is a quotation mark missing?"
             )
         if self._size < self._wanted and not final:
