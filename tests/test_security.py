@@ -190,18 +190,23 @@ def test_a_prepared_folder_with_odd_json_is_refused(
     command(capsys, "train", folder, "--out", tmp_path / "run", *FLAGS).stated(1, str(folder))
 
 
+@pytest.mark.parametrize("embedding", [0, 4], ids=["one-hot", "embedding"])
+@pytest.mark.parametrize("backend", ["auto", "torch", "reference"])
 @pytest.mark.parametrize("name", ["train.tokens", "valid.tokens"])
 def test_ids_outside_the_vocabulary_are_refused(
-    text: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+    text: Path, tmp_path: Path, name: str, backend: str, embedding: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """They would index the model's weights: whatever computes refuses them, and the user is told where they are."""
     folder, run = tmp_path / "tokens", tmp_path / "run"
     assert command(capsys, "prepare", text, "--out", folder).code == 0
     (folder / name).write_bytes(bytes([0]) + bytes([255]) * ((folder / name).stat().st_size - 1))
-    outcome = command(capsys, "train", folder, "--out", run, *FLAGS)
+    flags = [*FLAGS, f"--backend={backend}", f"--embedding={embedding}"]
+    outcome = command(capsys, "train", folder, "--out", run, *flags)
     assert outcome.code == 1
     said = f"storycell: {folder / name} holds ids that are not in vocab.json; prepare the text again"
     assert outcome.err.splitlines()[-1].removeprefix("\r\033[K") == said
+    if name == "valid.tokens":
+        assert command(capsys, "eval", run, folder, f"--backend={backend}").err.splitlines()[-1] == said
 
 
 BOMB = """

@@ -229,3 +229,20 @@ def test_train_says_what_is_held_out_and_what_of_it_cannot_be_known(
     counted = [m["unknown_chars"] for m in metrics if m["valid_nats"] is not None]  # in the part that was scored
     assert counted
     assert all(0 < count <= unknown for count in counted)
+
+
+def test_eval_prints_no_error_where_there_is_none_and_tells_unknown_characters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "book.txt").write_text(BOOK)
+    (tmp_path / "short.txt").write_text("The book: “quoted”\n")
+    assert command(capsys, "train", tmp_path / "book.txt", "--out", tmp_path / "run", *FLAGS).code == 0
+    done = command(capsys, "eval", tmp_path / "run", tmp_path / "short.txt")
+    unknown = sum(c not in set(BOOK) for c in "The book: “quoted”\n")
+    assert "nats per character" in done.out
+    assert "nan" not in done.out
+    assert "±" not in done.out
+    assert f"{unknown} characters are unknown to the model" in done.err
+    summary = json.loads(command(capsys, "eval", tmp_path / "run", tmp_path / "short.txt", "--json").out)
+    assert (summary["unknown_chars"], summary["stderr_nats"], summary["chars"]) == (unknown, None, 19)
+    assert " ± " in command(capsys, "eval", tmp_path / "run").out

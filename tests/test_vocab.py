@@ -23,7 +23,6 @@ from storycell.vocab import (
     add_counts,
     from_counts,
     story_lines,
-    utf8_bytes,
     well_formed,
 )
 
@@ -151,7 +150,6 @@ def test_counts_are_those_of_a_counter(stories: list[str]) -> None:
     counts = counts_of(block_of(stories))
     text = "".join(stories)
     assert {chr(k): int(counts[k]) for k in np.flatnonzero(counts)} == Counter(text)
-    assert utf8_bytes(counts) == len(text.encode())
     assert from_counts(counts) == vocabulary(text)
 
 

@@ -342,11 +342,6 @@ def _of_characters(characters: set[str]) -> Vocabulary:
     return Vocabulary("".join(sorted(characters)))
 
 
-def utf8_bytes(counts: npt.NDArray[np.int64]) -> int:
-    """The size in UTF-8 of a text whose code points occur `counts` times, `[0x110000]`."""
-    return int(counts.sum() + counts[0x80:].sum() + counts[0x800:].sum() + counts[0x10000:].sum())
-
-
 def _rare(block: bytes) -> bytes:
     """What is left of a block without its ASCII characters and boundaries: the other characters, in their order."""
     return b"" if block.isascii() else block.translate(None, _ASCII + BOUNDARY_BYTE)

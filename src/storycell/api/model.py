@@ -186,7 +186,8 @@ class Model:
             raise VocabularyError(
                 f"{prepared.folder} was prepared with another vocabulary than the model's; give the text itself"
             )
-        result = evaluator.evaluate(self.lm, ids, self.vocab, windows=windows, utf8_bytes=prepared.valid.utf8_bytes)
+        with prepared.ids_blamed():
+            result = evaluator.evaluate(self.lm, ids, self.vocab, windows=windows, utf8_bytes=prepared.valid.utf8_bytes)
         return self._with_floor(result, ids) if prepared.name == "stories" else result
 
     def score(self, text: str) -> Nats:

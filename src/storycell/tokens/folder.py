@@ -110,10 +110,10 @@ class Prepared:
 
     @contextmanager
     def ids_blamed(self) -> Iterator[None]:
-        """Within, an `IndexError` that comes of an id outside the vocabulary is a `RunFolderError` about its file."""
+        """Within, what a backend raises at an id outside the vocabulary is a `RunFolderError` about its file."""
         try:
             yield
-        except IndexError:
+        except (IndexError, RuntimeError):  # of a look-up; of torch's one-hot
             self.check_ids()
             raise
 

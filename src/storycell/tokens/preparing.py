@@ -120,7 +120,7 @@ def identify(corpus: Corpus, valid: Corpus | None, vocab: str | Vocabulary, prog
 
     The stamps are taken first: a text that is changed while it is hashed, or after, is not what they say any more.
     """
-    stamps = corpus.stamps(), valid.stamps() if valid else None
+    stamps = corpus.stamps(), None if valid is None else valid.stamps()
     parts = [
         str(FORMAT),
         corpus.digest(told("hashing", corpus, progress)),
