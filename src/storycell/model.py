@@ -52,7 +52,7 @@ class Recurrent(nn.Module):
 
         cuDNN copies weights in several pieces at every call. Elsewhere than on its GPUs nothing happens.
         """
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self._layer is not None:
             layer = self._layer(self.D, self.H, self.L, bias=self.bias, device="meta")
             for name, weight in self.named_parameters():
