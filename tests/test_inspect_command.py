@@ -175,6 +175,7 @@ def test_the_page_works_in_a_browser_without_network_or_message(
         with page.expect_download() as waiting:
             page.locator("figure .save button").nth(index).click()
         assert Path(waiting.value.path()).stat().st_size > 100
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")  # nothing need be a finding
     page.locator("button[data-unit]").first.click()
     shown = page.locator("button[data-unit]").first.get_attribute("data-unit")
     assert page.evaluate("document.getElementById('unit').value") == shown

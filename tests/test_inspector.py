@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from test_trace import EXACT, TEXT, VOCAB, ids_of, network
@@ -19,6 +20,8 @@ from storycell.vocab import BOUNDARY, Vocabulary
 
 SATURATED = 1e-3  # sigmoid(12) is 6e-6 from one; sums of a few hundred steps stay below this
 HALF = 0.5
+TEXTS = 200
+MOST_BY_CHANCE = 0.06  # of texts of which something has p <= 0.05 without a reason; the bar
 
 
 def stories(count: int, seed: int = 0) -> list[str]:
@@ -68,6 +71,45 @@ def test_a_unit_planted_by_hand_is_found_and_nothing_is_found_in_the_untrained()
     assert itself
     assert not any(found[0].is_finding for found in itself.values())  # no excess over itself
     assert all(found[0].excess == 0 for found in itself.values())
+
+
+def slow(chance: np.random.Generator, chars: int, columns: int, lasts: float) -> npt.NDArray[np.float64]:
+    """Noise that remembers the last `lasts` characters, `[chars columns]`: c = f c + (1 - f) noise, as a cell's."""
+    n = 2 ** int(np.ceil(np.log2(chars + 8 * lasts)))
+    response = 1 / (1 - np.exp(-1 / lasts - 2j * np.pi * np.arange(n // 2 + 1) / n))
+    white = np.fft.rfft(chance.standard_normal((n, columns)), axis=0)
+    return np.fft.irfft(white * response[:, None], n, axis=0)[:chars]
+
+
+def smallest_p(seed: int, chars: int, lasts: float) -> float:
+    """Of all units and features of a text in which they know nothing of each other."""
+    chance = np.random.default_rng((seed, chars))
+    values, noise = slow(chance, chars, 8, lasts)[::4], slow(chance, chars, 3, lasts)[::4]
+    ours = units._standard(units.ranks(np.ascontiguousarray(values.T.astype(np.float32))))
+    return float(units._p_values(ours, units._standard((noise > noise.std() / 2).T.astype(np.float32)).T).min())
+
+
+def test_units_that_know_nothing_seldom_come_up_at_any_permitted_length() -> None:
+    """Where all shifts were nearly the same, 58 % of the shortest texts did."""
+    shares = [
+        np.mean([smallest_p(seed, chars, lasts) <= units.SIGNIFICANT for seed in range(TEXTS)])
+        for chars in (units._FEWEST_CHARS, units._FEWEST_CHARS + 101, 6_000, 10_000)
+        for lasts in (20.0, 100.0)
+    ]
+    assert np.mean(shares) <= MOST_BY_CHANCE
+    assert max(shares) <= MOST_BY_CHANCE + 2 * (MOST_BY_CHANCE / TEXTS) ** 0.5
+
+
+def test_what_is_surely_known_has_the_smallest_p_and_hides_nothing_else() -> None:
+    """In the shortest text: a unit that is a feature, one that is half another feature and half noise, and noise."""
+    chance = np.random.default_rng(2)
+    features = slow(chance, units._FEWEST_CHARS, 2, 20.0)[::4]
+    noise = slow(chance, units._FEWEST_CHARS, 14, 20.0)[::4]
+    half = features[:, 1:] / features[:, 1].std() + noise[:, :1] / noise[:, 0].std()
+    ours = units._standard(np.concatenate([features[:, :1], half, noise[:, 1:]], axis=1).T.astype(np.float32))
+    p = units._p_values(ours, units._standard(features.T.astype(np.float32)).T)
+    assert p[0, 0] == p[1, 1] == 1 / (1 + units.SHIFTS)
+    assert p[2:].min() > units.SIGNIFICANT
 
 
 def test_a_feature_that_has_nothing_to_do_with_the_text_is_no_finding() -> None:

@@ -4,10 +4,11 @@ In: a `Trace`, that of an untrained twin, features. Out: `Finding`s. The first h
 statistic, the units that tell most about a feature; the second half says how well they do: for a feature of yes and no
 the AUC (the chance that the unit ranks a random yes above a random no), for a count Spearman's rank correlation.
 
-Three guards. *Null*: the same statistic with the text shifted against the units, its largest value over all units and
-features each time, so the p-value is corrected for everything that was tried (Westfall & Young 1993). *Twin*: a random
-recurrence remembers recent input too; only what exceeds the best unit of the untrained network counts. *Interval*:
-95 %, from a bootstrap over stories (blocks of 1,000 characters in a text of few stories).
+Three guards. *Null*: the same statistic, of the whole text, beside what it is with the text shifted against the units,
+its largest value over all units and features each time; so the p-value is corrected for everything that was tried
+(Westfall & Young 1993). *Twin*: a random recurrence remembers recent input too; only what exceeds the best unit of the
+untrained network counts. *Interval*: 95 %, from a bootstrap over stories (blocks of 1,000 characters in a text of few
+stories).
 """
 
 import html
@@ -24,10 +25,10 @@ from storycell.inspector.trace import Trace
 
 SHIFTS = 99  # so the smallest p-value is 0.01
 SIGNIFICANT = 0.05
-_NEAREST_SHIFT = 1000  # characters: further than any memory that could still tie unit and text together
+_FEWEST_CHARS = 4000  # of text; below that what changes slowly has too few values for the null to be right
 _RESAMPLES = 400
 _BLOCK = 1000  # characters, where there are few stories
-_STRIDE = 2  # every second character of the first half is enough to choose units
+_STRIDE = 2  # every second character of the first half is enough to choose units, every fourth of all for the null
 _BINS = 1000  # of ranks, in the bootstrap of an AUC
 _FEWEST = 30  # characters of either kind in either half
 
@@ -79,9 +80,9 @@ def find_units(
 
     Features that occur too seldom in either half are left out.
     """
-    if len(trace) < 4 * _NEAREST_SHIFT:
+    if len(trace) < _FEWEST_CHARS:
         raise SettingsError(
-            f"finding units takes a text of at least {4 * _NEAREST_SHIFT:,} characters; this one has {len(trace):,}"
+            f"finding units takes a text of at least {_FEWEST_CHARS:,} characters; this one has {len(trace):,}"
         )
     name = name or trace.memory
     half = len(trace) // 2
@@ -92,7 +93,10 @@ def find_units(
     y = np.stack([_standard(_ranked(f, first)) for f in chosen.values()], axis=1)
     ours, theirs = _unit_ranks(trace, name, first), _unit_ranks(twin, name, first)
     r, r_twin = ours @ y / len(y), theirs @ y / len(y)
-    p_values = _p_values(ours, y, r, seed)
+    whole = slice(0, len(trace), 2 * _STRIDE)
+    p_values = _p_values(
+        _unit_ranks(trace, name, whole), np.stack([_standard(_ranked(f, whole)) for f in chosen.values()], axis=1)
+    )
     judge = _Judge(trace, twin, name, second, seed)
     found: dict[str, list[Finding]] = {}
     for k, (key, feature) in enumerate(chosen.items()):
@@ -143,19 +147,21 @@ def _unit_ranks(trace: Trace, name: str, part: slice) -> npt.NDArray[np.float32]
     return np.concatenate(layers)
 
 
-def _p_values(
-    units: npt.NDArray[np.float32], y: npt.NDArray[np.float32], r: npt.NDArray[np.floating], seed: int
-) -> Floats:
-    """For every unit and feature: how often the largest of all units and features is as large, the text shifted."""
-    rows, nearest = len(y), _NEAREST_SHIFT // _STRIDE
-    shifts = np.random.default_rng(seed).integers(nearest, rows - nearest + 1, SHIFTS)
-    null = np.stack(
-        [np.abs(units @ np.roll(y, int(shift), axis=0)) / rows for shift in shifts]
-    )  # [shifts units features]
-    scale = np.sqrt(np.square(null).mean(axis=(0, 1)))  # what is usual for each feature, by chance
-    largest = np.sort((null / scale).max(axis=(1, 2)))
-    beaten = SHIFTS - np.searchsorted(largest, np.abs(r) / scale, side="left")
-    return np.asarray((1 + beaten) / (1 + SHIFTS), dtype=np.float64)
+def _p_values(units: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> Floats:
+    """For every unit and feature: how often the largest of all units and features is as large, the text shifted.
+
+    In: standardised ranks `[units rows]` and `[rows features]` of the whole text. The shifts, equally spaced, go all
+    the way round: with the text as it stands they are a group, so in a text that is alike all along each of the 100 is
+    as likely to have the largest value, however slowly units and features change (Lehmann & Romano 2005, ch. 15.2).
+    Near shifts are among them: without those that resemble the text as it stands, it would stand out by itself.
+    """
+    rows = len(y)
+    shifts = np.arange(1 + SHIFTS) * rows // (1 + SHIFTS)  # the first is none
+    found = np.stack([np.abs(units @ np.roll(y, int(shift), axis=0)) / rows for shift in shifts])
+    found /= np.sqrt(np.square(found).mean(axis=(0, 1)))  # by what is usual for each feature; [shifts units features]
+    largest = np.sort(found.max(axis=(1, 2)))
+    below = np.searchsorted(largest, found[0], side="left")
+    return np.asarray(np.maximum(1 + SHIFTS - below, 1) / (1 + SHIFTS), dtype=np.float64)
 
 
 class _Judge:
