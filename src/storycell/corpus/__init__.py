@@ -18,9 +18,15 @@ from storycell.corpus.hub import tinystories
 from storycell.errors import CorpusError
 from storycell.vocab import BOUNDARY_BYTE, well_formed
 
-__all__ = ["NAMES", "Corpus", "Source", "held_out_words", "open_corpus", "text_corpus"]
+__all__ = ["NAMES", "Corpus", "Named", "Source", "held_out_words", "open_corpus", "text_corpus"]
 
 NAMES = ("stories", "tinystories")
+
+
+class Named(str):
+    """The name of a corpus that was not typed: no file or folder of that name takes its place."""
+
+    __slots__ = ()
 
 
 class Source(Protocol):
