@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tiny_runs import FLAGS, command
 
 from storycell import api, checkpoint, corpus, tokens
+from storycell.api.training import words_of
 from storycell.corpus import open_corpus, walking
 from storycell.errors import CorpusError
 from storycell.tokens import preparing
@@ -157,3 +158,10 @@ def test_what_follows_a_training_does_not_prepare_its_text_again(
             done = command(capsys, words[0], run, "--json", *words[1:])
             assert done.code == 0, done.err
     assert sorted(tokens.cache_folder().iterdir()) == made
+
+
+def test_a_named_corpus_that_was_not_typed_is_never_a_folder(texts: Path) -> None:
+    written(texts / "stories" / "mine.txt")
+    assert words_of("stories") == [str(texts / "stories")]
+    assert words_of(corpus.Named("stories")) == ["stories"]
+    assert words_of([corpus.Named("stories"), "a.txt"]) == ["stories", str(texts / "a.txt")]

@@ -68,7 +68,7 @@ def train(
     with processes.joined() as group:
         donor = None if init is None else _donor(init, vocab)
         chosen = _resolved(group, _chosen(recipe, donor, settings))
-        words = ["stories"] if text is None else words_of(text)
+        words = words_of(corpus.Named("stories") if text is None else text)
         out = Path(out) if out is not None else _free_name(words, recipe)
         checkpoint.refuse_occupied(out)
         record = TextRecord(
@@ -252,7 +252,10 @@ def _recorded(record: TextRecord, prepared: Prepared) -> TextRecord:
 def words_of(texts: Texts) -> list[str]:
     """What names the texts; a file or folder by its absolute path, so that a run can be resumed from anywhere."""
     words = [texts] if isinstance(texts, str | Path) else texts
-    return [os.path.abspath(word) if os.path.exists(word) else str(word) for word in words]  # noqa: PTH100, PTH110
+    return [
+        str(word) if isinstance(word, corpus.Named) or not os.path.exists(word) else os.path.abspath(word)  # noqa: PTH100, PTH110
+        for word in words
+    ]
 
 
 def _free_name(words: list[str], recipe: str) -> Path:

@@ -20,10 +20,16 @@ from storycell.corpus.notes import Notes
 from storycell.errors import CorpusError
 from storycell.vocab import BOUNDARY_BYTE, SEPARATOR, well_formed
 
-__all__ = ["NAMES", "Corpus", "Source", "held_out_words", "open_corpus", "read_text", "text_corpus"]
+__all__ = ["NAMES", "Corpus", "Named", "Source", "held_out_words", "open_corpus", "read_text", "text_corpus"]
 
 NAMES = ("stories", "tinystories")
 _NO_ENCODING = "there is no encoding {!r}; try utf-8, cp1252 or utf-16"
+
+
+class Named(str):
+    """The name of a corpus that was not typed: no file or folder of that name takes its place."""
+
+    __slots__ = ()
 
 
 class Source(Protocol):

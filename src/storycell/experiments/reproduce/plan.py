@@ -15,7 +15,7 @@ from typing import Any
 from storycell import cells, config
 from storycell.api.training import Texts
 from storycell.checkpoint import disk
-from storycell.corpus import open_corpus
+from storycell.corpus import Named, open_corpus
 from storycell.errors import CorpusError, RunFolderError, SettingsError
 from storycell.experiments.pages import write_json
 
@@ -150,8 +150,8 @@ def text_of(text: Texts | None, valid: Texts | None) -> tuple[Texts, Texts | Non
     if text is not None:
         return text, valid, ""
     try:
-        open_corpus(["tinystories"])
-        open_corpus(["tinystories"], split="valid")
+        for split in ("train", "valid"):
+            open_corpus(["tinystories"], split=split, recorded=True)
     except CorpusError as error:
-        return "stories", None, f"on the embedded stories, not on TinyStories: {error}"
-    return "tinystories", None, ""
+        return Named("stories"), None, f"on the embedded stories, not on TinyStories: {error}"
+    return Named("tinystories"), None, ""

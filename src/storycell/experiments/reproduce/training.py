@@ -11,6 +11,7 @@ from pathlib import Path
 from storycell import api
 from storycell.api.session import Callback
 from storycell.checkpoint import RunFolder
+from storycell.corpus import NAMES, Named
 from storycell.errors import RunFolderError
 from storycell.experiments import comparison, passage, scoring
 from storycell.experiments.comparison import Say
@@ -56,9 +57,8 @@ def _trained(plan: Plan, entrant: Entrant, seed: int, run: Path, callback: Callb
     """Train a run to the end of its budget; the signal that stopped it, or nothing."""
     if not run.exists():
         chosen = {**entrant.overrides, **plan.settings, **plan.budget, "seed": seed}
-        done = api.train(
-            plan.words, valid=plan.valid_words, out=run, recipe=entrant.recipe, callback=callback, **chosen
-        )
+        words = [Named(word) if word in NAMES else word for word in plan.words]  # files by their absolute paths
+        done = api.train(words, valid=plan.valid_words, out=run, recipe=entrant.recipe, callback=callback, **chosen)
         return done.interrupted
     settings = RunFolder(run).config().settings
     wanted = entrant.settings.changed(**plan.settings).model
