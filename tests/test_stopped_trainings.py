@@ -155,6 +155,21 @@ def test_a_second_ctrl_c_ends_at_once_and_the_run_goes_on_later(
     assert command(capsys, "train", "--resume", run, "--steps", step + 2).code == 0
 
 
+def test_ctrl_c_while_the_program_ends_is_quiet() -> None:
+    """torch and others have work to do then, which takes a while; the answer was given before."""
+    program = """
+import atexit, os, signal, sys
+from storycell.cli import main
+atexit.register(lambda: (os.kill(os.getpid(), signal.SIGINT), sum(range(1000))))
+sys.argv[1:] = ["--version"]
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGINT
+    assert done.stdout.startswith("storycell ")
+    assert done.stderr == ""
+
+
 def test_two_trainings_cannot_write_to_one_folder(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

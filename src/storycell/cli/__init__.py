@@ -61,8 +61,16 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    """Run one command; returns the exit code. Without `arguments` it is the program itself, which ends afterwards."""
+    try:
+        return _answered(list(sys.argv[1:] if arguments is None else arguments))
+    finally:
+        if arguments is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own end would answer Ctrl-C with tracebacks
+
+
+def _answered(given: list[str]) -> int:
+    """Run one command, and say what went wrong; returns the exit code."""
     _ready_streams()
     logging.getLogger("storycell").addHandler(_NOTES)
     try:
