@@ -7,7 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "storycell"
 RANKS = {
-    "errors": 0, "shapes": 0, "config": 0, "threads": 0,
+    "errors": 0, "shapes": 0, "config": 0, "threads": 0, "naming": 0,
     "vocab": 1, "loss": 1, "cells": 1, "journal": 1, "processes": 1, "pace": 1,
     "corpus": 2, "tokens": 2, "batches": 2, "backends": 2, "text_stream": 2,
     "model": 3, "layer": 3,

@@ -7,6 +7,8 @@ import io
 import warnings
 from typing import Any
 
+from storycell.naming import shown
+
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
 
 
@@ -36,7 +38,7 @@ def loss_curve(metrics: list[dict[str, Any]], title: str, floor_nats: float | No
         axes.set_ylim(max(0.0, low - 0.08), min(finite[-1], low + 2.2) + 0.05)
     axes.set_xlabel("characters read, millions")
     axes.set_ylabel("loss, nats per character")
-    axes.set_title(title, fontsize=10)
+    axes.set_title(literal(title), fontsize=10)
     axes.grid(alpha=0.25)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -47,3 +49,8 @@ def loss_curve(metrics: list[dict[str, Any]], title: str, floor_nats: float | No
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a title in a script the font does not have
         figure.savefig(image, format="png")
     return image.getvalue()
+
+
+def literal(name: str) -> str:
+    """A name as matplotlib shows it letter by letter: two dollar signs would make a formula of what is between them."""
+    return shown(name).replace("$", r"\$")

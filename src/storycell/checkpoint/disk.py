@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from storycell.errors import RunFolderError
+from storycell.naming import shown
 
 _LARGEST_JSON = 64 << 20
 _LARGEST_LOG = 1 << 30
@@ -118,6 +119,14 @@ def refuse_odd(path: Path) -> None:
     """Raise `RunFolderError` where a pipe or a device stands in a file's place: reading it might never end."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise RunFolderError(f"{path} is not a file; restore it from a copy")
+
+
+def refuse_undecodable(path: Path) -> None:
+    """Raise `RunFolderError` where a name has bytes that are not UTF-8: safetensors opens no such file."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise RunFolderError(f"the name of {shown(str(path))} is not UTF-8; give the folder another name") from None
 
 
 def read_json(path: Path) -> Any:

@@ -228,6 +228,7 @@ def refuse_occupied(path: Path) -> None:
         raise RunFolderError(
             f"a run needs a folder of its own, and {path} is none; name a new one, as in --out runs/mine"
         )
+    disk.refuse_undecodable(path)
     if (path / "config.json").exists():
         raise RunFolderError(
             f"{path} holds a run already; go on with `storycell train --resume {path}`, or name another --out"

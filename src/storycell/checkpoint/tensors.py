@@ -29,6 +29,7 @@ def packed(tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> bytes:
 
 def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The tensors of a file and what is said about them; `RunFolderError` if it is not what was written."""
+    disk.refuse_undecodable(path)
     try:
         _check_header(path)
         with torch.device("cpu"), safetensors.safe_open(path, "pt") as file:

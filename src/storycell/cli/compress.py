@@ -1,6 +1,7 @@
 """`storycell compress RUN FILE --out FILE`: a model's predictions as a lossless compressor."""
 
 import argparse
+import shlex
 import time
 from pathlib import Path
 from typing import IO
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
         say(f"{sizes.unknown_chars:,} characters are unknown to the model; each cost {loss.ESCAPE_BITS:g} bits")
     if sizes.deflated_bytes:
         say(f"{sizes.deflated_bytes:,} bytes are no text the model can read; they were deflated, as gzip does")
-    say(f"next: storycell decompress {arguments.run} {out}")
+    say(f"next: {shlex.join(['storycell', 'decompress', arguments.run, str(out)])}")
 
 
 def opened(path: Path) -> IO[bytes]:

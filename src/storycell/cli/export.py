@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import shlex
 
 from storycell import api
 from storycell.cli.display import say
@@ -41,4 +42,4 @@ def run(arguments: argparse.Namespace) -> None:
         else f"; rounding the weights moves a logit by at most {done.max_abs_logit_change:.2g}"
     )
     print(f"read back, its logits are the run's to {done.max_abs_logit_error:.1e}{changed}")
-    say(f"next: {_NEXT[done.file.rpartition('.')[2]].format(file=done.file)}")
+    say(f"next: {_NEXT[done.file.rpartition('.')[2]].format(file=shlex.quote(done.file))}")

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from storycell.plots import literal
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000", "#888888")
 _GREY = "#888888"
 
@@ -34,7 +36,7 @@ def curves(
     axes = figure.add_subplot()
     for line in series:
         colour = COLOURS[line.colour % len(COLOURS)]
-        axes.plot(line.x, line.y, color=colour, linewidth=1.6, marker="o", markersize=2.5, label=line.name)
+        axes.plot(line.x, line.y, color=colour, linewidth=1.6, marker="o", markersize=2.5, label=literal(line.name))
         if line.band is not None:
             axes.fill_between(line.x, *line.band, color=colour, alpha=0.15, linewidth=0)
     if log_x:
@@ -58,7 +60,7 @@ def bars(names: Sequence[str], values: Sequence[float], errors: Sequence[float],
     at = range(len(names))
     colours = [COLOURS[0] if value < 0 else COLOURS[1] for value in values]
     axes.barh(at, values, xerr=errors, color=colours, height=0.62, error_kw={"ecolor": _GREY, "linewidth": 1})
-    axes.set_yticks(at, names)
+    axes.set_yticks(at, [literal(name) for name in names])
     axes.invert_yaxis()
     axes.axvline(0.0, color=_GREY, linewidth=0.8)
     axes.set_xlabel(x_label)

@@ -21,6 +21,7 @@ from storycell.export import c_source, evaluation, html_page, onnx_graph
 from storycell.export.network import Network
 from storycell.export.rounding import BYTE, PRINTABLE, Weights, checked, rounded
 from storycell.model import CharLM
+from storycell.naming import shown
 from storycell.vocab import BOUNDARY, UNKNOWN, Vocabulary
 
 __all__ = ["LARGEST_ERROR", "Export", "export"]
@@ -55,9 +56,9 @@ def export(
 ) -> Export:
     """Write a model as the kind of file that the ending of `path` names; `weights` is fp32, fp16 or int8.
 
-    `name` is shown in the file, `maker` says what wrote it, `prompt` is what page and program begin with by themselves;
-    the model must know its characters. Raises `ExportError` if the model cannot be exported, the
-    file cannot be written, or what was written is not the model.
+    `name` is shown in the file (characters that are no text as U+FFFD), `maker` says what wrote it, `prompt` is what
+    page and program begin with by themselves; the model must know its characters. Raises `ExportError` if the model
+    cannot be exported, the file cannot be written, or what was written is not the model.
     """
     path = Path(path)
     if path.suffix not in DEFAULT_WEIGHTS:
@@ -66,7 +67,7 @@ def export(
     vocab.prompt_ids(prompt)
     network = Network.of(lm)
     stored = rounded(network, chosen, BYTE if path.suffix == ".onnx" else PRINTABLE)
-    data = _file(network, vocab, path, chosen, name, maker, prompt)
+    data = _file(network, vocab, path, chosen, shown(name), maker, prompt)
     ids = _probe(lm)
     run = _run(lm, ids)
     expected = run if chosen == "fp32" else _run(stored.as_model(lm.backend.name), ids)

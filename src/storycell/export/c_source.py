@@ -2,8 +2,9 @@
 
 In: a `Network`, its vocabulary, a rounding. Out: the text of the file; and the network in such a text, for the check.
 
-The surprising decision: weights are base64 in strings, not numbers in an array: half the size, and compilers read a
-string many times faster. No string is longer than the 4,095 characters that C99 promises.
+Weights are base64 in strings, not numbers in an array: half the size, and compilers read a string many times faster. No
+string is longer than the 4,095 characters that C99 promises. What others have named, the run and the file, stands in
+comments alone, of a few harmless characters; of the vocabulary only numbers are written.
 """
 
 import re
@@ -18,6 +19,9 @@ from storycell.vocab import Vocabulary
 
 _STRING = 4000  # characters of weights in one string
 _SPELT = 3  # characters, at most, that one is spelt out with
+_NOT_IN_COMMENTS = re.compile(r"[^A-Za-z0-9 ,.:;=+()'/_-]|/(?=/)")
+_PLAIN_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_STRINGS = re.compile(r"^static const char \*const weights\[STRINGS\] = \{$", re.MULTILINE)
 _CODINGS = {
     "fp32": "base64 of little-endian float32",
     "fp16": "base64 of little-endian float16 (biases float32)",
@@ -31,7 +35,7 @@ def write(network: Network, vocab: Vocabulary, weights: Weights, about: str, fil
     strings = [text[k : k + _STRING] for k in range(0, len(text), _STRING)]
     parts = {
         "ABOUT": _comment(about),
-        "FILE": _comment(file_name),
+        "FILE": file_name if _PLAIN_FILE.fullmatch(file_name) else "story.c",  # in a command, for people to copy
         "MODEL": _model(network.shape, vocab, weights, len(strings), prompt),
         "CODING": _CODINGS[weights],
         "WEIGHTS": ",\n".join(f'"{string}"' for string in strings),
@@ -41,8 +45,8 @@ def write(network: Network, vocab: Vocabulary, weights: Weights, about: str, fil
 
 
 def _comment(text: str) -> str:
-    """Text that can stand in a comment."""
-    return text.encode("ascii", "replace").decode().replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")
+    """Text that can stand in a comment: no star ends it, and no line end, backslash or trigraph does anything in it."""
+    return _NOT_IN_COMMENTS.sub("_", text)
 
 
 def _string(text: str) -> str:
@@ -100,7 +104,8 @@ def read(text: str) -> Network:
     try:
         cell, weights = constants["CELL"].lower(), constants["WEIGHTS"].lower()
         shape = Shape(cell, *(int(constants[axis]) for axis in "VDHL"))
-        strings = re.findall(r'^"(.*)",?$', text[text.index("weights[STRINGS] = {") :], re.MULTILINE)
+        begin = _STRINGS.search(text)
+        strings = re.findall(r'^"(.*)",?$', text[begin.end() :] if begin else "", re.MULTILINE)
     except (KeyError, ValueError) as error:
         raise ExportError(f"the file is not what was written: {error}") from None
     return text_coding.decode("".join(strings), shape, checked(weights))

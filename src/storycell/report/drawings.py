@@ -15,7 +15,7 @@ from storycell.inspector.memory import ContextCost, PlaceCost
 from storycell.inspector.mistakes import MistakeKind
 from storycell.inspector.saturation import Saturation
 from storycell.inspector.units import Finding
-from storycell.plots import BLUE, GREY, ORANGE
+from storycell.plots import BLUE, GREY, ORANGE, literal
 from storycell.report.page import Figure
 
 INK, LINE, GREEN, PINK, YELLOW = "#111111", "#B0B0B0", "#009E73", "#CC79A7", "#E69F00"
@@ -64,7 +64,7 @@ def units(findings: Sequence[Finding]) -> Figure:
             )
             axes.hlines(y, [f.low for f in rows], [f.high for f in rows], color=BLUE, linewidth=3.5, alpha=0.5)
             axes.plot([f.score for f in rows], y, "o", color=BLUE, label="this run, 95 % interval")
-            axes.set_yticks(y, [f.feature for f in rows])
+            axes.set_yticks(y, [literal(f.feature) for f in rows])
             axes.set_ylim(-0.7, max(0.7, len(rows) - 0.3))
             axes.axvline(0.5 if measure == "AUC" else 0.0, color=LINE, linestyle=":", linewidth=1)
             axes.set_xlabel(about)
@@ -234,7 +234,14 @@ def mistake_bars(by_model: Mapping[str, Sequence[MistakeKind]]) -> Figure:
         for k, (name, rows) in enumerate(by_model.items()):
             some = [m for m in rows if m.kind != "all"]
             at = y + (0 if n == 1 else (0.5 - k) * 0.38)
-            axes.barh(at, [m.per_thousand for m in some], 0.7 / n, color=(BLUE, ORANGE)[k % 2], alpha=0.85, label=name)
+            axes.barh(
+                at,
+                [m.per_thousand for m in some],
+                0.7 / n,
+                color=(BLUE, ORANGE)[k % 2],
+                alpha=0.85,
+                label=literal(name),
+            )
             axes.errorbar([m.per_thousand for m in some], at, xerr=[1.96 * m.stderr for m in some], fmt="none",
                           ecolor=INK, elinewidth=1, capsize=2)  # fmt: skip
         axes.set_yticks(y, kinds)

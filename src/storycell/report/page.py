@@ -103,14 +103,13 @@ def page(
 
 def escaped(text: object) -> str:
     """Text as HTML, safe inside elements and attributes."""
-    return html.escape(str(text))
+    return html.escape(str(text).encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
 def embed_json(name: str, data: Any) -> str:
     """A script element that holds JSON; no text inside can end it, whatever it is. Not finite becomes null."""
     text = json.dumps(plain(data), separators=(",", ":"), ensure_ascii=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
+    text = re.sub("[<>&\u2028\u2029\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
     return f'<script type="application/json" id="{escaped(name)}">{text}</script>'
 
 
