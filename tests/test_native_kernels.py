@@ -438,5 +438,5 @@ def test_a_step_leaves_nothing_behind(cell: str) -> None:
             NativeBackend().hidden(n, ids, state)
         del nats, last, y
     gc.collect()
-    assert len(alive) == 12
+    assert len(alive) >= 12
     assert not [stack for stack in alive if stack() is not None]

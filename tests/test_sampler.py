@@ -1,12 +1,14 @@
 """Drawing text: greedy, filters, seeds, stop strings, streams that do not touch each other."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from kernel_paths import needs_kernel
 
+from storycell.backends.native import Generator
 from storycell.errors import BackendError, NotFiniteError, SettingsError
 from storycell.model import CharLM
 from storycell.sampler import Draw, Sampling, Stream, advance, read, streams
@@ -151,6 +153,61 @@ def test_the_kernel_writes_what_the_reference_writes(cell: str, sampling: Sampli
         texts.append(advance(lm, [stream], 120)[0].ids)
     assert texts[0] == texts[1]
     assert texts[0]
+
+
+def _shuffled(lm: CharLM, name: str) -> None:
+    """Change a parameter in place to the same numbers in another order, unseen by tensors' versions."""
+    weight = lm.get_parameter(name).detach().numpy()
+    weight[:] = np.random.default_rng(1).permuted(weight.reshape(-1)).reshape(weight.shape)
+
+
+def _rows_swapped(lm: CharLM, name: str) -> None:
+    weight = lm.get_parameter(name).detach().numpy()
+    weight[[3, 7]] = weight[[7, 3]]
+
+
+def _one_sign_turned(lm: CharLM, name: str) -> None:
+    weight = lm.get_parameter(name).detach().numpy().reshape(-1)
+    weight[5] = -weight[5] or -0.5
+
+
+@needs_kernel
+@pytest.mark.parametrize("change", [_shuffled, _rows_swapped, _one_sign_turned])
+@pytest.mark.parametrize("embedding", [7, 0])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_change_of_weights_in_place_is_heard_at_once(
+    precision: str, embedding: int, change: Callable[[CharLM, str], None]
+) -> None:
+    lm = CharLM(30, 20, layers=2, embedding_size=embedding, seed=6, backend="native").eval().write_in(precision)
+    names = [name for name, _ in lm.named_parameters()]
+    last = advance(lm, [Stream(Sampling(1.0), 5)], 20, logits=True)[0].logits
+    for name in names:
+        change(lm, name)
+        heard = advance(lm, [Stream(Sampling(1.0), 5)], 20, logits=True)[0].logits
+        fresh = CharLM(30, 20, layers=2, embedding_size=embedding, backend="native").eval().write_in(precision)
+        fresh.load_state_dict(lm.state_dict())
+        expected = advance(fresh, [Stream(Sampling(1.0), 5)], 20, logits=True)[0].logits
+        assert np.array_equal(heard, expected), name
+        if name != "output.bias":  # zeros, in any order
+            assert not np.array_equal(heard, last), name
+        last = heard
+
+
+@needs_kernel
+def test_weights_that_stay_are_packed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = CharLM(30, 20, layers=2, seed=6, backend="native").eval()
+    made: list[object] = []
+
+    def noted(*arguments: object) -> Generator:
+        made.append(arguments)
+        return Generator(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("storycell.sampler.Generator", noted)
+    stream = Stream(Sampling(1.0), 5)
+    for _ in range(5):
+        stream.ended = False
+        advance(lm, [stream], 3)
+    assert len(made) == 1
 
 
 @needs_kernel
