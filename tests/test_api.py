@@ -92,13 +92,14 @@ def test_the_best_weights_are_kept_not_the_last(story_file: Path, tmp_path: Path
 def test_evaluation_takes_at_most_a_twentieth_of_the_characters(
     real_data: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from storycell.evaluation import evaluator
+    from storycell.evaluation import evaluator, texts
 
     scored: list[int] = []
     original = evaluator.evaluate
-    monkeypatch.setattr(
-        evaluator, "evaluate", lambda lm, ids, vocab, **k: scored.append(len(ids)) or original(lm, ids, vocab, **k)
-    )
+    for module in (evaluator, texts):
+        monkeypatch.setattr(
+            module, "evaluate", lambda lm, ids, vocab, **k: scored.append(len(ids)) or original(lm, ids, vocab, **k)
+        )
     text = real_data("tinystories/valid.txt")  # type: ignore[operator]
     storycell.train(
         text, out=tmp_path / "run", **TINY | {"hidden": 4, "streams": 16, "chunk": 64, "steps": 400, "evaluations": 4}

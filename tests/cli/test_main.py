@@ -14,7 +14,7 @@ from support.tiny_runs import FLAGS, TEXT, command, process
 
 import storycell
 from storycell import config
-from storycell.cli import main
+from storycell.cli.main import VERBS
 from storycell.cli.flags import print_json
 
 HELP_S = 0.6  # the aim is 0.3 on a quiet machine; twice that, for one where other things run
@@ -48,12 +48,12 @@ def test_help_answers_at_once_and_lists_all_verbs() -> None:
         took.append(time.monotonic() - began)
         assert outcome.code == 0
         assert outcome.err == ""
-        assert all(f"\n    {verb} " in outcome.out for verb in main.VERBS)
+        assert all(f"\n    {verb} " in outcome.out for verb in VERBS)
     print(f"storycell --help: {statistics.median(took):.3f} s")
     assert statistics.median(took) < HELP_S
 
 
-@pytest.mark.parametrize("verb", main.VERBS)
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     outcome = command(capsys, verb, "--help")
     assert outcome.code == 0

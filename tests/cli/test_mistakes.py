@@ -11,7 +11,7 @@ import torch
 from support.tiny_runs import FLAGS, TEXT, command, process
 
 import storycell
-from storycell.cli import main
+from storycell.cli.main import main
 from storycell.errors import BackendError
 from storycell.runs.machine import best_device
 
@@ -230,7 +230,7 @@ def test_a_bug_of_ours_is_one_line_and_a_traceback_with_debug(
         assert outcome.err.endswith("; this is a bug, --debug shows where\n")
         assert outcome.err.count("\n") == 1
         with pytest.raises(type(error)):
-            main.main([verb, str(made), "--debug"])
+            main([verb, str(made), "--debug"])
 
 
 def test_the_command_itself_ends_with_these_codes(made: Path) -> None:

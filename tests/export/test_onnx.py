@@ -56,6 +56,19 @@ def test_the_graph_names_its_axes_and_knows_its_vocabulary(tmp_path: Path) -> No
     assert json.loads(facts["vocabulary"])["reserved"][0] == "<|endoftext|>"
 
 
+@pytest.mark.parametrize("weights", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_runtime_of_2020_opens_the_file(kind: str, weights: Weights, tmp_path: Path) -> None:
+    """By its numbers, and by its operators, which the checker looks up in that opset."""
+    export(model(kind), CHARACTERS, tmp_path / "story.onnx", weights)
+    made = onnx.load(tmp_path / "story.onnx")
+    assert [(entry.domain, entry.version) for entry in made.opset_import] == [("", 13)]
+    assert made.ir_version == 7
+    onnx.checker.check_model(made, full_check=True)
+    since = {node.op_type: onnx.defs.get_schema(node.op_type, 13).since_version for node in made.graph.node}
+    assert max(since.values()) <= 13
+
+
 def test_weights_are_stored_in_the_bits_asked_for(tmp_path: Path) -> None:
     kinds = {"fp32": onnx.TensorProto.FLOAT, "fp16": onnx.TensorProto.FLOAT16, "int8": onnx.TensorProto.INT8}
     for weights, kind in kinds.items():

@@ -11,7 +11,7 @@ from support.tiny_runs import FLAGS, command
 
 import storycell
 from storycell import loss
-from storycell.cli import main
+from storycell.cli.main import main
 from storycell.data import splits
 from storycell.data.corpus import text_corpus
 from storycell.lab import breakdown, compare_page, scored_text, scoring
@@ -28,7 +28,7 @@ def second(made: Path, tmp_path: Path) -> Path:
     """Another run on the same text, of another cell and vocabulary of bytes."""
     out = tmp_path / "bytes"
     words = [str(made.parent / "text.txt"), "--out", str(out), "--cell=gru", "--vocab=bytes", *FLAGS]
-    assert main.main(["train", *words]) == 0
+    assert main(["train", *words]) == 0
     return out
 
 
@@ -135,7 +135,7 @@ def test_a_lost_training_text_costs_the_n_grams_only(
 ) -> None:
     text = tmp_path / "gone.txt"
     text.write_text((made.parent / "text.txt").read_text(encoding="utf-8"), encoding="utf-8")
-    assert main.main(["train", str(text), "--out", str(tmp_path / "run"), *FLAGS]) == 0
+    assert main(["train", str(text), "--out", str(tmp_path / "run"), *FLAGS]) == 0
     text.rename(tmp_path / "moved.txt")
     outcome = command(capsys, "compare", tmp_path / "run", "--text", tmp_path / "moved.txt", "--json")
     found = json.loads(outcome.out)

@@ -36,7 +36,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     words = ["train", str(folder / "text.txt"), "--out", str(folder / "run"), *tiny_runs.FLAGS, *flags]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STORYCELL_CACHE", str(folder / "cache"))
-        assert storycell.cli.main.main(words) == 0
+        assert storycell.cli.main(words) == 0
     return tiny_runs.endless(folder / "run", folder / "endless"), prompt
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import storycell
-from storycell.cli import main
+from storycell.cli.main import main
 from storycell.runs.folder import RunFolder
 from storycell.types import BOUNDARY
 
@@ -52,7 +52,7 @@ def command(capsys: pytest.CaptureFixture[str], *words: object) -> Outcome:
     capsys.readouterr()
     threads = torch.get_num_threads()
     try:
-        code = main.main([str(word) for word in words])
+        code = main([str(word) for word in words])
     except SystemExit as end:
         code = int(end.code or 0)
     finally:
@@ -98,6 +98,6 @@ def make(folder: Path, cache: Path) -> Path:
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STORYCELL_CACHE", str(cache))
-        assert main.main(["train", str(text), "--out", str(folder / "run"), *FLAGS]) == 0
+        assert main(["train", str(text), "--out", str(folder / "run"), *FLAGS]) == 0
     torch.set_num_threads(threads)
     return folder / "run"

@@ -4,8 +4,10 @@ In: a `Network`, a rounding, facts about the model. Out: the bytes of a model wi
 `[L B H]` (`h`, and `c` of the LSTM), outputs `logits [B V]` and `h_next`, `c_next`. And the logits that such bytes
 compute, by the reference evaluator of the `onnx` package, for the check.
 
-The surprising decision: plain products and activations instead of ONNX's own LSTM operator, whose gates are in another
-order and whose sequences are of no use for a step.
+Plain products and activations stand in place of ONNX's own LSTM operator, whose gates are in another order and whose
+sequences are of no use for a step. Programs ship old runtimes, so the graph is of the oldest opset that has operators
+for all of it; an int8 weight is cast and multiplied by its scale, which is older than `DequantizeLinear` along an axis
+in the evaluator, and which runtimes compute once, when they load the file.
 """
 
 import json
@@ -19,8 +21,8 @@ from storycell.export.encoding import BYTE, Scaled, Weights
 from storycell.export.network import Network
 from storycell.nn.cells import registry
 
-_OPSET = 19  # of 2023; the first with the rules of DequantizeLinear that the evaluator knows
-_IR_VERSION = 9
+_OPSET = 13  # of December 2020, onnxruntime 1.6; the first with these rules of Split and Unsqueeze
+_IR_VERSION = 7  # of the same time
 
 
 def _onnx() -> Any:
@@ -48,7 +50,7 @@ class _Graph:
     def split(self, x: str, parts: int) -> list[str]:
         """Equal parts of the gates' axis."""
         outs = [f"{x}_{k}" for k in range(parts)]
-        self.nodes.append(self.helper.make_node("Split", [x], outs, axis=1, num_outputs=parts))
+        self.nodes.append(self.helper.make_node("Split", [x], outs, axis=1))
         return outs
 
     def constant(self, name: str, array: npt.NDArray[Any]) -> str:
@@ -61,9 +63,8 @@ class _Graph:
         if self.weights == "int8":
             scaled = Scaled.of(matrix, BYTE)
             stored = self.constant(f"{name}_int8", scaled.whole)
-            zero = self.constant(f"{name}_zero", np.zeros(len(matrix), np.int8))
-            scales = self.constant(f"{name}_scale", scaled.scales)
-            return self.op("DequantizeLinear", stored, scales, zero, name=name, axis=0)
+            scales = self.constant(f"{name}_scale", scaled.scales[:, None])
+            return self.op("Mul", self.op("Cast", stored, to=_onnx().TensorProto.FLOAT), scales, name=name)
         if self.weights == "fp16":
             half = self.constant(f"{name}_fp16", matrix.astype(np.float16))
             return self.op("Cast", half, name=name, to=_onnx().TensorProto.FLOAT)
