@@ -187,6 +187,7 @@ def test_the_embedded_stories_come_with_their_floor(tmp_path: Path, monkeypatch:
     from storycell.data.stories import corpus as stories
 
     monkeypatch.setattr(embedded, "STORIES", 120)
+    monkeypatch.setenv("STORYCELL_CACHE", str(tmp_path / "cache"))  # of this many stories, not of all
     run = storycell.train("stories", out=tmp_path / "run", **TINY)
     held_out = prepare_cached(corpus.open_corpus(["stories"])).valid_ids
     assert held_out is not None
