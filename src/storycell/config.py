@@ -1,10 +1,8 @@
 """Settings and recipes: every number that a training run depends on, frozen and validated.
 
-In: a recipe (a TOML file in the package), flags or keyword arguments, a `config.json`. Out: `Settings`, whose fields
-are all set. The order is defaults < recipe < flags. A wrong value raises `SettingsError` that names the setting.
-
-The surprising decision: a run has exactly one budget (steps, characters or minutes), and setting one on top of a
-recipe clears the recipe's.
+`Settings` come from the defaults, a recipe (a TOML file in the package), and flags or keyword arguments, each
+overriding the one before. A wrong value raises `SettingsError`, which names the setting. A run has exactly one budget (steps,
+characters or minutes); setting one on top of a recipe clears the recipe's.
 """
 
 import re

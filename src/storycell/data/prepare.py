@@ -1,11 +1,8 @@
-"""A corpus -> a folder of token files, which appears when it is complete.
+"""A corpus -> a folder of token files, which appears when it is complete; and the user's cache of such folders.
 
-In: a `Corpus`, the folder to make, the vocabulary or its kind. Out: the folder, open for reading.
-
-What is unfinished lies beside its place under a hidden name made from a hash of the text, so
-that a preparation that was killed is found again by the next one of the same text, and by no other.
-
-Prepared text in the user's cache: what has been prepared once is opened at once, by a hash of its content.
+Unfinished files lie beside their place under a hidden name made from a hash of the text, so a preparation that was
+killed is found again by the next one of the same text, and by no other. In the cache prepared text is found by a hash
+of its content.
 """
 
 import hashlib

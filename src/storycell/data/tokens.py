@@ -1,10 +1,8 @@
-"""A folder of token files: what is in it, and reading it.
+"""A folder of token files, as `prepare` makes it: what is in it, and reading it.
 
-In: a folder that `prepare` made. Out: a `Prepared`: its vocabulary, the counts of its halves, and their ids, mapped
-from disk. A token file is `0 s1 … sn 0 s1 … sm`: every story after its boundary, ids as uint8 or uint16, nothing else.
-
-A folder is opened only if its counts fit the sizes of its files, so that what was cut off is noticed before anything is
-read.
+`Prepared` has the vocabulary, the counts of both splits, and their ids, mapped from disk. A token file is
+`0 s1 … sn 0 s1 … sm`: every story after its boundary, ids as uint8 or uint16, nothing else. A folder is opened only if
+its counts fit the sizes of its files, so truncated files are noticed before anything is read.
 """
 
 import json
