@@ -1,8 +1,8 @@
 """Settings and recipes: every number that a training run depends on, frozen and validated.
 
 `Settings` come from the defaults, a recipe (a TOML file in the package), and flags or keyword arguments, each
-overriding the one before. A wrong value raises `SettingsError`, which names the setting. A run has exactly one budget (steps,
-characters or minutes); setting one on top of a recipe clears the recipe's.
+overriding the one before. A wrong value raises `SettingsError`, which names the setting. A run has exactly one budget
+(steps, characters or minutes); setting one on top of a recipe clears the recipe's.
 """
 
 import re

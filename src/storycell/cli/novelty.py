@@ -1,4 +1,4 @@
-"""`storycell novelty RUN TEXT…`: does a model copy the text it has learnt?"""
+"""`storycell novelty RUN TEXT…`: does a model copy the text it was trained on?"""
 
 import argparse
 import time

@@ -1,4 +1,4 @@
-"""`storycell sample [RUN] [PROMPT]`: a model writes, character by character."""
+"""`storycell sample [RUN] [PROMPT]`: text from a model, character by character."""
 
 import argparse
 import os

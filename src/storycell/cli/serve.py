@@ -1,4 +1,4 @@
-"""`storycell serve [RUN]`: a page to write with, and an API that OpenAI's clients speak."""
+"""`storycell serve [RUN]`: a page to generate with, and an API that OpenAI's clients speak."""
 
 import argparse
 import os

@@ -1,6 +1,7 @@
-"""The words of an inspection's report: what the article says, and what is seen, with the numbers that were found.
+"""The text of an inspection's report: HTML paragraphs on what the article says and what is seen, with the numbers
+found.
 
-In: an `Inspection`. Out: HTML paragraphs. A sentence that would be wrong for the numbers at hand is not written.
+A sentence that would be wrong for the numbers at hand is left out.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """What clients send and get, as pydantic models: the validation, and the OpenAPI document made from it.
 
-Requests are strict: a number in quotes is not a number, and a parameter that does not exist is an error and not
-ignored. Parameters of OpenAI's that a character model has no use for are accepted with the value that means nothing.
+Requests are strict: a number in quotes is not a number, and an unknown parameter is an error, not ignored. Parameters
+of OpenAI's that a character model has no use for are accepted with their neutral value.
 """
 
 from typing import Annotated, Any, Literal

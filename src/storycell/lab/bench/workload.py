@@ -1,6 +1,6 @@
-"""What is measured: sizes, threads, precision, rounds; checked as all settings are.
+"""`Workload`: what a benchmark measures (sizes, threads, precision, rounds), validated as all settings are.
 
-In: flags. Out: a `Workload`, in which what was left open is filled in by the task that measures it.
+Fields that were left open are filled in by the task that measures it.
 """
 
 from typing import Literal
