@@ -37,7 +37,7 @@ def prepare(
     """Write the token files of a corpus to the folder `out`, which appears when it is complete, and open them.
 
     `vocab` is a `Vocabulary`, or `characters` or `bytes` to find one. Without `valid`, a part of the corpus becomes the
-    validation half. Raises `CorpusError` where the text cannot be read or holds nothing, `RunFolderError` where `out`
+    validation split. Raises `CorpusError` where the text cannot be read or holds nothing, `RunFolderError` where `out`
     holds something or cannot be written; either way nothing is left behind. One that is stopped or killed goes on, when
     it is called again, from where it was some seconds before, in the middle of a file too.
 

@@ -252,7 +252,7 @@ def write_tokens(
 def write_both(
     corpus: Corpus, valid: Corpus, vocab: Vocabulary, folder: Path, progress: Progress, journal: Journal
 ) -> Split:
-    """Two texts, a half each."""
+    """Two texts, a split each."""
     what = f"{_TRANSLATING} what is held out"
     held_out = write_tokens(valid, vocab, folder / "valid.tokens", progress, journal, what)
     return Split(write_tokens(corpus, vocab, folder / "train.tokens", progress, journal), held_out, None)

@@ -64,7 +64,7 @@ class Prepared:
     vocab: Vocabulary
     train: TokenFile
     valid: TokenFile | None
-    cut_stories: int | None = None  # how many are in both halves, in parts; None where a text was given to validate on
+    cut_stories: int | None = None  # how many are in both splits, in parts; None where a text was given to validate on
 
     @property
     def stories(self) -> int:
@@ -98,12 +98,12 @@ class Prepared:
 
     @property
     def train_ids(self) -> Ids:
-        """The ids of the training half, mapped from disk `[tokens]`."""
+        """The ids of the training split, mapped from disk `[tokens]`."""
         return self.train.open(self.folder / "train.tokens", self.vocab)
 
     @property
     def valid_ids(self) -> Ids | None:
-        """The ids of the validation half, mapped from disk `[tokens]`; None where there is none."""
+        """The ids of the validation split, mapped from disk `[tokens]`; None where there is none."""
         return None if self.valid is None else self.valid.open(self.folder / "valid.tokens", self.vocab)
 
     @contextmanager
@@ -116,7 +116,7 @@ class Prepared:
             raise
 
     def check_ids(self) -> None:
-        """Read both halves; `RunFolderError` if one holds an id that the vocabulary has not, as no file made here does.
+        """Read both splits; `RunFolderError` if one holds an id that the vocabulary has not, as no file made here does.
 
         Opening a folder does not read it, so this is for when an id was found to be out of range.
         """

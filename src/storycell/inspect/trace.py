@@ -145,7 +145,7 @@ class Trace:
         )
 
     def _repr_html_(self) -> str:
-        """For a notebook: the first characters, the redder the dearer."""
+        """For a notebook: the first characters, redder means higher loss."""
         spans = (
             f'<span style="background:rgba(213,94,0,{min(1.0, nats / 6):.2f})" title="{nats / np.log(2):.2f} bits">'
             f"{html.escape('⏎' if c == chr(0) else c)}</span>"

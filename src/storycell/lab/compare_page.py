@@ -19,7 +19,7 @@ _COLUMNS = (
     "perplexity",
     "difference from the first",
     "95 % interval",
-    "numbers learnt",
+    "parameters",
     "characters read",
     "characters/s",
 )

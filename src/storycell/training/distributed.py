@@ -26,8 +26,8 @@ PATIENCE = timedelta(hours=1)  # what the others wait for the first one at most,
 
 Result = TypeVar("Result")
 
-# An engine whose connections have just failed must not be freed: it would wait, without letting go of Python's lock,
-# for a thread that waits for this lock to throw its last message away. So the last one lives until there is another.
+# An engine whose connections have just failed must not be freed: it would wait, holding the GIL, for a
+# thread that waits for the GIL to free its last message. So the last one lives until there is another.
 _last: list[nn.Module] = []
 
 

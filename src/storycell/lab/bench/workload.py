@@ -25,7 +25,7 @@ class Workload(StrictModel):
         None, le=1024, description="threads (train: as many as torch, within a container's quota; sample: 1)"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="what goes into storycell's matrix products (auto: sample fp32, train what is fastest)"
+        "auto", description="precision of storycell's matmul inputs (auto: sample fp32, train what is fastest)"
     )
     rounds: PositiveInt = Field(7, le=1000, description="how often each contestant is timed")
     compile: bool = Field(False, description="train: torch.compile too, which takes a while")

@@ -24,7 +24,7 @@ _LOSSES = (  # heading, figure, format
     ("loss, zero-state windows", "measured.windows_nats", ".4f"),
     ("bits per character", "measured.bits_per_char", ".4f"),
     ("perplexity", "measured.perplexity", ".3f"),
-    ("numbers learnt", "measured.params", ",.0f"),
+    ("parameters", "measured.params", ",.0f"),
 )
 _EFFORT = (
     ("characters read", "metrics.chars", ",.0f"),

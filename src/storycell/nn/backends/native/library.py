@@ -222,7 +222,7 @@ def _found() -> Path | None:
 
 
 def isa() -> str:
-    """The instruction set in use: avx512bf16, avx512, avx2 or portable."""
+    """The instruction set in use: amx, avx512bf16, avx512, avx2 or portable."""
     name: str = library().storycell_isa().decode()
     if not name:
         check(5)
