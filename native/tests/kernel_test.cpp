@@ -1,6 +1,6 @@
 // The whole library under the address and undefined-behaviour sanitizers: every cell, precision
 // and instruction set on odd sizes, with arrays of exactly the promised size on the heap. Checks
-// the float32 products against plain loops; the recurrences against torch are in test_native_kernels.py. Memory
+// the float32 products against plain loops; the recurrences against torch are in tests/native/. Memory
 // is refused, and the work on threads made to fail, wherever either can happen.
 #include <atomic>
 #include <cmath>

@@ -1,10 +1,8 @@
 """Settings and recipes: every number that a training run depends on, frozen and validated.
 
-In: a recipe (a TOML file in the package), flags or keyword arguments, a `config.json`. Out: `Settings`, whose fields
-are all set. The order is defaults < recipe < flags. A wrong value raises `SettingsError` that names the setting.
-
-The surprising decision: a run has exactly one budget (steps, characters or minutes), and setting one on top of a
-recipe clears the recipe's.
+`Settings` come from the defaults, a recipe (a TOML file in the package), and flags or keyword arguments, each
+overriding the one before. A wrong value raises `SettingsError`, which names the setting. A run has exactly one budget
+(steps, characters or minutes); setting one on top of a recipe clears the recipe's.
 """
 
 import re
@@ -33,7 +31,7 @@ class StrictModel(BaseModel):
 class ModelSettings(StrictModel):
     """What the network is: enough, with the vocabulary, to build it again."""
 
-    cell: str = Field("lstm", description="recurrent cell: lstm, gru, rnn, or one you registered")
+    cell: str = Field("lstm", description="lstm, gru, rnn, mlstm, mingru, minlstm, or one you registered")
     layers: PositiveInt = Field(1, le=64, description="cells stacked on top of each other")
     hidden: PositiveInt = Field(256, le=65_536, description="hidden width H of a layer")
     embedding: int = Field(
@@ -58,7 +56,7 @@ class TrainSettings(StrictModel):
     batching: Literal["streams", "windows"] = Field(
         "streams", description="streams: carried state; windows: random places, zero state"
     )
-    reset: Probability = Field(0.0, description="chance that a stream starts a chunk from the zero state")
+    reset: Probability = Field(0.0, description="probability that a stream starts a chunk from the zero state")
     optimizer: Literal["muon", "adamw", "adam", "sgd"] = Field(
         "adamw", description="muon (for the recurrent matrices; adamw for the rest), adamw, adam or sgd"
     )
@@ -79,8 +77,10 @@ class TrainSettings(StrictModel):
     evaluations: PositiveInt = Field(12, le=100_000, description="how often to look at the validation text on the way")
     save_every: PositiveFloat = Field(30.0, description="seconds between two saves of last.safetensors")
     seed: int = Field(1, ge=0, lt=2**32, description="seed of initialisation, dropout and batches")
-    backend: Literal["auto", "native", "reference", "torch"] = Field("auto", description="what computes the cells")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="what goes into matrix products")
+    backend: Literal["auto", "native", "reference", "torch"] = Field(
+        "auto", description="backend for the recurrent layers"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="precision of matmul inputs")
     threads: PositiveInt | None = Field(
         None,
         le=1024,

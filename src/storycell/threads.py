@@ -1,4 +1,4 @@
-"""How many threads compute: what this process may use, and what torch and the kernels take in one thread of Python.
+"""How many threads compute: what this process may use, and what torch and the kernels use for one Python thread.
 
 `torch.set_num_threads` is a setting of the whole process: threads that start later begin with it, so a count that one
 thread sets for a while may stay with another for ever. `computing_on` changes the count of the calling thread alone, in

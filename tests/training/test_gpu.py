@@ -75,7 +75,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a process found out on the device."""
     folder = tmp_path_factory.mktemp("gpu")
     words = [sys.executable, "-W", "ignore", "-c", PROGRAM, json.dumps(TEXT), json.dumps(NETWORK), str(folder)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1], timeout=300)
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1], timeout=300
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout)
     return found | {"folder": folder}

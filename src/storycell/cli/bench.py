@@ -16,7 +16,7 @@ _TASKS = {"train": train, "sample": sample, "prepare": prepare}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A flag for every field of `Workload`."""
-    parser.add_argument("task", choices=_TASKS, help="whole training steps, writing, or text into token files")
+    parser.add_argument("task", choices=_TASKS, help="whole training steps, generation, or text into token files")
     for name, field in Workload.model_fields.items():
         default = "" if field.default is None else f" (default {field.default})"
         keywords: dict[str, Any] = {"dest": name, "default": None, "help": f"{field.description}{default}"}

@@ -1,7 +1,4 @@
-"""What training and preparing look like: a live bar on a terminal, a line now and then elsewhere.
-
-Everything here goes to standard error.
-"""
+"""Progress of training and preparing on standard error: a live bar on a terminal, a line now and then elsewhere."""
 
 import sys
 import time

@@ -49,7 +49,7 @@ def add_writing_precision(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("fp32", "bf16"),
         default="fp32",
-        help="what goes into the products of writing: bf16 is faster, and another text (default fp32)",
+        help="precision of matmul inputs in generation: bf16 is faster, and another text (default fp32)",
     )
 
 

@@ -1,4 +1,4 @@
-"""`storycell novelty RUN TEXT…`: does a model copy the text it has learnt?"""
+"""`storycell novelty RUN TEXT…`: does a model copy the text it was trained on?"""
 
 import argparse
 import time
@@ -21,17 +21,17 @@ from storycell.types import Ids
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `novelty`."""
     parser.add_argument("run", metavar="RUN", help="a run folder, or demo")
-    parser.add_argument("text", nargs="*", metavar="TEXT", help="what it has learnt (default: the text of the run)")
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="its training text (default: the text of the run)")
     parser.add_argument(
         "--heldout",
         action="append",
         metavar="FILE",
-        help="text of the same kind that it has not learnt; default: what the run held out",
+        help="text of the same kind that it was not trained on; default: what the run held out",
     )
-    parser.add_argument("--count", type=int, default=100, help="how many stories to write (default 100)")
+    parser.add_argument("--count", type=int, default=100, help="how many stories to generate (default 100)")
     parser.add_argument("--chars", type=int, default=1000, help="most characters of each (default 1000)")
     parser.add_argument("--temperature", type=float, default=0.8, help="as for sample (default 0.8)")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed writes the same stories (default 1)")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed generates the same stories (default 1)")
     parser.add_argument("--show", type=int, default=5, metavar="N", help="how many copied passages to show (default 5)")
     add_reading(parser)
     add_backend(parser)

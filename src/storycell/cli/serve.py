@@ -1,4 +1,4 @@
-"""`storycell serve [RUN]`: a page to write with, and an API that OpenAI's clients speak."""
+"""`storycell serve [RUN]`: a page to generate with, and an API that OpenAI's clients speak."""
 
 import argparse
 import os
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a name under which clients may address the server, beside its own",
     )
-    parser.add_argument("--max-streams", type=int, default=512, help="most texts written at once (default 512)")
+    parser.add_argument("--max-streams", type=int, default=512, help="most texts generated at once (default 512)")
     add_backend(parser)
     add_writing_precision(parser)
 

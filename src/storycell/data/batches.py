@@ -1,10 +1,10 @@
 """Token ids -> chunks `[B T]`, addressable by step: what a step reads depends on its number and nothing else.
 
-`Streams` (the default) reads the text in B places at once, each going on where it stopped, so that the state can be
+`Streams` (the default) reads the text at B places at once, each going on where it stopped, so that the state can be
 carried from chunk to chunk. `Windows` jumps to random places, to be read from a zero state, as most tutorials do.
 
-The surprising decision: the text is a ring. Its end is followed by its beginning, whose boundary id closes the last
-story, so a stream never stops and every epoch is cut into chunks at other places.
+The text is a ring: its end is followed by its beginning, whose boundary id closes the last story. So a stream never
+stops, and every epoch is cut into chunks at other places.
 """
 
 from typing import Protocol

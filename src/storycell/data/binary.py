@@ -1,6 +1,6 @@
-"""Files that hold no text as it lies: told by how they begin, and what to do with each.
+"""Files that hold no plain text (PDF, office documents, archives, …), recognised by their first bytes.
 
-In: the first bytes of a file, unpacked. Out: a `CorpusError` that calls it by its right name, or nothing.
+Each gets a `CorpusError` that names the format and says what to do.
 """
 
 import re

@@ -1,12 +1,11 @@
-"""Raw bytes of a file -> normalised blocks.
+r"""Raw bytes of a file -> normalised blocks.
 
-In: an iterator of byte chunks, as they come from a disk or a decompressor, and the name to use in errors. Out: blocks
-of UTF-8 that hold whole characters, lines ended by `\\n`, a byte order mark at the start dropped, and each separator
-line replaced by the byte 0xFF (see `storycell.data.vocab`). Concatenated, the blocks are the text, wherever the chunks
-were cut. Behind every block there is a `Place` from which reading can go on later.
+A block is UTF-8 that holds whole characters, with lines ended by `\n`, a byte order mark at the start dropped, and each
+separator line replaced by the byte 0xFF (see `storycell.data.vocab`). Concatenated, the blocks are the text, wherever
+the chunks were cut. Behind every block there is a `Place` from which reading can go on later.
 
-The surprising decision: nothing here looks at a character. Chunks are validated, cut and replaced by the C routines
-behind `bytes`, which is what makes a gigabyte a matter of seconds.
+Nothing here looks at single characters: chunks are validated, cut and replaced by the C routines behind `bytes`, which
+is what makes a gigabyte a matter of seconds.
 """
 
 import codecs

@@ -1,8 +1,8 @@
 """Words a user typed -> stories, as a stream of blocks that fits in memory however large the text.
 
-In: files, folders, globs, `-`, or the name of a corpus: `stories` (embedded, endless, with a known floor) or
-`tinystories` (downloaded). Out: a `Corpus`, whose blocks are UTF-8 with the byte 0xFF between two stories (see
-`storycell.data.vocab`), and which can be read as often as wanted.
+The words are files, folders, globs, `-`, or the name of a corpus: `stories` (embedded, endless, with a known floor) or
+`tinystories` (downloaded). The blocks of a `Corpus` are UTF-8 with the byte 0xFF between two stories (see
+`storycell.data.vocab`), and can be read as often as wanted.
 """
 
 import hashlib

@@ -1,10 +1,8 @@
-"""Bytes that are not UTF-8: which encoding they are likely in, said as advice and never acted on.
+"""Bytes that are not UTF-8: a guess at their encoding, to be suggested for `--encoding` and never acted on.
 
-In: some bytes of a text that could not be read, or was read wrongly. Out: the name to give to `--encoding`, or None.
-
-UTF-16 and UTF-32 without a mark are told by their NUL bytes. Where what is beyond ASCII stands by itself inside of
-words, as in the languages of Western Europe, it is cp1252 (latin-1 reads the same bytes, but makes control characters
-of curly quotes); where it comes in rows, charset-normalizer tells the alphabets of the east apart.
+UTF-16 and UTF-32 without a byte order mark are recognised by their NUL bytes. Where non-ASCII bytes stand alone inside
+words, as in the languages of Western Europe, the guess is cp1252 (latin-1 reads the same bytes, but makes control
+characters of curly quotes); where they come in runs, charset-normalizer tells the other alphabets apart.
 """
 
 import codecs

@@ -1,14 +1,11 @@
-"""The files in a folder, and those that a glob matches: each once, in the order of their names.
+"""Files, folders, globs and standard input -> sources of byte chunks.
 
-In: a folder, or a pattern as of `glob`. Out: paths of files. Links are followed, and what can be reached in several
-ways is read once, by its own name where that is one of them; so loops end. Left out is what is hidden, and what is no
-text: what storycell itself has made (runs, prepared text) and caches that are marked as such.
+Every `Source` is read in constant memory, as often as wanted (standard input and pipes are kept in temporary files for
+that); the content of a file, not its name, decides how it is read (`packing`, `formats`).
 
-Files and folders -> sources of byte chunks.
-
-In: the words a user typed: files, folders, globs, `-`; what is in a file is told by its content (`packing`, `formats`).
-Out: `Source`s, each read in constant memory, as often as wanted (standard input and pipes are kept in temporary files
-for that).
+The files of a folder or glob come in the order of their names. Links are followed, and a file that can be reached in
+several ways is read once, so loops end. Hidden files are left out, and so is what is no text: files that storycell
+itself has made (runs, prepared text) and caches that are marked as such.
 """
 
 import atexit

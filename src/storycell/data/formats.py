@@ -1,16 +1,12 @@
-"""What a reader of texts has to say, though it can go on: each thing once for a corpus.
+"""The form of a text file, detected from its beginning: plain text, JSON lines, JSON values, or a table.
 
-It goes to the logger `storycell`, as a warning: on the command line, and in a program that says nothing else about
-logging, it is a line on standard error.
+Detection sees the first characters, the file's ending and the column that the user named, and gives a `Form`, which
+makes the reader of the file. A plain text may begin with a bracket, and its lines may hold commas. So a file is JSON
+only if it begins with a whole JSON value; and a table, unless its name says so, only if its first record has column
+names with the text's among them and every record has as many fields.
 
-What the beginning of a file says about its form: plain text, JSON lines, JSON values, or a table.
-
-In: the first characters of a file, unpacked and decoded; how its name ends; the column that the user named, if any.
-Out: a `Form`, which makes the reader of the file.
-
-A plain text may begin with a bracket, and its lines may hold commas. So nothing is taken for JSON that does not begin
-with a whole JSON value; and for a table, where the name does not say that it is one, only what has a first record of
-column names with the text's among them, and as many fields in every record.
+Notices about a text go to the logger `storycell` as warnings, each once for a corpus; without any logging configured
+they are lines on standard error.
 """
 
 import csv

@@ -1,17 +1,10 @@
-"""A JSON array, or JSON values one after the other -> normalised blocks: each value, or one of its fields, is a story.
+"""JSON -> normalised blocks (see `storycell.data.blocks`): each value, or one of its fields, is a story.
 
-In: chunks of a file, cut anywhere. Out: blocks as of `storycell.data.blocks`, a boundary after each value's text. The
-array may be the one list in an object, as in `{"data": [ … ]}`.
+Read are JSON lines, JSON values one after the other, and an array, which may be the one list in an object, as in
+`{"data": [ … ]}`. A field may itself hold several stories with separator lines between them.
 
-Values are decoded one by one as they come; only the one that has not ended is held, and one that grows without end is
-refused before it fills the memory.
-
-JSON lines -> normalised blocks: one field of each line is a story, or several with separator lines.
-
-In: chunks of a file, cut anywhere. Out: blocks as of `storycell.data.blocks`, a boundary after each line's text.
-
-A line that grows without end, as a small packed file may hold, is refused before it fills the memory; one object has to
-fit in it.
+Values are decoded one by one as they come. Only the unfinished one is held in memory, and one that grows without end,
+as a small packed file may hold, is refused before it fills the memory.
 """
 
 import codecs

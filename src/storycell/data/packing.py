@@ -1,11 +1,8 @@
-"""Packed files -> the bytes in them, a little at a time.
+"""Compressed files -> the bytes in them, a chunk at a time, through all members or frames.
 
-In: an open file, and its packing, named by the usual ending. Out: chunks of what is in it, through all members or
-frames. What is damaged or cut off raises one of `FAILURES`.
-
-What unpacking takes is bounded: chunks are no larger than is asked for, and a `.zst` that wants more than 128 MB of
-memory is refused. `.zst` goes through zstandard's lower interface, because its stream reader takes a truncated file for
-a complete one.
+Damaged or truncated input raises one of `FAILURES`. Memory is bounded: chunks are no larger than is asked for, and a
+`.zst` that wants more than 128 MB is refused. `.zst` goes through zstandard's lower interface, because its stream
+reader takes a truncated file for a complete one.
 """
 
 import gzip

@@ -1,11 +1,8 @@
-"""A corpus -> a folder of token files, which appears when it is complete.
+"""A corpus -> a folder of token files, which appears when it is complete; and the user's cache of such folders.
 
-In: a `Corpus`, the folder to make, the vocabulary or its kind. Out: the folder, open for reading.
-
-What is unfinished lies beside its place under a hidden name made from a hash of the text, so
-that a preparation that was killed is found again by the next one of the same text, and by no other.
-
-Prepared text in the user's cache: what has been prepared once is opened at once, by a hash of its content.
+Unfinished files lie beside their place under a hidden name made from a hash of the text, so a preparation that was
+killed is found again by the next one of the same text, and by no other. In the cache prepared text is found by a hash
+of its content.
 """
 
 import hashlib
@@ -40,7 +37,7 @@ def prepare(
     """Write the token files of a corpus to the folder `out`, which appears when it is complete, and open them.
 
     `vocab` is a `Vocabulary`, or `characters` or `bytes` to find one. Without `valid`, a part of the corpus becomes the
-    validation half. Raises `CorpusError` where the text cannot be read or holds nothing, `RunFolderError` where `out`
+    validation split. Raises `CorpusError` where the text cannot be read or holds nothing, `RunFolderError` where `out`
     holds something or cannot be written; either way nothing is left behind. One that is stopped or killed goes on, when
     it is called again, from where it was some seconds before, in the middle of a file too.
 

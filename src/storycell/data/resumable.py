@@ -1,18 +1,12 @@
-"""How far a long preparation has come, so that one that was stopped goes on from there.
+"""Passes over a corpus that go on where an earlier attempt was stopped.
 
-In: where the unfinished files go, and a digest of what is read. Out: a folder for them, and in it a JSON object that
-says what is done, saved every two seconds.
+`walk` hands a `Task` the blocks of a corpus; every few seconds a `Journal`, a JSON file beside the unfinished output,
+gets the place behind the last block and what the task needs to go on from there. A place may lie in the middle of a
+file, between any two blocks, so the state of a task is small: counts, lengths, the beginning of a story. Output that is
+on disk by then is appended to, never rewritten.
 
-The surprising decision: the folder is named after the digest and held by a lock, which a killed process lets go of;
-so the same work finds it again, and another process that does the same work at the same time gets a folder of its own.
-
-One pass over a corpus, which goes on where an earlier attempt was stopped.
-
-In: a corpus, a task that takes its blocks, and a journal. Out: nothing; the task has what it wanted. Every few seconds
-the journal gets the place behind the last block and what the task needs to go on from there.
-
-The surprising decision: a place is in the middle of a file, between any two blocks, so the state of a task is small and
-plain: counts, lengths, the beginning of a story. What is on disk by then is written on, never rewritten.
+The journal's folder is named after a digest of the input and held by a lock, which a killed process releases. So the
+same work finds it again, and another process that does the same work at the same time gets a folder of its own.
 """
 
 import hashlib

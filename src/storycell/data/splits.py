@@ -1,21 +1,15 @@
-"""One token file, written story by story.
+"""The second pass over a text: its token files, one to train on and one held out for validation.
 
-In: pieces of stories, as bytes. Out: their ids in a file, each story after a boundary, and the counts of what is in it.
+Of a story that is more than a tenth of the text the last tenth is held out. Of the others some are held out whole:
+those whose hash is below a threshold, a twentieth of all hashes to begin with. So a text of many stories holds out
+about a twentieth of them, a text that is one story (or a few) its end, and both are the same wherever a story stands in
+its file. Where this comes to less than a fortieth of the text or more than an eighth, because the stories are few or
+some are repeated often, the pass is made again with a threshold that gives a twentieth as nearly as can be, from what
+the first attempt measured. A story is hashed by its first 4,096 bytes, so that one larger than memory can be placed
+when its beginning has been seen; equal stories are always in the same split.
 
-The surprising decision: a file that exists is opened as it is and cut to length when it is complete, so that one whose
-writer was killed is written on.
-
-The second pass over a text: what is trained on, and what is held out to validate on.
-
-In: a corpus, a vocabulary, and the survey of the first pass. Out: token files, and what is in each.
-
-Of a story that is more than a tenth of the text the last tenth is held out. Of the others some are held out whole, by
-their hashes: those whose hash is below a threshold, a twentieth of all hashes to begin with. So a text of many stories
-holds out about a twentieth of them, a text that is one story (or a few) its end, and both are the same wherever a story
-stands in its file. Where this comes to less than a fortieth of the text or more than an eighth, because the
-stories are few or some are repeated often, the pass is made again with a threshold that gives a twentieth as nearly as
-can be; what the first attempt has measured says which. A story is hashed by its first 4,096 bytes, so that one larger
-than memory is placed when its beginning has been seen, and equal stories are always on the same side.
+A token file that exists already is opened as it is and cut to length when it is complete, so one whose writer was
+killed is continued.
 """
 
 import os
@@ -258,7 +252,7 @@ def write_tokens(
 def write_both(
     corpus: Corpus, valid: Corpus, vocab: Vocabulary, folder: Path, progress: Progress, journal: Journal
 ) -> Split:
-    """Two texts, a half each."""
+    """Two texts, a split each."""
     what = f"{_TRANSLATING} what is held out"
     held_out = write_tokens(valid, vocab, folder / "valid.tokens", progress, journal, what)
     return Split(write_tokens(corpus, vocab, folder / "train.tokens", progress, journal), held_out, None)

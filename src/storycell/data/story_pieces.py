@@ -1,11 +1,8 @@
 """Blocks -> stories, piece by piece, so that a story may be larger than memory.
 
-In: the blocks of a source, with the byte 0xFF between stories. Out: pieces of stories, with what is known when a story
-begins: that it does, or a hash that says where it belongs. What is held between two blocks is plain data, so that a
-pass over a text can be left and taken up again.
-
-A story of nothing but white space is none: its beginning is held back until something else comes. A story is hashed by
-its beginning alone, so that its place is known before it has ended.
+When a story begins, its pieces are announced with a hash of the beginning alone, so that its split is known before it
+has ended. A story of nothing but white space is none: its beginning is held back until something else comes. What is
+held between two blocks is plain data, so that a pass over a text can be interrupted and resumed.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """The first pass over a text: which characters it has, how many, and which of its stories are large.
 
-In: a corpus. Out: its vocabulary, and the `Survey` from which the second pass decides what is held out. Lengths are in
-characters, or in bytes where these are the ids.
+It gives the vocabulary, and the `Survey` from which the second pass (`storycell.data.splits`) decides what is held out.
+Lengths are in characters, or in bytes where these are the ids.
 """
 
 import heapq

@@ -1,14 +1,11 @@
-"""Which column of a table, or field of JSON objects, holds the text.
+"""CSV and TSV -> normalised blocks (see `storycell.data.blocks`): one column of each record holds the text.
 
-In: the names there are, and the one that the user gave, if any. Out: one name; a `CorpusError` lists them where it is
-not clear.
+A cell is a story, or several with separator lines between them. The column is the one that the user named, or an
+obvious one (`text`, `story`, …); where that is not clear a `CorpusError` lists the names. Fields of JSON objects are
+chosen in the same way.
 
-CSV and TSV -> normalised blocks: one column of each record is a story, or several with separator lines.
-
-In: chunks of a file, cut anywhere. Out: blocks as of `storycell.data.blocks`, a boundary after each record's text.
-
-Records are parsed by Python's `csv`, strictly, from whole lines; only the one that has not ended is held, and one that
-grows without end, as behind a quotation mark that never closes, is refused before it fills the memory.
+Records are parsed by Python's `csv`, strictly, from whole lines. Only the unfinished one is held in memory, and one
+that grows without end, as behind a quotation mark that never closes, is refused before it fills the memory.
 """
 
 import codecs

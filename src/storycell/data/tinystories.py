@@ -1,13 +1,13 @@
-"""The TinyStories data set, downloaded through `huggingface_hub` into the hub's ordinary cache.
+"""The TinyStories data set (Eldan & Li 2023, arXiv:2305.07759), downloaded through `huggingface_hub` into its cache.
 
-In: a split, "train" (2.2 GB) or "valid" (22 MB). Out: the path of its text file in the cache. A file that is cached
-already is returned without any network call, because the data set is frozen: nothing newer can be missed. Whatever
-goes wrong on the way is a `CorpusError` of one sentence: what, why, and what works instead.
+The splits are "train" (2.2 GB) and "valid" (22 MB). A file that is cached already is returned without any network call,
+because the data set is frozen: nothing newer can be missed. A download that fails is a `CorpusError` of one sentence:
+what, why, and what works instead.
 
-Surprising: the body is not fetched by `hf_hub_download`. That one deletes what has arrived when it is interrupted, so
-every new attempt at the 2.2 GB starts at zero, and it waits 23 seconds on a hub that is down. Here the body goes, by
-the hub's own `http_get`, into a part file next to its place in the cache, which the next call continues; once it is
-whole and its checksum is right it takes its place, and `hf_hub_download` finds it there and links it.
+The body is not fetched by `hf_hub_download`, which deletes a partial file when it is interrupted, so that every new
+attempt at the 2.2 GB starts at zero, and which waits 23 seconds on a hub that is down. Here the hub's own `http_get`
+writes the body to a part file next to its place in the cache, which the next call continues; once it is whole and its
+checksum is right it takes its place, and `hf_hub_download` finds it there and links it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""A folder of token files: what is in it, and reading it.
+"""A folder of token files, as `prepare` makes it: what is in it, and reading it.
 
-In: a folder that `prepare` made. Out: a `Prepared`: its vocabulary, the counts of its halves, and their ids, mapped
-from disk. A token file is `0 s1 … sn 0 s1 … sm`: every story after its boundary, ids as uint8 or uint16, nothing else.
-
-A folder is opened only if its counts fit the sizes of its files, so that what was cut off is noticed before anything is
-read.
+`Prepared` has the vocabulary, the counts of both splits, and their ids, mapped from disk. A token file is
+`0 s1 … sn 0 s1 … sm`: every story after its boundary, ids as uint8 or uint16, nothing else. A folder is opened only if
+its counts fit the sizes of its files, so truncated files are noticed before anything is read.
 """
 
 import json
@@ -66,7 +64,7 @@ class Prepared:
     vocab: Vocabulary
     train: TokenFile
     valid: TokenFile | None
-    cut_stories: int | None = None  # how many are in both halves, in parts; None where a text was given to validate on
+    cut_stories: int | None = None  # how many are in both splits, in parts; None where a text was given to validate on
 
     @property
     def stories(self) -> int:
@@ -100,12 +98,12 @@ class Prepared:
 
     @property
     def train_ids(self) -> Ids:
-        """The ids of the training half, mapped from disk `[tokens]`."""
+        """The ids of the training split, mapped from disk `[tokens]`."""
         return self.train.open(self.folder / "train.tokens", self.vocab)
 
     @property
     def valid_ids(self) -> Ids | None:
-        """The ids of the validation half, mapped from disk `[tokens]`; None where there is none."""
+        """The ids of the validation split, mapped from disk `[tokens]`; None where there is none."""
         return None if self.valid is None else self.valid.open(self.folder / "valid.tokens", self.vocab)
 
     @contextmanager
@@ -118,7 +116,7 @@ class Prepared:
             raise
 
     def check_ids(self) -> None:
-        """Read both halves; `RunFolderError` if one holds an id that the vocabulary has not, as no file made here does.
+        """Read both splits; `RunFolderError` if one holds an id that the vocabulary has not, as no file made here does.
 
         Opening a folder does not read it, so this is for when an id was found to be out of range.
         """

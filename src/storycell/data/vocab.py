@@ -1,12 +1,11 @@
-"""Characters <-> ids.
+"""Characters <-> ids: one id for each Unicode character, in code point order after two reserved ones.
 
-In: code points, as strings or as the byte blocks of a corpus. Out: ids, one for each Unicode character, in code point
-order after two reserved ones: `0`, the boundary between stories, and `1`, a character the model does not know. With
-`kind = "bytes"` the characters are the 256 bytes of UTF-8.
+`0` is the boundary between stories, `1` a character that the model does not know. With `kind = "bytes"` the characters
+are the 256 bytes of UTF-8.
 
-The surprising decision: in the blocks that a corpus gives, the byte 0xFF stands for a boundary. It occurs nowhere in
-UTF-8, so text needs no escaping, and a whole block is translated without looking for separators again: ASCII through a
-table of 256 bytes, what is left through a table of all code points.
+In the blocks of a corpus the byte 0xFF stands for a boundary. It occurs nowhere in UTF-8, so text needs no escaping,
+and a whole block is translated without looking for separators again: ASCII through a table of 256 bytes, the rest
+through a table of all code points.
 """
 
 import json

@@ -1,8 +1,8 @@
 """What a general compressor makes of a text, in bits: xz and bz2, from Python's own library.
 
-In: a text to code and, if wanted, one to learn from before it. Out: bits. The cost after a training text is the size of
-both together less the size of the first alone, so that a compressor has read what a model has read. bz2 forgets after
-900 kB, so only xz is asked that question; its window is made as long as both texts.
+Where a compressor is given the training text first, its bits are the size of both texts together less the size of the
+first alone, so that it has read what a model has read. bz2 forgets after 900 kB, so only xz is asked that question; its
+window is made as long as both texts.
 """
 
 import bz2

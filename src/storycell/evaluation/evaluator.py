@@ -1,12 +1,11 @@
 """The loss of a model on a text, the same however it is cut and batched.
 
-In: a `CharLM` and token ids. Out: an `Evaluation`, or the nats of every character. Every story is scored by itself,
-from a zero state: inputs `0 s1 … sn`, targets `s1 … sn 0`; a text that is one story of n characters has n targets, no
-end is predicted. All in float32, summed in float64.
+`Evaluation` holds it with its standard error; the nats of every character can be had as well. Every story is scored by
+itself, from a zero state: inputs `0 s1 … sn`, targets `s1 … sn 0`; a text that is one story of n characters has n
+targets, no end is predicted. All in float32, summed in float64.
 
-The text is read a chunk at a time, and of what it costs only sums are kept, so memory does not grow with the length of
-a story. Stories are scored side by side; one story by itself is one stream, since its state goes on from character to
-character.
+The text is read a chunk at a time and only sums are kept, so memory does not grow with the length of a story. Stories
+are scored side by side; a single story is one stream, since its state goes on from character to character.
 """
 
 import math

@@ -1,17 +1,18 @@
-"""An interpolated character n-gram with modified Kneser-Ney discounts (Chen & Goodman 1999).
+"""An interpolated character n-gram with modified Kneser-Ney discounts.
+
+After Chen & Goodman 1999, "An Empirical Study of Smoothing Techniques for Language Modeling"
+(https://doi.org/10.1006/csla.1999.0128):
 
     p_k(w | u) = max(c(u w) - D(c(u w)), 0) / c(u .)  +  gamma(u) p_{k-1}(w | u without its first character)
 
 where u has k - 1 characters, gamma(u) is the mass that the discounts D_1, D_2, D_3+ of order k took away, and p_0 is
 uniform. At the highest order c counts occurrences; below it, how many different characters stand before the n-gram,
-except where it begins a story, since nothing stands before that: there it counts occurrences again.
+except where it begins a story, since nothing stands before that: there it counts occurrences again. A context reaches
+back to the boundary that begins its story and never beyond, as a network starts every story from its zero state.
 
-In: token ids as in a token file (`0 s1 … sn 0 s1 … sm`). Out: nats of every target. A context reaches back to the
-boundary that begins its story and never beyond, as a network starts every story from its zero state.
-
-The surprising decision: there is no hash table. The n-grams of order k are numbered by sorting (number of the first
-k - 1 characters, last character), all positions of the text at once; a node of the trie is a row of sorted keys, and
-looking up is a binary search. That is exact and takes a second an order for ten million characters.
+There is no hash table. The n-grams of order k are numbered by sorting (number of the first k - 1 characters, last
+character), all positions of the text at once; a node of the trie is a row of sorted keys, and looking up is a binary
+search. That is exact and takes a second an order for ten million characters.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,4 @@
-"""One file of C99 that writes stories: `story.c` beside this module, with a model put in.
-
-In: a `Network`, its vocabulary, a rounding. Out: the text of the file; and the network in such a text, for the check.
+"""Export to one file of C99 that generates stories: `story.c` beside this module, with a model put in.
 
 Weights are base64 in strings, not numbers in an array: half the size, and compilers read a string many times faster. No
 string is longer than the 4,095 characters that C99 promises. What others have named, the run and the file, stands in

@@ -1,6 +1,5 @@
-"""A network run by numpy, in float64: what an exported file ought to compute, by other code than the run's.
-
-In: a `Network`, ids. Out: logits, from a zero state. It shares nothing with `backends` but the formulas.
+"""A network run by numpy in float64: the expected logits of an exported file, by code that shares nothing with the
+backends but the formulas.
 """
 
 import numpy as np

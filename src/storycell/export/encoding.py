@@ -1,15 +1,9 @@
-"""Weights in fewer bits: float16, or whole numbers with a scale for each row.
+"""Quantized weights, and a network's tensors as printable text for HTML and C files.
 
-In: a matrix `[rows, columns]`, float32. Out: what is stored, and the float32 matrix that it stands for. Vectors (the
-biases) are never rounded: they are a hundredth of a model.
-
-A network's tensors as printable text, for files that are text themselves: HTML and C.
-
-In: a `Network`, a rounding. Out: one string, the tensors in their order; and back. A tensor is base64 of little-endian
-numbers; vectors are always float32. An `int8` matrix is the base64 of its scales, then one character for each weight.
-
-The surprising decision: a whole number from -44 to 44 is one of 89 characters that need no escaping in C, JSON or a
-script, so such a weight takes one byte of text, where base64 of a byte takes one and a third.
+Matrices `[rows, columns]` are rounded to float16, or to whole numbers with a scale for each row (`int8`); vectors (the
+biases, a hundredth of a model) always stay float32. As text, a tensor is base64 of little-endian numbers; an `int8`
+matrix is the base64 of its scales, then one character for each weight. Its whole numbers run from -44 to 44, because 89
+characters need no escaping in C, JSON or a script: a weight takes one byte of text, where base64 takes one and a third.
 """
 
 import base64

@@ -1,9 +1,7 @@
 """Files that play elsewhere: a page (`.html`), a C program (`.c`), a graph (`.onnx`).
 
-In: a model and its vocabulary. Out: one file, and what was found when it was read back.
-
-The surprising decision: no export is believed. The network is parsed from the bytes on disk and run by other code than
-the run's (numpy, or the `onnx` package's evaluator); a file whose logits differ beyond `LARGEST_ERROR` is removed.
+Every export is verified: the network is parsed from the bytes on disk and run by other code than the run's (numpy, or
+the `onnx` package's evaluator), and a file whose logits differ by more than `LARGEST_ERROR` is removed.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,8 @@
-"""One page that writes stories: `page.html` beside this module, with its style, its scripts and a model put in.
+"""Export to one page that generates stories: `page.html` beside this module, with its style, scripts and a model put
+in.
 
-In: a `Network`, its vocabulary, a rounding. Out: the text of the file; and the network in such a text, for the check.
-
-The surprising decision: the page forbids itself everything but its own two scripts and its style, by their digests, so
-that nothing in it, a name or a character of the vocabulary, can become a script, and it never asks the network.
+Its content security policy allows only its own two scripts and its style, by their digests. So nothing in it, a name or
+a character of the vocabulary, can become a script, and it never uses the network.
 """
 
 import base64

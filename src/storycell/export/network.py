@@ -1,11 +1,9 @@
 """`Network`: a model as the arrays that an exported file stores, in one fixed order.
 
-In: a `CharLM`. Out: its tensors by name, simplified without changing what they compute: two biases that are only ever
-added become one, and an embedding whose product with the first layer's weights is smaller than the two is multiplied
-out, which leaves one-hot characters.
-
-The surprising decision: that product is stored only where it is smaller, although every runtime computes with it: a
-file is kept and sent for longer than it takes to open, and multiplying takes milliseconds.
+The tensors of a `CharLM` are simplified without changing what they compute: two biases that are only ever added become
+one, and an embedding is multiplied by the first layer's weights, which leaves one-hot characters, where the product is
+smaller than the two. Every runtime computes with the product, and multiplying takes milliseconds; it is size that
+decides, since a file is kept and sent for longer than it takes to open.
 """
 
 from dataclasses import dataclass

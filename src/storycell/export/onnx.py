@@ -1,8 +1,6 @@
-"""One step of a network as an ONNX graph.
+"""One step of a network as an ONNX graph, and its logits by the `onnx` package's reference evaluator, for the check.
 
-In: a `Network`, a rounding, facts about the model. Out: the bytes of a model with inputs `ids [B]` and the states
-`[L B H]` (`h`, and `c` of the LSTM), outputs `logits [B V]` and `h_next`, `c_next`. And the logits that such bytes
-compute, by the reference evaluator of the `onnx` package, for the check.
+Inputs are `ids [B]` and the states `[L B H]` (`h`, and `c` of the LSTM), outputs `logits [B V]` and `h_next`, `c_next`.
 
 Plain products and activations stand in place of ONNX's own LSTM operator, whose gates are in another order and whose
 sequences are of no use for a step. Programs ship old runtimes, so the graph is of the oldest opset that has operators

@@ -1,11 +1,11 @@
-"""Drawing text from a model, character by character.
+"""Sampling from a model, character by character.
 
-In: a `CharLM`, the ids of a prompt, how to choose (`Sampling`), seeds. Out: ids as they come. A `Stream` is one text in
-the making; `read` feeds it, `advance` lets any number of streams write on, side by side. Every stream has a generator
-and a state of its own, so what it writes depends on no other.
+A `Stream` is one text in the making: `read` feeds it a prompt, `advance` generates on any number of streams side by
+side, choosing as each one's `Sampling` says. Every stream has a generator and a state of its own, so its text depends
+on no other.
 
-The surprising decision: the generator is our own xoshiro128++, twenty lines that are the same in Python, C, C++ and
-JavaScript, so that one seed can tell one story wherever the model runs.
+The random generator is xoshiro128++ (Blackman & Vigna, https://prng.di.unimi.it), twenty lines that are the same in
+Python, C, C++ and JavaScript, so that one seed gives one story wherever the model runs.
 """
 
 import copy

@@ -1,8 +1,8 @@
-"""How many characters a slice of writing should have.
+"""How many characters to generate in one slice, from the measured speed of the last ones.
 
-In: what slices took. Out: the length of the next one. Long slices cost less per character, short ones let a signal, a
-reader or a new request have its turn sooner. So a slice is as long as fits into a given time at the measured speed,
-within bounds: on a machine that is busy with other things short slices would only add work.
+Long slices take less time per character, short ones let a signal, a reader or a new request have its turn sooner. So a
+slice is as long as fits into a given time at the measured speed, within bounds: on a machine that is busy with other
+things short slices would only add work.
 """
 
 _GUESS_S = 1e-3  # what a character costs before any was written: a slow backend, so that the first slice is short

@@ -1,7 +1,7 @@
 """Ids of one stream -> text that can be shown, up to a stop text, whatever the sizes of the slices they come in.
 
-In: ids in slices. Out: text, and where in it the character of each id stands. A text ends before the stop that is
-complete first, and what could become a stop is held back; so the text does not depend on where the slices were cut.
+It also tells where in the text the character of each id stands. A text ends before the stop that is complete first, and
+what could become a stop is held back, so the text does not depend on where the slices were cut.
 """
 
 import codecs

@@ -1,9 +1,8 @@
-"""What a reader knows about every character of a text: the meanings that units are tried against.
+"""Properties of the characters of a text that a reader knows and units are tested against.
 
-In: a text, boundaries between stories as NUL. Out: `Feature`s, one number a character, each what is true once that
-character was read (so "inside quotes" begins with the opening quote and ends with the closing one).
-
-Straight quotes open and close by turns, which one missing quote would turn round for ever; so a line's end closes them.
+A `Feature` is one number per character: what is true once that character was read (so "inside quotes" begins with the
+opening quote and ends with the closing one). Straight quotes open and close by turns, so that a missing one would
+invert everything after it; therefore the end of a line closes them.
 """
 
 import re

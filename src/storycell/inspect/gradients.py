@@ -1,9 +1,9 @@
 """How far back the loss of one character reaches: the norm of its gradient with respect to earlier states.
 
-In: a `Trace` (of any model on any text), lags. Out: `GradientFlow`: for sampled characters t, ‖dL_t/dc_(t-k)‖ and
-‖dL_t/dh_(t-k)‖, L_t being the loss of the character after t, for k = 0, 1, … lags. Autograd on the cells' own lines.
+`GradientFlow` has, for sampled characters t of a `Trace`, ‖dL_t/dc_(t-k)‖ and ‖dL_t/dh_(t-k)‖ for k = 0, 1, … lags, L_t
+being the loss of the character after t. It is autograd on the cells' own lines.
 
-An LSTM's gradient is split in the two terms that the article speaks of. With h cut off from the gates of the next
+An LSTM's gradient is split into the two terms that the article describes. With h cut off from the gates of the next
 character, what still arrives came through the sum c = f * c + i * g alone; the rest went through h and the gates.
 """
 

@@ -1,9 +1,8 @@
-"""Everything that a report shows about a run, gathered: arrays and numbers, no pictures.
+"""`inspect`: everything that a report shows about a run, as arrays and numbers in an `Inspection`.
 
-In: a `CharLM`, its vocabulary, a text as ids; perhaps a second model on the same text. Out: an `Inspection`.
-
-The surprising decision: two threads, each with one of torch's. A walk makes thousands of small products, at which the
-threads of one product would mostly wait for each other (LOG.md); two analyses side by side keep both cores busy.
+The input is a `CharLM`, its vocabulary and a text as ids; perhaps a second model on the same text. Analyses run in two
+threads, each with one of torch's. Stepping through a model makes thousands of small matrix products, in which several
+threads would mostly wait for each other (LOG.md); two analyses side by side keep both cores busy.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -1,7 +1,7 @@
-"""Character by character through a model, with every value of every layer in the hand, and some held if wished.
+"""Step through a model, exposing every gate and state of every layer and optionally holding units at a value.
 
-In: a `CharLM`, ids `[B]` of one character a stream, states. Out: for each layer what its cell's `step` returned. Slow
-where one stream is long, exact everywhere: these are the cells' own lines (`storycell.nn.cells.registry`).
+`Walker` takes ids `[B]`, one character a stream, and states, and gives what each layer's `step` returned. It is slow
+where one stream is long, and exact everywhere: these are the cells' own lines (`storycell.nn.cells`).
 """
 
 import inspect

@@ -1,22 +1,20 @@
-"""The article's latch, wired by hand: an LSTM of four units whose weights were never trained.
+"""The quote latch as the article describes it, beside what a model does, and what happens when its units are held.
 
-Unit 0 is the latch. A quote opens its input gate and shuts its forget gate, and what it writes is the opposite of what
-the hidden state says it holds: +1 (inside) after an opening quote, -1 (outside) after a closing one. Any other
-character shuts the input gate and opens the forget gate. The output gate is always open.
-Unit 1 says that a sentence has just ended inside quotes, unit 2 that a comma has just been read outside (and keeps it
-over one space), unit 3 that the last character was a space. The output layer expects a closing quote from unit 1 alone
-and an opening one from units 2 and 3 together.
+A unit that follows the quotes need not be what the model uses. So its state is held at the value it has inside quotes,
+or outside, while the model reads real stories (`HoldTest`): if the model depends on it, a closing quote becomes less
+likely where one closes (held outside) and likely where nothing was opened (held inside). Random units are held in the
+same way for comparison. `LatchReading` follows one unit along a sentence, `Moments` tells what its gates do at quotes
+and between them, over the whole text.
 
-In: the characters of a text. Out: a `CharLM` fed with one-hot characters, and its vocabulary.
+`handwired` is the article's latch with weights set by hand: an LSTM of four units fed with one-hot characters, never
+trained.
 
-The quote latch as the article tells it, beside what a model does, and what becomes of it when it is held.
-
-In: a `Trace`, the units that a search found for "inside quotes". Out: `LatchReading`s (one unit along a sentence),
-`Moments` (what its gates do at quotes and between, over the whole text), `HoldResult`s (the causal test).
-
-A unit that goes along with quotes need not be what the model uses. So its state is held at the value it has inside, or
-outside, while the model reads real stories: if the model listens to it, a closing quote becomes less likely where one
-closes (held outside) and likely where nothing was opened (held inside). Random units are held in the same way.
+* Unit 0 is the latch. A quote opens its input gate and shuts its forget gate, and the candidate is the opposite of what
+  the hidden state holds: +1 (inside) after an opening quote, -1 (outside) after a closing one. Any other character
+  shuts the input gate and opens the forget gate. The output gate is always open.
+* Unit 1 says that a sentence has just ended inside quotes, unit 2 that a comma has just been read outside (and keeps it
+  over one space), unit 3 that the last character was a space.
+* The output layer expects a closing quote from unit 1 alone, and an opening one from units 2 and 3 together.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,10 @@
-"""How far a model remembers: what a character costs when only the n before it are known, and where it is dear.
+"""How far a model remembers: its loss when only the n characters before are known, and where in a text the loss is
+high.
 
-In: a `Trace`. Out: `ContextCost` for ranges of n, and mean costs by place (`PlaceCost`), with standard errors over
-stories or blocks. The text is read in windows from a zero state; the cost of a character at offset n, minus its cost
-with its whole story before it, is what the missing characters are worth. Both are of the same characters, so little
-noise is left.
+`ContextCost` holds the first for ranges of n, `PlaceCost` the mean loss by place, both with standard errors over
+stories or blocks. The text is read in windows from a zero state; the loss at offset n minus the loss of the same
+character with its whole story before it is what the missing characters are worth. As both are of the same characters,
+little noise is left.
 """
 
 from dataclasses import dataclass

@@ -1,11 +1,8 @@
-"""What a model still gets wrong, by kind (after Karpathy, Johnson & Fei-Fei 2015, section 4.4).
+"""What a model still gets wrong, by kind, after Karpathy, Johnson & Fei-Fei 2015 (arXiv:1506.02078), section 4.4.
 
-In: a text and what each character cost a model. Out: `MistakeKind`s. A mistake is a character that had a probability
-below one half. Each counts once, under the first kind that fits, from cheap to dear: one that a table of n characters
-would have got right, rare words, names, first letters, quotes and punctuation, the rest.
-
-The tables of n characters are counted on the first half of the text, and the mistakes in the second; so is how often a
-word was seen.
+A mistake is a character that had a probability below one half. Each counts once, under the first kind that fits: one
+that an n-gram table would have got right, rare words, names, first letters, quotes and punctuation, the rest. The
+n-gram tables and how often a word was seen are counted on the first half of the text, the mistakes on the second.
 """
 
 from collections import Counter, defaultdict

@@ -1,6 +1,7 @@
-"""How much of the time gates are open, shut, or in between (Karpathy, Johnson & Fei-Fei 2015, figure 2).
+"""How much of the time gates are open, shut, or in between, after Karpathy, Johnson & Fei-Fei 2015 (arXiv:1506.02078),
+figure 2.
 
-In: a `Trace`. Out: for each gate and layer the share of characters at which each unit is left-saturated (below 0.1) and
+For each gate and layer of a `Trace`: the share of characters at which each unit is left-saturated (below 0.1) and
 right-saturated (above 0.9). A tanh (the hidden state of an RNN) is saturated below -0.9 and above 0.9.
 """
 

@@ -1,18 +1,15 @@
 """Every gate and state of every layer along a text.
 
-In: a `CharLM` and ids `[N]`, laid out as in a token file (`0 s1 … sn 0 s1 … sm`). Out: a `Trace`, whose rows are the
-characters after the first boundary: row t holds the values once character t was read. Every story starts from a zero
-state.
+The ids `[N]` are laid out as in a token file (`0 s1 … sn 0 s1 … sm`). The rows of a `Trace` are the characters after
+the first boundary: row t holds the values once character t was read. Every story starts from a zero state.
 
-The surprising decision: only states are walked through and kept. A step is pure, so once the state before every
-character is known, all characters together are one batch, and any gate is one large matrix product away. The walk
-itself is short as well: a backend finds the states at the start of every piece of `_PIECE` characters, and then all
-pieces walk side by side.
+Only states are computed step by step and kept. A step is pure, so once the state before every character is known, all
+characters together are one batch, and any gate is one large matrix product away. The stepping is short as well: a
+backend finds the states at the start of every piece of `_PIECE` characters, and then all pieces go side by side.
 
-Similar moments: the places of a text at which the network is in nearly the same state (what LSTMVis was for).
-
-In: a `Trace`, the rows to look from. Out: for each the nearest other rows, by the cosine between hidden states of the
-last layer, none within `_APART` characters of it or of each other.
+`nearest` finds similar moments, the places of a text at which the network is in nearly the same state (the idea of
+LSTMVis, Strobelt et al. 2016, arXiv:1606.07461): the nearest other rows by the cosine between hidden states of the last
+layer, none within `_APART` characters of the row or of each other.
 """
 
 import html
@@ -148,7 +145,7 @@ class Trace:
         )
 
     def _repr_html_(self) -> str:
-        """For a notebook: the first characters, the redder the dearer."""
+        """For a notebook: the first characters, redder means higher loss."""
         spans = (
             f'<span style="background:rgba(213,94,0,{min(1.0, nats / 6):.2f})" title="{nats / np.log(2):.2f} bits">'
             f"{html.escape('⏎' if c == chr(0) else c)}</span>"

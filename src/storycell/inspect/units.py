@@ -1,16 +1,15 @@
-"""The untrained twin: the same network as it was before it saw a text, the yardstick of what training bought.
+"""Units with a meaning, found by search and tested against chance and against an untrained network.
 
-Units with a meaning, found and not picked by hand.
+The first half of the text chooses, by a rank statistic, the units that tell most about a feature; the second half says
+how well they do (`Finding`): for a feature of yes and no the AUC (the probability that the unit ranks a random yes
+above a random no), for a count Spearman's rank correlation.
 
-In: a `Trace`, that of an untrained twin, features. Out: `Finding`s. The first half of the text chooses, by a rank
-statistic, the units that tell most about a feature; the second half says how well they do: for a feature of yes and no
-the AUC (the chance that the unit ranks a random yes above a random no), for a count Spearman's rank correlation.
-
-Three guards. *Null*: the same statistic, of the whole text, beside what it is with the text shifted against the units,
-its largest value over all units and features each time; so the p-value is corrected for everything that was tried
-(Westfall & Young 1993). *Twin*: a random recurrence remembers recent input too; only what exceeds the best unit of the
-untrained network counts. *Interval*: 95 %, from a bootstrap over stories (blocks of 1,000 characters in a text of few
-stories).
+* Null: the same statistic, of the whole text, beside what it is with the text shifted against the units, its largest
+  value over all units and features each time; so the p-value is corrected for everything that was tried (Westfall &
+  Young 1993).
+* Untrained network (`copy_untrained`): a random recurrence remembers recent input too; only what exceeds its best unit
+  counts.
+* Interval: 95 %, from a bootstrap over stories (blocks of 1,000 characters in a text of few stories).
 """
 
 import html

@@ -1,7 +1,7 @@
-"""Where one model beats another: what kind of character, where in its word, inside quotes or outside.
+"""Where one model beats another: by kind of character, by place in the word, inside quotes or outside.
 
-In: a `Passage` and the scores of several models on it. Out: for every group of targets, its share of the text, the mean
-of each model, and the paired difference from the first one.
+For every group of targets of a `ScoredText`: its share of the text, the mean loss of each model, and the paired
+difference from the first one.
 """
 
 import unicodedata

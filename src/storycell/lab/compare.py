@@ -1,7 +1,7 @@
 """`compare`: any runs and the baselines on one text, beside each other.
 
-In: run folders, words that name a text. Out: a `Comparison`: rows of plain JSON, and a page. The first run is the one
-that all others are compared with, character by character on the same text.
+A `Comparison` is rows of plain JSON, and a page. The first run is the one that all others are compared with, character
+by character on the same text.
 """
 
 import os

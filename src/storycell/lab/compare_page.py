@@ -1,6 +1,6 @@
-"""The page of a comparison: table, curves, and where one model beats another.
+"""The page of a comparison: table, curves, and where one model beats another; and the table as plain text.
 
-In: a `Comparison`. Out: one offline HTML file as a string, and the same table as plain text. Nothing is computed here.
+It is one offline HTML file. Nothing is computed here.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ _COLUMNS = (
     "perplexity",
     "difference from the first",
     "95 % interval",
-    "numbers learnt",
+    "parameters",
     "characters read",
     "characters/s",
 )

@@ -1,22 +1,15 @@
-"""The longest passages that pieces of text share with a large one.
+"""Does a model copy its training text?
 
-In: the ids of the large text `[n]` (every story after its boundary, as in a token file, which may be mapped from disk)
-and of the pieces. Out: for every position of every piece, how many characters from there on stand somewhere in the
-large text, in one story. A suffix array (libdivsufsort) of the large text and the pieces together gives that in a time
-that grows with their length, not with its square: a piece's suffix has its longest match in the next suffix of the
-large text before or after it.
+`Novelty` says how long the longest spans are that a model's samples have in common with its training text, and the same
+for pieces of held-out text, which nobody copied, cut to the same number and lengths. The yardstick is a text of the
+same kind, not a threshold: stories of four-year-olds share whole sentences with each other, and what tells a copyist is
+sharing more than they do.
 
-The surprising decision: the large text is read in parts of 16 million characters that overlap by 65,536, so memory
-stays within bounds; a copy that is longer than the overlap and lies across a cut is measured as two.
-
-Does a model copy the text it has learnt?
-
-In: a `Model`, the ids of the text it has learnt, those of a text it has not, in its vocabulary. Out: a `Novelty`: how
-long the longest spans are that its samples have in common with the learnt text, and the same for pieces of the text
-held out, which nobody copied: cut to the same number and lengths, they are the yardstick.
-
-The surprising decision: the yardstick is a text of the same kind, not a threshold. Stories of four-year-olds share
-whole sentences with each other; what tells a copyist is sharing more than they do.
+`matches` tells for every position of every piece how many characters from there on occur somewhere in a large text, in
+one story. A suffix array (libdivsufsort) of the large text and the pieces together gives that in a time that grows with
+their length, not with its square: a piece's suffix has its longest match in the next suffix of the large text before or
+after it. The large text is read in parts of 16 million characters that overlap by 65,536, so memory stays within
+bounds; a copy that is longer than the overlap and lies across a cut is measured as two.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,7 +1,7 @@
-"""The text that several models are scored on, and the text that one of them learnt from.
+"""The text that several models are scored on, and the text that one of them was trained on.
 
-In: words as a user types them, or the record of a run. Out: a `Passage`, stories as strings, so that models with
-different vocabularies can be compared on it character by character.
+A `ScoredText` has stories as strings, so that models with different vocabularies can be compared on it character by
+character.
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,8 @@
-"""What each model pays for each character of a passage, and what follows from that.
+"""The loss of each model on each character of a text, and what follows from it: rows of a table, paired differences.
 
-In: models, n-grams, compressors, a `Passage`. Out: `Scores` (nats of every target, aligned between models), rows of a
-table as plain JSON, paired differences.
-
-The surprising decision: the unit is the character for every model. One that reads bytes pays for a character what it
-pays for the character's bytes together, so it stands in the same table.
+`Scores` are nats of every target of a `ScoredText`, aligned between models, n-grams and compressors. The unit is the
+character for every model: for one that reads bytes, the loss of a character is the sum over the character's bytes, so
+it stands in the same table.
 """
 
 import math

@@ -1,11 +1,9 @@
 """`LSTM`, a torch.nn.LSTM with the native kernel inside.
 
-In and out as torch.nn.LSTM: the same arguments, parameters, state_dict, results and gradients (dropout draws other
-masks from the same generator). What the kernel does not cover is computed by torch's own forward, and
-`backend_reason` says so.
-
-Whatever is unusual about a call, a wrong shape included, is an obstacle to the kernel, so it is torch that computes it
-or raises its own error; nothing is checked twice and nothing is worded differently.
+Arguments, parameters, state_dict, results and gradients are torch's (dropout draws other masks from the same
+generator). What the kernel does not cover is computed by torch's own forward, and `backend_reason` says so. Whatever is
+unusual about a call, a wrong shape included, is an obstacle to the kernel, so torch computes it or raises its own
+error; nothing is checked twice and no message is worded differently.
 """
 
 import sys

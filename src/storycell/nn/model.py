@@ -2,8 +2,8 @@
 
 ids `[B T]` -> embedding (or one-hot) -> recurrent layers, on a backend -> output layer -> logits `[B T V]`.
 
-The surprising decision: the recurrent weights are this module's own parameters under torch's names, and a backend is
-a function that is handed them; so a model can change its backend at any time and its state_dict never does.
+The recurrent weights are this module's own parameters under torch's names, and a backend is a function that is handed
+them; so a model can change its backend at any time and its state_dict never does.
 """
 
 import threading

@@ -1,28 +1,19 @@
-"""Muon: momentum whose update is made orthogonal, for the weight matrices of the recurrent layers.
+"""The optimiser: SGD, Adam or AdamW, or Muon for the matrices of the recurrent layers and AdamW for everything else.
+
+AdamW is Loshchilov & Hutter 2017 (arXiv:1711.05101). Beside the native backend AdamW and clipping are the kernel's own,
+two passes over all weights at once; they agree with torch's to rounding and keep the same names in the state.
+
+Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) is momentum whose update is made orthogonal:
 
     m ← β m + (1 - β) grad            momentum
     u = (1 - β) grad + β m            Nesterov's look ahead
-    u = U Vᵀ, where u = U S Vᵀ        every direction moves equally far, nearly (`orthogonalised`)
+    u = U Vᵀ, where u = U S Vᵀ        every direction moves equally far, nearly (`orthogonalise`)
     w ← w - rate (decay w + 0.2 √max(rows, columns) u)
 
-Jordan et al. 2024 (kellerjordan.github.io/posts/muon); the factor 0.2 √max gives u the size of an update of AdamW, so
-that both go with one learning rate (Liu et al. 2025, arXiv:2502.16982). In: matrices with gradients. State, of each:
-`momentum_buffer`.
-
-The surprising decision: this is torch.optim.Muon's formula, but products are bf16 only where the hardware multiplies it
-(torch's are always, which takes a hundred times as long on an older processor), and fewer iterations do.
-
-AdamW and clipping, by whatever is fastest where the weights are.
-
-In: a model whose gradients are known, groups of its parameters. Out: an optimiser; the gradient's norm.
-
-The surprising decision: beside the native backend both are the kernel's own, two passes over all weights at once, and
-torch's to rounding, under the same names of the state.
-
-The optimiser: what moves the weights once their gradients are known.
-
-In: a model and `TrainSettings`. Out: `Together`, which holds SGD, Adam or AdamW, or Muon for the matrices of the
-recurrent layers and AdamW for everything else; `clip`; and `learning_rate`, a pure function.
+The factor 0.2 √max gives u the size of an update of AdamW, so that both go with one learning rate (Liu et al. 2025,
+arXiv:2502.16982). The state of each matrix is `momentum_buffer`. This is torch.optim.Muon's formula, but matrix
+products are bf16 only where the hardware multiplies it (torch's are always, which takes a hundred times as long on an
+older processor), and fewer iterations do.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
-"""Curves and bars of several models -> SVG files in the report's palette. Knows no torch.
+"""Curves and bars of several models -> SVG files in the report's palette. Imports no torch.
 
-In: named series of numbers. Out: bytes of an SVG, drawn without matplotlib's global state; the page exchanges the
-colours for its own, so that one drawing serves light and dark.
+They are drawn without matplotlib's global state; the page replaces the colours by its own CSS variables, so that one
+drawing serves light and dark.
 """
 
 import io

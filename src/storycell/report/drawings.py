@@ -1,11 +1,6 @@
-"""The figures of an inspection: arrays -> SVG, in the colours that a page exchanges for its own.
+"""The figures of an inspection: arrays -> SVG, in colours that a page replaces by its own.
 
-In: parts of an `Inspection`. Out: `Figure`s, whose `numbers` are what was drawn. Text stays text in the SVG, and takes
-the font of the page.
-
-The figures of the quote latch: a unit along a sentence, and what becomes of quotes when units are held.
-
-In: `LatchReading`s and `HoldResult`s. Out: `Figure`s, as in `storycell.report.drawings`.
+A `Figure` has in its `numbers` what was drawn. Text stays text in the SVG, and takes the font of the page.
 """
 
 import io

@@ -1,11 +1,8 @@
-"""What the script of the page needs to colour the text: characters, values of units, guesses, similar moments.
-
-In: an `Inspection`. Out: data for JSON. Values are base64 of float32, so that the page shows what Python gives.
-
-The report of `inspect`: an `Inspection` -> one HTML page for somebody who has just read how an LSTM works.
+"""The report of `inspect`: an `Inspection` -> one HTML page for somebody who has just read how an LSTM works.
 
 Every section says in a few words what the article predicts and what this run does, then shows it. What the null or the
-untrained network shows as well is not called a finding. Numbers come from the `Inspection` and are only formatted here.
+untrained network shows as well is not called a finding. Numbers come from the `Inspection` and are only formatted here;
+the data that the page's script colours the text with are base64 of float32, so that it shows what Python computes.
 """
 
 import base64

@@ -1,11 +1,8 @@
 """The frame of a report: title, sections, figures -> one HTML file that opens from disk, on a phone and in the dark.
 
-In: titles as plain text, bodies as HTML (use `escaped` for text that is not yours). Out: strings.
-
-The surprising decision: figures are inline SVG whose colours are exchanged for the page's own CSS variables, so one
-drawing serves light and dark; the page's script can save each as SVG, PNG, or the JSON of its numbers.
-
-Pages and JSON of an experiment onto the disk, whole or not at all.
+Titles are plain text, bodies HTML (use `escaped` for text that is not yours). Figures are inline SVG whose colours are
+replaced by the page's own CSS variables, so one drawing serves light and dark; the page's script can save each as SVG,
+PNG, or the JSON of its numbers. Pages and JSON are written to disk atomically.
 """
 
 import base64

@@ -1,6 +1,7 @@
-"""The words of an inspection's report: what the article says, and what is seen, with the numbers that were found.
+"""The text of an inspection's report: HTML paragraphs on what the article says and what is seen, with the numbers
+found.
 
-In: an `Inspection`. Out: HTML paragraphs. A sentence that would be wrong for the numbers at hand is not written.
+A sentence that would be wrong for the numbers at hand is left out.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from storycell.report.page import escaped
 
 IDEAL = """<p>Nothing here was trained. The weights were set so that unit 0 does what the article tells, and nothing
 else; blue is one, orange is minus one, pale is zero.</p>"""
-PLACES = """<h3>Where characters are dear</h3><p>Mean cost by place, with 95 % intervals over blocks of 1,000
+PLACES = """<h3>Where the loss is highest</h3><p>Mean cost by place, with 95 % intervals over blocks of 1,000
 characters.</p>"""
 SIMILAR = """<p class="predicted">The hidden state is the network's summary of all it has read.</p>
 <p class="seen">If so, places with nearly the same hidden state should be alike to a reader too. These are the places
@@ -264,7 +265,7 @@ def mistakes(found: Inspection) -> str:
     worst = max(rows[1:], key=lambda m: m.bits_share)
     seen = (
         f"This run gives the right character less than one half {rows[0].per_thousand:.0f} times in 1,000. "
-        f"The dearest kind is “{worst.kind}”: {worst.bits_share:.0%} of all bits paid."
+        f"The costliest kind is “{worst.kind}”: {worst.bits_share:.0%} of all bits paid."
     )
     if found.against:
         other = found.mistakes[found.against.name][0]

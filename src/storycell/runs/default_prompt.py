@@ -1,7 +1,7 @@
-"""How a model begins where it is given no prompt: as its own texts begin.
+"""The default prompt: without one, a model begins as its own texts begin.
 
-In: the ids of a training text, or a vocabulary and what a run folder says of its text. Out: the default prompt, one for
-`storycell sample`, `generate`, samples on the way of a training, exported files and the served page.
+It is found in the ids of a training text, or from a vocabulary and what a run folder records of its text, and is the
+same for `storycell sample`, `generate`, the samples drawn during training, exported files and the served page.
 """
 
 from storycell.data.vocab import Vocabulary

@@ -1,6 +1,6 @@
-"""Writing a file so that a crash leaves the old one or the new one; reading one that anything may have happened to.
+"""Atomic writes (a crash leaves the old file or the new one), and reads of files that anything may have happened to.
 
-In: paths and bytes. Out: files, text, JSON; whatever the disk refuses becomes a `RunFolderError` of one sentence.
+Whatever the disk refuses becomes a `RunFolderError` of one sentence.
 """
 
 import json

@@ -1,13 +1,11 @@
-"""What `config.json` holds: every setting, resolved; the text; versions; the machine.
+"""`RunFolder`: the files of one run, and `RunConfig`, what its `config.json` holds.
 
-`RunFolder`: the files of one run, in and out.
+docs/run-folder.md lists the files. Each is written under a temporary name, flushed to disk and renamed, so a run that
+is killed at any instant opens and resumes. Reading is JSON and safetensors only, checked against the settings before
+anything is built.
 
-In: settings, vocabulary, tensors. Out: the files that section "run folder" of the documentation lists. Every file is
-written under a temporary name, flushed to disk and renamed, so a run that is killed at any instant opens and resumes.
-Reading is JSON and safetensors only, checked against the settings before anything is built.
-
-The surprising decision: the two logs, `metrics.jsonl` and `samples.txt`, are appended to, and `last.safetensors`
-remembers how long they were; resuming cuts them back to that, to the byte.
+The two logs, `metrics.jsonl` and `samples.txt`, are appended to instead. `last.safetensors` remembers how long they
+were, and resuming cuts them back to that, to the byte.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
-"""Tensors, and a JSON object about them, in one safetensors file that notices when it is damaged.
+"""Tensors, and a JSON object about them, in one safetensors file that detects damage.
 
-In: tensors by name. Out: a file with a digest of its names, shapes, numbers and metadata; reading checks it, so a
-changed bit is an error instead of a model that writes nonsense. Nothing is ever unpickled.
+The file holds a digest of its names, shapes, numbers and metadata, which reading checks; so a flipped bit is an error
+instead of a model that generates nonsense. Nothing is ever unpickled.
 """
 
 import hashlib

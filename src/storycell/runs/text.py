@@ -1,7 +1,7 @@
-"""The text of a run, read again as its training read it, and from the cache where that has prepared it.
+"""The text of a run: reopened as its training read it, from the cache where it has been prepared.
 
-In: the record of a text in `config.json`. Out: its corpora, or its token files. The words of a record are absolute
-paths, globs, or the names of corpora, which nothing in the working directory can take the place of.
+The words that `config.json` records are absolute paths, globs, or the names of corpora, so a file of that name in the
+working directory cannot take their place.
 """
 
 from pathlib import Path

@@ -1,8 +1,6 @@
-"""The OpenAPI 3.1 document, made from the table of operations and the pydantic models.
+"""The HTTP application: which path does what, and its OpenAPI 3.1 document.
 
-The application: which path does what, and the document that says so.
-
-`create_app(model, settings)` -> an ASGI application. The table of `operations` is the one place where a path is
+`create_app(model, settings)` gives an ASGI application. The table of `Operation`s is the one place where a path is
 named: the routes and the OpenAPI document are both made from it. No part of a request becomes a path of the file
 system: the page's few files are read once, at the start.
 """

@@ -1,18 +1,12 @@
-"""What one choice of a completion has to say: slices from the engine in, text and log-probabilities out.
+"""`POST /v1/completions`: the answer as one JSON object, or as server-sent events while the text comes.
 
-One for each choice of a request. It cuts at stop texts, names the finish, and keeps what is told of each character in
-step with the text that is shown, held-back characters included.
+A request's prompts become ids and places in the batch; jobs read the prompts; there is one stream for each choice,
+whose slices go from the engine through a `Transcript`. That cuts at stop texts, names the finish, and keeps what is
+told of each character in step with the text that is shown, held-back characters included.
 
-One choice of an answer that is given as a whole, while its text comes.
-
-In: the parts that are said. Out: the parts of its JSON object. The JSON grows in place: nothing that is there is copied
-or dumped again, so a text of n characters costs n steps, and the event loop never a long one.
-
-`POST /v1/completions`: the answer as one JSON object, or as server-sent events while the text comes.
-
-The way of a request: prompts to ids, places in the batch, prompts read by chores, one stream for each choice, slices
-from the outbox through transcripts. Both kinds of answer are made from the same `Said`s, and their JSON is made part by
-part as these come, so that a long text costs a little time often and never much at once.
+Both kinds of answer are made from the same `Said`s. A whole answer's JSON grows in place (`GrowingChoice`): nothing
+that is there is copied or dumped again, so a text of n characters takes n steps, and the event loop is never blocked
+for long.
 """
 
 import json

@@ -1,18 +1,15 @@
-"""From the engine's thread to one coroutine: what has been written for a request and not yet been taken.
+"""The engine: the one thread that computes. It generates for all streams in one batch, slice by slice, with jobs in
+between.
 
-In: items with the number of characters they stand for, put by the event loop on the engine's behalf. Out: an
-asynchronous iterator. The box is bounded from the other side: the engine looks at `waiting`, which it may read from
-its own thread, and leaves a stream alone while its reader is behind; so nothing here ever blocks or drops.
+A stream joins and leaves the batch between two slices. What it generates depends on its own state and seed alone, so
+nobody can tell from a text who else was served. Anything else that takes time with the model (reading a prompt,
+scoring, tracing) is a job: a generator that yields after each slice of work. The thread takes turns between the batch
+and the jobs, so a prompt of 100,000 characters delays the others by one slice at a time, and no lock around the model
+is needed.
 
-The one thread that computes: it writes all streams in one batch, slice by slice, and does chores in between.
-
-In: streams to write (`write`) and chores (`run`), from coroutines. Out: `Slice`s in the `Outbox` of the request, and
-the results of chores. A stream joins and leaves the batch between two slices. What a stream writes depends on its own
-state and seed alone, so nobody can tell from a text who else was served.
-
-Anything else that takes time with the model (reading a prompt, scoring, tracing) is a
-generator that yields after each slice of work. The thread takes turns between the batch and the chores, so a prompt
-of 100,000 characters delays the others by one slice at a time, and no lock around the model is needed.
+Slices reach their request's coroutine through a `StreamQueue`. It is bounded from the other side: the engine looks at
+`waiting`, which it may read from its own thread, and leaves a stream alone while its reader is behind; so nothing here
+ever blocks or drops.
 """
 
 import asyncio

@@ -1,8 +1,7 @@
-"""Writing with units held: the inspector's walk, in the shape of the batched sampler.
+"""Generation with units held (`storycell.inspect.intervene`), in the shape of the batched sampler.
 
-In: which values of which units to keep at what. Out: a function that writes as `sampler.advance` does. It steps one
-character and one stream at a time through the cell's own lines, a few thousand characters a second, so the engine
-calls it for short slices, and few such streams are admitted.
+It steps one character and one stream at a time through the cell's own lines, a few thousand characters a second, so the
+engine calls it for short slices, and few such streams are admitted.
 """
 
 from collections.abc import Callable

@@ -1,20 +1,16 @@
-"""One request and its answer on the wire: a body that is read in time and in bounds, a client that may vanish.
+"""HTTP below the routes: heads and bodies that arrive in time and within bounds, clients that vanish.
 
-In: ASGI's receive and send. Out: parsed requests, streamed answers. A client that goes away cancels the work for it
-at once, and one that takes nothing for too long is cut off.
-
-What becomes of a request's body that nobody has read when the answer is there: an ASGI layer around everything.
-
-A server that answers and closes while the client is still sending resets the connection, and the client then sees a
-broken connection instead of the answer (401, 404, 405, 413, …). So a small body is read first, and with a large one the
-answer is sent at once and in full, and the request is over only when the rest has been read and thrown away, or when
-patience ends: `patience_s` seconds, or `_DRAINED_BYTES`.
-
-uvicorn's HTTP connection, with what it lacks: a request head must arrive in time and in bounds.
-
-Without it a client could open connections, send half a head on each, and hold them for ever; or send heads without end.
-A head is measured by what it holds (its path, the names and values of its headers), however it arrives: one that holds
-too much is kept no further, and the application learns of it when it is complete, and refuses it.
+* `Connection` is uvicorn's, with a limit on the time and size of a request's head. Without it a client could open
+  connections, send half a head on each, and hold them for ever; or send heads without end. A head is measured by what
+  it holds (its path, the names and values of its headers), however it arrives; of one that is too large no more is
+  kept, and the application refuses it when it is complete.
+* `parsed` reads a body in time and within bounds. `unless_gone`, `EventStream` and `LongJSON` cancel the work of a
+  client that goes away, and cut off one that takes nothing for too long.
+* `Drain`, an ASGI layer around everything, deals with a body that is unread when the answer is there. A server that
+  answers and closes while the client is still sending resets the connection, and the client then sees a broken
+  connection instead of the answer (401, 404, 405, 413, …). So a small body is read first; with a large one the answer
+  is sent at once and in full, and the request ends when the rest has been read and thrown away, or after `patience_s`
+  seconds or `_DRAINED_BYTES`.
 """
 
 import asyncio

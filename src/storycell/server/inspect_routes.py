@@ -1,7 +1,7 @@
 """`/v1/next` and `/v1/trace`: what may follow a text, and what gates and cells do while the model reads it.
 
-In: texts. Out: probabilities, surprises in nats, values for each character. The page draws with these. The values of
-the last text of each layer and name are kept for a moment, because a reader goes from unit to unit.
+The page draws with these. The values of the last text, by layer and name, are kept for a moment, because a reader goes
+from unit to unit.
 """
 
 from collections import OrderedDict

@@ -1,14 +1,12 @@
-"""What was likely where a character was drawn: under the filters it was drawn with, and as the model itself has it.
+"""Jobs of the engine on one stream (reading, scoring, what comes next), and the log-probabilities of drawn characters.
 
-In: raw logits `[n V]`, the ids that were drawn from them, the `Sampling`. Out: for each, ln p of the character, the
-likeliest characters with theirs, its surprise. Characters of a prompt were not drawn: for them all is the model's own,
-temperature 1 and nothing filtered. The reserved id for unknown characters is never among the likeliest.
+A job is a generator for `Engine.run`: it yields between two slices of `SLICE` characters, so that short work is done at
+once, and returns its result. All start from a stream as it stands, and move it along.
 
-Work on one stream that is done in slices between those of the batch: reading, scoring, what comes next.
-
-Each is a generator for `Engine.run`: it yields between two slices of `SLICE` characters, so that what is short is
-done at once, and returns its result. All start from a stream as it stands, and the streams they are given are moved
-along.
+`describe` gives for each drawn id ln p of the character, the likeliest characters with theirs, and its surprise, from
+raw logits `[n V]`: both under the `Sampling` it was drawn with and as the model itself has it. Characters of a prompt
+were not drawn: for them all is the model's own, temperature 1 and nothing filtered. The reserved id for unknown
+characters is never among the likeliest.
 """
 
 import math

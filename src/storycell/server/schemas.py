@@ -1,7 +1,7 @@
 """What clients send and get, as pydantic models: the validation, and the OpenAPI document made from it.
 
-Requests are strict: a number in quotes is not a number, and a parameter that does not exist is an error and not
-ignored. Parameters of OpenAI's that a character model has no use for are accepted with the value that means nothing.
+Requests are strict: a number in quotes is not a number, and an unknown parameter is an error, not ignored. Parameters
+of OpenAI's that a character model has no use for are accepted with their neutral value.
 """
 
 from typing import Annotated, Any, Literal
@@ -58,7 +58,7 @@ class CompletionRequest(Request):
 
     prompt: Annotated[str | list[str], BeforeValidator(_no_ids)] = Field(description="what the text begins with")
     model: Name | None = Field(None, description="the one that is served; may be left out")
-    max_tokens: Whole | None = Field(None, ge=0, description="most characters to write (500)")
+    max_tokens: Whole | None = Field(None, ge=0, description="most characters to generate (500)")
     temperature: Temperature | None = Field(None, description="above 1 bolder, below 1 safer, 0 greedy (0.8)")
     top_p: float | None = Field(None, gt=0, le=1, description="only the likeliest that together have this probability")
     top_k: Whole | None = Field(None, ge=1, description="only the k likeliest")
@@ -67,7 +67,7 @@ class CompletionRequest(Request):
     )
     n: Whole | None = Field(None, ge=1, le=MOST_CHOICES, description="texts for each prompt; text k has seed + k")
     seed: Whole | None = Field(
-        None, ge=-(2**63), lt=2**64, description="the same seed writes the same text, whoever else is served"
+        None, ge=-(2**63), lt=2**64, description="the same seed generates the same text, whoever else is served"
     )
     stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)] | None = Field(
         None, description="the text ends before any of these"
@@ -85,7 +85,7 @@ class CompletionRequest(Request):
     unknown: Unknown = Field("error", description="what becomes of characters that the model does not know")
     state: Name | None = Field(None, description="go on from this saved state; the prompt follows what it has read")
     save_state: bool = Field(False, description="save the state after each text; its name is in the choice")
-    hold: list[Hold] = Field(default_factory=list, max_length=16, description="units to hold while writing")
+    hold: list[Hold] = Field(default_factory=list, max_length=16, description="units to hold while generating")
     user: Name | None = Field(None, description="accepted and not used")
     suffix: Literal[""] | None = Field(None, description="not supported: null")
     best_of: Whole | None = Field(None, ge=1, le=MOST_CHOICES, description="not supported: null, or the same as n")
@@ -194,7 +194,7 @@ class State(BaseModel):
 
     id: str
     object: Literal["state"]
-    chars: int = Field(description="characters read and written before it")
+    chars: int = Field(description="characters read and generated before it")
     created: int
     expires_at: int = Field(description="Unix seconds; using the state puts it off")
 
@@ -237,7 +237,7 @@ class Health(BaseModel):
 
     status: Literal["ok"]
     model: str
-    streams: int = Field(description="texts being written now")
+    streams: int = Field(description="texts being generated now")
 
 
 class ErrorDetail(BaseModel):

@@ -1,14 +1,12 @@
-"""What a server is told and what it allows: addresses, the key, and a limit for everything that a client can ask for.
+"""The server's settings and limits, and who may talk to it: addresses, the key, an ASGI layer around everything.
 
-A server that can be reached from other machines must have a key, or be told in so many words
-that anyone may use it; so a forgotten flag never opens a machine to a network.
+A server that can be reached from other machines must have a key, or be told in so many words that anyone may use it; so
+a forgotten flag never opens a machine to a network. Everything that a client can ask for has a limit.
 
-Who may talk to the server, and what a browser is told about what it gets: an ASGI layer around everything.
-
-In: any request. Out: the same to the application, or a refusal. The checks: the head must be in bounds; the Host header
-must name this server (a page of another site can make its own name resolve to this machine); a write must not come from
-another origin; the key, where there is one, must be right. Every answer carries the headers that keep a browser from
-running, framing or leaking anything.
+The layer checks each request: the head must be within bounds; the Host header must name this server (a page of another
+site can make its own name resolve to this machine); a request that changes something must not come from another origin;
+the key, where there is one, must be right. Every answer carries the headers that keep a browser from running, framing
+or leaking anything.
 """
 
 import ipaddress

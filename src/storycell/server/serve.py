@@ -1,8 +1,7 @@
 """Running the server: a socket, uvicorn on it, until a signal comes.
 
-In: a model and settings. Out: nothing; `on_ready` is called with the address once connections are accepted. The
-socket is opened here and not by uvicorn, so that a port in use is one clear sentence and port 0 tells which one it
-became.
+`on_ready` is called with the address once connections are accepted. The socket is opened here and not by uvicorn, so
+that a port in use is one clear sentence and port 0 tells which one it became.
 """
 
 import contextlib

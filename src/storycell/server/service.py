@@ -1,21 +1,15 @@
-"""State slots: what the model remembers after a text, kept under a name that cannot be guessed.
+"""`Service`: what all routes share (the model, the engine, saved states, limits, metrics), and what they do with a
+prompt.
 
-A recurrent model's whole memory of a text is a few kilobytes, however long the text: so a client can read a long
-prompt once and go on from it many times. A slot never changes. Going on from one leaves it as it is, so a fork is a
-second name.
+Prompts become ids, streams to go on from, and places in the batch; what a client asks for too much of is refused here.
 
-There is no list of slots. Whoever knows a name may use it, as with a link, so names must not
-leak to clients that did not make them.
+`Slots` keep the state of a model after a text under a name that cannot be guessed. A recurrent model's whole memory of
+a text is a few kilobytes, however long the text: so a client can read a long prompt once and go on from it many times.
+A slot never changes; going on from one leaves it as it is, so a fork is a second name. There is no list of slots:
+whoever knows a name may use it, as with a link, so names must not leak to clients that did not make them.
 
-What the server counts, for Prometheus.
-
-In: requests as they end, what the engine measures. Out: the text of `/metrics`. Paths are counted by route and not as
-they were sent, so a client cannot make up new series. Each server has a registry of its own.
-
-What all endpoints share: the model, the engine, the saved states, the limits; and what they all do with a prompt.
-
-In: parsed requests. Out: prompts as ids, streams to go on from, places in the batch. Whatever a client asks for too
-much of is refused here.
+`Metrics` is the text of `/metrics`, for Prometheus. Paths are counted by route and not as they were sent, so a client
+cannot make up new series. Each server has a registry of its own.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Arrays -> figures, as PNG bytes. Knows no torch, opens no window.
+"""Loss curves as PNG bytes. Imports no torch, opens no window.
 
 The palette is safe for the colour-blind (Okabe & Ito 2008), and figures are drawn without matplotlib's global state.
 """

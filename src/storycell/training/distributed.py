@@ -1,11 +1,10 @@
-"""Training in several processes, as `torchrun` starts them: the one module that knows torch.distributed.
+"""Data-parallel training in several processes, as `torchrun` starts them: the one module that uses torch.distributed.
 
-In: what torchrun leaves in the environment. Out: `Processes`, through which a training sees the others: which of the
-streams are its own, what all of them say, gradients that are the mean of all. One process is the plain case, in which
-every method is trivial.
+`ProcessGroup` tells a process which of the streams are its own, gathers numbers from all and averages gradients. One
+process is the plain case, in which every method is trivial.
 
-The surprising decision: nothing tells the others that a process failed. It ends, its connections close, and every
-other one stops within the step with a sentence of its own; that holds for errors, for `kill -9` and for a lost machine.
+Nothing tells the others that a process failed. It ends, its connections close, and every other one stops within the
+step with a sentence of its own; that holds for errors, for `kill -9` and for a lost machine.
 """
 
 import hashlib
@@ -27,8 +26,8 @@ PATIENCE = timedelta(hours=1)  # what the others wait for the first one at most,
 
 Result = TypeVar("Result")
 
-# An engine whose connections have just failed must not be freed: it would wait, without letting go of Python's lock,
-# for a thread that waits for this lock to throw its last message away. So the last one lives until there is another.
+# An engine whose connections have just failed must not be freed: it would wait, holding the GIL, for a
+# thread that waits for the GIL to free its last message. So the last one lives until there is another.
 _last: list[nn.Module] = []
 
 

@@ -1,31 +1,17 @@
-"""Ctrl-C and SIGTERM as a request to stop after the step at hand; a second one stops at once.
+"""The training loop into a run folder: save, evaluate, sample and log while a `Trainer` trains.
 
-Under a launcher of several processes a second one says nothing: it passes on what the terminal has sent already, and
-kills by itself what does not stop in time.
+`TrainLoop` does this for a process by itself and for the first of several; `TrainWorker` is what every other process
+runs: its share of each step and of each save. Each process holds the carried state of its own streams, so a save takes
+them all, at times that `SaveTimer` decides from numbers that all share.
 
-What `last.safetensors` has to hold before a training goes on from it.
+Evaluations and log lines come at fixed shares of the budget, and the part of the validation text they use is fixed by
+the budget too, so a run that was interrupted anywhere and resumed logs the same numbers. Before a run is resumed,
+`check_save` compares `last.safetensors` with the settings: its checksum proves only that it is what was written, and
+moments or states of a wrong shape would reach code that reads past their end.
 
-In: its tensors, and the JSON about them. Out: the JSON as a `Saved`, or a `ResumeError`. A checksum tells that a file
-is what somebody wrote; this tells that it is what the next step can be computed from. Moments or states of a wrong
-shape would otherwise reach code that reads past their end.
-
-What all processes of a training do alike, so that they stay in step: how it begins and when it is saved.
-
-In: settings, text, model, a run folder. Out: a `Trainer` at the step where it goes on. `SaveTimer` decides from numbers
-that all processes share; a save takes all of them, since each holds the carried state of its own streams.
-
-One stretch of training into a run folder: save, evaluate, sample and log while the trainer trains.
-
-In: a run folder, its settings and text, a model. Out: a `Run`; on the way, a callback sees every report. Ctrl-C or
-SIGTERM stops after the step at hand, with everything saved. Of several processes this is what the first one does.
-
-The surprising decision: evaluations and log lines come at fixed shares of the budget, and the part of the validation
-text they use is fixed by the budget too, so a run that was cut anywhere and resumed writes the same numbers.
-
-What every process of a training but the first does: its share of each step and of each save, and nothing else.
-
-In: the same settings, text and model as the first process has. Out: a `Run` without a summary. It writes, evaluates and
-says nothing; while the first one does, it waits.
+`Interruption` turns Ctrl-C and SIGTERM into a request to stop after the current step, with everything saved; a second
+one stops at once (except under a launcher, which passes on what the terminal has sent already, and kills by itself what
+does not stop in time).
 """
 
 import dataclasses

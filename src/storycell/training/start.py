@@ -1,26 +1,16 @@
-"""The recipe `best`: what a text of this size deserves in a budget of this length.
+"""`train` and `resume`: from a text and settings, or a run folder, to a finished training.
 
-In: settings, and how many characters there are to train on. Out: those settings of the recipe that depend on both.
-Wide layers pay when the budget is long or the text short; decay and dropout pay when the text is read again and again
-(LOG.md has the runs).
+Everything that can be wrong is found out here, before a folder is made or a step is computed. Settings are resolved
+before they are stored (threads, device, backend, precision), so a run folder says what was computed, and resuming on
+another machine does not quietly compute something else. Under `torchrun` every process comes this way; the first one
+runs a `TrainLoop`, the others a `TrainWorker`.
 
-The surprising decision: minutes are counted as the characters that two cores of a laptop read, whatever this machine
-does, so the same command makes the same network everywhere.
+`fit_recipe` fills in the recipe `best`: wide layers pay when the budget is long or the text short, weight decay and
+dropout when the text is read again and again (LOG.md has the runs). Minutes are counted as the characters that two
+cores of a laptop read, whatever this machine does, so the same command makes the same network everywhere.
 
-Weights of one model into another that knows more characters: what `--init` does.
-
-In: a fresh model and the donor. Out: nothing; the model is filled. What concerns a character moves with it; a new
-character keeps its fresh input weights and starts less likely than any of the donor's.
-
-`train` and `resume`: from a text and settings, or a run folder, to a session of training.
-
-In: what the command line takes. Out: a `Run`. Everything that can be wrong is found out here, before a folder is made
-or a step is computed.
-
-The surprising decision: settings are resolved before they are stored (threads, device, backend, precision), so a run
-folder says what was computed, and resuming elsewhere does not quietly compute something else.
-
-Under `torchrun` every process comes this way; the first one becomes a `Session`, the others follow it.
+`transfer_weights` is what `--init` does. Every parameter that belongs to a character moves with it; a new character
+keeps its fresh input weights and starts less likely than any of the donor's.
 """
 
 import os

@@ -1,11 +1,11 @@
-"""The training loop: batches and a model in, one report a step out.
+"""One training step after another: batches and a model in, one report a step out.
 
-It does not print, plot, sample, evaluate or save: its caller does, between two reports (and the clock of a budget in
-minutes runs on meanwhile). `snapshot` and `restore` hold everything that the next step depends on.
+The trainer does not print, plot, sample, evaluate or save: its caller does, between two reports (and the clock of a
+budget in minutes runs on meanwhile). `snapshot` and `restore` hold everything that the next step depends on.
 
-The surprising decisions: a loss or gradient that is not finite never reaches the weights; dropout draws from a
-generator seeded by the number of the step, so no generator's state has to survive a crash; and of several processes
-each computes its own streams, but every decision is taken from numbers that all of them share.
+A loss or gradient that is not finite never reaches the weights. Dropout draws from a generator seeded by the number of
+the step, so no generator's state has to survive a crash. Of several processes each computes its own streams, but every
+decision is taken from numbers that all of them share.
 """
 
 import math

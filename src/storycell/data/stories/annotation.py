@@ -1,9 +1,7 @@
-"""What a story's letters cannot show: who is speaking, and whom a pronoun means.
+"""Facts that a story's letters do not show: who is speaking, and whom a pronoun means.
 
-In: a story and the grammar that wrote it.  Out: an `Annotation`, one entry per character.
-
-The surprising decision: the facts come from the most probable derivation of the text, not from its surface, so the
-speaker of a quotation is known from its first letter on, long before the text says who spoke.
+An `Annotation` has one entry per character. The facts come from the most probable derivation of the text, not from its
+surface, so the speaker of a quotation is known from its first letter on, long before the text says who spoke.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """The embedded corpus `stories`: small children's stories whose exact probability is known.
 
-In: a seed.  Out: endless stories, each independent of the others, and for any text the probability that the grammar
-writes it; minus the mean of its logarithm is a floor on the loss that no model can beat in expectation.
-
-The surprising decision: story `k` has its own random generator, made from the pair (seed, k), so any story can be
-written without those before it.
+A seed gives endless stories, each independent of the others, and for any text there is the probability that the grammar
+generates it; minus the mean of its logarithm is a floor on the loss that no model can beat in expectation. Story `k`
+has its own random generator, seeded by the pair (seed, k), so any story can be made without those before it.
 """
 
 from __future__ import annotations

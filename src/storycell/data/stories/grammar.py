@@ -1,11 +1,11 @@
-"""The story grammar's machine: five kinds of node, each of which can both write text and read it back.
+"""A probabilistic grammar: five kinds of node, each of which can both generate text and parse it.
 
-In: a tree of nodes (built by `notation` from the rules in `plots`).  Out: `write` draws one text and the
-log-probability of the draws made; `read` finds every way the same tree could have written a given text.
+`write` draws one text and the log-probability of the draws made; `read` finds every way the same tree could have
+generated a given text. The tree is built by `notation` from the rules in `templates`.
 
-The surprising decision: `read` does not search.  It carries a table {(position, bindings): log-probability} through
-the tree, node by node, and adds states that coincide, so the probability it ends with is summed over all derivations
-and is exact whether or not the grammar is ambiguous.
+`read` does not search. It carries a table {(position, bindings): log-probability} through the tree, node by node, and
+adds states that coincide, so the resulting probability is summed over all derivations and is exact whether or not the
+grammar is ambiguous.
 """
 
 from __future__ import annotations

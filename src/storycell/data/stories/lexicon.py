@@ -1,11 +1,9 @@
-"""The words of the stories, as plain data.
+"""The words of the stories, as plain data: `word_lists()` gives the lists by name, every word with all its forms.
 
-In: nothing.  Out: `word_lists()`, the lists by name, every word with all its forms.
-
-The surprising decision: a list is a short head and a long tail, told apart by a semicolon. The head's words, short as
-the frequent words of any language are, fill nearly all places, each as likely as the others, so that a learner meets
-them thousands of times; the tail gives the stories their many words and costs little, because it is rare. A word's
-sex, article and plural are forms of the word itself, so agreement needs no rules.
+A list is a short head and a long tail, separated by a semicolon. The head's words, short as the frequent words of any
+language are, fill nearly all places, each as likely as the others, so that a model meets them thousands of times; the
+tail gives the stories their many words and adds little loss, because it is rare. A word's sex, article and plural are
+forms of the word itself, so agreement needs no rules.
 """
 
 from __future__ import annotations

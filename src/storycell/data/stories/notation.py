@@ -1,6 +1,4 @@
-"""Reads the notation the stories' rules are written in and builds the grammar from it.
-
-In: rules as text and word lists.  Out: a `Grammar`.
+"""The notation that the stories' rules are written in: a parser that builds a `Grammar` from rules and word lists.
 
     rule =                        an unindented line opens a rule
         one alternative           each indented line is one alternative, equally likely ...
@@ -14,7 +12,7 @@ In: rules as text and word lists.  Out: a `Grammar`.
     {toy}  {hero.he}              the bound word again, in its base form or another
     "hero: Hello!"                a quotation, with its speaker (the label is not written)
 
-The surprising decision: `[` and rules nest freely, but rules may not be recursive, so every story ends.
+Brackets and rules nest freely, but rules may not be recursive, so every story ends.
 """
 
 from __future__ import annotations

@@ -1,17 +1,11 @@
-"""What all stories share: how they open, the lists they are fond of, how friends come by, how a day ends well.
+"""The rules of the stories, in the notation of `notation`: shared phrases (`PHRASES`) and nine plots (`PLOTS`).
 
-In: nothing.  Out: `PHRASES`, rules in the notation of `notation`.
+The plots: something lost, someone hurt, a meal shared, a noise, a gift, a party, a lesson, an errand, a friend. Each is
+one fixed row of short sentences, and what tells the plots apart is said again and again, so that a model with a short
+memory knows which story it is in; what differs is what fills the sentences.
 
-The surprising decision: a picture book's lists ("a red cup, two big bells and a key") hold most of a story's chance.
-The same few patterns and words fill them everywhere, so they are learnt early, while the sentences around them are
-few and say little that could not be foreseen.
-
-The nine plots: something lost, someone hurt, a meal shared, a noise, a gift, a party, a lesson, an errand, a friend.
-
-In: nothing.  Out: `PLOTS`, rules in the notation of `notation`; they build on the shared rules of `phrases`.
-
-The surprising decision: a plot is one fixed row of short sentences, and what tells the plots apart is said again and
-again, so that a reader with a short memory knows which story it is in. What differs is what fills the sentences.
+A picture book's lists ("a red cup, two big bells and a key") hold most of a story's entropy. The same few patterns and
+words fill them everywhere, so they are learnt early, while the sentences around them are few and predictable.
 """
 
 ITEMS = """

@@ -1,6 +1,6 @@
-"""Preparing: text files into token files, beside a comprehension over the characters of a string.
+"""`bench prepare`: text files into token files, beside a comprehension over the characters of a string.
 
-In: how many rounds. Out: characters and bytes per second. The text is stories of the embedded grammar, written once.
+The text is stories of the embedded grammar, generated once; the figures are characters and bytes per second.
 """
 
 import itertools

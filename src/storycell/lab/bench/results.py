@@ -1,11 +1,7 @@
-"""Rates -> the figures of a measurement, as plain JSON and as lines to read.
+"""Rates -> the figures of a benchmark: a dict with the keys that `storycell bench --json` promises, and lines to read.
 
-In: what was measured (`Workload` and what was chosen), a `Rate` for each contestant, the ceiling. Out: a dict with the
-keys that `storycell bench --json` promises; `lines` for people.
-
-Many workloads one after the other, kept as JSON as they come, and their picture.
-
-In: workloads, a task, a file. Out: the figures of all, as a list in the file; `chart`, PNG bytes.
+`measure` runs many workloads one after the other and keeps their figures in a JSON file as they come; `chart` draws
+them.
 """
 
 import io

@@ -1,11 +1,11 @@
-"""What the machine could do at best: the rate of a large matrix product, and of reading what lies in a near cache.
+"""The roofline: what the machine could do at best, by a large matrix product and by reading an array in a near cache.
 
 Both are contestants like the others, timed in the same rounds; the median is the ceiling, as medians are compared
-throughout: on a busy machine everybody is slowed down alike.
+throughout: a busy machine slows all of them alike.
 
-The surprising decision: the product is the better of torch's and the kernel's own, since on some processors torch's
-float32 product reaches half of what the hardware can, and what we ourselves exceed is no ceiling. So too the array
-that is read is small: weights that are met again for every character may stay near, as far as they fit there.
+The matrix product is the better of torch's and the kernel's own, since on some processors torch's float32 product
+reaches half of what the hardware can, and what our own code exceeds is no ceiling. The array is small for the same
+reason: weights that are used again for every character may stay in a near cache, as far as they fit.
 """
 
 import torch

@@ -1,8 +1,8 @@
-"""Writing: characters per second for one stream or many.
+"""`bench sample`: generation, in characters per second, for one stream or many.
 
-In: a `Workload`. Out: characters per second of storycell's sampler, of torch's layer called character by character in
-float32 and under autocast to bf16, of the article's loop, and the ceiling: for one stream the rate of reading a near
-cache over the weights' bytes, for many the rate of a large product.
+Compared are storycell's sampler, torch's layer called character by character in float32 and under autocast to bf16, the
+article's loop, and the ceiling: for one stream the rate of reading a near cache over the weights' bytes, for many the
+rate of a large matrix product.
 """
 
 import contextlib

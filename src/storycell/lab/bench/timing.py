@@ -1,10 +1,8 @@
-"""Timing contestants fairly: in turns within one run, after a warm-up, with medians and spread.
+"""Fair timing of contestants: in turns within one run, after a warm-up, with median and spread (`Rate`).
 
-In: functions that do some work and say how many characters (or whatever is counted) it was. Out: a `Rate` for each.
-
-The surprising decisions: between two contestants there is a pause, because the threads of the one that ran last go on
-spinning for a while on the cores that the next one needs; and every timing of a quick contestant follows an untimed
-run, so that the caches hold its own data.
+Between two contestants there is a pause, because the threads of the one that ran last go on spinning for a while on the
+cores that the next one needs; and every timing of a quick contestant follows an untimed run, so that the caches hold
+its own data.
 """
 
 import statistics

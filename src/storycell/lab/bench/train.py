@@ -1,9 +1,7 @@
-"""Whole training steps: forward, loss, backward, clipping, AdamW.
+"""`bench train`: whole training steps (forward, loss, backward, clipping, AdamW), in characters per second.
 
-In: a `Workload`. Out: characters per second of storycell, of torch's layer in float32 and under autocast to bf16
-(and compiled), of the article's loop, and the ceiling.
-
-All models read the same random characters from the state that their step before left, as training does.
+Compared are storycell, torch's layer in float32 and under autocast to bf16 (and compiled), the article's loop, and the
+ceiling. All read the same random characters from the state that their step before left, as training does.
 """
 
 import warnings

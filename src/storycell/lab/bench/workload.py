@@ -1,6 +1,6 @@
-"""What is measured: sizes, threads, precision, rounds; checked as all settings are.
+"""`Workload`: what a benchmark measures (sizes, threads, precision, rounds), validated as all settings are.
 
-In: flags. Out: a `Workload`, in which what was left open is filled in by the task that measures it.
+Fields that were left open are filled in by the task that measures it.
 """
 
 from typing import Literal
@@ -25,7 +25,7 @@ class Workload(StrictModel):
         None, le=1024, description="threads (train: as many as torch, within a container's quota; sample: 1)"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="what goes into storycell's matrix products (auto: sample fp32, train what is fastest)"
+        "auto", description="precision of storycell's matmul inputs (auto: sample fp32, train what is fastest)"
     )
     rounds: PositiveInt = Field(7, le=1000, description="how often each contestant is timed")
     compile: bool = Field(False, description="train: torch.compile too, which takes a while")

@@ -1,8 +1,7 @@
-"""Compressing a file with a model, and getting it back: block by block, in constant memory.
+"""Compression of a file with a model, and decompression: block by block, in constant memory.
 
-In: a `CharLM` and its vocabulary, an open file to read and one to write. Out: the `Sizes`. The caller puts the result
-in place only when this has returned: `decompress` raises `CodecError` rather than return with a wrong byte written, and
-`compress` reads back every block, as `decompress` will, before it writes it.
+The caller puts the result in place only when the function has returned: `decompress` raises `CodecError` rather than
+return with a wrong byte written, and `compress` decodes every block again before it writes it.
 """
 
 import hashlib

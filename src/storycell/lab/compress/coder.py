@@ -1,28 +1,19 @@
-"""One character step of a model for several lanes: the last ids in, the logits of the next ones out.
+"""Arithmetic coding of many segments side by side: the model's step, the loop over symbols, and the entropy coder.
 
-In: ids `[B]` and the state before them. Out: logits `[B V]` and the state after them. With the native kernel this is
-the step that writes text, whose results for a lane do not depend on the lanes beside it; what it draws is ignored.
+`run` reads one segment a lane, each from a zero state; when a segment ends its lane begins the next one, and when none
+is left the batch shrinks. Encoding and decoding are this one loop with another coder. Which lanes there are, in which
+batch, depends only on symbols that both sides know by then, so each number that the model computes for the one is
+computed for the other by the same instructions. With the native kernel a step is the one that generates text, whose
+results for a lane do not depend on the lanes beside it; the character it draws is ignored.
 
-The model, run over many segments side by side, one symbol each at a time: the step that both directions share.
-
-In: a `CharLM`, how many segments there are, and what codes a row of symbols. Out: nothing; the coder has seen every
-symbol in its turn. A lane reads one segment from a zero state; when that ends it begins the next one, and when there
-is none left the batch shrinks.
-
-The surprising decision: compressing and decompressing are this one loop with another coder. Which lanes there are, in
-which batch, depends only on symbols that both sides know by then, so each number that the model computes for the one
-is computed for the other by the same instructions.
-
-The entropy coder: symbols and their probabilities <-> words of 32 bits.
-
-In: `[B]` symbols a step with probabilities `[B V]`, in the order of the lanes. Out: words. The coder is constriction's
-range coder (Bamler 2022, arXiv:2201.01741), which rounds probabilities to multiples of 2^-24, none of them 0. After an
-unknown symbol comes its code point, each of 2^21 equally likely: with the escape that is `loss.ESCAPE_BITS`.
+The entropy coder is constriction's range coder (Bamler 2022, arXiv:2201.01741), which rounds probabilities to multiples
+of 2^-24, none of them 0. After an unknown symbol comes its code point, each of 2^21 equally likely: with the escape
+that is `loss.ESCAPE_BITS`.
 
 The decoder counts what the coder has charged for the symbols so far, and refuses words that cannot hold so many. The
-count must never exceed the true cost, or correct files are refused: a probability p becomes k / 2^24 with a whole
-k < 2^24 p + 2 (cumulative probabilities are rounded down, and each symbol gets one more), so no symbol is counted at
-more than -log2(p + 2^-23) bits.
+count must never exceed the true cost, or correct files are refused: a probability p becomes k / 2^24 with a whole k <
+2^24 p + 2 (cumulative probabilities are rounded down, and each symbol gets one more), so no symbol is counted at more
+than -log2(p + 2^-23) bits.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The file around compressed blocks: what it starts with, what stands before a block, what ends it.
+"""The file format around compressed blocks.
 
     "SCZ" 1              magic and version
     model      8 bytes   digest of weights, settings and vocabulary
@@ -8,8 +8,8 @@
     check     16 bytes   digest of the original bytes
     crc        4 bytes   CRC-32 of everything before
 
-The surprising decision: two checks end the file. The CRC tells in a moment whether the file is damaged; the digest of
-the original proves, when all is decoded, that nothing is wrong, whatever went wrong on the way.
+Two checks end the file. The CRC tells in a moment whether the file is damaged; the digest of the original proves, when
+all is decoded, that nothing is wrong, whatever went wrong on the way.
 """
 
 import struct

@@ -1,7 +1,7 @@
-"""Two digests that stand in a compressed file: of the model, and of what its step computes on this machine.
+"""Two digests of 8 bytes that stand in a compressed file: of the model, and of what its step computes on this machine.
 
-In: a `CharLM` and its vocabulary. Out: 8 bytes each. Two machines whose second digest differs cannot read each
-other's files, and say so at once; the digest of the original, at the end of a file, answers for what this one misses.
+Machines whose second digest differs cannot read each other's files, and say so at once; the digest of the original, at
+the end of a file, catches what this one misses.
 """
 
 import hashlib

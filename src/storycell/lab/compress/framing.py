@@ -1,12 +1,12 @@
-"""Bytes <-> segments of symbols, without losing a bit.
+r"""Bytes <-> segments of symbols, losslessly.
 
-In: any bytes, and a vocabulary. Out: a `Frame`: the segments that the model reads, each from a zero state, and the few
-flags that normalisation would lose. Text is seen as `eval` sees it: line ends are `\\n`, a byte order mark is dropped,
-a separator line is the one id that ends a story. A text without separators is cut into segments of equal length, so
-that they can be read side by side; each costs one cold start.
+A `Frame` has the segments that the model reads, each from a zero state, and the few flags that normalisation would
+lose. Text is seen as `eval` sees it: line ends are `\n`, a byte order mark is dropped, a separator line is the one id
+that ends a story. A text without separators is cut into segments of equal length, so that they can be read side by
+side; each costs one cold start.
 
-The surprising decision: bytes that are not UTF-8 become lone surrogates (Python's `surrogateescape`), so every file is
-a string of code points, and a symbol that the model does not know is an escape with its code point, whatever it is.
+Bytes that are not UTF-8 become lone surrogates (Python's `surrogateescape`), so every file is a string of code points,
+and a symbol that the model does not know is an escape with its code point, whatever it is.
 """
 
 import codecs

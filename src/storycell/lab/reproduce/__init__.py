@@ -1,5 +1,5 @@
-"""The models of Connor Davis's "Language Modeling, Part 4: LSTMs", trained on equal terms and judged.
+"""The models of Connor Davis, "Language Modeling, Part 4: LSTMs" ("the article"), trained on equal terms and judged.
 
-`plan` says what is trained, `train` trains it (a run that is there is resumed or left alone), `measure` writes what
-each run comes to beside its other files, `claims` judges it and `report` tabulates it.
+`plan` says what is trained, `train` trains it (a finished run is left alone, an interrupted one resumed), `measure`
+writes a run's results beside its other files, `claims` judges them and `report` tabulates them.
 """

@@ -1,16 +1,13 @@
-"""The files of an experiment, read: every figure that its report shows is looked up here, by name.
+"""The article's claims, held against what was measured: each holds, holds on average only, or does not hold.
 
-In: the folder of an experiment. Out: `Finished` runs whose figures are found by dotted names (`measured.loss_nats`,
-`metrics.chars_per_s`, `config.settings.training.lr`), and rows of plain JSON with mean and spread over seeds.
+A `Claim` is a statement, a verdict, and the evidence in figures. An inequality between two models holds where it does
+for every seed and the mean difference is beyond two standard errors of it: over seeds where there are several, over
+stories (paired) where there is one.
 
-The surprising decision: a figure is asked for by its name in the files, and the page keeps that name beside it; so a
-test can look up every figure of a page again, and nothing that was not measured can get in.
-
-What the article claims, held against what was measured: it holds, it holds on average only, or it does not.
-
-In: the lines of the table. Out: `Claim`s: what is claimed, a verdict, the evidence in figures. An inequality between
-two models holds where it does for every seed and the mean difference is beyond two standard errors of it: over seeds
-where there are several, over stories (paired) where there is one.
+The runs of an experiment are read as `Finished` runs, whose figures are looked up by dotted names in their files
+(`measured.loss_nats`, `metrics.chars_per_s`, `config.settings.training.lr`); a `Line` of the table has their mean and
+spread over seeds. The page keeps the name beside each figure, so a test can look up every figure of a page again, and
+nothing that was not measured can get in.
 """
 
 import json

@@ -1,13 +1,10 @@
-"""What the article judges by eye, counted: words, quotes, punctuation, paragraphs, names.
+"""Measurements of a finished run: its losses both ways, a sample, and properties of a hundred samples.
 
-In: samples, and a `Yardstick` made from the training text. Out: shares between 0 and 1, and how many things each is a
-share of. The held-out stories themselves are counted the same way, cut to the same length: they are what a perfect
-score looks like, since even real text has words that the training text has not.
-
-What a finished run comes to: its losses both ways, a sample, and the judgements on a hundred of them.
-
-In: a run folder, the passage, a yardstick. Out: `measured.json` and `samples.json` in the run folder. It is written
-once; the report reads nothing else but the run's own files.
+The properties count what the article judges by eye: words, quotes, punctuation, paragraphs, names. Each is a share
+between 0 and 1, and how many things it is a share of. The held-out stories, cut to the same length, are counted the
+same way: they show what a perfect score looks like, since even real text has words that the training text (`Yardstick`)
+has not. Results go to `measured.json` and `samples.json` in the run folder, once; the report reads only files of the
+run.
 """
 
 import json

@@ -1,9 +1,7 @@
-"""What is trained: the article's models on equal terms, and whatever is to be held against them.
+"""What is trained: the article's models on equal terms, and whatever is to be compared with them.
 
-In: the text, a budget for each model, seeds, more cells. Out: a `Plan`, kept in `plan.json`, so that an interrupted
-experiment goes on as it began and two experiments are never mixed.
-
-The figures of the article are here and nowhere else, under its name.
+A `Plan` (the text, a budget for each model, seeds, more cells) is kept in `plan.json`, so that an interrupted
+experiment goes on as it began and two experiments are never mixed. The article's own figures are here and nowhere else.
 """
 
 import json

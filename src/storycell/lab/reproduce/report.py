@@ -1,12 +1,8 @@
-"""The tables of the report as HTML, each figure with the name under which it stands in the files.
+"""The report of an experiment: one offline HTML page and one JSON file, made from the files of its runs.
 
-In: lines of the table, what was measured of the text. Out: HTML. `data-from` and `data-figure` of a cell say where its
-number was read, `data-format` how it is written; a test reads them all again.
-
-The report of an experiment: one offline HTML page and one JSON file, made from the files of its runs.
-
-In: a plan and its folder, as far as it has come. Out: `report.html` and `report.json`. It measures nothing, so it can
-be made again at any time; a figure that is in no file is not in it.
+It measures nothing, so it can be made again at any time, as far as the experiment has come. In its tables `data-from`
+and `data-figure` of a cell say where its number was read, `data-format` how it is formatted; a test reads them all
+again.
 """
 
 import math
@@ -28,7 +24,7 @@ _LOSSES = (  # heading, figure, format
     ("loss, zero-state windows", "measured.windows_nats", ".4f"),
     ("bits per character", "measured.bits_per_char", ".4f"),
     ("perplexity", "measured.perplexity", ".3f"),
-    ("numbers learnt", "measured.params", ",.0f"),
+    ("parameters", "measured.params", ",.0f"),
 )
 _EFFORT = (
     ("characters read", "metrics.chars", ",.0f"),

@@ -1,7 +1,7 @@
-"""Train every run of a plan, and measure it: what is there is left alone, what was interrupted goes on.
+"""Trains and measures every run of a plan: a finished run is left alone, an interrupted one goes on.
 
-In: a `Plan` and a folder. Out: run folders in `runs/`, each with `measured.json`; `context.json` for what belongs to
-the text and to no run: the baselines, the floor, the judgements on real stories.
+Run folders are made in `runs/`, each with `measured.json`; `context.json` has what belongs to the text and to no run:
+the baselines, the floor, the properties of real stories.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What every backend computes, and the tensors it is handed.
+"""`Backend`: what every backend computes, and the tensors it is handed.
 
 A backend has to `run` a stack of cells over a chunk of vectors; logits and losses follow from that. One that knows how
 to do better with characters (look a table up instead of multiplying, never write the logits to memory) overrides those.

@@ -1,8 +1,6 @@
-"""What computes the cells over whole chunks, and the one function that chooses.
+"""Which backend computes a model: the one function that chooses.
 
-A backend takes inputs `[B T D]` (or characters), a state and the weights of every layer, and gives the outputs of the
-last layer `[B T H]`, logits or losses, and the final state. All compute the same; `reference` is the oracle. An
-explicit backend that cannot serve raises `BackendError` and says why; only `auto` chooses, and its reason is kept.
+An explicit backend that cannot serve raises `BackendError` and says why; only `auto` chooses, and its reason is kept.
 """
 
 from torch import Tensor

@@ -1,7 +1,7 @@
 """The readable loop: every layer, every character, one step of the cell. The oracle of all faster backends.
 
-In and out as `Backend.run`. It is slow (thousands of small operations a chunk) and exact: its formulas are the cells',
-its gradients autograd's. A cell that can do a whole chunk at once (`Cell.run`) is asked to.
+It is slow (thousands of small operations a chunk) and exact: its formulas are the cells', its gradients autograd's. A
+cell that can do a whole chunk at once (`Cell.run`) is asked to.
 """
 
 import torch

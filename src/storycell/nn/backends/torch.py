@@ -1,7 +1,7 @@
 """torch's own layers: oneDNN on a CPU, cuDNN on an NVIDIA GPU, Metal on an Apple one.
 
-In and out as `Backend.run`. It calls the functions that torch.nn.LSTM, GRU and RNN call, with our weights, which have
-torch's names, shapes and gate order.
+It calls the functions that torch.nn.LSTM, GRU and RNN call, with our weights, which have torch's names, shapes and gate
+order.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""The gated recurrent unit (Cho et al. 2014), in the form that cuDNN and torch.nn.GRU compute.
+"""The gated recurrent unit (Cho et al. 2014, arXiv:1406.1078), in the form that cuDNN and torch.nn.GRU compute.
 
     r = sigmoid(W_xr x + b_xr + W_hr h + b_hr)          reset gate
     z = sigmoid(W_xz x + b_xz + W_hz h + b_hz)          update gate: 1 keeps the old state

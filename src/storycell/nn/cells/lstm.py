@@ -1,6 +1,7 @@
-"""The long short-term memory cell (Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000).
+"""The long short-term memory cell (Hochreiter & Schmidhuber 1997, https://doi.org/10.1162/neco.1997.9.8.1735; forget
+gate: Gers, Schmidhuber & Cummins 2000, https://doi.org/10.1162/089976600300015015).
 
-    i = sigmoid(W_xi x + W_hi h + b_i)      input gate: 1 writes the candidate into the cell, 0 ignores it
+    i = sigmoid(W_xi x + W_hi h + b_i)      input gate: 1 adds the candidate to the cell, 0 ignores it
     f = sigmoid(W_xf x + W_hf h + b_f)      forget gate: 1 keeps what the cell held, 0 erases it
     g = tanh   (W_xg x + W_hg h + b_g)      candidate
     o = sigmoid(W_xo x + W_ho h + b_o)      output gate: 1 shows the cell to the rest of the network

@@ -1,4 +1,4 @@
-"""The minimal gated recurrent unit (Feng et al. 2024, "Were RNNs All We Needed?").
+"""The minimal gated recurrent unit (Feng et al. 2024, "Were RNNs All We Needed?", arXiv:2410.01201).
 
     z = sigmoid(W_xz x + b_z)        update gate: 1 takes the candidate, 0 keeps the old state
     g = W_xg x + b_g                 candidate

@@ -1,4 +1,4 @@
-"""The minimal long short-term memory cell (Feng et al. 2024, "Were RNNs All We Needed?").
+"""The minimal long short-term memory cell (Feng et al. 2024, "Were RNNs All We Needed?", arXiv:2410.01201).
 
     f = sigmoid(W_xf x + b_f)        forget gate
     i = sigmoid(W_xi x + b_i)        input gate

@@ -1,4 +1,4 @@
-"""The multiplicative long short-term memory cell (Krause, Lu, Murray & Renals 2016).
+"""The multiplicative long short-term memory cell (Krause, Lu, Murray & Renals 2016, arXiv:1609.07959).
 
     m = (W_mx x) * (W_mh h)                 what was remembered, seen in the light of the character
     i = sigmoid(W_xi x + W_mi m + b_i)      then an LSTM's gates, with `m` in the place of `h`
@@ -8,7 +8,7 @@
     c = f * c + i * g
     h = o * tanh(c)
 
-Every character so has a transition of its own: diag(W_mx x) between two shared matrices is as good as one matrix a
+So every character has a transition of its own: diag(W_mx x) between two shared matrices is as good as one matrix a
 character, at the price of 1.25 LSTMs. Weights stack the gates in the order `i f g o`; `weight_hh` is applied to `m`.
 """
 

@@ -1,11 +1,12 @@
 """The linear recurrence h_t = a_t h_(t-1) + b_t over a whole chunk, with its gradient.
 
-In: factors `a` in [0, 1] and terms `b`, `[B T H]`, a start `h [B H]`. Out: every `h_t`, `[B T H]`. It is what is left
-of a cell whose gates do not look at the hidden state (Martin & Cundy 2018; Feng et al. 2024).
+Factors `a` in [0, 1] and terms `b` are `[B T H]`, the start `h` is `[B H]`, and every `h_t` comes back as `[B T H]`. It
+is what is left of a cell whose gates do not look at the hidden state (Martin & Cundy 2018, arXiv:1709.04057; Feng et
+al. 2024, arXiv:2410.01201).
 
-The surprising decision: no logarithms. The published code scans sums of log a, which needs positive terms and loses
-small ones; pairs (a, b) combine to (a a', a' b + b'), where every factor stays in [0, 1] and nothing can overflow. On a
-CPU the shortest way is a loop over time, one fused operation a step; elsewhere it is a scan in log2(T) rounds.
+There are no logarithms. The published code scans sums of log a, which needs positive terms and loses small ones; pairs
+(a, b) combine to (a a', a' b + b'), where every factor stays in [0, 1] and nothing can overflow. On a CPU the fastest
+way is a loop over time, one fused operation a step; elsewhere it is a scan in log2(T) rounds.
 """
 
 from typing import Any

@@ -1,11 +1,6 @@
-"""Recurrent cells, one file each: the formula, then the same lines in code.
+"""The cells by name, and `register_cell`, which adds a cell of your own: a class with `step`.
 
-A cell is a pure step. In: the input of one character `x [B D]`, the state (one `[B H]` for each of `state_names`) and
-the weights of one layer, by name. Out: every value that the step computed, by name, `[B H]` each, the new state among
-them; so what the inspector shows is what the step itself returns.
-
-`register` adds a cell of your own, a class with `step`; it runs on the reference backend, and can be trained, sampled
-and inspected like the others.
+Such a cell runs on the reference backend, and can be trained, sampled and inspected like the others.
 """
 
 from storycell.errors import SettingsError

@@ -1,4 +1,4 @@
-"""The vanilla recurrent network (Elman 1990).
+"""The vanilla recurrent network (Elman 1990, https://doi.org/10.1207/s15516709cog1402_1).
 
     h = tanh(W_xh x + W_hh h + b)
 

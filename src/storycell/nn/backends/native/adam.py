@@ -1,9 +1,8 @@
 """The optimiser's step by the kernels: the gradient's norm, its clipping, and AdamW, each over all tensors at once.
 
-In: float32 parameters on the CPU, with gradients. Out: the norm; changed parameters and moments, which are torch's
-(`exp_avg`, `exp_avg_sq`, `step`), so either optimiser goes on from the other's state.
-
-The surprising decision: torch's own takes a fifth of a step of short chunks, most of it between its operations.
+Parameters are float32 on the CPU; the moments are torch's (`exp_avg`, `exp_avg_sq`, `step`), so either optimiser goes
+on from the other's state. torch's own optimiser takes a fifth of a step of short chunks, most of it between its
+operations.
 """
 
 import ctypes

@@ -1,7 +1,4 @@
-"""The kernels under autograd: a stack's outputs, or straight to the mean loss.
-
-In and out: tensors of torch, batch first. `Call` carries everything that is not a tensor to be differentiated.
-"""
+"""The kernels under autograd: a stack's outputs, or straight to the mean loss. Tensors are torch's, batch first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

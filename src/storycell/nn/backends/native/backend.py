@@ -1,4 +1,4 @@
-"""The kernels behind the signature of all backends."""
+"""The native backend: the kernels behind the signature of all backends."""
 
 from contextlib import AbstractContextManager
 

@@ -1,7 +1,8 @@
-"""Memory lent to passes, and back as soon as no tensor refers to it: fresh pages would be paid for at every step.
+"""A pool of buffers: memory lent to passes, and back as soon as no tensor refers to it.
 
-A lent tensor is an ordinary one: autograd may save it, hooks may drop it, and nobody has to give anything back. What
-lies idle together with what is lent never exceeds what was lent at once, and what nobody asks for is let go.
+Fresh pages would have to be mapped at every step. A lent tensor is an ordinary one: autograd may save it, hooks may
+drop it, and nobody has to give anything back. Idle and lent memory together never exceed what was lent at once, and
+buffers that are no longer asked for are freed.
 """
 
 import math

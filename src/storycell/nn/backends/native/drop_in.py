@@ -1,8 +1,8 @@
 """The kernels behind torch.lstm's signature, under autograd: what `storycell.LSTM` runs.
 
-In: inputs `[T B D]`, states and weights as torch has them. Out: outputs `[T B H]` and final states. Everything that the
-backward pass needs is kept by autograd, so its hooks (checkpointing, offloading) see it, and weights that were changed
-before the backward pass are refused.
+Inputs are `[T B D]`, outputs `[T B H]`; states and weights are as torch has them. Everything that the backward pass
+needs is kept by autograd, so its hooks (checkpointing, offloading) see it, and weights that were changed before the
+backward pass are refused.
 
 The kernel's backward pass overwrites what its forward pass left. A second one runs the forward pass again; gradients
 that are to be differentiated themselves are those of torch's own layer.

@@ -1,7 +1,7 @@
-"""Whole character steps in one call: all layers, output, filters and draw, for many streams at once.
+"""Generation by the kernel: whole character steps in one call (all layers, output, filters and draw) for many streams.
 
-In: the last id of every stream, its state, its generator's words and how it chooses. Out: ids, and all of these moved
-on. What a stream writes depends, bit for bit, on its own numbers only: not on the streams beside it, nor on threads.
+A call takes the last id of every stream, its state, its generator's words and its sampling settings, and moves them all
+on. What a stream generates depends, bit for bit, on its own numbers only: not on the streams beside it, nor on threads.
 """
 
 import ctypes

@@ -1,12 +1,12 @@
 """The compiled kernels: finding and loading the library, its argument structs, and checks of every tensor that crosses.
 
-In: tensors. Out: calls of `native/engine/storycell.h`. Nothing below trusts its caller: a tensor reaches the library
-only through `address`, which checks device, dtype, shape and contiguity, and every status that the library returns
-becomes an exception with the library's own sentence. ctypes releases the interpreter lock during each call.
+A tensor reaches `native/engine/storycell.h` only through `address`, which checks device, dtype, shape and contiguity,
+and every status that the library returns becomes an exception with the library's own sentence. ctypes releases the GIL
+during each call.
 
-ctypes and a C interface instead of an extension module: so one library serves every Python, and a training step makes
-only about a dozen calls. The structs below repeat those of `native/engine/arguments.h`; the library tells their layout
-when it is loaded, and one that differs in any field is not used.
+The interface is C by ctypes instead of an extension module: so one library serves every Python, and a training step
+makes only about a dozen calls. The structs below repeat those of `native/engine/arguments.h`; the library tells their
+layout when it is loaded, and one that differs in any field is not used.
 """
 
 import contextlib
@@ -222,7 +222,7 @@ def _found() -> Path | None:
 
 
 def isa() -> str:
-    """The instruction set in use: avx512bf16, avx512, avx2 or portable."""
+    """The instruction set in use: amx, avx512bf16, avx512, avx2 or portable."""
     name: str = library().storycell_isa().decode()
     if not name:
         check(5)

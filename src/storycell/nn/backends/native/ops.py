@@ -1,6 +1,7 @@
 """The matrix products outside the recurrence, on the kernels' own threads.
 
-In: tensors `[rows, inner]` in the precision's elements, right-hand sides packed by `library.pack`. Out: float32.
+Left-hand sides are `[rows, inner]` in the precision's elements, right-hand sides packed by `library.pack`; results are
+float32.
 """
 
 from typing import Any

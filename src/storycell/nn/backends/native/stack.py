@@ -1,11 +1,9 @@
 """One pass of a stack of recurrent layers through the kernels: forward, and once, backward.
 
-In: the folded weights, initial states, and what the first layer reads: characters and the table to look them up in, or
-vectors. Out: the hidden states of every layer, final states; backward, all gradients.
-
-Everything inside is time-major, `[T, B, H]` with H in whole lanes, so that a step's rows lie together and the products
-over all characters need no copies. The gradients of the gates overwrite the saved gates, which halves the memory; a
-second backward pass needs a second forward pass.
+The first layer reads characters, by the table to look them up in, or vectors. Everything inside is time-major, `[T, B,
+H]` with H in whole lanes, so that a step's rows lie together and the matrix products over all characters need no
+copies. The gradients of the gates overwrite the saved gates, which halves the memory; a second backward pass needs a
+second forward pass.
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,7 @@
 """A model's weights and states as the kernels take them: widths padded to whole lanes, biases folded.
 
-In: the weights of every layer under torch's names, biases or none; embedding or one-hot characters. Out: `Folded`,
-whose tensors are still differentiable, so autograd undoes the padding and the folding by itself.
-
-The surprising decision: padded units have zero weights, stay exactly zero and never reach a real one; so the kernels
-know no tails.
+The tensors of `Folded` are still differentiable, so autograd undoes the padding and the folding by itself. Padded units
+have zero weights, stay exactly zero and never reach a real one, so the kernels need no code for tails.
 """
 
 from collections.abc import Sequence
