@@ -107,6 +107,34 @@ public:
         return kOk;
     }
 
+    int64_t streams() const { return carried_streams; }
+
+    void read_state(float* hidden, float* cell) const {
+        for (const Layer& layer : layers)
+            for (int64_t b = 0; b < carried_streams; ++b) {
+                const auto bytes = static_cast<size_t>(config.units) * sizeof(float);
+                std::memcpy(hidden, layer.state.data() + b * H, bytes), hidden += config.units;
+                if (config.cell != kLstm) continue;
+                std::memcpy(cell, layer.cell.data() + b * H, bytes), cell += config.units;
+            }
+    }
+
+    void write_state(int64_t count, const float* hidden, const float* cell) {
+        const auto size = static_cast<size_t>(count * H), real = static_cast<size_t>(config.units);
+        std::vector<std::vector<float>> all(layers.size() * 2, std::vector<float>(size));
+        for (size_t k = 0; k < layers.size(); ++k)
+            for (int64_t b = 0; b < count; ++b) {
+                std::memcpy(all[2 * k].data() + b * H, hidden, real * sizeof(float)), hidden += real;
+                if (config.cell != kLstm) continue;
+                std::memcpy(all[2 * k + 1].data() + b * H, cell, real * sizeof(float)), cell += real;
+            }
+        for (size_t k = 0; k < layers.size(); ++k) {
+            layers[k].state.swap(all[2 * k]);
+            layers[k].cell.swap(all[2 * k + 1]);
+        }
+        carried_streams = count;
+    }
+
 private:
     int threads;
     int64_t H, V, VW, G, S, D, B = 0, T = 0, total = 0, carried_streams = 0;
@@ -388,4 +416,21 @@ int storycell_model_gradient(Model* m, Chunk* c) {
 int storycell_model_apply(Model* m, double rate, double limit, double decay, double beta1, double beta2) {
     if (!m) return kMissing;
     return guarded([&] { return m->apply(rate, limit, decay, beta1, beta2); });
+}
+
+int64_t storycell_model_streams(const Model* m) { return m ? m->streams() : 0; }
+
+int storycell_model_read_state(const Model* m, float* hidden, float* cell) {
+    if (!m || !hidden || (m->config.cell == kLstm && !cell)) return kMissing;
+    m->read_state(hidden, cell);
+    return kOk;
+}
+
+int storycell_model_write_state(Model* m, int64_t streams, const float* hidden, const float* cell) {
+    if (!m || (streams && (!hidden || (m->config.cell == kLstm && !cell)))) return kMissing;
+    if (streams < 0 || streams > (1 << 24)) return kBadSize;
+    return guarded([&] {
+        m->write_state(streams, hidden, cell);
+        return kOk;
+    });
 }

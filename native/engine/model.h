@@ -39,3 +39,8 @@ STORYCELL_API int storycell_model_gradient(storycell::Model* model, storycell::C
 // embedding decay. kNotFinite, and nothing changed, where loss or norm were not finite; kMissing without a gradient.
 STORYCELL_API int storycell_model_apply(storycell::Model* model, double rate, double limit, double decay, double beta1,
                                         double beta2);
+// The state that the last applied chunk left, [layers, B, units] each (cell: of lstm, else null or ignored); B = 0: none.
+STORYCELL_API int64_t storycell_model_streams(const storycell::Model* model);
+STORYCELL_API int storycell_model_read_state(const storycell::Model* model, float* hidden, float* cell);
+STORYCELL_API int storycell_model_write_state(storycell::Model* model, int64_t streams, const float* hidden,
+                                              const float* cell);

@@ -104,3 +104,24 @@ def test_bad_input_is_refused_and_changes_nothing() -> None:
         engine.write({"output.bias": np.zeros(3)})
     with pytest.raises(ValueError, match="out of range"):
         EngineModel(0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_resume_is_bitwise(cell: str, precision: str) -> None:
+    def train(engine: EngineModel, steps: range) -> None:
+        for step in steps:
+            engine.gradient(*chunk(5, 9, step), carries=True)
+            engine.apply(0.01, clip=0.5, decay=0.1)
+
+    _, uncut = pair(cell, 2, 17, 9, True, precision=precision)
+    train(uncut, range(3))
+    _, resumed = pair(cell, 2, 17, 9, True, precision=precision)
+    for kind in ("weight", "exp_avg", "exp_avg_sq", "step"):
+        resumed.write(uncut.read(kind), kind)
+    resumed.set_state(uncut.state())
+    train(uncut, range(3, 6))
+    train(resumed, range(3, 6))
+    for kind in ("weight", "exp_avg", "exp_avg_sq", "step"):
+        assert all((value == resumed.read(kind)[name]).all() for name, value in uncut.read(kind).items())
+    assert all((value == resumed.state()[name]).all() for name, value in uncut.state().items())

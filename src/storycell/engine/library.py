@@ -29,6 +29,9 @@ def library() -> ctypes.CDLL:
         function.argtypes, function.restype = [_ptr, _i64], _i64
     for name in ("read", "write"):
         getattr(loaded, f"storycell_model_{name}").argtypes = [_ptr, ctypes.c_int, _i64, _ptr]
+    loaded.storycell_model_streams.argtypes, loaded.storycell_model_streams.restype = [_ptr], _i64
+    loaded.storycell_model_read_state.argtypes = [_ptr, _ptr, _ptr]
+    loaded.storycell_model_write_state.argtypes = [_ptr, _i64, _ptr, _ptr]
     loaded.storycell_model_gradient.argtypes = [_ptr, _ptr]
     loaded.storycell_model_apply.argtypes = [_ptr, *[_f64] * 5]
     return loaded

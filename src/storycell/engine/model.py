@@ -60,6 +60,8 @@ class EngineModel:
         threads: int = 1,
     ) -> None:
         self._library = library()
+        self._state_shape = layers, hidden_size
+        self._state_names = ("h", "c") if cell == "lstm" else ("h",)
         config = _Config(
             CELLS[cell], layers, hidden_size, vocab_size, embedding_size, gate_bias, precision == "bf16", threads
         )
@@ -98,6 +100,26 @@ class EngineModel:
             self._check(
                 self._library.storycell_model_write(self._model, KINDS[kind], self._index[name], array.ctypes.data)
             )
+
+    def state(self) -> dict[str, Floats]:
+        """What the chunk applied last left to be carried on, `[L B H]` by name; empty where there is none."""
+        B = self._library.storycell_model_streams(self._model)
+        L, H = self._state_shape
+        state = {name: np.empty((L, B, H), np.float32) for name in self._state_names if B}
+        if B:
+            places = [state[name].ctypes.data for name in self._state_names]
+            self._check(self._library.storycell_model_read_state(self._model, *(places + [None])[:2]))
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Carry on from this state `[L B H]`; an empty one is the zero state."""
+        arrays = [np.ascontiguousarray(state[name], np.float32) for name in self._state_names if state]
+        L, H = self._state_shape
+        B = arrays[0].shape[1] if arrays else 0
+        if any(a.shape != (L, B, H) for a in arrays):
+            raise ValueError(f"a state of shapes {[a.shape for a in arrays]}: this model's are {(L, B, H)}")
+        places = [a.ctypes.data for a in arrays]
+        self._check(self._library.storycell_model_write_state(self._model, B, *(places + [None, None])[:2]))
 
     def gradient(self, ids: Any, targets: Any, *, carries: bool = False) -> tuple[float, float]:
         """Mean loss in nats of ids and targets `[B T]`, and the norm of the gradient; weights are left alone.
