@@ -108,7 +108,7 @@ class EngineModel:
         state = {name: np.empty((L, B, H), np.float32) for name in self._state_names if B}
         if B:
             places = [state[name].ctypes.data for name in self._state_names]
-            self._check(self._library.storycell_model_read_state(self._model, *(places + [None])[:2]))
+            self._check(self._library.storycell_model_read_state(self._model, *[*places, None][:2]))
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -119,7 +119,7 @@ class EngineModel:
         if any(a.shape != (L, B, H) for a in arrays):
             raise ValueError(f"a state of shapes {[a.shape for a in arrays]}: this model's are {(L, B, H)}")
         places = [a.ctypes.data for a in arrays]
-        self._check(self._library.storycell_model_write_state(self._model, B, *(places + [None, None])[:2]))
+        self._check(self._library.storycell_model_write_state(self._model, B, *[*places, None, None][:2]))
 
     def gradient(self, ids: Any, targets: Any, *, carries: bool = False) -> tuple[float, float]:
         """Mean loss in nats of ids and targets `[B T]`, and the norm of the gradient; weights are left alone.
