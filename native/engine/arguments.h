@@ -82,6 +82,27 @@ struct TransposedProduct {      // out[m, n] = sum over rows of left[row, m] * r
     int64_t ids_stream_stride, ids_step_stride, streams, characters;
 };
 
+struct TransposedPair {         // the same left-hand side with a second right-hand side; inside the library only
+    TransposedProduct one;
+    const void* right;          // or null
+    int64_t right_stride, n;
+    float* out;                 // [m, n]
+};
+
+// out[n, n] = left[n, inner] . packed, where that is symmetric: half of it is computed, and mirrored. Several at a
+// time, so that small ones fill all threads; inside the library only.
+struct SymmetricProduct {
+    const void* left;           // elements
+    int64_t left_stride;
+    const void* packed;         // plain, inner by n
+    int64_t n, inner;           // multiples of 16
+    float* out;                 // [n, n]
+};
+struct SymmetricProducts {
+    int64_t precision, products;
+    const SymmetricProduct* product;
+};
+
 struct TableGradient {          // grad[id, column] += dgates rows whose character is id
     int64_t precision, cell, steps, streams, units, characters;
     const int64_t* ids;
@@ -175,6 +196,9 @@ struct Kernels {
     RangeKernel<Recurrence>* backward;           // streams
     RangeKernel<Product>* product;               // rows
     RangeKernel<TransposedProduct>* transposed;  // m / 16
+    RangeKernel<TransposedPair>* transposed_pair;  // m / 16
+    RangeKernel<SymmetricProducts>* symmetric;   // blocks, as symmetric_blocks counts them
+    int64_t (*symmetric_blocks)(int64_t n);      // of a product [n, n]
     RangeKernel<TableGradient>* table_gradient;  // (G*H) / 16
     RangeKernel<OutputLoss>* output_loss;        // rows
     RangeKernel<Dropout>* dropout;               // 16 elements

@@ -62,8 +62,11 @@ inline void pack_step(const typename P::Element* one, const typename P::Element*
 // in the second-level cache; each thread owns a range of m, so no sums are shared between threads
 // and the result does not depend on their number. Rows are packed one after another: strip by
 // strip the same lines would be fetched again and again at page-sized strides.
+//
+// A second right-hand side meets the same left-hand side, which is read and packed once for both.
 template <class P>
-storycell::Status transposed_rows(const storycell::TransposedProduct& a, int64_t first, int64_t last) {
+storycell::Status transposed_pair_rows(const storycell::TransposedPair& pair, int64_t first, int64_t last) {
+    const storycell::TransposedProduct& a = pair.one;
     using E = typename P::Element;
     constexpr int w = Simd::width, tr = MicroKernel<P>::rows, pw = P::per_word;
     constexpr int depth = 192;  // words
@@ -73,19 +76,29 @@ storycell::Status transposed_rows(const storycell::TransposedProduct& a, int64_t
     const int64_t m0 = first * 16, m1 = last * 16, mine = m1 - m0;
     if (mine <= 0) return storycell::kOk;
     const auto* left = static_cast<const E*>(a.left);
-    const auto* right = static_cast<const E*>(a.right);
-    const Packing shape{depth, a.n, 0};
+    struct Right {
+        const E* rows;
+        int64_t stride, columns;
+        Packing shape;
+        float *out, *packed;
+    };
+    Right rights[2] = {
+        {static_cast<const E*>(a.right), a.right_stride, a.n, {depth, a.n, 0}, a.out, nullptr},
+        {static_cast<const E*>(pair.right), pair.right_stride, pair.n, {depth, pair.n, 0}, pair.out, nullptr}};
+    const int count = pair.right ? 2 : 1;
+    const int64_t columns = a.n + (pair.right ? pair.n : 0), widest = a.n > pair.n ? a.n : pair.n;
     const int64_t strips = (mine + tr - 1) / tr;
     // A strip's vectors may overhang its words; the next step overwrites that, and the last step
     // of a strip needs the slack. Rows are first widened to end in zeros.
     constexpr int64_t strip_words = depth * tr + w;
     const int64_t row_elements = mine + tr + w;
-    const int64_t right_words = depth * a.n, left_words = strips * strip_words;
-    const int64_t row_words = 2 * row_elements + a.n;
+    const int64_t right_words = depth * columns, left_words = strips * strip_words;
+    const int64_t row_words = 2 * row_elements + widest;
     const Scratch scratch(right_words + left_words + row_words);
-    float* packed_right = scratch.floats();
-    if (!packed_right) return storycell::kNoMemory;
-    float* packed_left = packed_right + right_words;
+    rights[0].packed = scratch.floats();
+    if (!rights[0].packed) return storycell::kNoMemory;
+    rights[1].packed = rights[0].packed + depth * a.n;
+    float* packed_left = rights[0].packed + right_words;
     E* rows_here = reinterpret_cast<E*>(packed_left + left_words);
     std::memset(rows_here, 0, static_cast<size_t>(row_words) * sizeof(float));
     E* zeros = rows_here + 2 * row_elements;
@@ -102,19 +115,23 @@ storycell::Status transposed_rows(const storycell::TransposedProduct& a, int64_t
         const int steps = (needed + multiple - 1) / multiple * multiple;  // the rest are zeros
         for (int s = 0; s < steps; ++s) {
             const int64_t k = k0 + s * pw;
-            const auto right_row = [&](int64_t row) {
-                return row < a.rows ? right + row * a.right_stride : zeros;
-            };
             for (int64_t row = k + ahead; row < k + ahead + pw && row < a.rows; ++row) {
                 fetch(left + row * a.left_stride + m0, mine, false);
-                fetch(right + row * a.right_stride, a.n, false);
+                for (int i = 0; i < count; ++i)
+                    fetch(rights[i].rows + row * rights[i].stride, rights[i].columns, false);
             }
-            const E *one = right_row(k), *two = right_row(k + pw - 1);
-            for (int64_t panel = 0; panel < shape.panels(); ++panel) {
-                const int64_t j = shape.column(panel, 0);
-                const int columns = shape.vectors(panel) * w;
-                pack_step<P>(one + j, two + j, columns,
-                             packed_right + panel * kTileColumns * steps + s * columns);
+            for (int i = 0; i < count; ++i) {
+                const Right& right = rights[i];
+                const auto right_row = [&](int64_t row) {
+                    return row < a.rows ? right.rows + row * right.stride : zeros;
+                };
+                const E *one = right_row(k), *two = right_row(k + pw - 1);
+                for (int64_t panel = 0; panel < right.shape.panels(); ++panel) {
+                    const int64_t j = right.shape.column(panel, 0);
+                    const int here = right.shape.vectors(panel) * w;
+                    pack_step<P>(one + j, two + j, here,
+                                 right.packed + panel * kTileColumns * steps + s * here);
+                }
             }
             for (int i = 0; i < pw; ++i) {
                 if (k + i < a.rows) {
@@ -143,23 +160,31 @@ storycell::Status transposed_rows(const storycell::TransposedProduct& a, int64_t
         }
         for (int64_t strip = 0; strip < strips; ++strip)
             MicroKernel<P>::arrange_packed(packed_left + strip * strip_words, steps);
-        for (int64_t panel = 0; panel < shape.panels(); ++panel) {
-            const int vectors = shape.vectors(panel);
-            const float* packed = packed_right + panel * kTileColumns * steps;
-            for (int64_t strip = 0; strip < strips; ++strip) {
-                const int64_t m = m0 + strip * tr;
-                const int rows = static_cast<int>(m1 - m < tr ? m1 - m : tr);
-                micro.packed(rows, vectors, packed_left + strip * strip_words, packed, steps, tile);
-                for (int r = 0; r < rows; ++r)
-                    for (int v = 0; v < vectors; ++v) {
-                        float* to = a.out + (m + r) * a.n + shape.column(panel, v);
-                        const Simd::F x = Simd::load(tile + r * kTileColumns + v * w);
-                        Simd::store(to, k0 ? Simd::load(to) + x : x);
-                    }
+        for (int i = 0; i < count; ++i) {
+            const Right& right = rights[i];
+            for (int64_t panel = 0; panel < right.shape.panels(); ++panel) {
+                const int vectors = right.shape.vectors(panel);
+                const float* packed = right.packed + panel * kTileColumns * steps;
+                for (int64_t strip = 0; strip < strips; ++strip) {
+                    const int64_t m = m0 + strip * tr;
+                    const int rows = static_cast<int>(m1 - m < tr ? m1 - m : tr);
+                    micro.packed(rows, vectors, packed_left + strip * strip_words, packed, steps, tile);
+                    for (int r = 0; r < rows; ++r)
+                        for (int v = 0; v < vectors; ++v) {
+                            float* to = right.out + (m + r) * right.columns + right.shape.column(panel, v);
+                            const Simd::F x = Simd::load(tile + r * kTileColumns + v * w);
+                            Simd::store(to, k0 ? Simd::load(to) + x : x);
+                        }
+                }
             }
         }
     }
     return storycell::kOk;
+}
+
+template <class P>
+storycell::Status transposed_rows(const storycell::TransposedProduct& a, int64_t first, int64_t last) {
+    return transposed_pair_rows<P>({a, nullptr, 0, 0, nullptr}, first, last);
 }
 
 // Each thread owns a range of columns, adds in the order of time and stream: no one-hot matrix,

@@ -1,0 +1,5 @@
+"""The engine from Python: a model that learns by itself, numpy in and out, no torch."""
+
+from storycell.engine.model import EngineModel
+
+__all__ = ["EngineModel"]
