@@ -14,8 +14,8 @@ from support.tiny_runs import FLAGS, TEXT, command, process
 
 import storycell
 from storycell import config
-from storycell.cli.main import VERBS
 from storycell.cli.flags import print_json
+from storycell.cli.main import VERBS
 
 HELP_S = 0.6  # the aim is 0.3 on a quiet machine; twice that, for one where other things run
 HEAVY = ("torch", "matplotlib", "rich", "huggingface_hub", "fastapi", "numpy", "pydantic")
