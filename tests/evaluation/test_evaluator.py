@@ -19,6 +19,7 @@ from storycell.errors import CorpusError, SettingsError
 from storycell.evaluation import evaluator
 from storycell.generation import sampler
 from storycell.nn.backends.native import backend as native_backend
+from storycell.nn.loss import nats_each
 from storycell.nn.model import CharLM
 from storycell.types import BOUNDARY, UNKNOWN
 
@@ -114,7 +115,7 @@ def test_windows_start_from_a_zero_state_every_so_many_characters() -> None:
     for start in range(0, len(ids) - 1, 4):
         piece = torch.from_numpy(ids[start : start + 5].astype(np.int64))[None]
         with torch.no_grad():
-            costs += loss.nats_each(lm(piece[:, :-1])[0], piece[:, 1:])[0].tolist()
+            costs += nats_each(lm(piece[:, :-1])[0], piece[:, 1:])[0].tolist()
     assert result.chars == len(costs) == len(ids) - 1
     assert result.loss_nats == pytest.approx(np.mean(costs), abs=ROUNDING)
     with pytest.raises(SettingsError, match="windows = 0"):
