@@ -16,12 +16,16 @@ from support.tiny_runs import command
 import storycell
 from storycell.cli import inspect as inspect_command
 from storycell.data import corpus
+from storycell.data.tokens import Prepared, as_blocks, open_prepared
+from storycell.data.vocab import BOUNDARY_BYTE
 from storycell.evaluation.texts import encode_text
 from storycell.inspect.features import features
+from storycell.inspect.grammar import grammar_features
 from storycell.inspect.inspection import Inspection, Subject, inspect
 from storycell.inspect.trace import trace
 from storycell.inspect.units import copy_untrained, find_units
 from storycell.report import inspection
+from storycell.runs import text as run_text
 
 CHROMIUM = Path("/usr/bin/chromium")
 NASTY = "</script><script>alert(1)</script>"
@@ -91,9 +95,9 @@ def test_wrong_words_end_in_a_sentence(made: Path, tmp_path: Path, capsys: pytes
 def test_the_grammars_truth_agrees_with_what_the_letters_show_and_the_demo_knows_it() -> None:
     """On the embedded stories: where quotations are, and a unit of the model in the package that was found."""
     model = storycell.load("demo")
-    block = inspect_command._first(corpus.open_corpus(["stories"]), 12_000)
+    block = run_text.first_chars(corpus.open_corpus(["stories"]), 12_000)
     subject = inspect_command._subject(model, block)
-    truth = inspect_command._truth(block, subject)
+    truth = grammar_features(block)
     path = trace(model.lm, subject.ids, model.vocab)
     told = features(path.text)["inside quotes"].values
     assert 11_000 < len(path) <= 12_000
@@ -103,6 +107,39 @@ def test_the_grammars_truth_agrees_with_what_the_letters_show_and_the_demo_knows
     found = find_units(path, twin, truth, top=1)["truly inside quotes"][0]
     assert found.score > 0.95
     assert found.is_finding
+
+
+def test_what_a_run_held_out_is_read_whatever_it_was_trained_on(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A prepared folder, alone or as the text of a run, and a text that has changed since the training."""
+    text.write_text(tiny_runs.TEXT * 30, encoding="utf-8")
+    assert command(capsys, "prepare", text, "--out", tmp_path / "tokens").code == 0
+    folder = open_prepared(tmp_path / "tokens")
+    assert folder.valid is not None
+    assert folder.valid.chars > 4000
+    for words in (tmp_path / "tokens", text):
+        assert command(capsys, "train", words, "--out", tmp_path / f"run-{words.stem}", *tiny_runs.FLAGS).code == 0
+    given = [(tmp_path / "run-tokens",), (tmp_path / "run-text",), (tmp_path / "run-text", tmp_path / "tokens")]
+    for words in given:
+        told = command(capsys, "inspect", *words, "--json")
+        assert told.code == 0, told.err
+        assert "has changed" not in told.err
+        assert json.loads(told.out)["chars"] == folder.valid.tokens - 1  # all of it, and nothing else
+    text.write_text(tiny_runs.TEXT * 31, encoding="utf-8")
+    assert "has changed since the training" in command(capsys, "inspect", tmp_path / "run-text", "--json").err
+
+
+def test_of_the_embedded_stories_what_was_held_out_is_read() -> None:
+    vocab = storycell.load("demo").vocab
+    held_out, whole = run_text.open_words(["stories"], vocab), corpus.open_corpus(["stories"])
+    assert isinstance(held_out, Prepared)
+    assert run_text.is_embedded(held_out)
+    stories = run_text.first_chars(held_out, 8_000).split(BOUNDARY_BYTE)
+    learnt = set(b"".join(as_blocks(held_out.train_ids[:4_000_000], vocab)).split(BOUNDARY_BYTE))
+    assert len(stories) > 3
+    assert not learnt & set(stories)
+    assert run_text.first_chars(whole, 2_000).split(BOUNDARY_BYTE)[0] in learnt | set(stories)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru"])

@@ -14,11 +14,12 @@ from storycell import loss
 from storycell.cli.main import main
 from storycell.data import splits
 from storycell.data.corpus import text_corpus
+from storycell.data.tokens import Prepared
 from storycell.lab import breakdown, compare_page, scored_text, scoring
 from storycell.lab.compare import compare, names_of
 from storycell.lab.scored_text import END, ScoredText
 from storycell.lab.scoring import Scores
-from storycell.runs.folder import TextRecord
+from storycell.runs.text import open_words
 
 ROUNDING = 1e-6  # float32 sums in another order, over the whole text
 
@@ -140,8 +141,8 @@ def test_a_lost_training_text_costs_the_n_grams_only(
     outcome = command(capsys, "compare", tmp_path / "run", "--text", tmp_path / "moved.txt", "--json")
     found = json.loads(outcome.out)
     assert [row["name"] for row in found["rows"]] == ["run", "xz", "bz2"]
-    assert "not there any more" in found["notes"][0]
-    command(capsys, "compare", tmp_path / "run").stated(1, "gone.txt is not there any more", "--text")
+    assert "there is no file or folder" in found["notes"][0]
+    command(capsys, "compare", tmp_path / "run").stated(1, "gone.txt", "there is no file or folder", "--text")
 
 
 def test_the_embedded_stories_bring_their_floor() -> None:
@@ -151,14 +152,12 @@ def test_the_embedded_stories_bring_their_floor() -> None:
     assert floor is not None
     row = scoring.row(floor, few, against=floor)
     assert 0.1 < row["loss_nats"] < 0.6
-    ngram = scoring.of_ngram(scored_text.learnt(_record())[0][:200_000], scored_text.learnt(_record())[1], few, 32, 8)
+    stories = open_words(["stories"])
+    assert isinstance(stories, Prepared)
+    ngram = scoring.of_ngram(stories.train_ids[:200_000], stories.vocab, few, 32, 8)
     assert scoring.row(ngram, few, against=floor)["loss_nats"] > row["loss_nats"]
     assert scoring.of_floor(ScoredText("x", ("no such story",), is_embedded=True)) is None
     assert scoring.of_floor(ScoredText("x", few.stories)) is None
-
-
-def _record() -> TextRecord:
-    return TextRecord(words=["stories"], digest="", train_chars=0, valid_chars=0)
 
 
 def test_names_tell_runs_apart(made: Path) -> None:

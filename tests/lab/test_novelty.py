@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.tiny_runs import TEXT, command
+from support.tiny_runs import FLAGS, TEXT, command
 
 import storycell
 from storycell.data.vocab import Vocabulary, story_lines
@@ -145,3 +145,30 @@ def test_what_cannot_be_measured_is_said(
     alone = command(capsys, "novelty", made, short, *flags, "--json")
     assert json.loads(alone.out)["heldout_longest_copied"] is None
     assert "no yardstick" in alone.err
+
+
+def test_a_prepared_text_and_a_held_out_one_are_measured_together(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, run = tmp_path / "tokens", tmp_path / "run"
+    assert command(capsys, "prepare", text, "--out", folder).code == 0
+    assert command(capsys, "train", folder, "--out", run, *FLAGS).code == 0
+    other = tmp_path / "other.txt"
+    other.write_text("Once upon a time Ann had 3 balls.\n<|endoftext|>\nBen had 4 balls.\n", encoding="utf-8")
+    flags = ["--count", 2, "--chars", 40, "--json"]
+    heldout_chars = {}
+    for words in ((folder, "--heldout", other), (text, "--heldout", other), (other, "--heldout", folder), (folder,)):
+        done = command(capsys, "novelty", run, *words, *flags)
+        assert done.code == 0, done.err
+        heldout_chars[words[-1]] = json.loads(done.out)["heldout_chars"]
+    assert all(heldout_chars.values())
+
+
+def test_a_text_that_has_changed_since_is_said(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, flags = tmp_path / "run", ["--count", 2, "--chars", 20]
+    assert command(capsys, "train", text, "--out", run, *FLAGS).code == 0
+    assert "has changed" not in command(capsys, "novelty", run, *flags).err
+    assert "has changed" not in command(capsys, "compare", run, "--no-baselines").err
+    text.write_text(TEXT + "More.\n", encoding="utf-8")
+    assert "has changed since the training" in command(capsys, "novelty", run, *flags).err
+    assert "has changed since the training" in command(capsys, "compare", run, "--no-baselines").err

@@ -7,12 +7,11 @@ import math
 from storycell import api, loss
 from storycell.cli.display import preparing, say
 from storycell.cli.flags import add_backend, add_reading, print_json
-from storycell.data import corpus
-from storycell.data.prepare import prepare_cached
-from storycell.data.tokens import Prepared, is_prepared, open_prepared
+from storycell.data.resumable import Progress
+from storycell.data.tokens import Prepared
 from storycell.errors import CorpusError, SettingsError
 from storycell.evaluation.evaluator import Evaluation
-from storycell.runs import text as checkpoint
+from storycell.runs.text import Scored, open_held_out, open_words
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,52 +30,30 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.windows is not None and arguments.windows < 1:
         raise SettingsError(f"windows = {arguments.windows}: it must be at least 1")
     model = api.load(arguments.run, backend=arguments.backend)
-    if arguments.text:
-        words = arguments.text
-        result = _of_words(model, words, arguments.encoding or "utf-8", arguments.column, arguments.windows)
+    words = arguments.text or model.config.text.valid_words or model.config.text.words
+    encoding, column = arguments.encoding or "utf-8", arguments.column
+    with preparing() as progress:
+        if arguments.text:
+            text = open_words(words, model.vocab, encoding=encoding, column=column, progress=progress)
+        else:
+            text = _held_out(model, progress)
+    if isinstance(text, Prepared):
+        result = model.evaluate_prepared(text, windows=arguments.windows)
     else:
-        words = model.config.text.valid_words or model.config.text.words
-        result = _of_run(model, arguments.windows)
+        result = model.evaluate(text, windows=arguments.windows)
     if arguments.json:
         print_json(dataclasses.asdict(result) | {"run": str(model.path), "text": " ".join(words)})
     else:
         _show(result, " ".join(words))
 
 
-def _of_run(model: api.Model, windows: int | None) -> Evaluation:
+def _held_out(model: api.Model, progress: Progress) -> Scored:
     """The text that the run held out, read again from where it was."""
-    text = model.config.text
     again = f"name a text to score, as in `storycell eval {model.path} TEXT`"
-    if "-" in (text.valid_words or text.words):
-        raise CorpusError(f"{model.path} was trained on standard input, which is gone; {again}")
     try:
-        if (valid := checkpoint.open_valid(text)) is not None:  # the text trained on need not be there
-            return model.evaluate(valid, windows=windows)
-        with preparing() as progress:
-            prepared = checkpoint.read_run_text(model.config, model.vocab, progress)
+        return open_held_out(model.config, model.vocab, say, progress)
     except CorpusError as error:
         raise CorpusError(f"the text of {model.path}: {error}; or {again}") from None
-    if checkpoint.has_changed(prepared, text):
-        words = " ".join(text.words)
-        say(f"{words} has changed since the training: what is scored may be text that the model has learnt")
-    return _held_out(model, prepared, windows)
-
-
-def _of_words(model: api.Model, words: list[str], encoding: str, column: str | None, windows: int | None) -> Evaluation:
-    """The embedded corpus or a prepared folder is scored on what is held out, any other text as a whole."""
-    if len(words) == 1 and is_prepared(words[0]):
-        return _held_out(model, open_prepared(words[0]), windows)
-    text = corpus.open_corpus(words, encoding, "valid", column)
-    if not text.is_embedded:
-        return model.evaluate(text, windows=windows)
-    with preparing() as progress:
-        return _held_out(model, prepare_cached(text, vocab=model.vocab, progress=progress), windows)
-
-
-def _held_out(model: api.Model, prepared: Prepared, windows: int | None) -> Evaluation:
-    if prepared.valid is None:
-        raise CorpusError(f"{prepared.name} holds nothing out to score; name a text to score")
-    return model.evaluate_prepared(prepared, windows=windows)
 
 
 def _show(result: Evaluation, name: str) -> None:

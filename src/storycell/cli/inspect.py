@@ -3,7 +3,6 @@
 import argparse
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +10,16 @@ import numpy as np
 from storycell import api
 from storycell.cli.display import preparing, say
 from storycell.cli.flags import add_backend, add_reading, print_json
-from storycell.data import corpus
-from storycell.data.corpus import Corpus
-from storycell.data.stories import corpus as stories
-from storycell.data.story_pieces import pieces
-from storycell.data.vocab import BOUNDARY_BYTE
+from storycell.data.corpus import open_corpus
+from storycell.data.tokens import Prepared
 from storycell.errors import CorpusError, SettingsError
 from storycell.inspect import inspection
-from storycell.inspect.features import Feature
+from storycell.inspect.grammar import grammar_features
 from storycell.inspect.inspection import Subject
 from storycell.report.inspection import figures_of, inspection_page
 from storycell.report.page import Figure, plain
-from storycell.runs import text as checkpoint
 from storycell.runs.network import run_name
+from storycell.runs.text import Scored, first_chars, is_embedded, open_held_out, open_words
 from storycell.types import BOUNDARY
 
 CHARS = 100_000
@@ -58,10 +54,11 @@ def run(arguments: argparse.Namespace) -> None:
     if out is not None and not out.parent.is_dir():
         raise SettingsError(f"{out}: there is no folder {out.parent}")
     model = api.load(arguments.run, backend=arguments.backend)
-    block, text_name, is_embedded = _text(model, arguments)
+    text, text_name = _text(model, arguments)
+    block = first_chars(text, arguments.chars)
     subject = _subject(model, block)
     against = arguments.against and _subject(api.load(arguments.against, backend=arguments.backend), block)
-    found = inspection.inspect(subject, against or None, _truth(block, subject) if is_embedded else None)
+    found = inspection.inspect(subject, against or None, grammar_features(block) if is_embedded(text) else None)
     figures = figures_of(found)
     if out is not None:
         out.write_text(inspection_page(found, text_name), encoding="utf-8")
@@ -84,85 +81,23 @@ def _subject(model: api.Model, block: bytes) -> Subject:
     return Subject(model.name, model.lm, model.vocab, ids, model.config.settings.training.seed)
 
 
-def _text(model: api.Model, arguments: argparse.Namespace) -> tuple[bytes, str, bool]:
-    """The text as a block (boundaries as 0xFF), what to call it, and whether it is the embedded corpus."""
-    if arguments.text:
-        opened = corpus.open_corpus(arguments.text, arguments.encoding or "utf-8", "valid", arguments.column)
-        return _first(opened, arguments.chars), opened.name, opened.is_embedded
-    try:
-        return _of_run(model, arguments.chars)
-    except CorpusError as error:
-        if arguments.run == "demo":
-            say("demo reads the embedded stories; name a text to see it read that")
-            embedded = corpus.open_corpus(["stories"], recorded=True)
-            return _first(embedded, arguments.chars), "the embedded stories", True
-        raise CorpusError(
-            f"the text of {model.path}: {error}; name a text, as in `storycell inspect {model.path} TEXT`"
-        ) from None
-
-
-def _of_run(model: api.Model, chars: int) -> tuple[bytes, str, bool]:
-    """The same of the text of a run: what it validated on, where that is a part of its text or a text by itself."""
-    record = model.config.text
-    if "-" in (record.valid_words or record.words):
-        raise CorpusError("it was standard input, which is gone")
-    if not checkpoint.prepared_folder(record.words):
-        opened = checkpoint.open_valid(record) or checkpoint.open_text(record)[0]
-        if record.valid_words or opened.is_embedded:
-            return _first(opened, chars), opened.name, opened.is_embedded
+def _text(model: api.Model, arguments: argparse.Namespace) -> tuple[Scored, str]:
+    """The text to read, and what to call it."""
     with preparing() as progress:
-        prepared = checkpoint.read_run_text(model.config, model.vocab, progress)
-    ids = prepared.train_ids if prepared.valid_ids is None else prepared.valid_ids
-    written = (BOUNDARY_BYTE if k == BOUNDARY else model.vocab.bytes_of(int(k)) for k in ids[1 : chars + 1])
-    return b"".join(written), f"{' '.join(record.words)} (held out)", False
-
-
-def _first(text: Corpus, chars: int) -> bytes:
-    """The first `chars` characters of a corpus; whole stories, where it has several."""
-    found: list[bytes] = []
-    length = 0
-    for begins, piece in pieces(text.blocks()):
-        if begins and found:
-            found.append(BOUNDARY_BYTE)
-        found.append(piece)
-        length += len(piece)
-        if length > 4 * chars:  # bytes; a character has at most four
-            break
-    stories_found = b"".join(found).split(BOUNDARY_BYTE)
-    kept: list[str] = []
-    for story in stories_found:
-        characters = story.decode("utf-8", "ignore")
-        left = chars - sum(len(k) + 1 for k in kept)
-        if kept and len(characters) > left:
-            break
-        kept.append(characters[:left])
-    return BOUNDARY_BYTE.join(story.encode() for story in kept)
-
-
-def _truth(block: bytes, subject: Subject) -> dict[str, Feature]:
-    """What only the embedded stories' grammar knows: where quotations truly are, and who speaks."""
-    inside: list[float] = []
-    named: list[float] = []
-    for story in map(bytes.decode, block.split(BOUNDARY_BYTE)):
-        known = stories.annotate(story) if stories.parses(story) else None
-        quoted = known.inside_quotes if known else np.zeros(len(story), dtype=np.bool_)
-        speakers = known.speaker if known else ("",) * len(story)
-        closing = np.append(quoted[:-1] & ~quoted[1:], False)  # the closing quote itself ends the quotation
-        inside += [0.0, *(quoted & ~closing)]
-        named += [0.0, *_last_named(speakers)]
-    if len(inside) != len(subject.ids):
-        return {}
-    truths = {"truly inside quotes": inside, "the last speaker has a name": named}
-    return {name: Feature(name, np.array(values[1:], dtype=np.float32)) for name, values in truths.items()}
-
-
-def _last_named(speakers: Sequence[str]) -> list[float]:
-    """1 where who spoke last, or speaks now, is called by a name; 0 before anybody has spoken."""
-    now, found = 0.0, []
-    for who in speakers:
-        now = float(who[0].isupper()) if who else now
-        found.append(now)
-    return found
+        if arguments.text:
+            encoding, column = arguments.encoding or "utf-8", arguments.column
+            text = open_words(arguments.text, model.vocab, encoding=encoding, column=column, progress=progress)
+            return text, text.name
+        try:
+            text = open_held_out(model.config, model.vocab, say, progress)
+        except CorpusError as error:
+            if arguments.run != "demo":
+                raise CorpusError(
+                    f"the text of {model.path}: {error}; name a text, as in `storycell inspect {model.path} TEXT`"
+                ) from None
+            say("demo reads the embedded stories; name a text to see it read that")
+            return open_corpus(["stories"], recorded=True), "the embedded stories"
+    return text, f"{text.name} (held out)" if isinstance(text, Prepared) else text.name
 
 
 def _write_figures(folder: Path, figures: dict[str, Figure]) -> None:

@@ -2,19 +2,19 @@
 
 import argparse
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from storycell import api
 from storycell.cli.display import preparing, say
 from storycell.cli.flags import add_backend, add_reading, print_json
-from storycell.data import corpus
+from storycell.data.corpus import Corpus, held_out_words, open_corpus
 from storycell.data.prepare import prepare_cached
 from storycell.data.resumable import Progress
-from storycell.data.tokens import Prepared, is_prepared, open_prepared
+from storycell.data.tokens import Prepared, open_prepared
 from storycell.errors import CorpusError
+from storycell.evaluation.texts import encode_text
 from storycell.lab.novelty import Copying, Novelty, novelty
-from storycell.runs import text as checkpoint
+from storycell.runs.text import open_valid_if_there, open_words, prepared_folder, read_learnt
 from storycell.types import Ids
 
 
@@ -75,46 +75,27 @@ def _texts(
     progress: Progress,
 ) -> tuple[Ids, Ids | None]:
     """The ids of the text that was learnt and of one that was not: named, the run's, or a part of the text."""
-    prepared = None if heldout or text else _of_run(model, progress)
-    if prepared is None and not heldout and len(text) == 1 and is_prepared(text[0]):
-        prepared = open_prepared(text[0])
-    if prepared is None:
-        learnt = (
-            corpus.open_corpus(text, encoding, column=column) if text else checkpoint.open_text(model.config.text)[0]
-        )
-        valid = _held_out(model, learnt.words, heldout, encoding, column)
+    words = held_out_words(text, heldout)
+    given = words and open_words(words, model.vocab, encoding=encoding, column=column, progress=progress)
+    if not text:
+        prepared = read_learnt(model.config, model.vocab, say, progress, needs_valid=not given)
+    elif (folder := prepared_folder(text, recorded=False)) is not None:
+        prepared = open_prepared(folder)
+    else:
+        learnt = open_corpus(text, encoding, column=column)
+        valid = given if isinstance(given, Corpus) else None if given else open_valid_if_there(model.config.text, say)
         prepared = prepare_cached(learnt, valid=valid, vocab=model.vocab, progress=progress)
-    if prepared.vocab != model.vocab:
-        raise CorpusError(
-            f"{prepared.folder} was prepared with another vocabulary than the model's; give the text itself"
-        )
-    if prepared.valid is None:
+    for one in (prepared, given):
+        if isinstance(one, Prepared) and one.vocab != model.vocab:
+            raise CorpusError(
+                f"{one.folder} was prepared with another vocabulary than the model's; give the text itself"
+            )
+    if isinstance(given, Corpus):
+        return prepared.train_ids, encode_text(given, model.vocab)
+    valid_ids = (given or prepared).valid_ids
+    if valid_ids is None:
         say("the text is too short to hold anything out, so there is no yardstick; give --heldout FILE")
-    return prepared.train_ids, prepared.valid_ids
-
-
-def _of_run(model: api.Model, progress: Progress) -> Prepared | None:
-    """The token files of the run; None where only the text that it validated on is not there any more."""
-    try:
-        checkpoint.open_valid(model.config.text)
-    except CorpusError:
-        return None
-    return checkpoint.read_run_text(model.config, model.vocab, progress)
-
-
-def _held_out(
-    model: api.Model, words: Sequence[str], heldout: list[str] | None, encoding: str, column: str | None
-) -> corpus.Corpus | None:
-    given = corpus.held_out_words(words, heldout)
-    if given:
-        return corpus.open_corpus(given, encoding, "valid", column)
-    try:
-        return checkpoint.open_valid(model.config.text)
-    except CorpusError:
-        say(
-            "what the run held out is not there; a twentieth of the text is the yardstick; --heldout FILE names another"
-        )
-        return None
+    return prepared.train_ids, valid_ids
 
 
 def _summary(result: Novelty) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from storycell import loss
-from storycell.data.vocab import Vocabulary
+from storycell.data.vocab import BOUNDARY_BYTE, Vocabulary
 from storycell.errors import RunFolderError, VocabularyError
 from storycell.types import BOUNDARY, Ids
 
@@ -23,6 +23,7 @@ FORMAT = 1
 FILES = ("train.tokens", "valid.tokens", "vocab.json", "prepared.json")
 _LARGEST_JSON = 64 << 20
 _CHECKED_AT_A_TIME = 1 << 24
+_BLOCK = 1 << 22  # ids
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,13 @@ def _small_text(path: Path) -> str:
     if len(data) > _LARGEST_JSON:
         raise ValueError(f"{path.name} is too large to be what prepare wrote")
     return data.decode()
+
+
+def as_blocks(ids: Ids, vocab: Vocabulary) -> Iterator[bytes]:
+    """Ids `[tokens]` as blocks of UTF-8, the byte 0xFF for a boundary: what a corpus gives, and a compressor reads."""
+    written = [BOUNDARY_BYTE if k == BOUNDARY else vocab.bytes_of(k) for k in range(len(vocab))]
+    for start in range(0, len(ids), _BLOCK):
+        yield b"".join(map(written.__getitem__, ids[start : start + _BLOCK].tolist()))
 
 
 def split_stories(ids: Ids) -> list[Ids]:

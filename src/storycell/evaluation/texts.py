@@ -44,11 +44,12 @@ def evaluate_split(lm: CharLM, vocab: Vocabulary, prepared: Prepared, *, windows
     return _add_floor(result, ids, vocab) if prepared.name == "stories" else result
 
 
-def encode_text(text: str, vocab: Vocabulary) -> Ids:
+def encode_text(text: str | Corpus, vocab: Vocabulary) -> Ids:
     """The ids of a text as a token file would hold them, `0 s1 … sn 0 s1 … sm`."""
     with _temporary_folder() as folder:
         path = folder / "text.tokens"
-        return write_tokens(text_corpus(text), vocab, path).open(path, vocab)[:].copy()
+        corpus = text_corpus(text) if isinstance(text, str) else text
+        return write_tokens(corpus, vocab, path).open(path, vocab)[:].copy()
 
 
 def _add_floor(result: Evaluation, ids: Ids, vocab: Vocabulary) -> Evaluation:

@@ -17,7 +17,7 @@ import torch
 from storycell.errors import SettingsError
 from storycell.inspect.intervene import Walker
 from storycell.inspect.trace import Trace
-from storycell.nn.cells import registry
+from storycell.nn.cells import registry, rnn
 from storycell.nn.cells.cell import Values
 from storycell.nn.loss import nats_each
 from storycell.nn.model import CharLM
@@ -86,19 +86,18 @@ def gradient_flow(trace: Trace, lags: int = LAGS, samples: int = SAMPLES, seed: 
 
 def spectral_radius(lm: CharLM, layer: int = 0) -> float:
     """The largest absolute eigenvalue of an RNN's hidden weights."""
-    weight = lm.recurrent.layers()[layer]["weight_hh"].detach().cpu().double()
-    return float(torch.linalg.eigvals(weight).abs().max())
+    return rnn.spectral_radius(lm.recurrent.layers()[layer]["weight_hh"])
 
 
 def rnn_at_radius(lm: CharLM, radius: float, seed: int = 1) -> CharLM:
     """An untrained RNN of the sizes of `lm`, its hidden weights scaled to a spectral radius."""
-    rnn = CharLM(
+    untrained = CharLM(
         lm.vocab_size, lm.hidden_size, 1, "rnn", embedding_size=lm.embedding_size, backend="reference", seed=seed
     ).to(lm.output.weight)
     with torch.no_grad():
-        weight = rnn.recurrent.layers()[0]["weight_hh"]
-        weight.mul_(radius / spectral_radius(rnn))
-    return rnn
+        weight = untrained.recurrent.layers()[0]["weight_hh"]
+        weight.mul_(radius / spectral_radius(untrained))
+    return untrained
 
 
 def longest(trace: Trace) -> int:

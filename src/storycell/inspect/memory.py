@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from storycell.evaluation.evaluator import mean_and_stderr
 from storycell.inspect.features import features
 from storycell.inspect.trace import Trace
 from storycell.nn.loss import nats_each
@@ -129,7 +130,4 @@ def _run_lengths(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
 def clustered_error(values: Floats, owner: npt.NDArray[np.int64]) -> tuple[float, float]:
     """The mean, and its standard error over the groups that `owner` names (the ratio estimator's)."""
     _, group = np.unique(owner, return_inverse=True)
-    sums, counts = np.bincount(group, values), np.bincount(group)
-    mean = float(values.mean())
-    spread, n = sums - mean * counts, len(sums)
-    return mean, float(np.sqrt(n / (n - 1) * (spread @ spread)) / len(values)) if n > 1 else float("nan")
+    return mean_and_stderr(np.bincount(group, values), np.bincount(group))

@@ -13,14 +13,15 @@ from typing import Any
 
 from storycell import api
 from storycell.api import Model
-from storycell.data.vocab import BOUNDARY_BYTE
+from storycell.data.tokens import as_blocks
+from storycell.data.vocab import BOUNDARY_BYTE, Vocabulary
 from storycell.errors import CorpusError, SettingsError
 from storycell.evaluation.compressors import MOST_LEARNT
 from storycell.lab import breakdown as kinds
 from storycell.lab import scored_text, scoring
 from storycell.lab.scored_text import ScoredText
 from storycell.lab.scoring import Scores
-from storycell.runs.folder import TextRecord
+from storycell.runs.folder import RunConfig
 
 ORDERS = (4, 8, 12)  # of the n-grams in the table
 
@@ -71,7 +72,7 @@ def compare(
     if windows is not None and windows < 1:
         raise SettingsError(f"windows = {windows}: it must be at least 1")
     models = [api.load(run, backend=backend) for run in runs]
-    target = _target(models[0], text, encoding, column)
+    target = _target(models[0], text, encoding, column, say)
     length = windows or max(model.config.settings.training.chunk for model in models)
     scored = []
     for name, model in zip(names_of(models), models, strict=True):
@@ -79,7 +80,7 @@ def compare(
         scored.append(scoring.of_run(model, target, length, name))
     notes: list[str] = []
     if baselines:
-        scored += baselines_on(models[0].config.text, target, length, notes, say)
+        scored += baselines_on(models[0].config, models[0].vocab, target, length, notes, say)
     floor = scoring.of_floor(target)
     scored += [floor] if floor else []
     rows = [scoring.row(scores, target, against=scored[0]) for scores in scored]
@@ -96,20 +97,22 @@ def names_of(models: Sequence[Model]) -> list[str]:
     return names if len(set(names)) == len(names) else [f"{name} ({k})" for k, name in enumerate(names, 1)]
 
 
-def _target(model: Model, text: Sequence[str] | None, encoding: str, column: str | None) -> ScoredText:
+def _target(model: Model, text: Sequence[str] | None, encoding: str, column: str | None, say: Say) -> ScoredText:
     if text:
         return scored_text.of_words(text, encoding, column)
     try:
-        return scored_text.held_out(model.config.text)
+        return scored_text.held_out(model.config, model.vocab, say)
     except CorpusError as error:
         raise CorpusError(f"what {model.path} held out cannot be read: {error}; name a text with --text") from None
 
 
-def baselines_on(record: TextRecord, target: ScoredText, windows: int, notes: list[str], say: Say) -> list[Scores]:
+def baselines_on(
+    config: RunConfig, known: Vocabulary, target: ScoredText, windows: int, notes: list[str], say: Say
+) -> list[Scores]:
     """n-grams, xz and bz2; what needs the training text is left out, with a note, where that is gone."""
     alone = [scoring.of_compressor(name, target) for name in ("xz", "bz2")]
     try:
-        learnt, vocab = scored_text.learnt(record)
+        learnt, vocab = scored_text.learnt(config, known)
     except CorpusError as error:
         notes.append(f"no n-gram, and xz only alone: {error}")
         return alone
@@ -120,5 +123,5 @@ def baselines_on(record: TextRecord, target: ScoredText, windows: int, notes: li
     if len(learnt) > scoring.MOST_COUNTED:
         notes.append(f"the n-grams counted the first {scoring.MOST_COUNTED:,} of {len(learnt):,} characters")
     say("compressing")
-    read = scored_text.as_bytes(learnt[max(0, len(learnt) - MOST_LEARNT) :], vocab)
+    read = b"".join(as_blocks(learnt[max(0, len(learnt) - MOST_LEARNT) :], vocab))
     return [*ngrams, scoring.of_compressor("xz", target, read + BOUNDARY_BYTE), *alone]

@@ -7,20 +7,25 @@ character.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from storycell.data import corpus
-from storycell.data.prepare import prepare_cached
 from storycell.data.story_pieces import stories_in
-from storycell.data.tokens import Prepared, is_prepared, open_prepared, split_stories
+from storycell.data.tokens import Prepared
 from storycell.data.vocab import BOUNDARY_BYTE, Vocabulary
 from storycell.errors import CorpusError
-from storycell.runs import text as checkpoint
-from storycell.runs.folder import TextRecord
-from storycell.types import BOUNDARY, Ids
+from storycell.runs.folder import RunConfig
+from storycell.runs.text import (
+    Notice,
+    Scored,
+    is_embedded,
+    open_held_out,
+    open_words,
+    read_in_characters,
+    scored_blocks,
+)
+from storycell.types import Ids
 
 END = 0x110000  # the code that stands for the end of a story, where there are several
 
@@ -60,52 +65,25 @@ class ScoredText:
 
 def of_words(words: Sequence[str], encoding: str = "utf-8", column: str | None = None) -> ScoredText:
     """The passage that words name; of a corpus that holds something out, what it holds out."""
-    if len(words) == 1 and is_prepared(words[0]):
-        return _of_prepared(open_prepared(words[0]), words[0])
-    return _of_corpus(corpus.open_corpus(words, encoding, "valid", column))
+    return _scored(open_words(words, encoding=encoding, column=column))
 
 
-def held_out(record: TextRecord) -> ScoredText:
+def held_out(config: RunConfig, vocab: Vocabulary, notice: Notice = lambda _: None) -> ScoredText:
     """What a run held out from its training text; `CorpusError` where it is not there any more."""
-    if (valid := checkpoint.open_valid(record)) is not None:
-        return _of_corpus(valid)
-    return _of_prepared(_prepared(record), " ".join(record.words))
+    text = open_held_out(config, vocab, notice)
+    return _scored(read_in_characters(config, vocab) if isinstance(text, Prepared) else text)
 
 
-def learnt(record: TextRecord) -> tuple[Ids, Vocabulary]:
+def learnt(config: RunConfig, vocab: Vocabulary) -> tuple[Ids, Vocabulary]:
     """What a run was trained on, in characters, `[tokens]`, and their vocabulary; `CorpusError` as above."""
-    prepared = _prepared(record)
+    prepared = read_in_characters(config, vocab)
     if prepared.vocab.kind != "characters":
-        raise CorpusError(f"{' '.join(record.words)} was prepared as bytes; baselines count characters")
+        raise CorpusError(f"{prepared.name} was prepared as bytes; baselines count characters")
     return prepared.train_ids, prepared.vocab
 
 
-def as_bytes(ids: Ids, vocab: Vocabulary) -> bytes:
-    """Ids as UTF-8, a byte for a boundary: what a compressor reads."""
-    written = [BOUNDARY_BYTE if k == BOUNDARY else vocab.bytes_of(k) for k in range(len(vocab))]
-    return b"".join(map(written.__getitem__, ids.tolist()))
-
-
-def _prepared(record: TextRecord) -> Prepared:
-    """The token files of a run's text, in characters."""
-    if "-" in record.words:
-        raise CorpusError("the training text was standard input, which is gone")
-    if missing := [w for w in record.words if Path(w).is_absolute() and not Path(w).exists()]:
-        raise CorpusError(f"the training text {missing[0]} is not there any more")
-    return checkpoint.read_text(record.model_copy(update={"vocab": "characters"}))
-
-
-def _of_corpus(text: corpus.Corpus) -> ScoredText:
-    if text.is_embedded:
-        return _of_prepared(prepare_cached(text), text.name)
-    stories = tuple(story.decode() for story in stories_in(text.blocks()))
+def _scored(text: Scored) -> ScoredText:
+    stories = tuple(story.decode("utf-8", "replace") for story in stories_in(scored_blocks(text)))
     if not stories:
         raise CorpusError(f"{text.name} holds no characters to score")
-    return ScoredText(text.name, stories)
-
-
-def _of_prepared(prepared: Prepared, name: str) -> ScoredText:
-    if prepared.valid_ids is None:
-        raise CorpusError(f"{name} is too short to hold anything out; name a text to score with --text")
-    texts = (prepared.vocab.decode(story[1:][story[1:] != BOUNDARY]) for story in split_stories(prepared.valid_ids))
-    return ScoredText(name, tuple(texts), is_embedded=prepared.name == "stories")
+    return ScoredText(text.name, stories, is_embedded(text))

@@ -191,16 +191,7 @@ def write_page(path: Path, html: str) -> None:
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write a JSON file; numbers that are not finite become null."""
-    _write(path, (json.dumps(finite(data), indent=1) + "\n").encode())
-
-
-def finite(value: Any) -> Any:
-    """The same data with null for numbers that JSON has not."""
-    if isinstance(value, Mapping):
-        return {key: finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    _write(path, (json.dumps(plain(data), indent=1) + "\n").encode())
 
 
 def _write(path: Path, data: bytes) -> None:

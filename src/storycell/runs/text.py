@@ -4,16 +4,21 @@ The words that `config.json` records are absolute paths, globs, or the names of 
 working directory cannot take their place.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from storycell.data import corpus
 from storycell.data.corpus import Corpus
 from storycell.data.prepare import prepare_cached
 from storycell.data.resumable import Progress, no_progress
-from storycell.data.tokens import Prepared, is_prepared, open_prepared
-from storycell.data.vocab import Vocabulary
+from storycell.data.story_pieces import pieces
+from storycell.data.tokens import Prepared, as_blocks, is_prepared, open_prepared
+from storycell.data.vocab import BOUNDARY_BYTE, Vocabulary
 from storycell.errors import CorpusError, SettingsError
 from storycell.runs.folder import RunConfig, TextRecord
+
+Notice = Callable[[str], None]  # takes a sentence for the user
+Scored = Corpus | Prepared  # what is scored: a text as a whole, or what token files hold out
 
 
 def open_text(record: TextRecord) -> tuple[Corpus, Corpus | None]:
@@ -27,9 +32,9 @@ def open_valid(record: TextRecord) -> Corpus | None:
     return corpus.open_corpus(words, record.encoding, "valid", record.column, recorded=True) if words else None
 
 
-def prepared_folder(words: list[str]) -> Path | None:
-    """The folder that the words of a record name, if it is one of token files."""
-    if len(words) == 1 and words[0] not in corpus.NAMES and is_prepared(words[0]):
+def prepared_folder(words: Sequence[str], *, recorded: bool = True) -> Path | None:
+    """The folder that words name, if it is one of token files; in a record the name of a corpus is nothing else."""
+    if len(words) == 1 and not (recorded and words[0] in corpus.NAMES) and is_prepared(words[0]):
         return Path(words[0])
     return None
 
@@ -66,3 +71,117 @@ def has_changed(prepared: Prepared, record: TextRecord) -> bool:
     """Whether what was read again is not what the record says that a run was trained on."""
     lengths = prepared.train.chars, prepared.valid.chars if prepared.valid else 0
     return prepared.digest != record.digest or lengths != (record.train_chars, record.valid_chars)
+
+
+def open_words(
+    words: Sequence[str],
+    vocab: Vocabulary | None = None,
+    *,
+    encoding: str = "utf-8",
+    column: str | None = None,
+    progress: Progress = no_progress,
+) -> Scored:
+    """The text that a user names to score: of a prepared folder or the embedded stories what they hold out.
+
+    The embedded stories come in the ids of `vocab`, or in characters without it.
+    """
+    if (folder := prepared_folder(words, recorded=False)) is not None:
+        return open_prepared(folder)
+    text = corpus.open_corpus(words, encoding, "valid", column)
+    return prepare_cached(text, vocab=vocab or "characters", progress=progress) if text.is_embedded else text
+
+
+def open_held_out(
+    config: RunConfig, vocab: Vocabulary, notice: Notice = lambda _: None, progress: Progress = no_progress
+) -> Scored:
+    """What a run held out: the text that was given to validate on, or its token files, in its vocabulary.
+
+    Raises `CorpusError` where it cannot be read any more; a text that has changed since is a notice.
+    """
+    if "-" in (config.text.valid_words or config.text.words):
+        raise CorpusError("it was standard input, which is gone")
+    if (valid := open_valid(config.text)) is not None:  # the text trained on need not be there
+        return valid
+    return _read_unchanged(config, vocab, notice, progress)
+
+
+def open_valid_if_there(record: TextRecord, notice: Notice) -> Corpus | None:
+    """As `open_valid`; a text that is gone is a notice that a part of the training text takes its place."""
+    try:
+        return open_valid(record)
+    except CorpusError:
+        notice(
+            "what the run held out is not there; a twentieth of the text is the yardstick; --heldout FILE names another"
+        )
+        return None
+
+
+def read_learnt(
+    config: RunConfig,
+    vocab: Vocabulary,
+    notice: Notice = lambda _: None,
+    progress: Progress = no_progress,
+    *,
+    needs_valid: bool = True,
+) -> Prepared:
+    """The token files of what a run was trained on, as `read_run_text` reads them.
+
+    Where the text that it validated on is gone, a part of the training text takes its place, with a notice if the
+    caller `needs_valid`.
+    """
+    record = config.text
+    if record.valid_words and open_valid_if_there(record, notice if needs_valid else lambda _: None) is None:
+        return read_text(record.model_copy(update={"valid_words": None}), vocab, progress)
+    return _read_unchanged(config, vocab, notice, progress)
+
+
+def read_in_characters(config: RunConfig, vocab: Vocabulary, notice: Notice = lambda _: None) -> Prepared:
+    """The token files of a run's text in the text's own characters, whatever the ids of the run are."""
+    prepared = _read_unchanged(config, vocab, notice, no_progress)
+    if config.init is None and vocab.kind == "characters":
+        return prepared
+    return read_text(config.text.model_copy(update={"vocab": "characters"}))
+
+
+def is_embedded(text: Scored) -> bool:
+    """Whether it is the embedded stories, whose grammar knows the floor."""
+    return text.is_embedded if isinstance(text, Corpus) else text.name == "stories"
+
+
+def scored_blocks(text: Scored) -> Iterator[bytes]:
+    """The blocks of a text that is scored, the byte 0xFF between stories; `CorpusError` where nothing is held out."""
+    if isinstance(text, Corpus):
+        return text.blocks()
+    if text.valid_ids is None:
+        raise CorpusError(f"{text.name} holds nothing out to score; name a text to score")
+    return as_blocks(text.valid_ids, text.vocab)
+
+
+def first_chars(text: Scored, chars: int) -> bytes:
+    """The first `chars` characters of a text that is scored; whole stories, where it has several."""
+    found: list[bytes] = []
+    length = 0
+    for begins, piece in pieces(scored_blocks(text)):
+        if begins and found:
+            found.append(BOUNDARY_BYTE)
+        found.append(piece)
+        length += len(piece)
+        if length > 4 * chars:  # bytes; a character has at most four
+            break
+    stories_found = b"".join(found).split(BOUNDARY_BYTE)
+    kept: list[str] = []
+    for story in stories_found:
+        characters = story.decode("utf-8", "ignore")
+        left = chars - sum(len(k) + 1 for k in kept)
+        if kept and len(characters) > left:
+            break
+        kept.append(characters[:left])
+    return BOUNDARY_BYTE.join(story.encode() for story in kept)
+
+
+def _read_unchanged(config: RunConfig, vocab: Vocabulary, notice: Notice, progress: Progress) -> Prepared:
+    prepared = read_run_text(config, vocab, progress)
+    if has_changed(prepared, config.text):
+        words = " ".join(config.text.words)
+        notice(f"{words} has changed since the training: what is held out now may be text that the model has learnt")
+    return prepared

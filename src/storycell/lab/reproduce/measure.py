@@ -20,12 +20,13 @@ import numpy as np
 from storycell import api
 from storycell.api import Model
 from storycell.data.stories import corpus
+from storycell.data.tokens import as_blocks
 from storycell.data.vocab import BOUNDARY_BYTE, Vocabulary
 from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import gathered
 from storycell.lab import scoring
 from storycell.lab.reproduce.plan import SAMPLE_CHARS, TEMPERATURE
-from storycell.lab.scored_text import ScoredText, as_bytes
+from storycell.lab.scored_text import ScoredText
 from storycell.nn.cells import registry
 from storycell.nn.model import CharLM
 from storycell.report.page import write_json
@@ -208,8 +209,8 @@ def yardstick_of(ids: Ids, vocab: Vocabulary) -> Yardstick:
 
 def _texts(ids: Ids, vocab: Vocabulary) -> Iterable[str]:
     """Stories, in pieces of four million characters (a word that is cut between two of them does no harm)."""
-    for at in range(0, len(ids), 1 << 22):
-        yield from (story.decode() for story in as_bytes(ids[at : at + (1 << 22)], vocab).split(BOUNDARY_BYTE))
+    for block in as_blocks(ids, vocab):
+        yield from (story.decode() for story in block.split(BOUNDARY_BYTE))
 
 
 def real_counts(passage: ScoredText, yardstick: Yardstick, samples: int) -> dict[str, Any]:

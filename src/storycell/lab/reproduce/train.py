@@ -69,14 +69,14 @@ def _trained(plan: Plan, entrant: Entrant, seed: int, run: Path, callback: Callb
 
 def _context(plan: Plan, out: Path, run: Path, say: Say) -> tuple[ScoredText, Yardstick]:
     """The held-out text and the yardstick; what belongs to the text is measured once."""
-    record = RunFolder(run).config().text
-    target = scored_text.held_out(record)
-    ids, vocab = scored_text.learnt(record)
+    config, known = RunFolder(run).config(), RunFolder(run).vocab()
+    target = scored_text.held_out(config, known)
+    ids, vocab = scored_text.learnt(config, known)
     yardstick = measure.yardstick_of(ids, vocab)
     if not (out / "context.json").exists():
         T = max(entrant.settings.training.chunk for entrant in plan.entrants)
         notes: list[str] = []
-        scored = compare.baselines_on(record, target, T, notes, say)
+        scored = compare.baselines_on(config, known, target, T, notes, say)
         floor = scoring.of_floor(target)
         scored += [floor] if floor else []
         about = {
