@@ -24,3 +24,8 @@ def perplexity(nats: float) -> float:
 def bits_per_byte(total_nats: float, utf8_bytes: int) -> float:
     """Nats of a whole text -> bits for each byte of its UTF-8 encoding."""
     return total_nats / math.log(2) / utf8_bytes
+
+
+def plus_minus(mean: float, error: float | None, form: str = ".4f") -> str:
+    """A mean and its error as `0.8338 ± 0.0042`; the mean alone where the error is unknown, as of a single block."""
+    return f"{mean:{form}}" if error is None or math.isnan(error) else f"{mean:{form}} ± {error:{form.lstrip('+')}}"

@@ -249,3 +249,12 @@ def test_starting_from_another_run_adds_characters(
     assert set(after.vocab.characters) == set(before.vocab.characters) | set("Zoë and Ann. ")
     assert after.lm.hidden_size == before.lm.hidden_size
     assert command(capsys, "train", "--resume", tmp_path / "tuned", "--steps", 4).code == 0
+
+
+def test_a_text_of_one_block_has_a_loss_without_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "short.txt").write_text("Once upon a time.")
+    done = command(capsys, "eval", "demo", tmp_path / "short.txt")
+    assert done.code == 0, done.err
+    assert "nan" not in done.out
+    assert " nats per character" in done.out.splitlines()[0]
+    assert "±" not in done.out

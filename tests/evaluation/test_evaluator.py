@@ -167,6 +167,14 @@ def test_sampling_is_calibrated_with_the_loss() -> None:
     assert np.abs(counts - chances).max() < 4 * math.sqrt(0.25 / n)  # four standard errors
 
 
+def test_an_error_that_is_unknown_is_not_printed() -> None:
+    assert loss.plus_minus(0.83381, 0.00419) == "0.8338 ± 0.0042"
+    assert loss.plus_minus(-0.5, 0.25, "+.1f") == "-0.5 ± 0.2"
+    assert loss.plus_minus(0.5, math.nan, "+.1f") == "+0.5"
+    assert loss.plus_minus(0.5, None) == "0.5000"
+    assert math.isnan(evaluator.evaluate(model(), ids_of("one short story"), VOCAB).stderr_nats)
+
+
 def test_an_empty_text_is_an_error() -> None:
     with pytest.raises(CorpusError, match="no characters"):
         evaluator.evaluate(model(), np.zeros(1, dtype=np.uint8), VOCAB)

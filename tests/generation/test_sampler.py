@@ -140,7 +140,14 @@ def test_a_model_that_has_learnt_writes_with_its_new_weights() -> None:
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize(
     "sampling",
-    [Sampling(greedy=True), Sampling(0.7), Sampling(1.3, top_k=5), Sampling(1.0, top_p=0.8), Sampling(1.0, min_p=0.2)],
+    [
+        Sampling(greedy=True),
+        Sampling(0.7),
+        Sampling(1.3, top_k=5),
+        Sampling(1.3, top_k=2**64 + 1),
+        Sampling(1.0, top_p=0.8),
+        Sampling(1.0, min_p=0.2),
+    ],
     ids=str,
 )
 def test_the_kernel_writes_what_the_reference_writes(cell: str, sampling: Sampling) -> None:

@@ -130,4 +130,4 @@ def _run_lengths(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
 def clustered_error(values: Floats, owner: npt.NDArray[np.int64]) -> tuple[float, float]:
     """The mean, and its standard error over the groups that `owner` names (the ratio estimator's)."""
     _, group = np.unique(owner, return_inverse=True)
-    return mean_and_stderr(np.bincount(group, values), np.bincount(group))
+    return mean_and_stderr(np.bincount(group, values).astype(np.float64), np.bincount(group))

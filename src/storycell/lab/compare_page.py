@@ -5,6 +5,7 @@ It is one offline HTML file. Nothing is computed here.
 
 from typing import Any
 
+from storycell import loss
 from storycell.lab.compare import Comparison
 from storycell.report import charts
 from storycell.report.charts import Series
@@ -54,15 +55,13 @@ def _stories(found: Comparison) -> str:
 
 
 def _pm(value: float | None, error: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4f}" if error is None or error != error else f"{value:.4f} ± {error:.4f}"
+    return "" if value is None else loss.plus_minus(value, error)
 
 
 def _difference(row: dict[str, Any]) -> str:
     if "difference_nats" not in row:
         return ""
-    return f"{row['difference_nats']:+.4f} ± {row['difference_stderr_nats']:.4f}"
+    return loss.plus_minus(row["difference_nats"], row["difference_stderr_nats"], "+.4f")
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -210,7 +210,10 @@ def _moment_table(rows: Sequence[Moments]) -> str:
     if not rows:
         return ""
     names = [n for n in ("i", "f", "o", "r", "z", "c", "h") if n in rows[0].means]
-    lines = [[m.where, f"{m.chars:,}", *(f"{m.means[n]:.3f} ± {1.96 * m.stderrs[n]:.3f}" for n in names)] for m in rows]
+    lines = [
+        [m.where, f"{m.chars:,}", *(loss.plus_minus(m.means[n], 1.96 * m.stderrs[n], ".3f") for n in names)]
+        for m in rows
+    ]
     if "f" in names:
         for where, told in (("quotes", {"i": "1", "f": "0", "o": "1"}), ("between", {"i": "0", "f": "1", "o": "1"})):
             lines.append([f"the article: {where}", "", *(told.get(n, "") for n in names)])
@@ -223,9 +226,9 @@ def _hold_table(rows: Sequence[HoldResult]) -> str:
         [
             r.label,
             ", ".join(f"{layer}:{unit}" for _, layer, unit in r.units) or "-",
-            f"{r.closing:.4f} ± {1.96 * r.closing_stderr:.4f}",
+            loss.plus_minus(r.closing, 1.96 * r.closing_stderr),
             f"{r.closing_places:,}",
-            f"{r.opening:.4f} ± {1.96 * r.opening_stderr:.4f}",
+            loss.plus_minus(r.opening, 1.96 * r.opening_stderr),
             f"{r.opening_places:,}",
         ]
         for r in rows
@@ -308,7 +311,9 @@ def _memory(found: Inspection) -> Section:
             f"{c.least}" if c.least == c.most else f"{c.least} to {c.most}",
             f"{loss.bits_per_char(c.nats):.3f}",
             f"{loss.bits_per_char(c.full_nats):.3f}",
-            f"{loss.bits_per_char(c.nats - c.full_nats):+.4f} ± {1.96 * loss.bits_per_char(c.extra_stderr):.4f}",
+            loss.plus_minus(
+                loss.bits_per_char(c.nats - c.full_nats), 1.96 * loss.bits_per_char(c.extra_stderr), "+.4f"
+            ),
             f"{c.chars:,}",
         ]
         for c in found.contexts
@@ -327,7 +332,11 @@ def _mistakes(found: Inspection) -> Section:
     rows = [
         [
             kind[0].kind,
-            *(x for m in kind for x in (f"{m.per_thousand:.1f} ± {1.96 * m.stderr:.1f}", f"{m.bits_share:.1%}")),
+            *(
+                told
+                for m in kind
+                for told in (loss.plus_minus(m.per_thousand, 1.96 * m.stderr, ".1f"), f"{m.bits_share:.1%}")
+            ),
         ]
         for kind in zip(*found.mistakes.values(), strict=True)
     ]

@@ -255,7 +255,7 @@ def memory(found: Inspection) -> str:
         "sequence should reach further.",
         f"With {extra[0][0]} known character a guess costs {extra[0][2]:.2f} bits more than with the whole story. The "
         f"furthest range in which missing characters can still be felt is {last[0]} to {last[1]} known "
-        f"({last[2]:.4f} ± {last[3]:.4f} bits).",
+        f"({loss.plus_minus(last[2], last[3])} bits).",
     )
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from storycell.evaluation.evaluator import mean_and_stderr
 from storycell.lab.reproduce import measure
 from storycell.lab.reproduce.plan import ADAM_CLAIM, Entrant, Plan, folder_of
+from storycell.loss import plus_minus
 from storycell.runs import files as disk
 from storycell.runs.folder import RunFolder
 
@@ -202,7 +203,7 @@ def _inequality(worse: Line, better: Line) -> Claim:
     verdict = HOLDS if in_all and mean > ERRORS * stderr else IN_PART if mean > 0 else FAILS
     count = "every seed" if in_all else f"{sum(d > 0 for d in differences)} of {len(differences)} seeds"
     way = "lower" if mean > 0 else "higher"
-    evidence = f"its loss is {abs(mean):.4f} ± {stderr:.4f} {way} (standard error over {over}); lower in {count}"
+    evidence = f"its loss is {plus_minus(abs(mean), stderr)} {way} (standard error over {over}); lower in {count}"
     figures = {"difference_nats": mean, "stderr_nats": stderr, "differences_nats": differences}
     return Claim(f"{better.entrant.title} is better than {worse.entrant.title}", verdict, evidence, figures)
 
