@@ -77,7 +77,9 @@ class TrainSettings(StrictModel):
     evaluations: PositiveInt = Field(12, le=100_000, description="how often to look at the validation text on the way")
     save_every: PositiveFloat = Field(30.0, description="seconds between two saves of last.safetensors")
     seed: int = Field(1, ge=0, lt=2**32, description="seed of initialisation, dropout and batches")
-    backend: Literal["auto", "native", "reference", "torch"] = Field("auto", description="backend for the recurrent layers")
+    backend: Literal["auto", "native", "reference", "torch"] = Field(
+        "auto", description="backend for the recurrent layers"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="precision of matmul inputs")
     threads: PositiveInt | None = Field(
         None,

@@ -58,7 +58,7 @@ def _of_run(model: api.Model, windows: int | None) -> Evaluation:
         raise CorpusError(f"the text of {model.path}: {error}; or {again}") from None
     if checkpoint.has_changed(prepared, text):
         words = " ".join(text.words)
-        say(f"{words} has changed since the training: what is scored may be text that the model has learnt")
+        say(f"{words} has changed since the training: what is scored may be text that the model was trained on")
     return _held_out(model, prepared, windows)
 
 

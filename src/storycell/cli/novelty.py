@@ -74,7 +74,7 @@ def _texts(
     column: str | None,
     progress: Progress,
 ) -> tuple[Ids, Ids | None]:
-    """The ids of the text that was learnt and of one that was not: named, the run's, or a part of the text."""
+    """The ids of the training text and of a text that was not trained on: named, the run's, or a part of the text."""
     prepared = None if heldout or text else _of_run(model, progress)
     if prepared is None and not heldout and len(text) == 1 and is_prepared(text[0]):
         prepared = open_prepared(text[0])
@@ -135,7 +135,7 @@ def _summary(result: Novelty) -> dict[str, Any]:
 
 
 def _show(result: Novelty) -> None:
-    print("longest span of a story that stands in the learnt text, in characters:")
+    print("longest span of a story that stands in the training text, in characters:")
     print("                  median   95th percentile   longest   stories   characters")
     for name, copying in (("samples", result.samples), ("held-out text", result.heldout)):
         if copying:

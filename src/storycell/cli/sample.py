@@ -34,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--encoding", default="utf-8", help="encoding of the file or standard input (default utf-8)")
     parser.add_argument(
-        "--chars", type=int, default=CHARS, help=f"most characters to generate (default {CHARS}); a story may end before"
+        "--chars",
+        type=int,
+        default=CHARS,
+        help=f"most characters to generate (default {CHARS}); a story may end before",
     )
     parser.add_argument(
         "--temperature", type=float, default=0.8, help="above 1 bolder, below 1 safer, 0 greedy (default 0.8)"
@@ -49,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--greedy", action="store_true", help="always choose the likeliest")
     parser.add_argument("--seed", type=int, help="the same seed generates the same text (default: a new one)")
     parser.add_argument("--stop", action="append", metavar="TEXT", help="end before this text; may be repeated")
-    parser.add_argument("--count", type=int, default=1, help="generate several at once, separated by a line " + SEPARATOR)
+    parser.add_argument(
+        "--count", type=int, default=1, help="generate several at once, separated by a line " + SEPARATOR
+    )
     parser.add_argument(
         "--unknown",
         choices=("error", "replace", "skip"),
