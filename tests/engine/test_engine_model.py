@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from storycell.model import CharLM
 
 from storycell.engine import EngineModel
+from storycell.nn.model import CharLM
 
 TOLERANCE = 1e-5  # float32's rounding, of the norm
 SHAPES = [(1, 1, 5), (2, 17, 7), (3, 32, 16)]  # layers, hidden, streams

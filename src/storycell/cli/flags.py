@@ -40,7 +40,9 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 def add_backend(parser: argparse.ArgumentParser) -> None:
     """The flag `--backend` of the verbs that use a model which is there already."""
     choices = get_args(TrainSettings.model_fields["backend"].annotation)
-    parser.add_argument("--backend", choices=choices, default="auto", help="what computes the cells (default auto)")
+    parser.add_argument(
+        "--backend", choices=choices, default="auto", help="backend for the recurrent layers (default auto)"
+    )
 
 
 def add_writing_precision(parser: argparse.ArgumentParser) -> None:

@@ -116,7 +116,7 @@ def _summary(result: Novelty) -> dict[str, Any]:
 
 
 def _show(result: Novelty) -> None:
-    print("longest span of a story that stands in the learnt text, in characters:")
+    print("longest span of a story that stands in the training text, in characters:")
     print("                  median   95th percentile   longest   stories   characters")
     for name, copying in (("samples", result.samples), ("held-out text", result.heldout)):
         if copying:

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--samples", type=int, default=plans.SAMPLES, help=f"samples to count on (default {plans.SAMPLES})"
     )
     parser.add_argument("--out", default="runs/reproduce", metavar="DIR", help="folder of runs and report")
-    parser.add_argument("--backend", help="what computes the cells, for every run (default: auto)")
+    parser.add_argument("--backend", help="backend for the recurrent layers, for every run (default: auto)")
     parser.add_argument("--precision", help="auto, fp32 or bf16, for every run")
     parser.add_argument("--threads", type=int, help="processor threads, for every run")
     parser.add_argument("--evaluations", type=int, help="points of each learning curve (default 12)")

@@ -43,6 +43,6 @@ def _found() -> Path | None:
         return Path(place)
     import storycell
 
-    places = [Path(folder) / "backends" / "native" for folder in storycell.__path__]
+    places = [Path(folder) / "nn" / "backends" / "native" for folder in storycell.__path__]
     found = [p for place in places for p in place.glob("*storycell_kernel.*")]
     return next((p for p in found if p.suffix in (".so", ".dylib", ".dll")), None)

@@ -75,7 +75,7 @@ class Browsed:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found. `figures` is the same as plain numbers, by the name of the figure."""
+    """What was found."""
 
     subject: Subject
     trace: Trace

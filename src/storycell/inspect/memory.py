@@ -38,7 +38,7 @@ class ContextCost:
 
 @dataclass(frozen=True)
 class PlaceCost:
-    """Mean cost of the characters at one place, such as the third letter of a word."""
+    """Mean loss of the characters at one place, such as the third letter of a word."""
 
     place: str
     label: str
@@ -48,7 +48,7 @@ class PlaceCost:
 
 
 def context_costs(trace: Trace, window: int = WINDOW) -> list[ContextCost]:
-    """What a character costs with 1, 2, 3-4, 5-8, … characters before it, in windows of `window` characters."""
+    """The loss of a character with 1, 2, 3-4, 5-8, … characters before it, in windows of `window` characters."""
     known, extra, full, owner = _windows(trace, window)
     edges = [1, *(2**k + 1 for k in range(window.bit_length() - 1))]
     costs = []
@@ -63,7 +63,7 @@ def context_costs(trace: Trace, window: int = WINDOW) -> list[ContextCost]:
 
 
 def _windows(trace: Trace, window: int) -> tuple[npt.NDArray[np.int64], Floats, Floats, npt.NDArray[np.int64]]:
-    """For every character of every window: how many it is guessed from, its extra cost, its full cost, its window."""
+    """For every character of every window: how many it is guessed from, its extra loss, its full loss, its window."""
     ids = trace.all_ids
     firsts = [a for s, e in _stories(trace) for a in range(s + 1, e - 1, window)]  # never the boundary itself
     ends = {a: e for s, e in _stories(trace) for a in range(s + 1, e - 1, window)}
@@ -80,7 +80,7 @@ def _windows(trace: Trace, window: int) -> tuple[npt.NDArray[np.int64], Floats, 
             logits, _ = lm(both[:, :-1])
             nats = nats_each(logits, both[:, 1:]).cpu().double().numpy()
         for b, (first, n) in enumerate(zip(group, lengths, strict=True)):
-            full = trace.nats[first : first + n - 1]  # nats[j] is the cost of ids[j + 1]
+            full = trace.nats[first : first + n - 1]  # nats[j] is the loss of ids[j + 1]
             parts.append((np.arange(1, n), nats[b, : n - 1] - full, full, np.full(n - 1, a + b)))
     columns = list(zip(*parts, strict=True))
     return tuple(np.concatenate(column) for column in columns)  # type: ignore[return-value]
@@ -92,7 +92,7 @@ def _stories(trace: Trace) -> list[tuple[int, int]]:
 
 
 def place_costs(trace: Trace) -> list[PlaceCost]:
-    """Mean cost by position in the word, the line and the story, and by distance from the opening quote."""
+    """Mean loss by position in the word, the line and the story, and by distance from the opening quote."""
     found = features(trace.text)
     before = {name: np.concatenate([[0], feature.values[:-1]]) for name, feature in found.items()}
     character = np.array(list(trace.text)) != "\0"

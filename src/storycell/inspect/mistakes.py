@@ -28,7 +28,7 @@ class MistakeKind:
     kind: str
     per_thousand: float
     stderr: float  # over blocks of 1,000 characters
-    bits_share: float  # of all bits that the half cost, what these mistakes cost
+    bits_share: float  # share of these mistakes in all bits of the second half
     mistakes: int
     chars: int
 

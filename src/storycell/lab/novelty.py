@@ -130,18 +130,18 @@ class Copying:
 
 @dataclass(frozen=True)
 class Passage:
-    """A span of a sample that stands in the learnt text."""
+    """A span of a sample that stands in the training text."""
 
     text: str
     chars: int
     sample: int  # number of the sample, from 0
     at: int  # position in it
-    place: int  # position in the learnt text, boundaries included
+    place: int  # position in the training text, boundaries included
 
 
 @dataclass(frozen=True)
 class Novelty:
-    """What the samples share with the learnt text, and what the held-out text does (None where there is none)."""
+    """What the samples share with the training text, and what the held-out text does (None where there is none)."""
 
     samples: Copying
     heldout: Copying | None
@@ -160,7 +160,7 @@ def novelty(
     shown: int = 5,
     progress: Progress = lambda *_: None,
 ) -> Novelty:
-    """Let the model tell `count` stories of at most `chars` characters, and look for them in the `learnt` ids `[n]`."""
+    """Generate `count` stories of at most `chars` characters, and look for them in the `learnt` ids `[n]`."""
     if shown < 0:
         raise SettingsError(f"show = {shown}: it must be at least 0")
     written = samples(model, count, chars, temperature, seed, progress)

@@ -106,7 +106,7 @@ def of_compressor(name: str, passage: ScoredText, learnt: bytes = b"") -> Scores
 
 
 def of_floor(passage: ScoredText) -> Scores | None:
-    """What the grammar of the embedded stories pays itself; None where it cannot have written the passage."""
+    """The loss of the grammar of the embedded stories itself; None where it cannot have generated the passage."""
     if not passage.is_embedded:
         return None
     total = -math.fsum(corpus.log_probability(story) for story in passage.stories)

@@ -181,7 +181,7 @@ def two_terms(flow: GradientFlow) -> Figure:
 
 
 def context(costs: Sequence[ContextCost]) -> Figure:
-    """What missing context costs, against how many characters are known."""
+    """The extra loss from missing context, against how many characters are known."""
 
     def draw(axes: Any) -> None:
         x = [np.sqrt(c.least * c.most) for c in costs]

@@ -133,7 +133,7 @@ def _text(found: Inspection) -> Section:
 </div>
 <p class="note">Click or point at a character, or step with the arrow keys; hold Shift to move by words. Blue is high,
 orange is low (of a cell state: above and below zero). Values are those after the character was read; its surprise is
-what it cost before. Statistics elsewhere on this page use the whole text of {len(found.trace):,} characters.</p>"""
+the loss it had before. Statistics elsewhere on this page use the whole text of {len(found.trace):,} characters.</p>"""
     return Section("The text, coloured by a unit", body, "text")
 
 

@@ -17,7 +17,7 @@ from storycell.report.page import escaped
 
 IDEAL = """<p>Nothing here was trained. The weights were set so that unit 0 does what the article tells, and nothing
 else; blue is one, orange is minus one, pale is zero.</p>"""
-PLACES = """<h3>Where the loss is highest</h3><p>Mean cost by place, with 95 % intervals over blocks of 1,000
+PLACES = """<h3>Where the loss is highest</h3><p>Mean loss by place, with 95 % intervals over blocks of 1,000
 characters.</p>"""
 SIMILAR = """<p class="predicted">The hidden state is the network's summary of all it has read.</p>
 <p class="seen">If so, places with nearly the same hidden state should be alike to a reader too. These are the places
@@ -36,7 +36,7 @@ def lead(found: Inspection, text_name: str) -> str:
     layers = "one layer" if lm.num_layers == 1 else f"{lm.num_layers} layers"
     return (
         f"<p>This {kind}, {layers} of {lm.hidden_size} units, read {len(path):,} characters of {escaped(text_name)} "
-        f"and paid {bits:.3f} bits for each ({float(path.nats.mean()):.3f} nats). "
+        f"with a loss of {bits:.3f} bits for each ({float(path.nats.mean()):.3f} nats). "
         "Here is what went on inside while it did: which gates opened, what the cells kept, where gradients went.</p>"
         '<p class="note">Layers and units count from 0, as they do from Python: '
         f"<code>model.trace(text)[{path.memory!r}, 0]</code> gives the numbers shown here.</p>"
@@ -253,7 +253,7 @@ def memory(found: Inspection) -> str:
     return _both(
         "Recurrence lets a prediction use things read long before, such as an opening quote; a longer training "
         "sequence should reach further.",
-        f"With {extra[0][0]} known character a guess costs {extra[0][2]:.2f} bits more than with the whole story. The "
+        f"With {extra[0][0]} known character the loss is {extra[0][2]:.2f} bits higher than with the whole story. The "
         f"furthest range in which missing characters can still be felt is {last[0]} to {last[1]} known "
         f"({loss.plus_minus(last[2], last[3])} bits).",
     )
@@ -265,7 +265,7 @@ def mistakes(found: Inspection) -> str:
     worst = max(rows[1:], key=lambda m: m.bits_share)
     seen = (
         f"This run gives the right character less than one half {rows[0].per_thousand:.0f} times in 1,000. "
-        f"The costliest kind is “{worst.kind}”: {worst.bits_share:.0%} of all bits paid."
+        f"The costliest kind is “{worst.kind}”: {worst.bits_share:.0%} of all bits."
     )
     if found.against:
         other = found.mistakes[found.against.name][0]

@@ -97,7 +97,7 @@ class Slice:
 
 @dataclass(eq=False)
 class Writing:
-    """One stream of one request, while it is being written."""
+    """One stream of one request, while it is being generated."""
 
     index: int
     stream: Stream

@@ -34,7 +34,7 @@ class ServerSettings:
     api_key: str | None = None
     allow_anyone: bool = False
     extra_hosts: frozenset[str] = frozenset()  # names under which clients may address the server, beside its own
-    max_streams: int = 512  # texts being written at once, over all requests
+    max_streams: int = 512  # texts being generated at once, over all requests
     max_held_streams: int = 4  # of them with a unit held: those are computed by the slow, readable loop
     max_prompt: int = 100_000
     max_tokens: int = 100_000

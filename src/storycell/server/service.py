@@ -126,7 +126,7 @@ class Metrics:
             "storycell_slice_seconds", "Computing one slice of the batch", buckets=_SLICE_S, registry=self._registry
         )
         measure.observe_slice_s = slices.observe
-        streams = Gauge("storycell_streams", "Texts being written", registry=self._registry)
+        streams = Gauge("storycell_streams", "Texts being generated", registry=self._registry)
         streams.set_function(lambda: measure.streams)
         states = Gauge("storycell_states", "States that are kept", registry=self._registry)
         states.set_function(lambda: len(slots))

@@ -15,14 +15,14 @@ from storycell.nn.backends.native import library
 from storycell.nn.backends.native.backend import NativeBackend
 from storycell.nn.backends.native.ops import product as native_product
 
-PRODUCT = 1024  # rows, columns and depth; larger products are hardly faster
+PRODUCT = 1024  # rows, columns and depth; larger matrix products are hardly faster
 NEAR_BYTES, _READ_TIMES = 1 << 18, 64  # fits the second-level cache of any processor; longer than a call costs
 READING, TORCHS, OURS = "reading", "a product of torch's", "a product of the kernel's"
 _GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
 def products(precision: str, size: int = PRODUCT) -> dict[str, Work]:
-    """Large products of two square matrices, torch's and the kernel's where it was built; they count operations."""
+    """Products of two large square matrices, torch's and the kernel's where it was built; they count operations."""
     drawn = (torch.randn(size, size, dtype=torch.float32, device="cpu") for _ in range(2))
     left, right = (matrix.to(library.ELEMENT[precision]) for matrix in drawn)
     out = torch.empty_like(left)
@@ -43,7 +43,7 @@ def products(precision: str, size: int = PRODUCT) -> dict[str, Work]:
 
 
 def best_product(rates: dict[str, Rate]) -> tuple[float, str]:
-    """Takes the products out of the rates: operations per second of the better one, and its name."""
+    """Takes the matrix products out of the rates: operations per second of the better one, and its name."""
     measured = {name: rates.pop(name).median for name in (TORCHS, OURS) if name in rates}
     best = max(measured, key=measured.__getitem__)
     return measured[best], f"{best}, {measured[best] / 1e9:,.0f} GFLOP/s"
@@ -67,6 +67,6 @@ def weights_read(cell: str, layers: int, H: int, V: int) -> int:
 
 
 def training_flop(cell: str, layers: int, H: int, V: int) -> int:
-    """Floating-point operations of the products that a training step needs for one character: forward, backward to the
-    state, and backward to the weights, a multiplication and an addition each."""
+    """Floating-point operations of a training step's matrix products for one character: forward, backward to the state,
+    and backward to the weights, a multiplication and an addition each."""
     return 6 * weights_read(cell, layers, H, V)

@@ -30,7 +30,7 @@ class Network:
     output_weight: torch.Tensor  # [V H]
     output_bias: torch.Tensor  # [V]
     dropout: float  # between layers and before the output; 0 when not training
-    bf16: bool  # whether what goes into matrix products is rounded to bf16
+    bf16: bool  # whether matmul inputs are rounded to bf16
 
     def vectors(self, ids: torch.Tensor) -> torch.Tensor:
         """What the first layer reads: ids `[B T]` -> `[B T D]`."""
