@@ -195,13 +195,13 @@ class Vocabulary:
         return f"{character!r} (U+{ord(character):04X}) at position {position}, {advice}"
 
     def closest(self, character: str) -> str:
-        """The known character most like an unknown one: without its accent, in the other case, of the same kind.
+        """The known character most like another: itself, without its accent, in the other case, of the same kind.
 
         A control character or a line end is never the answer, but for a line end; nothing if no other is known.
         """
         plain = unicodedata.normalize("NFKD", character)[:1]
         spoken = _PUNCTUATION.get(character, plain)
-        for candidate in (plain, spoken, plain.lower(), plain.upper(), character.lower(), character.upper()):
+        for candidate in (character, plain, spoken, plain.lower(), plain.upper(), character.lower(), character.upper()):
             if candidate in self._known:
                 return candidate
         seen = [c for c in self.characters if unicodedata.category(c) not in _UNSEEN]
