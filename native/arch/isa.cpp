@@ -31,7 +31,8 @@ bool amx_permitted() {
     if (!__builtin_cpu_supports("avx512bf16")) return false;
     unsigned a, b, c, d, low, high;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-    if (!(d & bit_AMX_BF16) || !(d & bit_AMX_TILE)) return false;
+    constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;  // compilers differ in their names
+    if (!(d & amx_bf16) || !(d & amx_tile)) return false;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return false;
     asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     constexpr unsigned tile_state = 3u << 17;  // configuration and data
