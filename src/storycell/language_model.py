@@ -81,6 +81,9 @@ class LanguageModel(Protocol):
     def state_after(self, ids: Any, state: State | None = None) -> State:
         """The state after ids `[B T]`."""
 
+    def states(self, ids: Any, state: State | None = None) -> State:
+        """The states after each of ids `[B T]`, by name: `[L B T H]`."""
+
     def write(
         self, fed: Any, state: State, random: Any, choices: list[Choice], chars: int, *, logits: bool = False
     ) -> Written | None:
