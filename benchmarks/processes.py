@@ -26,7 +26,8 @@ from storycell.data import batches
 from storycell.nn.model import CharLM
 from storycell.runs.machine import machine, versions
 from storycell.threads import cores
-from storycell.training.processes import ProcessGroup, joined
+from storycell.training.processes import ProcessGroup
+from storycell.training.start import joined
 from storycell.training.torch_learner import TorchLearner
 from storycell.training.trainer import Trainer
 

@@ -43,8 +43,8 @@ def load(run: str | Path = "demo", *, backend: str = "auto", device: str = "cpu"
     it is measured and looked into in float32 all the same. Raises `RunFolderError` where a file is missing or damaged,
     `BackendError` where backend, device or precision cannot be had.
     """
-    found = load_run(run, backend=backend, device=device)
-    return Model(found.lm.write_in(precision), found.vocab, found.config, found.path)
+    found = load_run(run, backend=backend, device=device, precision=precision)
+    return Model(found.lm, found.vocab, found.config, found.path)
 
 
 class Model:

@@ -16,7 +16,7 @@ from storycell.data.splits import write_tokens
 from storycell.data.tokens import split_stories
 from storycell.data.vocab import Vocabulary
 from storycell.errors import CorpusError, SettingsError
-from storycell.evaluation import evaluator
+from storycell.evaluation import evaluator, statistics
 from storycell.generation import sampler
 from storycell.nn.backends.native import backend as native_backend
 from storycell.nn.loss import nats_each
@@ -190,7 +190,7 @@ def test_of_one_story_the_standard_error_is_over_equal_blocks_however_it_is_cut(
     result = evaluator.evaluate(lm, ids, VOCAB)
     nats = evaluator.score(lm, ids)
     blocks = np.array_split(nats, max(1, chars // evaluator._BLOCK))
-    mean, stderr = evaluator.mean_and_stderr([b.sum() for b in blocks], [len(b) for b in blocks])
+    mean, stderr = statistics.mean_and_stderr([b.sum() for b in blocks], [len(b) for b in blocks])
     assert result.loss_nats == pytest.approx(mean, abs=1e-12)
     assert result.stderr_nats == pytest.approx(stderr, rel=1e-6, nan_ok=True)
     assert (result.chars, result.unknown_chars) == (chars, int((ids == UNKNOWN).sum()))

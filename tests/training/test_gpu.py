@@ -118,7 +118,7 @@ def test_weights_are_loaded_to_where_the_model_is_and_as_what_it_is(made: Path) 
     settings = RunFolder(made).config().settings.model
     lm = CharLM.from_settings(vocab_size, settings).double()
     before = {name: (id(p), p.data_ptr()) for name, p in lm.named_parameters()}
-    RunFolder(made).load_weights(lm)
+    lm.take(RunFolder(made).load_weights(lm.shapes())[0])
     assert {name: (id(p), p.data_ptr()) for name, p in lm.named_parameters()} == before
     loaded = storycell.load(made).lm
     for name, parameter in lm.named_parameters():
@@ -153,9 +153,9 @@ def test_a_cell_that_torch_has_no_layer_for_moves_too() -> None:
 def test_apple_s_gpu_is_taken_only_by_its_name(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: there)
-    assert best_device("auto") == torch.device("cpu")
+    assert best_device("auto") == "cpu"
     if there:
-        assert best_device("mps") == torch.device("mps")
+        assert best_device("mps") == "mps"
     else:
         with pytest.raises(BackendError, match="finds no device mps"):
             best_device("mps")
@@ -164,7 +164,7 @@ def test_apple_s_gpu_is_taken_only_by_its_name(monkeypatch: pytest.MonkeyPatch, 
 def test_auto_takes_an_nvidia_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert best_device("auto") == torch.device("cuda")
+    assert best_device("auto") == "cuda"
 
 
 def test_nothing_becomes_float64_before_it_is_on_the_cpu() -> None:

@@ -9,7 +9,7 @@ are scored side by side; a single story is one stream, since its state goes on f
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ import torch
 from storycell import loss
 from storycell.data.vocab import Vocabulary
 from storycell.errors import CorpusError, SettingsError
+from storycell.evaluation.statistics import mean_and_stderr
 from storycell.nn.model import CharLM
 from storycell.types import BOUNDARY, UNKNOWN, Ids
 
@@ -220,11 +221,3 @@ def _summary(draws: _Draws, utf8_bytes: int, stories: int, windows: int | None) 
         unknown_chars=draws.unknown_chars,
         windows=windows,
     )
-
-
-def mean_and_stderr(sums: Sequence[float] | Nats, counts: Sequence[int] | npt.NDArray[np.int64]) -> tuple[float, float]:
-    """The mean of what `sums` sum up, `counts` at a time, and its standard error: nan where there is one sum only."""
-    chars, n = int(sum(counts)), len(sums)
-    mean = math.fsum(sums) / chars
-    residuals = np.array(sums) - mean * np.array(counts)  # the ratio estimator's
-    return mean, math.sqrt(n / (n - 1) * float(residuals @ residuals)) / chars if n > 1 else math.nan

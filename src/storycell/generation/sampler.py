@@ -23,8 +23,9 @@ from storycell.generation.slicing import Pace
 from storycell.nn.backends.native.backend import NativeBackend
 from storycell.nn.backends.native.generator import Generator
 from storycell.nn.backends.native.library import Choice, one_torch_thread
+from storycell.nn.cells.cell import State
 from storycell.nn.model import CharLM
-from storycell.types import BOUNDARY, UNKNOWN, State
+from storycell.types import BOUNDARY, UNKNOWN
 
 PROMPT_PIECE = 4096  # characters of a prompt that are read in one pass
 SLICE_S = 0.01  # of writing, between two looks at a signal; each slice costs a quarter of a millisecond on top

@@ -1,4 +1,4 @@
-"""Several processes, as `torchrun` starts them: all that uses torch.distributed. `processes` imports it late.
+"""Several processes, as `torchrun` starts them: all that uses torch.distributed. it is imported late.
 
 Nothing tells the others that a process failed. It ends, its connections close, and every other one stops within the
 step with a sentence of its own; that holds for errors, for `kill -9` and for a lost machine.

@@ -36,6 +36,7 @@ from storycell.generation.generate import generate_text
 from storycell.language_model import Floats
 from storycell.runs.default_prompt import default_prompt
 from storycell.runs.folder import LOGS, RunConfig, RunFolder
+from storycell.runs.tensors import Array
 from storycell.training import curve
 from storycell.training.learner import Layout
 from storycell.training.trainer import GOOD, Report, Trainer
@@ -110,7 +111,7 @@ class Saved(StrictModel):
     log_bytes: dict[str, NonNegativeInt]
 
 
-def check_save(name: str, tensors: dict[str, Floats], about: object, layout: Layout, streams: int) -> Saved:
+def check_save(name: str, tensors: dict[str, Array], about: object, layout: Layout, streams: int) -> Saved:
     """The JSON of a save, once it and the tensors are known to fit what goes on from them; `name` is the file's."""
     try:
         saved = validate(Saved, about)
@@ -127,7 +128,7 @@ def check_save(name: str, tensors: dict[str, Floats], about: object, layout: Lay
     return saved
 
 
-def _check(tensors: dict[str, Floats], name: str, layout: Layout, streams: int) -> None:
+def _check(tensors: dict[str, Array], name: str, layout: Layout, streams: int) -> None:
     """Raise `ResumeError` unless the tensors of one state are those that training goes on from."""
     shapes = layout.parameters
     if missing := sorted({f"model.{key}" for key in shapes} - tensors.keys()):
@@ -159,8 +160,7 @@ def _unfit_error(name: str, reason: str) -> ResumeError:
 
 def restore_trainer(folder: RunFolder, trainer: Trainer) -> Saved:
     """Bring the trainer to the last save of a run; `ResumeError` if that does not fit, in any process."""
-    tensors, about = folder.load_last(trainer.learner.model.lm)  # type: ignore[attr-defined]
-    tensors = {name: value.numpy() for name, value in tensors.items()}
+    tensors, about = folder.load_last(trainer.learner.layout.parameters)
     name = str(folder.path / "last.safetensors")
     saved = check_save(name, tensors, about, trainer.learner.layout, trainer.batches.B)
     try:
@@ -190,12 +190,6 @@ class SaveTimer:
             return False
         self._since_s = None
         return True
-
-
-def as_torch(tensors: dict[str, Floats]) -> dict[str, Any]:
-    import torch
-
-    return {name: torch.from_numpy(value) for name, value in tensors.items()}
 
 
 Callback = Callable[[Report], None]
@@ -232,7 +226,8 @@ class TrainLoop:
 
     def start(self, path: Path) -> TrainingResult:
         """Make the run folder, which can be resumed from the moment it exists, and train into it."""
-        self.folder = RunFolder.create(path, self.config, self.prepared.vocab, self._lm, *self._everything())
+        weights = self.learner.model.weights()
+        self.folder = RunFolder.create(path, self.config, self.prepared.vocab, weights, *self._everything())
         self.note = self.prepared.held_out
         with self.folder.locked():
             return self._drive()
@@ -270,10 +265,10 @@ class TrainLoop:
         self.spent_before = self.trainer.spent
         self.folder.write_config(self.config)
 
-    def _everything(self) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _everything(self) -> tuple[dict[str, Floats], dict[str, Any]]:
         """What `last.safetensors` holds: tensors, and what is said about them."""
         tensors, position = self.trainer.snapshot()
-        return as_torch(tensors), {
+        return tensors, {
             "position": position,
             "best_nats": self.best_nats if math.isfinite(self.best_nats) else None,
             "part_chars": self.part_chars,
@@ -311,7 +306,8 @@ class TrainLoop:
             nats = self._valid_nats(report)
             if nats is None or nats < self.best_nats:
                 self.best_nats = self.best_nats if nats is None else nats
-                self.folder.save_weights(self._lm, {"step": report.step, "valid_nats": nats})
+                weights = self.learner.model.weights()
+                self.folder.save_weights(weights, {"step": report.step, "valid_nats": nats})
             vocab, seed = self.prepared.vocab, self.settings.seed
             sample = generate_text(self._lm, vocab, default_prompt(vocab, self.config.text), SAMPLE_CHARS, seed=seed)
         said = f"step {report.step:,}" + (f", validation {nats:.4f} nats per character" if nats is not None else "")
@@ -361,9 +357,10 @@ class TrainLoop:
 
     def _measure(self) -> None:
         """The best weights on the whole validation text: the number that the run stands for."""
-        self.folder.load_weights(self._lm)
+        best, _ = self.folder.load_weights(self.learner.layout.parameters)
+        lm = self.learner.model.with_weights(best).lm  # type: ignore[attr-defined]
         if self.prepared.valid is not None:
-            self.final = asdict(evaluate_split(self._lm, self.prepared.vocab, self.prepared))
+            self.final = asdict(evaluate_split(lm, self.prepared.vocab, self.prepared))
 
     def _summary(self) -> dict[str, Any]:
         metrics = self.folder.metrics()

@@ -5,11 +5,10 @@ case, every method is trivial, and torch is not needed; `distributed` has the ot
 """
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TypeVar
 
-from storycell import extras, threads
+from storycell import threads
 from storycell.errors import SettingsError
 from storycell.language_model import Floats
 
@@ -70,16 +69,3 @@ class ProcessGroup:
 def is_launched() -> bool:
     """Whether torchrun started this process as one of several."""
     return os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ
-
-
-@contextmanager
-def joined() -> Iterator[ProcessGroup]:
-    """Within, the processes that torchrun started are connected; without torchrun there is this one."""
-    if not is_launched():
-        yield ProcessGroup()
-        return
-    extras.require("torch", "training in several processes")
-    from storycell.training.distributed import connected
-
-    with connected() as group:
-        yield group

@@ -15,14 +15,14 @@ keeps its fresh input weights and starts less likely than any of the donor's.
 
 import os
 from bisect import bisect_right
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from storycell import config, threads
+from storycell import config, extras, threads
 from storycell.config import BUDGETS, Settings
 from storycell.data import batches, corpus
 from storycell.data.resumable import Progress, no_progress
@@ -37,10 +37,9 @@ from storycell.runs.folder import RunConfig, RunFolder, TextRecord, refuse_occup
 from storycell.runs.machine import best_device, machine, versions
 from storycell.runs.network import LoadedRun, load_run
 from storycell.runs.text import has_changed, open_text, prepared_folder, read_text
-from storycell.training import processes
 from storycell.training.learner import Learner
 from storycell.training.loop import Callback, TrainingResult, TrainLoop, TrainWorker
-from storycell.training.processes import ProcessGroup
+from storycell.training.processes import ProcessGroup, is_launched
 from storycell.training.trainer import Trainer
 from storycell.types import RESERVED
 
@@ -112,7 +111,7 @@ def train(
     **settings: Any,
 ) -> TrainingResult:
     """Train a model on a text; the arguments are those of `storycell.train`."""
-    with processes.joined() as group:
+    with joined() as group:
         donor = None if init is None else _load_donor(init, vocab)
         chosen = _resolve_settings(group, _choose_settings(recipe, donor, settings))
         words = name_texts(corpus.Named("stories") if text is None else text)
@@ -158,7 +157,7 @@ def resume(
 
     Raises `ResumeError` where the text is another one, or a setting is changed that cannot be honoured.
     """
-    with processes.joined() as group:
+    with joined() as group:
         folder = RunFolder(run)
         run_config = folder.config()
         chosen = _resolve_settings(group, _change_settings(run_config.settings, settings))
@@ -172,7 +171,7 @@ def resume(
         # On meta nothing is allocated before the weights are known to fit.
         from storycell.nn.model import CharLM
 
-        folder.load_last(CharLM.from_settings(len(vocab), chosen.model, device="meta"))
+        folder.load_last(CharLM.from_settings(len(vocab), chosen.model, device="meta").shapes())
         prepared = _prepare_in_turn(group, record, vocab if run_config.init else None, progress, may_merge=False)
         if has_changed(prepared, run_config.text) or prepared.vocab != vocab:
             raise ResumeError(
@@ -183,6 +182,19 @@ def resume(
         run_config = run_config.model_copy(update={"settings": chosen})
         with _threads(group, chosen):
             return _join_training(group, run_config, prepared, callback).go_on(folder)
+
+
+@contextmanager
+def joined() -> Iterator[ProcessGroup]:
+    """Within, the processes that torchrun started are connected; without torchrun there is this one."""
+    if not is_launched():
+        yield ProcessGroup()
+        return
+    extras.require("torch", "training in several processes")
+    from storycell.training.distributed import connected
+
+    with connected() as group:
+        yield group
 
 
 def _load_donor(init: str | Path, vocab: str) -> LoadedRun:
@@ -214,11 +226,11 @@ def _choose_settings(recipe: str, donor: LoadedRun | None, settings: dict[str, A
 def _resolve_settings(group: ProcessGroup, settings: Settings) -> Settings:
     """`auto` and unset values as what they come to on this machine."""
     training = settings.training
-    device = best_device(training.device)
     import torch
 
     from storycell.nn.backends import choice
 
+    device = torch.device(best_device(training.device))
     weight = torch.empty(0, dtype=torch.float32, device=device)
     backend, _ = choice.choose_backend(training.backend, settings.model.cell, weight)
     precision = training.precision
@@ -270,7 +282,7 @@ def build_learner(
 
 def _take_weights(learner: Learner, vocab: Vocabulary, donor: LoadedRun) -> None:
     fresh = learner.model.weights()
-    given = {name: np.array(weight) for name, weight in donor.lm.state_dict().items()}
+    given = donor.network.weights()
     weights = transfer_weights(fresh, vocab, given, donor.vocab)
     learner.restore({f"model.{name}": weight for name, weight in weights.items()})
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from storycell.config import TrainSettings
 from storycell.data.batches import Batches
+from storycell.engine.random import TorchGenerator
 from storycell.errors import TrainingError
 from storycell.language_model import Floats
 from storycell.training import schedule
@@ -134,7 +134,8 @@ class Trainer:
         B = self.batches.B
         if not self.settings.reset:
             return np.ones(B, bool)[self._rows]
-        return (draw_uniform(self.settings.seed * 1_000_003 + self.step, B) >= self.settings.reset)[self._rows]
+        drawn = TorchGenerator(self.settings.seed * 1_000_003 + self.step).uniform((B,))
+        return (drawn >= self.settings.reset)[self._rows]
 
     def _agreed(self, nats: float, stop: int) -> float:
         """The mean loss over all processes, once all have done this step; also sets what they go by from here on."""
@@ -206,12 +207,6 @@ class Trainer:
         self.skipped, self.lr_scale = position["skipped"], position["lr_scale"]
         self._skips_in_a_row, self._went_back = position["skips_in_a_row"], position["went_back"]
         self._elapsed_before_s = position["elapsed_s"]
-
-
-def draw_uniform(seed: int, count: int) -> npt.NDArray[np.float32]:
-    """What torch's generator draws from `torch.rand(count)` when it was seeded so: the runs of earlier versions did."""
-    words = np.random.RandomState(seed & 0xFFFFFFFF).randint(0, 2**32, count, np.uint32)
-    return (words & 0xFFFFFF).astype(np.float32) * np.float32(2**-24)
 
 
 def _is_carried(name: str) -> bool:

@@ -30,8 +30,9 @@ from storycell.lab.compress.framing import CODE_BITS, Frame, Symbols
 from storycell.nn.backends.native.backend import NativeBackend
 from storycell.nn.backends.native.generator import Generator
 from storycell.nn.backends.native.library import Choice
+from storycell.nn.cells.cell import State
 from storycell.nn.model import CharLM
-from storycell.types import BOUNDARY, UNKNOWN, State
+from storycell.types import BOUNDARY, UNKNOWN
 
 Step = Callable[[torch.Tensor, State], tuple[torch.Tensor, State]]
 
