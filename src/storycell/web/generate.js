@@ -47,7 +47,7 @@ export function showChoices(box, choices, onChoose) {
 export function describe(character, nats, colour = null, value = undefined) {
   const parts = [`“${wordOf(character)}”`];
   if (nats !== undefined) parts.push(`probability ${percent(Math.exp(-nats))}`, `surprise ${nats.toFixed(2)} nats`);
-  if (colour?.symbol && value !== undefined) parts.push(`${nameOf(colour.symbol)} ${colour.symbol} of unit ${colour.unit}: ${value.toFixed(2)}`);
+  if (colour?.symbol && value !== undefined) parts.push(`${nameOf(colour.symbol)} ${colour.symbol} of unit ${colour.unit}: ${value.toFixed(2).replace("-", "−")}`);
   return parts.join(" · ");
 }
 
@@ -55,17 +55,17 @@ export function describe(character, nats, colour = null, value = undefined) {
 export class ColourChoice {
   #fields;
 
-  // Fills `box`; `onChange()` follows every change.
+  // Fills `box`; `onChange` is told what has changed: "by", "layer" or "unit".
   constructor(box, { layers, hidden, values, onChange }) {
     const numbers = (count) => [...Array(count).keys()].map((k) => [k, k]);
     const named = inOrder(values).map((symbol) => [symbol, `${nameOf(symbol)} ${symbol}`]);
-    const select = (id, options) => element("select", { id, change: () => { this.#show(); onChange(); } },
-      ...options.map(([value, text]) => new Option(text, value)));
+    const select = (id, options, change) => element("select", { id, change }, ...options.map(([value, text]) => new Option(text, value)));
     this.hidden = hidden;
-    this.by = select("colour", [["loss", "surprise"], ...named, ["nothing", "nothing"]]);
-    this.layers = select("layer", numbers(layers));
+    this.by = select("colour", [["loss", "surprise"], ...named, ["nothing", "nothing"]],
+      () => { this.#show(); onChange("by"); });
+    this.layers = select("layer", numbers(layers), () => onChange("layer"));
     this.units = element("input", { id: "unit", type: "number", min: 0, max: hidden - 1, value: 0, inputmode: "numeric",
-      change: () => { this.unit = this.units.value; onChange(); } });
+      change: () => { this.unit = this.units.value; onChange("unit"); } });
     this.#fields = [["Layer", this.layers], ["Unit", this.units]].map(([name, field]) => element("label", {}, name, field));
     this.meaning = element("p", { class: "note" });
     this.legend = element("div", { class: "legend", "aria-hidden": "true" });
@@ -100,7 +100,7 @@ export class ColourChoice {
   #show() {
     const { symbol } = this;
     for (const field of this.#fields) field.hidden = symbol === null;
-    const surprise = `How little the model expected each character: −ln of its probability, full at ${FULL_NATS} nats.`;
+    const surprise = `How little the model expected each character: −ln of its probability, full colour at ${FULL_NATS} nats.`;
     this.meaning.textContent = symbol ? meaningOf(symbol) : this.by.value === "loss" ? surprise : "";
   }
 }
