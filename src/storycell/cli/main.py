@@ -161,12 +161,11 @@ def _run(given: list[str]) -> int:
 
 
 class _Notes(logging.Handler):
-    """What readers of texts have to say, on a line of its own: a bar may be there."""
+    """What readers of texts have to say; a bar that is there moves on by a line."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a note."""
-        clear = "\r\033[K" if sys.stderr.isatty() else ""
-        print(f"{clear}{record.getMessage()}", file=sys.stderr, flush=True)
+        print(record.getMessage(), file=sys.stderr, flush=True)
 
 
 _NOTES = _Notes()
