@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     with opened(path) as source, writing(out, ADVICE), replacing(out) as sink, preparing("") as progress:
         total = path.stat().st_size
         sizes = archive.compress(
-            model.lm, model.vocab, source, sink, lambda done: progress("compressing", done, max(total, done))
+            model.network, model.vocab, source, sink, lambda done: progress("compressing", done, max(total, done))
         )
     bits_per_byte = 8 * sizes.bytes_out / max(1, sizes.bytes_in)
     if arguments.json:

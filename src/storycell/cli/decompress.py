@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
         model = api.load(arguments.run, backend=arguments.backend)
         with writing(out, ADVICE), replacing(out) as sink, preparing("") as progress:
             sizes = archive.decompress(
-                model.lm, model.vocab, source, sink, str(path), lambda done: progress("decompressing", done, 0)
+                model.network, model.vocab, source, sink, str(path), lambda done: progress("decompressing", done, 0)
             )
     bits_per_byte = 8 * sizes.bytes_in / max(1, sizes.bytes_out)
     if arguments.json:

@@ -35,6 +35,7 @@ from storycell.errors import ResumeError, SettingsError
 from storycell.evaluation import evaluator
 from storycell.evaluation.texts import evaluate_split
 from storycell.generation.generate import generate_text
+from storycell.nn.adapter import TorchModel
 from storycell.nn.cells import registry
 from storycell.nn.model import CharLM
 from storycell.nn.optim import OptimizerGroup
@@ -331,7 +332,9 @@ class TrainLoop:
                 self.best_nats = self.best_nats if nats is None else nats
                 self.folder.save_weights(_arrays(self.lm.state_dict()), {"step": report.step, "valid_nats": nats})
             vocab, seed = self.prepared.vocab, self.settings.seed
-            sample = generate_text(self.lm, vocab, default_prompt(vocab, self.config.text), SAMPLE_CHARS, seed=seed)
+            sample = generate_text(
+                TorchModel(self.lm), vocab, default_prompt(vocab, self.config.text), SAMPLE_CHARS, seed=seed
+            )
         said = f"step {report.step:,}" + (f", validation {nats:.4f} nats per character" if nats is not None else "")
         self.folder.add_sample(said, sample)
         advice = "" if nats is None else describe_overfitting(self.folder.metrics(), nats, self.lm.dropout)
@@ -348,7 +351,7 @@ class TrainLoop:
             chars = {"steps": amount * per_step, "chars": amount, "minutes": amount * 60 * report.chars_per_s}[unit]
             self.part_chars = int(chars * EVALUATION_SHARE / self.settings.evaluations)
         part = evaluator.take_part(ids, max(1, self.part_chars))
-        result = evaluator.evaluate(self.lm, part, self.prepared.vocab)
+        result = evaluator.evaluate(TorchModel(self.lm), part, self.prepared.vocab)
         self.unknown_chars = result.unknown_chars
         return result.loss_nats
 
@@ -383,7 +386,7 @@ class TrainLoop:
         """The best weights on the whole validation text: the number that the run stands for."""
         self.lm.take(self.folder.load_weights(self.lm.shapes())[0])
         if self.prepared.valid is not None:
-            self.final = asdict(evaluate_split(self.lm, self.prepared.vocab, self.prepared))
+            self.final = asdict(evaluate_split(TorchModel(self.lm), self.prepared.vocab, self.prepared))
 
     def _summary(self) -> dict[str, Any]:
         metrics = self.folder.metrics()
