@@ -141,10 +141,20 @@ def _run_verb(verb: str, given: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments = _parsed(parser, given)
-    if "torch" in sys.modules:  # a verb that computes: in a container on fewer threads than the machine has cores
-        threads = importlib.import_module("storycell.threads")
-        sys.modules["torch"].set_num_threads(threads.default())
+    _keep_torch_to_the_quota()
     return int(module.run(arguments) or 0)
+
+
+def _keep_torch_to_the_quota() -> None:
+    """Torch computes on no more threads than `threads.default` says, also where it is imported later on.
+
+    In a container that may be fewer than the machine has cores. What torchrun tells its processes is left alone.
+    """
+    threads = importlib.import_module("storycell.threads")
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads.default())
+    elif "RANK" not in os.environ:
+        os.environ["OMP_NUM_THREADS"] = str(threads.default())
 
 
 def _parsed(parser: Parser, given: list[str]) -> argparse.Namespace:
