@@ -35,11 +35,11 @@ from storycell.generation.sampler import Sampling
 
 text, network, folder = json.loads(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3])
 gpu = torch.device(NAME, 0)
-storycell.runs.network.best_device = storycell.training.torch_learner.best_device = lambda asked: gpu
+storycell.runs.network.best_device = storycell.training.torch_learner.best_device = lambda asked: str(gpu)
 torch.inference_mode = torch.no_grad  # a tensor of this kind cannot be made within the other
 evaluate, measured_on = evaluator.evaluate, []
 def watched(lm, *arguments, **keywords):
-    measured_on.append(str(lm.output.weight.device))
+    measured_on.append(str(lm.lm.output.weight.device))
     return evaluate(lm, *arguments, **keywords)
 evaluator.evaluate = texts.evaluate = watched
 told = {}
@@ -54,7 +54,7 @@ with FakeGpu():
     told["cells"] = float(abs(model.trace(text)["c", 0]).sum())
     told["flow"] = {str(key): float(value.sum()) for key, value in model.gradient_flow(text * 4, lags=8).norms.items()}
     packed = io.BytesIO()
-    compress(model.lm, model.vocab, io.BytesIO(text.encode()), packed)
+    compress(model.network, model.vocab, io.BytesIO(text.encode()), packed)
     told["packed"] = len(packed.getvalue())
     for cell in ("lstm", "rnn"):
         run = storycell.train(folder / "a.txt", out=folder / cell, cell=cell, steps=4, evaluations=2, **network)

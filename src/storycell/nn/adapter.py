@@ -70,7 +70,7 @@ class TorchModel:
         """A model of the same sizes and backend with other weights; `ValueError` where they do not fit."""
         lm = self._fresh(1)
         try:
-            lm.load_state_dict({name: torch.as_tensor(np.array(w)) for name, w in weights.items()})
+            lm.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in weights.items()})
         except RuntimeError as error:
             raise ValueError(str(error)) from None
         return TorchModel(lm.eval())
@@ -169,9 +169,9 @@ class TorchModel:
             return None
         with library.one_torch_thread():
             written = self._generator().write(
-                torch.as_tensor(np.asarray(fed, np.int64)),
-                {name: torch.as_tensor(value) for name, value in state.items()},
-                torch.as_tensor(np.asarray(random, np.int64)),
+                torch.from_numpy(np.asarray(fed, np.int64)),
+                {name: torch.from_numpy(value) for name, value in state.items()},
+                torch.from_numpy(np.asarray(random, np.int64)),
                 [library.Choice(*choice) for choice in choices],
                 chars,
                 keeps_logits=logits,
@@ -228,10 +228,10 @@ class TorchModel:
             yield
 
     def _ids(self, ids: Any) -> torch.Tensor:
-        return torch.as_tensor(np.ascontiguousarray(ids, np.int64)).to(self.lm.output.weight.device)
+        return torch.from_numpy(np.ascontiguousarray(ids, np.int64)).to(self.lm.output.weight.device)
 
     def _tensor(self, array: Any) -> torch.Tensor:
-        return torch.as_tensor(np.ascontiguousarray(array)).to(self.lm.output.weight)
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.lm.output.weight)
 
     def _state(self, state: State | None) -> dict[str, torch.Tensor] | None:
         return None if state is None else {name: self._tensor(value) for name, value in state.items()}

@@ -239,10 +239,6 @@ class TrainLoop:
             self._take_up()
             return self._drive()
 
-    @property
-    def _lm(self) -> Any:
-        return self.learner.model.lm  # type: ignore[attr-defined]
-
     def _drive(self) -> TrainingResult:
         """Train, save, evaluate, sample and log until the end; then measure the best weights on the whole text."""
         with Interruption(launched=self.processes.count > 1) as interruption, self.prepared.ids_blamed():
@@ -309,7 +305,8 @@ class TrainLoop:
                 weights = self.learner.model.weights()
                 self.folder.save_weights(weights, {"step": report.step, "valid_nats": nats})
             vocab, seed = self.prepared.vocab, self.settings.seed
-            sample = generate_text(self._lm, vocab, default_prompt(vocab, self.config.text), SAMPLE_CHARS, seed=seed)
+            prompt = default_prompt(vocab, self.config.text)
+            sample = generate_text(self.learner.model, vocab, prompt, SAMPLE_CHARS, seed=seed)
         said = f"step {report.step:,}" + (f", validation {nats:.4f} nats per character" if nats is not None else "")
         self.folder.add_sample(said, sample)
         advice = (
@@ -330,7 +327,7 @@ class TrainLoop:
             chars = {"steps": amount * per_step, "chars": amount, "minutes": amount * 60 * report.chars_per_s}[unit]
             self.part_chars = int(chars * EVALUATION_SHARE / self.settings.evaluations)
         part = evaluator.take_part(ids, max(1, self.part_chars))
-        result = evaluator.evaluate(self._lm, part, self.prepared.vocab)
+        result = evaluator.evaluate(self.learner.model, part, self.prepared.vocab)
         self.unknown_chars = result.unknown_chars
         return result.loss_nats
 
@@ -358,9 +355,9 @@ class TrainLoop:
     def _measure(self) -> None:
         """The best weights on the whole validation text: the number that the run stands for."""
         best, _ = self.folder.load_weights(self.learner.layout.parameters)
-        lm = self.learner.model.with_weights(best).lm  # type: ignore[attr-defined]
         if self.prepared.valid is not None:
-            self.final = asdict(evaluate_split(lm, self.prepared.vocab, self.prepared))
+            model = self.learner.model.with_weights(best)
+            self.final = asdict(evaluate_split(model, self.prepared.vocab, self.prepared))
 
     def _summary(self) -> dict[str, Any]:
         metrics = self.folder.metrics()
