@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "engine/arguments.h"
+#include "engine/inference.h"
 
 namespace storycell {
 namespace {
@@ -68,10 +69,17 @@ STRUCT(Generation, FIELD(cell), FIELD(precision), FIELD(layers), FIELD(streams),
 STRUCT(Tensor, FIELD(value), FIELD(grad), FIELD(mean), FIELD(square), FIELD(step), FIELD(count), FIELD(rate),
        FIELD(decay), FIELD(beta1), FIELD(beta2), FIELD(epsilon))
 STRUCT(Tensors, FIELD(tensors), FIELD(tensor), FIELD(factor), FIELD(sums))
+STRUCT(NetworkLayer, FIELD(input), FIELD(recurrent), FIELD(input_bias), FIELD(recurrent_bias))
+STRUCT(NetworkWeights, FIELD(cell), FIELD(layers), FIELD(units), FIELD(characters), FIELD(embedding),
+       FIELD(embedding_weight), FIELD(layer), FIELD(output), FIELD(output_bias))
+STRUCT(Reading, FIELD(streams), FIELD(steps), FIELD(ids), FIELD(targets), FIELD(hidden), FIELD(cell),
+       FIELD(final_hidden), FIELD(final_cell), FIELD(losses), FIELD(logits), FIELD(hiddens), FIELD(cells))
+STRUCT(Writing, FIELD(streams), FIELD(length), FIELD(unknown), FIELD(hidden), FIELD(cell), FIELD(final_hidden),
+       FIELD(final_cell), FIELD(current), FIELD(random), FIELD(choice), FIELD(out), FIELD(logits))
 
 // Appends lines to a text of fixed size; what does not fit is dropped, and the comparison then fails.
 struct Text {
-    char characters[8192] = {};
+    char characters[16384] = {};
     size_t length = 0;
 
     template <class... Values>
@@ -105,6 +113,10 @@ Text written() {
     DESCRIBE(Generation);
     DESCRIBE(Tensor);
     DESCRIBE(Tensors);
+    DESCRIBE(NetworkLayer);
+    DESCRIBE(NetworkWeights);
+    DESCRIBE(Reading);
+    DESCRIBE(Writing);
     return text;
 }
 

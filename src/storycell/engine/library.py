@@ -6,6 +6,37 @@ from functools import cache
 from pathlib import Path
 
 _i64, _f64, _ptr = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
+_KINDS: dict[type, str] = {_i64: "int64", ctypes.c_uint64: "uint64", _f64: "double", _ptr: "pointer"}
+
+# By the library's status; the sentence is the library's own (`storycell_explain`).
+_ERRORS: dict[int, type[Exception]] = {
+    1: ValueError,
+    2: IndexError,
+    3: ValueError,
+    4: FloatingPointError,
+    6: MemoryError,
+}
+
+
+def check(status: int) -> None:
+    """Raise the exception that a status stands for."""
+    if status:
+        raise _ERRORS.get(status, RuntimeError)(library().storycell_explain(status).decode())
+
+
+def check_layout(*structs: type[ctypes.Structure]) -> None:
+    """`ImportError` unless the library has these structs (named as there, or with `_` before it), field by field."""
+    lines = library().storycell_layout().decode().splitlines()
+    for struct in structs:
+        ours = [f"struct {struct.__name__.lstrip('_')} {ctypes.sizeof(struct)}"]
+        for name, kind, *_ in struct._fields_:
+            ours.append(f"field {name.rstrip('_')} {_KINDS[kind]} {getattr(struct, name).offset}")
+        at = lines.index(ours[0]) if ours[0] in lines else len(lines)
+        if lines[at : at + len(ours)] != ours:
+            raise ImportError(
+                f"the native kernel was built from other sources than this storycell ({ours[0]}); "
+                "rebuild it, by installing storycell again"
+            )
 
 
 @cache
@@ -21,6 +52,8 @@ def library() -> ctypes.CDLL:
         raise ImportError(f"the native kernel {path} cannot be loaded: {error}") from None
     create.argtypes, create.restype = [_ptr], _ptr
     loaded.storycell_explain.restype = ctypes.c_char_p
+    loaded.storycell_isa.restype = ctypes.c_char_p
+    loaded.storycell_layout.restype = ctypes.c_char_p
     loaded.storycell_model_free.argtypes, loaded.storycell_model_free.restype = [_ptr], None
     loaded.storycell_model_tensors.argtypes, loaded.storycell_model_tensors.restype = [_ptr], _i64
     loaded.storycell_model_name.argtypes, loaded.storycell_model_name.restype = [_ptr, _i64], ctypes.c_char_p
