@@ -55,10 +55,13 @@ class _Writing(ctypes.Structure):
     ]
 
 
+STRUCTS = (_Choice, _NetworkLayer, _NetworkWeights, _Reading, _Writing)  # of native/engine/inference.h
+
+
 @cache
 def _functions() -> ctypes.CDLL:
     """The engine's library, with the functions that are called here declared."""
-    library.check_layout(_Choice, _NetworkLayer, _NetworkWeights, _Reading, _Writing)
+    library.check_layout(*STRUCTS)
     loaded = library.library()
     loaded.storycell_network_create.argtypes = [_ptr, _i64, ctypes.c_int, _ptr]
     loaded.storycell_network_free.argtypes, loaded.storycell_network_free.restype = [_ptr], None
