@@ -66,7 +66,8 @@ def library() -> ctypes.CDLL:
     loaded.storycell_model_read_state.argtypes = [_ptr, _ptr, _ptr]
     loaded.storycell_model_write_state.argtypes = [_ptr, _i64, _ptr, _ptr]
     loaded.storycell_model_gradient.argtypes = [_ptr, _ptr]
-    loaded.storycell_model_apply.argtypes = [_ptr, *[_f64] * 5]
+    loaded.storycell_model_apply.argtypes = [_ptr, _ptr]
+    loaded.storycell_model_has.argtypes, loaded.storycell_model_has.restype = [_ptr, ctypes.c_int, _i64], _i64
     return loaded
 
 

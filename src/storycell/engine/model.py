@@ -27,8 +27,11 @@ Floats = NDArray[np.float32]
 
 class _Config(ctypes.Structure):
     _fields_ = [
-        (name, ctypes.c_int64)
-        for name in ("cell", "layers", "units", "characters", "embedding", "gate_bias", "precision", "threads")
+        *[
+            (name, ctypes.c_int64)
+            for name in ("cell", "layers", "units", "characters", "embedding", "gate_bias", "precision", "threads")
+        ],
+        *[(name, ctypes.c_double) for name in ("dropout", "weight_dropout", "embedding_dropout")],
     ]
 
 
@@ -38,9 +41,18 @@ class _Chunk(ctypes.Structure):
         ("steps", ctypes.c_int64),
         ("ids", ctypes.c_void_p),
         ("targets", ctypes.c_void_p),
+        ("resets", ctypes.c_void_p),
         ("carries", ctypes.c_int64),
+        ("seed", ctypes.c_uint64),
         ("nats", ctypes.c_double),
         ("norm", ctypes.c_double),
+    ]
+
+
+class _Update(ctypes.Structure):
+    _fields_ = [
+        ("method", ctypes.c_int64),
+        *[(name, ctypes.c_double) for name in ("rate", "clip", "decay", "beta1", "beta2")],
     ]
 
 
@@ -63,8 +75,9 @@ class EngineModel:
         self._state_shape = layers, hidden_size
         self._state_names = ("h", "c") if cell == "lstm" else ("h",)
         config = _Config(
-            CELLS[cell], layers, hidden_size, vocab_size, embedding_size, gate_bias, precision == "bf16", threads
-        )
+            CELLS[cell], layers, hidden_size, vocab_size, embedding_size, gate_bias, precision == "bf16", threads,
+            0.0, 0.0, 0.0,
+        )  # fmt: skip
         self._model: int | None = self._library.storycell_model_create(ctypes.byref(config))
         if not self._model:
             raise ValueError("a size of the model is out of range, or there is not enough memory for it")
@@ -85,7 +98,9 @@ class EngineModel:
         """Copies of all tensors of a kind (`weight`, `gradient`, `exp_avg`, `exp_avg_sq`, `step`), by torch's names."""
         out = {}
         for name, i in self._index.items():
-            array = np.empty(() if kind == "step" else self.shapes[name], np.float32)
+            array = np.zeros(() if kind == "step" else self.shapes[name], np.float32)
+            if not self._library.storycell_model_has(self._model, KINDS[kind], i):
+                continue
             self._check(self._library.storycell_model_read(self._model, KINDS[kind], i, array.ctypes.data))
             out[name] = array
         return out
@@ -129,7 +144,7 @@ class EngineModel:
         ids, targets = np.ascontiguousarray(ids, np.int64), np.ascontiguousarray(targets, np.int64)
         if ids.ndim != 2 or ids.shape != targets.shape:
             raise ValueError(f"ids {ids.shape} and targets {targets.shape} must both be [B T]")
-        chunk = _Chunk(*ids.shape, ids.ctypes.data, targets.ctypes.data, carries, 0.0, 0.0)
+        chunk = _Chunk(*ids.shape, ids.ctypes.data, targets.ctypes.data, None, carries, 0, 0.0, 0.0)
         self._check(self._library.storycell_model_gradient(self._model, ctypes.byref(chunk)))
         return chunk.nats, chunk.norm
 
@@ -137,7 +152,8 @@ class EngineModel:
         self, rate: float, *, clip: float = 0.0, decay: float = 0.0, betas: tuple[float, float] = ADAMW_BETAS
     ) -> None:
         """A step of AdamW with the last gradient, once; `FloatingPointError` where it was not finite."""
-        self._check(self._library.storycell_model_apply(self._model, rate, clip, decay, *betas))
+        update = _Update(0, rate, clip, decay, *betas)
+        self._check(self._library.storycell_model_apply(self._model, ctypes.byref(update)))
 
     def _check(self, status: int) -> None:
         if status:
