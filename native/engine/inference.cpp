@@ -6,31 +6,12 @@
 #include <vector>
 
 #include "engine/guarded.h"
+#include "engine/model_state.h"
 
 namespace storycell {
 namespace {
 
 constexpr int64_t kRows = 1024;  // characters read at a time: what lies between two layers stays in the cache
-
-int64_t wide(int64_t n) { return (n + 15) / 16 * 16; }
-
-#define TRY(call) if (const int bad = (call)) return static_cast<Status>(bad)
-
-// Uninitialised floats, from a whole cache line on.
-class Floats {
-public:
-    explicit Floats(int64_t count = 0) : memory_(count ? new float[static_cast<size_t>(count) + kLine] : nullptr) {}
-    float* data() const {
-        constexpr auto bytes = kLine * sizeof(float);
-        return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(memory_.get()) + bytes - 1) / bytes * bytes);
-    }
-    float* operator+(int64_t n) const { return data() + n; }
-    explicit operator bool() const { return memory_ != nullptr; }
-
-private:
-    static constexpr size_t kLine = 16;
-    std::unique_ptr<float[]> memory_;
-};
 
 void copy(float* to, const float* from, int64_t count) {
     std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
@@ -52,54 +33,56 @@ void resize_rows(const float* source, int64_t rows, int64_t from, int64_t to, fl
 class Network {
 public:
     Network(const NetworkWeights& w, int64_t elements)
-        : cell(w.cell), L(w.layers), H(w.units), V(w.characters), G(kCells[w.cell].gates), P(wide(w.units)),
-          W(wide(w.characters)), precision(elements), layers(static_cast<size_t>(w.layers)) {}
+        : cell(w.cell), L(w.layers), H(w.units), V(w.characters), G(kCells[w.cell].gates), P(whole_lanes(w.units)),
+          W(whole_lanes(w.characters)), precision(elements), layers(static_cast<size_t>(w.layers)) {}
 
     Status pack(const NetworkWeights& w, int threads) {
         for (int64_t k = 0; k < L; ++k) {
-            Layer& layer = layers[k];
+            PackedLayer& layer = layers[k];
             fold_biases(w.layer[k], layer);
             TRY(pack_gates(w.layer[k].recurrent, H, P, G > 1, precision, threads, layer.recurrent));
             if (k) TRY(pack_gates(w.layer[k].input, H, P, false, precision, threads, layer.input));
         }
         TRY(make_table(w, threads));
-        output_bias = Floats(W);
-        resize_rows(w.output_bias, 1, V, W, output_bias.data());
-        output = Floats(P * W);
+        resize_rows(w.output_bias, 1, V, W, output_bias.room(W));
         return static_cast<Status>(
-            storycell_pack(precision, P, W, 0, w.output, 1, H, H, V, output.data(), threads));
+            storycell_pack(precision, P, W, 0, w.output, 1, H, H, V, output.room(P * W), threads));
     }
 
     Status read(const Reading& a, int threads) const {
         const int64_t B = a.streams, most = std::min(a.steps, std::max<int64_t>(1, kRows / B)), BP = B * P;
-        const Floats h = state(a.hidden, B), c = state(cell == kLstm ? a.cell : nullptr, B);
-        Floats below((most + 1) * BP), above((most + 1) * BP);
-        const Floats projected(L > 1 ? most * BP * G : 0), cells(a.cells && cell == kLstm ? (most + 1) * BP : 0);
-        const Floats logits(a.logits ? most * B * W : 0), losses(a.losses ? most * B : 0);
+        Buffer h, c, one, two, inputs, every_cell, row_logits, row_losses;
+        pad_state(a.hidden, B, h);
+        pad_state(cell == kLstm ? a.cell : nullptr, B, c);
+        float *below = one.room((most + 1) * BP), *above = two.room((most + 1) * BP);
+        float* const projected = L > 1 ? inputs.room(most * BP * G) : nullptr;
+        float* const cells = a.cells && cell == kLstm ? every_cell.room((most + 1) * BP) : nullptr;
+        float* const logits = a.logits ? row_logits.room(most * B * W) : nullptr;
+        float* const losses = a.losses ? row_losses.room(most * B) : nullptr;
         for (int64_t t = 0; t < a.steps; t += most) {
             const int64_t n = std::min(most, a.steps - t);
             for (int64_t k = 0; k < L; ++k) {
                 Recurrence r = arguments(k, B);
                 r.steps = n;
-                r.hidden = above.data();
-                r.carry = cell == kLstm ? c + k * BP : cell == kGru ? h + k * BP : nullptr;
+                r.hidden = above;
+                r.carry = cell == kLstm ? c.data() + k * BP : cell == kGru ? h.data() + k * BP : nullptr;
                 if (cells) {
-                    r.cell_state = cells.data();
-                    copy(cells.data(), c + k * BP, BP);
+                    r.cell_state = cells;
+                    copy(cells, c.data() + k * BP, BP);
                 }
-                copy(above.data(), h + k * BP, BP);
+                copy(above, h.data() + k * BP, BP);
                 if (k) {
                     const Product p{0, n * B, P, G * P, below + BP, P, layers[k].input.data(), layers[k].bias.data(),
-                                    projected.data(), 0};
+                                    projected, 0};
                     TRY(storycell_product(&p, threads));
-                    r.projected = projected.data();
+                    r.projected = projected;
                 } else {
                     r.ids = a.ids + t;
                     r.ids_stream_stride = a.steps, r.ids_step_stride = 1;
                 }
                 TRY(storycell_forward(&r, threads));
-                copy(h + k * BP, above + n * BP, BP);
-                if (cells) copy(c + k * BP, cells + n * BP, BP);
+                copy(h.data() + k * BP, above + n * BP, BP);
+                if (cells) copy(c.data() + k * BP, cells + n * BP, BP);
                 if (a.hiddens) hand_out(above + BP, P, H, a, t, n, a.hiddens + k * B * a.steps * H);
                 if (cells) hand_out(cells + BP, P, H, a, t, n, a.cells + k * B * a.steps * H);
                 std::swap(below, above);
@@ -109,14 +92,14 @@ public:
                 o.steps = n, o.streams = B, o.units = P, o.characters = V, o.hidden = below + BP;
                 o.packed_forward = output.data(), o.bias = output_bias.data();
                 o.targets = a.targets + t, o.targets_stream_stride = a.steps, o.targets_step_stride = 1;
-                o.losses = losses.data();
+                o.losses = losses;
                 TRY(storycell_output_loss(&o, threads));
-                hand_out(losses.data(), 1, 1, a, t, n, a.losses);
+                hand_out(losses, 1, 1, a, t, n, a.losses);
             }
             if (logits) {
-                const Product p{0, n * B, P, W, below + BP, P, output.data(), output_bias.data(), logits.data(), 0};
+                const Product p{0, n * B, P, W, below + BP, P, output.data(), output_bias.data(), logits, 0};
                 TRY(storycell_product(&p, threads));
-                hand_out(logits.data(), W, V, a, t, n, a.logits);
+                hand_out(logits, W, V, a, t, n, a.logits);
             }
         }
         if (a.final_hidden) resize_rows(h.data(), L * B, P, H, a.final_hidden);
@@ -126,23 +109,25 @@ public:
 
     Status write(const Writing& a, int threads) const {
         const int64_t B = a.streams, BP = B * P, slot = precision ? BP / 2 : BP;  // in floats
-        const Floats h = state(a.hidden, B), carry = state(cell == kLstm ? a.cell : a.hidden, B);
-        const Floats slots(2 * slot * L), projected(L > 1 ? BP * G : 0), logits(B * W);
-        const Floats kept(a.logits ? a.length * B * W : 0);
+        Buffer h, carry, slots, projected, logits, kept;
+        pad_state(a.hidden, B, h);
+        pad_state(cell == kLstm ? a.cell : a.hidden, B, carry);
+        slots.room(2 * slot * L), projected.room(BP * G), logits.room(B * W);
+        if (a.logits) kept.room(a.length * B * W);
         std::vector<GenerationLayer> all(layers.size());
         for (int64_t k = 0; k < L; ++k) {
-            const Layer& layer = layers[k];
-            float* hidden = slots + 2 * slot * k;
-            TRY(storycell_convert(precision, h + k * BP, hidden, BP, threads));
+            const PackedLayer& layer = layers[k];
+            float* hidden = slots.data() + 2 * slot * k;
+            TRY(storycell_convert(precision, h.data() + k * BP, hidden, BP, threads));
             all[k] = {layer.recurrent.data(), k ? layer.input.data() : nullptr, k ? nullptr : table.data(),
-                      k ? layer.bias.data() : nullptr, layer.reset_bias.data(), hidden, carry + k * BP,
+                      k ? layer.bias.data() : nullptr, layer.reset_bias.data(), hidden, carry.data() + k * BP,
                       k ? projected.data() : nullptr};
         }
         Generation g{cell, precision, L, B, P, V, a.length, all.data(), output.data(), output_bias.data(),
-                     logits.data(), a.current, a.random, a.out, kept ? kept.data() : nullptr, a.choice, a.unknown};
+                     logits.data(), a.current, a.random, a.out, kept.data(), a.choice, a.unknown};
         TRY(storycell_generate(&g, threads));
         for (int64_t k = 0; k < L && cell != kGru; ++k)
-            TRY(storycell_widen(precision, slots + 2 * slot * k, h + k * BP, BP, threads));
+            TRY(storycell_widen(precision, slots.data() + 2 * slot * k, h.data() + k * BP, BP, threads));
         resize_rows(cell == kGru ? carry.data() : h.data(), L * B, P, H, a.final_hidden);
         if (cell == kLstm) resize_rows(carry.data(), L * B, P, H, a.final_cell);
         if (a.logits) resize_rows(kept.data(), B * a.length, W, V, a.logits);
@@ -153,14 +138,14 @@ public:
     bool has_cell() const { return cell == kLstm; }
 
 private:
-    struct Layer {
-        Floats recurrent, input;  // packed
-        Floats bias, reset_bias;  // [G*P]: of input and hidden together; gru: [P] of the hidden part of its last gate
+    struct PackedLayer {
+        Buffer recurrent, input;  // packed
+        Buffer bias, reset_bias;  // [G*P]: of input and hidden together; gru: [P] of the hidden part of its last gate
     };
 
     int64_t cell, L, H, V, G, P, W, precision;  // P, W: units and characters in whole lanes
-    std::vector<Layer> layers;
-    Floats table, output, output_bias;  // table [V, G*P]: what a character adds to the first layer's gates
+    std::vector<PackedLayer> layers;
+    Buffer table, output, output_bias;  // table [V, G*P]: what a character adds to the first layer's gates
 
     // Each gate's block of rows is followed by zeros up to whole lanes, and so is each row: padded units stay zero.
     void pad_gates(const float* source, int64_t columns, int64_t padded, float* out) const {
@@ -172,50 +157,44 @@ private:
 
     // A weight [G*H, inner], packed as the right-hand side [padded inner, G*P] of what is read.
     Status pack_gates(const float* source, int64_t inner, int64_t padded, bool interleaved, int64_t elements,
-                      int threads, Floats& to) const {
-        const Floats plain(G * P * padded);
-        pad_gates(source, inner, padded, plain.data());
-        to = Floats(G * P * padded);
+                      int threads, Buffer& to) const {
+        Buffer plain;
+        pad_gates(source, inner, padded, plain.room(G * P * padded));
         return static_cast<Status>(storycell_pack(elements, padded, interleaved ? P : G * P, interleaved ? G : 0,
-                                                  plain.data(), 1, padded, padded, G * P, to.data(), threads));
+                                                  plain.data(), 1, padded, padded, G * P, to.room(G * P * padded),
+                                                  threads));
     }
 
-    void fold_biases(const NetworkLayer& w, Layer& layer) const {
-        layer.bias = Floats(G * P);
-        layer.reset_bias = Floats(P);
-        clear(layer.bias.data(), G * P);
-        clear(layer.reset_bias.data(), P);
+    void fold_biases(const NetworkLayer& w, PackedLayer& layer) const {
+        float *bias = layer.bias.zeros(G * P), *reset_bias = layer.reset_bias.zeros(P);
         for (int64_t j = 0; w.input_bias && j < G * H; ++j) {
             const bool is_reset = cell == kGru && j >= 2 * H;
-            layer.bias.data()[j / H * P + j % H] = w.input_bias[j] + (is_reset ? 0.0f : w.recurrent_bias[j]);
-            if (is_reset) layer.reset_bias.data()[j % H] = w.recurrent_bias[j];
+            bias[j / H * P + j % H] = w.input_bias[j] + (is_reset ? 0.0f : w.recurrent_bias[j]);
+            if (is_reset) reset_bias[j % H] = w.recurrent_bias[j];
         }
     }
 
     Status make_table(const NetworkWeights& w, int threads) {
         const float *input = w.layer[0].input, *bias = layers[0].bias.data();
-        table = Floats(V * G * P);
+        float* const to = table.room(V * G * P);
         if (!w.embedding) {
-            resize_rows(nullptr, V, 0, G * P, table.data());
+            clear(to, V * G * P);
             for (int64_t gate = 0; gate < G; ++gate)
                 for (int64_t j = 0; j < H; ++j)
                     for (int64_t v = 0; v < V; ++v)
-                        table.data()[v * G * P + gate * P + j] = input[(gate * H + j) * V + v] + bias[gate * P + j];
+                        to[v * G * P + gate * P + j] = input[(gate * H + j) * V + v] + bias[gate * P + j];
             return kOk;
         }
-        const int64_t D = w.embedding, padded = wide(D);
-        const Floats left(V * padded);
-        resize_rows(w.embedding_weight, V, D, padded, left.data());
-        Floats packed;
+        const int64_t D = w.embedding, padded = whole_lanes(D);
+        Buffer left, packed;
+        resize_rows(w.embedding_weight, V, D, padded, left.room(V * padded));
         TRY(pack_gates(input, D, padded, false, 0, threads, packed));
-        const Product p{0, V, padded, G * P, left.data(), padded, packed.data(), bias, table.data(), 0};
+        const Product p{0, V, padded, G * P, left.data(), padded, packed.data(), bias, to, 0};
         return static_cast<Status>(storycell_product(&p, threads));
     }
 
-    Floats state(const float* plain, int64_t B) const {
-        Floats padded(L * B * P);
-        resize_rows(plain, L * B, H, P, padded.data());
-        return padded;
+    void pad_state(const float* plain, int64_t B, Buffer& to) const {
+        resize_rows(plain, L * B, H, P, to.room(L * B * P));
     }
 
     Recurrence arguments(int64_t k, int64_t B) const {
