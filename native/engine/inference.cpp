@@ -11,7 +11,7 @@
 namespace storycell {
 namespace {
 
-constexpr int64_t kRows = 1024;  // characters read at a time: what lies between two layers stays in the cache
+constexpr int64_t kRows = 2048;  // characters read at a time: what lies between two layers stays in the cache
 
 void copy(float* to, const float* from, int64_t count) {
     std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));

@@ -330,7 +330,7 @@ void recurrence(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_t H
 
 // A network of plain weights: what it reads in one pass and in two is the same, and it writes from where it has read.
 void network(int64_t cell, int64_t L, int64_t H, int64_t V, int64_t D, bool biases) {
-    const int64_t G = kCells[cell].gates, B = 3, T = 500;
+    const int64_t G = kCells[cell].gates, B = 3, T = 800;  // longer than what is read in one piece
     const bool is_lstm = cell == kLstm;
     std::vector<std::vector<float>> kept;
     const auto weight = [&](int64_t n) { return kept.push_back(floats(n)), kept.back().data(); };
@@ -349,10 +349,10 @@ void network(int64_t cell, int64_t L, int64_t H, int64_t V, int64_t D, bool bias
     expect(!storycell_network_create(&w, 1, 2, &rounded), "a network packed for bf16");
 
     const size_t states = static_cast<size_t>(L * B * H), texts = static_cast<size_t>(B * T);
-    std::vector<int64_t> ids(texts), first(static_cast<size_t>(B * 300)), second(static_cast<size_t>(B * 200));
+    std::vector<int64_t> ids(texts), first(static_cast<size_t>(B * 300)), second(static_cast<size_t>(B * 500));
     for (size_t i = 0; i < texts; ++i) {
         const int64_t id = ids[i] = std::rand() % V, b = static_cast<int64_t>(i) / T, t = static_cast<int64_t>(i) % T;
-        (t < 300 ? first[b * 300 + t] : second[b * 200 + t - 300]) = id;
+        (t < 300 ? first[b * 300 + t] : second[b * 500 + t - 300]) = id;
     }
     std::vector<float> h(states), c(states), losses(texts), logits(texts * V), hiddens(states * T), cells(states * T);
     Reading r{B, T, ids.data(), ids.data(), nullptr, nullptr, h.data(), is_lstm ? c.data() : nullptr,
@@ -369,7 +369,7 @@ void network(int64_t cell, int64_t L, int64_t H, int64_t V, int64_t D, bool bias
     Reading half{B, 300, first.data(), nullptr, nullptr, nullptr, half_h.data(), half_c.data(), nullptr, nullptr,
                  nullptr, nullptr};
     expect(!storycell_network_read(made, &half, 1), "half of a text");
-    Reading rest{B, 200, second.data(), nullptr, half_h.data(), half_c.data(), all_h.data(), all_c.data(), nullptr,
+    Reading rest{B, 500, second.data(), nullptr, half_h.data(), half_c.data(), all_h.data(), all_c.data(), nullptr,
                  nullptr, nullptr, nullptr};
     expect(!storycell_network_read(made, &rest, 3), "the other half");
     expect(all_h == h && (!is_lstm || all_c == c), "two halves are the whole");

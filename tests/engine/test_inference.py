@@ -98,7 +98,7 @@ def test_states_on_the_way_are_those_after_each_character(cell: str, L: int, H: 
 @every_cell
 def test_one_pass_is_any_chunks_to_the_bit(cell: str) -> None:
     _, network = pair(cell)
-    ids, targets = ids_of(3, 700), ids_of(3, 700, 5)  # two of the engine's own pieces
+    ids, targets = ids_of(5, 700), ids_of(5, 700, 5)  # two of the engine's own pieces
     logits, after = network.logits(ids)
     nats, _ = network.nats(ids, targets)
     for sizes in ([1] * 20, [300, 41, 1, 358]):
