@@ -177,7 +177,7 @@ struct Tensor {                 // one of a model's tensors, as the optimiser se
 struct Tensors {                // what the optimiser works on; each function reads what it needs
     int64_t tensors;
     const Tensor* tensor;       // [tensors]
-    double factor;              // what scaling multiplies by
+    double factor;              // what scaling and the step multiply the gradients by
     float* sums;                // of squares: one for each block of each tensor
 };
 

@@ -7,6 +7,7 @@
 
 #include "engine/arguments.h"
 #include "engine/inference.h"
+#include "engine/model.h"
 
 namespace storycell {
 namespace {
@@ -69,6 +70,11 @@ STRUCT(Generation, FIELD(cell), FIELD(precision), FIELD(layers), FIELD(streams),
 STRUCT(Tensor, FIELD(value), FIELD(grad), FIELD(mean), FIELD(square), FIELD(step), FIELD(count), FIELD(rate),
        FIELD(decay), FIELD(beta1), FIELD(beta2), FIELD(epsilon))
 STRUCT(Tensors, FIELD(tensors), FIELD(tensor), FIELD(factor), FIELD(sums))
+STRUCT(ModelConfig, FIELD(cell), FIELD(layers), FIELD(units), FIELD(characters), FIELD(embedding), FIELD(gate_bias),
+       FIELD(precision), FIELD(threads), FIELD(dropout), FIELD(weight_dropout), FIELD(embedding_dropout))
+STRUCT(Chunk, FIELD(streams), FIELD(steps), FIELD(ids), FIELD(targets), FIELD(resets), FIELD(carries), FIELD(seed),
+       FIELD(nats), FIELD(norm))
+STRUCT(Update, FIELD(method), FIELD(rate), FIELD(clip), FIELD(decay), FIELD(beta1), FIELD(beta2))
 STRUCT(NetworkLayer, FIELD(input), FIELD(recurrent), FIELD(input_bias), FIELD(recurrent_bias))
 STRUCT(NetworkWeights, FIELD(cell), FIELD(layers), FIELD(units), FIELD(characters), FIELD(embedding),
        FIELD(embedding_weight), FIELD(layer), FIELD(output), FIELD(output_bias))
@@ -113,6 +119,9 @@ Text written() {
     DESCRIBE(Generation);
     DESCRIBE(Tensor);
     DESCRIBE(Tensors);
+    DESCRIBE(ModelConfig);
+    DESCRIBE(Chunk);
+    DESCRIBE(Update);
     DESCRIBE(NetworkLayer);
     DESCRIBE(NetworkWeights);
     DESCRIBE(Reading);

@@ -4,7 +4,9 @@
 #include <cmath>
 #include <cstdio>
 
+#include "engine/kernels.h"
 #include "engine/model_state.h"
+#include "engine/pool.h"
 
 namespace storycell {
 namespace {
@@ -79,6 +81,11 @@ void Model::forget(int kind) {
     std::fill(present[kind].begin(), present[kind].end(), 0);
 }
 
+bool Model::whole(int kind) const {
+    const auto& there = present[kind];
+    return std::find(there.begin(), there.end(), 0) == there.end();
+}
+
 Status Model::read(int kind, int64_t index, float* to) const {
     if (!has(kind, index)) return kMissing;
     if (kind == kStep) return *to = numbers[kStep].data()[index], kOk;
@@ -137,7 +144,7 @@ Status Model::fold(Folded& to, const float* embedded) const {
 
 // Everything that the weights alone decide, once for each version of them, and what a chunk's dropout leaves of them.
 Status Model::prepare(const Chunk& chunk) {
-    const bool known = packed_version == version;
+    const bool known = packed_version == version && packed_by == kernels();
     packed_version = 0;
     const float* embedded = nullptr;
     if (embedding >= 0 && config.embedding_dropout > 0) {
@@ -182,7 +189,7 @@ Status Model::prepare(const Chunk& chunk) {
         TRY(storycell_pack(precision, H, VW, 0, weight, 1, H, H, V, forth, threads));
         TRY(storycell_pack(precision, VW, H, 0, weight, H, 1, V, H, back, threads));
     }
-    packed_version = version;
+    packed_version = version, packed_by = kernels();
     return kOk;
 }
 
@@ -393,18 +400,8 @@ Status Model::measure() {
 Status Model::apply(const Update& u) {
     if (!ready) return kMissing;
     if (!std::isfinite(norm) || !std::isfinite(nats)) return kNotFinite;
-    for (int kind : {kMean, kSquare, kStep}) keep(kind);
-    tensors.clear();
-    for (size_t n = 0; n < parameters.size(); ++n) {
-        const auto i = static_cast<int64_t>(n);
-        tensors.push_back({at(kWeight, i), at(kGradient, i), at(kMean, i), at(kSquare, i), numbers[kStep].data() + i,
-                           parameters[n].count(), u.rate, parameters[n].decays ? u.decay : 0.0, u.beta1, u.beta2,
-                           kEpsilon});
-        for (int kind : {kMean, kSquare, kStep}) present[kind][n] = 1;
-    }
-    Tensors a{static_cast<int64_t>(tensors.size()), tensors.data(), u.clip / (norm + kTiny), nullptr};
-    if (u.clip > 0 && u.clip < norm) TRY(storycell_scale_gradients(&a, threads));
-    TRY(storycell_adam_step(&a, threads));
+    const double factor = u.clip > 0 && u.clip < norm ? u.clip / (norm + kTiny) : 1.0;
+    TRY(u.method == kSgd ? descend(u.rate * factor) : adapt(u, factor));
     ++version;
     for (Layer& layer : layers) {
         layer.state.swap(layer.next_state);
@@ -413,6 +410,67 @@ Status Model::apply(const Update& u) {
     carried_streams = B;
     ready = false;
     return kOk;
+}
+
+Status Model::descend(double rate) {
+    const auto by = static_cast<float>(rate);
+    return split(total / 16, 4096, threads, [&](int64_t first, int64_t last) {
+        float* weight = numbers[kWeight].data();
+        const float* grad = numbers[kGradient].data();
+        for (int64_t i = first * 16; i < last * 16; ++i) weight[i] -= by * grad[i];
+        return kOk;
+    });
+}
+
+// AdamW; with Muon, for what is no matrix of a recurrent layer. Nothing is changed before all memory is there.
+Status Model::adapt(const Update& u, double factor) {
+    for (int kind : {kMean, kSquare, kStep}) keep(kind);
+    if (u.method == kMuon) keep(kMomentum);
+    tensors.clear(), tensors.reserve(parameters.size());
+    matrices.clear(), matrices.reserve(parameters.size());
+    for (size_t n = 0; n < parameters.size(); ++n) {
+        const Parameter& p = parameters[n];
+        const auto i = static_cast<int64_t>(n);
+        if (u.method == kMuon && p.recurrent)
+            matrices.push_back({at(kWeight, i), at(kGradient, i), at(kMomentum, i), p.memory_rows(), p.stride,
+                                static_cast<double>(std::max(p.rows, p.columns))});
+        else
+            tensors.push_back({at(kWeight, i), at(kGradient, i), at(kMean, i), at(kSquare, i),
+                               numbers[kStep].data() + i, p.count(), u.rate, p.decays ? u.decay : 0.0, u.beta1,
+                               u.beta2, kEpsilon});
+    }
+    muon.take(matrices, rounds() && multiplies_bf16());
+    const Tensors a{static_cast<int64_t>(tensors.size()), tensors.data(), factor, nullptr};
+    TRY(storycell_adam_step(&a, threads));
+    if (u.method == kMuon) TRY(muon.step(factor, u.rate, u.decay, threads));
+    for (size_t n = 0; n < parameters.size(); ++n) {
+        const bool moved = u.method == kMuon && parameters[n].recurrent;
+        for (int kind : {kMean, kSquare, kStep}) present[kind][n] |= !moved;
+        present[kMomentum][n] |= moved;
+    }
+    return kOk;
+}
+
+Status Model::average(double decay) {
+    keep(kAverage);
+    const bool begins = !whole(kAverage);
+    present[kAverage].assign(parameters.size(), 1);
+    const auto by = static_cast<float>(begins ? 1 : 1 - decay), back = static_cast<float>(begins ? 0 : decay);
+    return split(total / 16, 4096, threads, [&](int64_t first, int64_t last) {
+        const float* weight = numbers[kWeight].data();
+        float* mean = numbers[kAverage].data();
+        if (by < 0.5f)
+            for (int64_t i = first * 16; i < last * 16; ++i) mean[i] += by * (weight[i] - mean[i]);
+        else
+            for (int64_t i = first * 16; i < last * 16; ++i) mean[i] = weight[i] - back * (weight[i] - mean[i]);
+        return kOk;
+    });
+}
+
+void Model::swap_average() {
+    if (!whole(kAverage)) return;
+    numbers[kWeight].swap(numbers[kAverage]);
+    ++version;
 }
 
 void Model::read_state(float* hidden, float* cell) const {
@@ -522,6 +580,18 @@ int storycell_model_apply(Model* m, const Update* u) {
     if (!m || !u) return kMissing;
     if (u->method < kAdamW || u->method > kMuon) return kBadSize;
     return guarded([&] { return m->apply(*u); });
+}
+
+int storycell_model_average(Model* m, double decay) {
+    if (!m) return kMissing;
+    if (!(decay >= 0 && decay <= 1)) return kBadSize;
+    return guarded([&] { return m->average(decay); });
+}
+
+int storycell_model_swap_average(Model* m) {
+    if (!m) return kMissing;
+    m->swap_average();
+    return kOk;
 }
 
 int64_t storycell_model_streams(const Model* m) { return m ? m->streams() : 0; }

@@ -1,62 +1,19 @@
 // What a model consists of in memory; for the library's own files (model.cpp learns, others read).
 #pragma once
 #include <cstdint>
-#include <cstring>
-#include <new>
-#include <utility>
 #include <vector>
 
+#include "engine/buffer.h"
 #include "engine/guarded.h"
 #include "engine/model.h"
+#include "engine/muon.h"
 
 namespace storycell {
 
 #define TRY(call) \
     if (const int bad = (call)) return static_cast<Status>(bad)
 
-// Kernels over all threads that have no place in the C interface.
-Status transposed_pair(const TransposedPair& a, int threads);
-Status symmetric_products(const SymmetricProducts& a, int threads);
-
 inline int64_t whole_lanes(int64_t n) { return (n + 15) / 16 * 16; }
-
-// Memory that grows when asked to and is kept until the end; begins at a whole cache line. Throws std::bad_alloc.
-class Buffer {
-public:
-    Buffer() = default;
-    Buffer(Buffer&& other) noexcept { swap(other); }
-    Buffer& operator=(Buffer&& other) noexcept { return swap(other), *this; }
-    ~Buffer() { ::operator delete(memory_); }
-
-    // At least so many floats, of unspecified value.
-    float* room(int64_t floats) {
-        if (floats > size_) {
-            void* grown = ::operator new(static_cast<size_t>(floats) * sizeof(float) + kLine);
-            ::operator delete(memory_);
-            memory_ = grown, size_ = floats;
-            const auto at = (reinterpret_cast<uintptr_t>(grown) + kLine - 1) / kLine * kLine;
-            data_ = reinterpret_cast<float*>(at);
-        }
-        return data_;
-    }
-    float* zeros(int64_t floats) {
-        room(floats);
-        if (floats) std::memset(data_, 0, static_cast<size_t>(floats) * sizeof(float));
-        return data_;
-    }
-    float* data() { return data_; }
-    const float* data() const { return data_; }
-    int64_t size() const { return size_; }
-    void swap(Buffer& other) noexcept {
-        std::swap(memory_, other.memory_), std::swap(data_, other.data_), std::swap(size_, other.size_);
-    }
-
-private:
-    static constexpr size_t kLine = 64;
-    void* memory_ = nullptr;
-    float* data_ = nullptr;
-    int64_t size_ = 0;
-};
 
 // A tensor as it lies in memory: rows of `stride` numbers; each gate's block of `units` rows is followed by rows of
 // zeros up to whole lanes. Padded units have zero weights, so they stay zero and so do their gradients.
@@ -107,6 +64,7 @@ public:
     const float* at(int kind, int64_t index) const { return numbers[kind].data() + parameters[index].offset; }
     bool has(int kind, int64_t index) const { return present[kind][static_cast<size_t>(index)]; }
     void keep(int kind);  // makes room for a Kind, zeros
+    bool whole(int kind) const;  // whether every tensor of it is there
     void forget(int kind);
     Status read(int kind, int64_t index, float* to) const;
     Status write(int kind, int64_t index, const float* from);
@@ -119,7 +77,7 @@ public:
 
     Status gradient(Chunk& chunk);
     Status apply(const Update& update);
-    void average(double decay);
+    Status average(double decay);
     void swap_average();
 
     int64_t streams() const { return carried_streams; }
@@ -130,13 +88,16 @@ private:
     int64_t B = 0, T = 0, total = 0, carried_streams = 0;
     Buffer numbers[kKinds];  // by Kind, each tensor at its parameter's offset; kStep: one for each parameter
     std::vector<char> present[kKinds];
-    uint64_t packed_version = 0;  // of the weights that were packed and folded last
+    uint64_t packed_version = 0;  // of the weights that were packed and folded last, and by which kernels
+    const Kernels* packed_by = nullptr;
     Folded folded;
     Buffer zeros;  // [H]
     Buffer packed_output, packed_output_back, kept_characters, kept_embedding;
     Buffer projected, grad_table, grad_top, logit_grads, losses, grad_initial, grad_carry, sums, last_sums, spread,
         block_sums, scratch;
     std::vector<Tensor> tensors;
+    std::vector<MuonMatrix> matrices;
+    Muon muon;
     bool ready = false;
     double norm = 0, nats = 0;
 
@@ -153,6 +114,8 @@ private:
     Status backward(int64_t k, const Chunk& chunk);
     Status table_to_weights();
     Status measure();
+    Status descend(double rate);
+    Status adapt(const Update& update, double factor);
 };
 
 }  // namespace storycell

@@ -2,17 +2,20 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <string_view>
 
 #include "arch/isa.h"
 #include "engine/generate.h"
+#include "engine/kernels.h"
 #include "engine/layout.h"
-#include "engine/model_state.h"
 #include "engine/pool.h"
 
 namespace storycell {
 namespace {
 
 std::atomic<const Kernels*> chosen{nullptr};
+
+}  // namespace
 
 const Kernels* kernels() {
     const Kernels* k = chosen.load();
@@ -23,6 +26,8 @@ const Kernels* kernels() {
     }
     return k;
 }
+
+namespace {
 
 constexpr int64_t kGrainOfBlocks = 8;  // fewer are not worth waking a thread
 
@@ -132,6 +137,11 @@ Status check(const TransposedProduct& a) {
 }
 
 }  // namespace
+
+bool multiplies_bf16() {
+    const std::string_view name = kernels() ? kernels()->name : "";
+    return name == "amx" || name == "avx512bf16";
+}
 
 Status transposed_pair(const TransposedPair& a, int threads) {
     if (const Status bad = check(a.one)) return bad;

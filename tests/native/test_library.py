@@ -9,10 +9,8 @@ from types import SimpleNamespace
 import pytest
 from support.instruction_sets import needs_kernel
 
-from storycell.engine import inference
-from storycell.engine import library as engine_library
-from storycell.nn.backends.native import library
-from storycell.nn.backends.native.library import check
+from storycell.engine import library
+from storycell.engine.library import check
 
 pytestmark = needs_kernel
 
@@ -27,29 +25,14 @@ def load(monkeypatch: pytest.MonkeyPatch, loaded: object) -> None:
     library.library.__wrapped__()
 
 
-def test_the_library_tells_every_struct_of_the_bindings() -> None:
+def test_the_library_tells_every_struct_of_the_binding() -> None:
     told = set(re.findall(r"^struct (\w+)", layout(), re.M))
-    ours = {struct.__name__: struct for struct in library._STRUCTS}
-    assert ours.keys() == {struct.__name__ for struct in library._Struct.__subclasses__()}
-    ours |= {struct.__name__.removeprefix("_"): struct for struct in inference.STRUCTS}
-    assert told == ours.keys()
-    assert layout().count("field") == sum(len(struct._fields_) for struct in ours.values())
-
-
-def test_the_engine_does_not_use_a_library_with_other_structs(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = layout()
-    engine_library.check_layout(*inference.STRUCTS)
-    for old, new in (
-        ("field losses pointer 64", "field losses int64 64"),
-        ("field targets pointer 24\nfield hidden", "field hidden pointer 24\nfield targets"),
-        ("struct Writing 96", "struct Writing 104"),
-        ("struct NetworkLayer 32", "struct Layer 32"),
-    ):
-        assert text.count(old) == 1, old
-        other = SimpleNamespace(storycell_layout=text.replace(old, new).encode)
-        monkeypatch.setattr(engine_library, "library", lambda other=other: other)
-        with pytest.raises(ImportError, match=r"built from other sources.*rebuild it"):
-            engine_library.check_layout(*inference.STRUCTS)
+    assert (
+        told
+        == {struct.__name__ for struct in library.Struct.__subclasses__()}
+        == {s.__name__ for s in library._STRUCTS}
+    )
+    assert layout().count("field") == sum(len(struct._fields_) for struct in library._STRUCTS)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +80,7 @@ def test_a_library_that_tells_no_structs_is_not_used(monkeypatch: pytest.MonkeyP
         (5, RuntimeError, "STORYCELL_ISA"),
         (6, MemoryError, "not enough memory"),
         (7, RuntimeError, "failed for a reason"),
+        (8, ValueError, "another number of streams"),
         (99, RuntimeError, "a status they do not know"),
     ],
 )
@@ -109,9 +93,7 @@ def test_every_status_is_an_exception_with_a_sentence(status: int, error: type[E
 NEEDS_SCRATCH = """
 import resource
 import torch
-from storycell.engine import inference
-from storycell.engine import library as engine_library
-from storycell.nn.backends.native import library
+from storycell.engine import library
 from storycell.nn.backends.native.library import TransposedProduct, call
 
 rows, m, n = 16, 16, 1 << 22

@@ -11,13 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell.language_model import Hold, unheld
-from storycell.types import UNKNOWN
 
 Array = npt.NDArray[np.floating[Any]]
 Arrays = dict[str, Array]
 Weights = Mapping[str, Array]
-
-EMBEDDING_STD = 4.0  # wide, so that a character is heard over the recurrence from the first step (LOG.md)
 
 
 class Cell:
@@ -33,12 +30,6 @@ class Cell:
         rows = self.gates * H
         weights: dict[str, tuple[int, ...]] = {"weight_ih": (rows, D), "weight_hh": (rows, H)}
         return weights | ({"bias_ih": (rows,), "bias_hh": (rows,)} if bias else {})
-
-    def draw(self, w: Arrays, random: np.random.Generator, forget_bias: float) -> None:
-        """Fill one layer's weights in place: uniform on +-1/sqrt(H), as torch does."""
-        bound = w["weight_hh"].shape[1] ** -0.5
-        for weight in w.values():
-            weight[...] = random.uniform(-bound, bound, weight.shape)
 
     def step(self, x: Array, state: Arrays, w: Weights, hold: Hold = unheld) -> Arrays:
         """One character: `x [N D]`, `state` -> every value of the step by name, `[N H]`, the new state among them.
@@ -71,14 +62,6 @@ class LSTM(Cell):
     name, gates = "lstm", 4
     state_names = ("h", "c")
     value_names = ("i", "f", "g", "o", "c", "h")
-
-    def draw(self, w: Arrays, random: np.random.Generator, forget_bias: float) -> None:
-        """As every cell, but the forget gate starts at `forget_bias`: above 0 a new cell keeps, below it lets go."""
-        super().draw(w, random, forget_bias)
-        if "bias_ih" in w:
-            H = w["weight_hh"].shape[1]
-            w["bias_ih"][H : 2 * H] = forget_bias
-            w["bias_hh"][H : 2 * H] = 0.0
 
     def step(self, x: Array, state: Arrays, w: Weights, hold: Hold = unheld) -> Arrays:
         """One character: `x [N D]`, `h c [N H]` -> `i f g o c h [N H]`."""
@@ -145,12 +128,6 @@ class RNN(Cell):
     name, gates = "rnn", 1
     value_names = ("h",)
 
-    def draw(self, w: Arrays, random: np.random.Generator, forget_bias: float) -> None:
-        """As every cell, with hidden weights drawn from a normal distribution and scaled to spectral radius 1."""
-        super().draw(w, random, forget_bias)
-        hidden = random.normal(size=w["weight_hh"].shape)
-        w["weight_hh"][...] = hidden / spectral_radius(hidden)
-
     def step(self, x: Array, state: Arrays, w: Weights, hold: Hold = unheld) -> Arrays:
         """One character: `x [N D]`, `h [N H]` -> `h [N H]`."""
         return {"h": hold("h", np.tanh(affine(x, w, "ih") + affine(state["h"], w, "hh")))}
@@ -161,7 +138,7 @@ class RNN(Cell):
         return d @ w["weight_ih"], {"h": d @ w["weight_hh"]}, {"h": gradients["h"]}
 
 
-CELLS: dict[str, Cell] = {cell.name: cell for cell in (LSTM(), GRU(), RNN())}  # in the order of `Cell` in arguments.h
+CELLS: dict[str, Cell] = {cell.name: cell for cell in (LSTM(), GRU(), RNN())}
 
 
 def affine(x: Array, w: Weights, source: str) -> Array:
@@ -177,11 +154,6 @@ def sigmoid(x: Array) -> Array:
     return y
 
 
-def spectral_radius(W: Array) -> float:
-    """The largest absolute value of a square matrix's eigenvalues."""
-    return float(np.abs(np.linalg.eigvals(W.astype(np.float64))).max())
-
-
 def weight_shapes(
     vocab_size: int, hidden_size: int, layers: int, cell: str, embedding_size: int, gate_bias: bool
 ) -> dict[str, tuple[int, ...]]:
@@ -192,36 +164,6 @@ def weight_shapes(
         layer = CELLS[cell].shapes(H if k else D, H, gate_bias)
         shapes |= {f"recurrent.{name}_l{k}": shape for name, shape in layer.items()}
     return shapes | {"output.weight": (V, H), "output.bias": (V,)}
-
-
-def initial_weights(
-    vocab_size: int,
-    hidden_size: int,
-    layers: int = 1,
-    cell: str = "lstm",
-    *,
-    embedding_size: int = 64,
-    gate_bias: bool = True,
-    forget_bias: float = -1.0,
-    seed: int = 1,
-) -> dict[str, npt.NDArray[np.float32]]:
-    """The weights of a model before its training, float32 by torch's names.
-
-    Drawn from the distributions that `CharLM.initialise` draws from, by numpy's generator: other numbers.
-    """
-    random = np.random.default_rng(seed)
-    shapes = weight_shapes(vocab_size, hidden_size, layers, cell, embedding_size, gate_bias)
-    weights = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-    for k in range(layers):
-        CELLS[cell].draw(layer_weights(weights, k), random, forget_bias)
-    bound = hidden_size**-0.5
-    weights["output.weight"][...] = random.uniform(-bound, bound, (vocab_size, hidden_size))
-    if embedding_size:
-        weights["embedding.weight"][...] = random.normal(0.0, EMBEDDING_STD, (vocab_size, embedding_size))
-        weights["embedding.weight"][UNKNOWN] = 0.0  # never trained: an unknown character says nothing
-    else:
-        weights["recurrent.weight_ih_l0"][:, UNKNOWN] = 0.0
-    return weights
 
 
 def layer_weights(weights: Mapping[str, Any], layer: int) -> Arrays:

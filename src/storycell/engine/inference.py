@@ -9,65 +9,16 @@ import ctypes
 import os
 import threading
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from storycell.engine import library
-from storycell.engine.cells import CELLS, initial_weights, layer_weights, weight_shapes
+from storycell.engine.cells import CELLS, layer_weights, weight_shapes
+from storycell.engine.random import draw_weights
 from storycell.language_model import Choice, Floats, Hold, Integers, State, Values, Written, unheld
 from storycell.types import UNKNOWN
-
-PRECISIONS = {"fp32": 0, "bf16": 1}
-_i64, _f64, _ptr = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
-
-
-class _Choice(ctypes.Structure):
-    _fields_ = [("temperature", _f64), ("top_p", _f64), ("min_p", _f64), ("top_k", _i64), ("greedy", _i64)]
-
-
-class _NetworkLayer(ctypes.Structure):
-    _fields_ = [("input", _ptr), ("recurrent", _ptr), ("input_bias", _ptr), ("recurrent_bias", _ptr)]
-
-
-class _NetworkWeights(ctypes.Structure):
-    _fields_ = [
-        *((name, _i64) for name in ("cell", "layers", "units", "characters", "embedding")),
-        *((name, _ptr) for name in ("embedding_weight", "layer", "output", "output_bias")),
-    ]
-
-
-class _Reading(ctypes.Structure):
-    _fields_ = [
-        *((name, _i64) for name in ("streams", "steps")),
-        *((name, _ptr) for name in ("ids", "targets", "hidden", "cell", "final_hidden", "final_cell")),
-        *((name, _ptr) for name in ("losses", "logits", "hiddens", "cells")),
-    ]
-
-
-class _Writing(ctypes.Structure):
-    _fields_ = [
-        *((name, _i64) for name in ("streams", "length", "unknown")),
-        *((name, _ptr) for name in ("hidden", "cell", "final_hidden", "final_cell")),
-        *((name, _ptr) for name in ("current", "random", "choice", "out", "logits")),
-    ]
-
-
-STRUCTS = (_Choice, _NetworkLayer, _NetworkWeights, _Reading, _Writing)  # of native/engine/inference.h
-
-
-@cache
-def _functions() -> ctypes.CDLL:
-    """The engine's library, with the functions that are called here declared."""
-    library.check_layout(*STRUCTS)
-    loaded = library.library()
-    loaded.storycell_network_create.argtypes = [_ptr, _i64, ctypes.c_int, _ptr]
-    loaded.storycell_network_free.argtypes, loaded.storycell_network_free.restype = [_ptr], None
-    for name in ("read", "write"):
-        getattr(loaded, f"storycell_network_{name}").argtypes = [_ptr, _ptr, ctypes.c_int]
-    return loaded
 
 
 class EngineNetwork:
@@ -89,9 +40,9 @@ class EngineNetwork:
         forget_bias: float = -1.0,
         threads: int | None = None,
     ) -> None:
-        if cell not in CELLS or generates_in not in PRECISIONS:
+        if cell not in CELLS or generates_in not in library.PRECISIONS:
             raise ValueError(
-                f"cell {cell!r}, generates_in {generates_in!r}: the engine has {[*CELLS]}, {[*PRECISIONS]}"
+                f"cell {cell!r}, generates_in {generates_in!r}: the engine has {[*CELLS]}, {[*library.PRECISIONS]}"
             )
         self.cell, self.generates_in, self.forget_bias, self.threads = cell, generates_in, forget_bias, threads
         self._cell = CELLS[cell]
@@ -107,10 +58,11 @@ class EngineNetwork:
         self.gate_bias = "recurrent.bias_ih_l0" in shapes
         if shapes != self._shapes():
             raise ValueError(f"these are not the weights of a character model with the cell {cell!r}: {shapes}")
+        self._weights = {name: self._weights[name] for name in self._shapes()}  # in torch's order
         self._layers = [layer_weights(self._weights, k) for k in range(self.num_layers)]
-        self._packed: dict[tuple[str, bytes], _Packed] = {}
+        self._packed: dict[tuple[str, str], _Packed] = {}
         self._packing = threading.Lock()
-        _functions()
+        library.library()
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         return weight_shapes(
@@ -120,7 +72,7 @@ class EngineNetwork:
     @property
     def backend_reason(self) -> str:
         """What computes, and on which instruction set."""
-        return f"storycell's own engine ({_functions().storycell_isa().decode()}), which needs no torch"
+        return f"storycell's own engine ({library.isa()}), which needs no torch"
 
     def weights(self) -> dict[str, Floats]:
         """All parameters by torch's names: copies."""
@@ -140,18 +92,7 @@ class EngineNetwork:
 
     def untrained(self, seed: int) -> "EngineNetwork":
         """A network of the same sizes as it would be before its training."""
-        return self._like(
-            initial_weights(
-                self.vocab_size,
-                self.hidden_size,
-                self.num_layers,
-                self.cell,
-                embedding_size=self.embedding_size,
-                gate_bias=self.gate_bias,
-                forget_bias=self.forget_bias,
-                seed=seed,
-            )
-        )
+        return self._like(draw_weights(self._shapes(), self.cell, self.hidden_size, seed, self.forget_bias))
 
     def _like(self, weights: Mapping[str, Any]) -> "EngineNetwork":
         return EngineNetwork(
@@ -193,7 +134,7 @@ class EngineNetwork:
         B, T = ids.shape
         before = None if state is None else self._state(state, B)
         after = {name: np.empty((self.num_layers, B, self.hidden_size), np.float32) for name in self.state_names}
-        a = _Reading(streams=B, steps=T, ids=ids.ctypes.data)
+        a = library.Reading(streams=B, steps=T, ids=ids.ctypes.data)
         _point(a, before, after)
         for name, array in wanted.items():
             setattr(a, name, None if array is None else array.ctypes.data)
@@ -214,12 +155,12 @@ class EngineNetwork:
             )
         if ((words < 0) | (words >= 2**32)).any() or (words == 0).all(1).any():
             raise ValueError("random states must be four words below 2^32, not all zero")
-        how = (_Choice * B)(*(_Choice(*choice) for choice in choices))
+        how = (library.Choice * B)(*(library.Choice(*choice) for choice in choices))
         drawn = words.astype(np.uint32)
         ids = np.empty((B, chars), np.int64)
         kept = np.empty((B, chars, self.vocab_size), np.float32) if logits else None
         before, after = self._state(state, B), self.zero_state(B)
-        a = _Writing(streams=B, length=chars, unknown=UNKNOWN)
+        a = library.Writing(streams=B, length=chars, unknown=UNKNOWN)
         _point(a, before, after)
         a.current, a.random, a.out = current.ctypes.data, drawn.ctypes.data, ids.ctypes.data
         a.choice, a.logits = ctypes.addressof(how), None if kept is None else kept.ctypes.data
@@ -309,14 +250,14 @@ class EngineNetwork:
 
     def _pack(self, precision: str) -> "_Packed":
         """The weights, packed for a precision and for the instruction set in use."""
-        key = precision, _functions().storycell_isa()
+        key = precision, library.isa()
         with self._packing:
             if key not in self._packed:
                 self._packed[key] = _Packed(self, precision)
             return self._packed[key]
 
     def _call(self, function: str, packed: "_Packed", arguments: ctypes.Structure) -> None:
-        call = getattr(_functions(), f"storycell_network_{function}")
+        call = getattr(library.library(), f"storycell_network_{function}")
         library.check(call(packed.address, ctypes.byref(arguments), self.threads_used))
 
     @property
@@ -332,15 +273,15 @@ class _Packed:
 
     def __init__(self, network: EngineNetwork, precision: str) -> None:
         self.address: int | None = None
-        weights, layers = network._weights, (_NetworkLayer * network.num_layers)()
+        weights, layers = network._weights, (library.NetworkLayer * network.num_layers)()
         for k, layer in enumerate(layers):
             for field, name in (("input", "weight_ih"), ("recurrent", "weight_hh")):
                 setattr(layer, field, network._layers[k][name].ctypes.data)
             if network.gate_bias:
                 layer.input_bias = network._layers[k]["bias_ih"].ctypes.data
                 layer.recurrent_bias = network._layers[k]["bias_hh"].ctypes.data
-        a = _NetworkWeights(
-            cell=[*CELLS].index(network.cell),
+        a = library.NetworkWeights(
+            cell=library.CELLS[network.cell],
             layers=network.num_layers,
             units=network.hidden_size,
             characters=network.vocab_size,
@@ -351,9 +292,9 @@ class _Packed:
         )
         if network.embedding_size:
             a.embedding_weight = weights["embedding.weight"].ctypes.data
-        made, create = ctypes.c_void_p(), _functions().storycell_network_create
-        library.check(create(ctypes.byref(a), PRECISIONS[precision], network.threads_used, ctypes.byref(made)))
-        self.address, self._free = made.value, _functions().storycell_network_free
+        made, create = ctypes.c_void_p(), library.library().storycell_network_create
+        library.check(create(ctypes.byref(a), library.PRECISIONS[precision], network.threads_used, ctypes.byref(made)))
+        self.address, self._free = made.value, library.library().storycell_network_free
 
     def __del__(self) -> None:
         if self.address:
