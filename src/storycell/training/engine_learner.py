@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell import threads
-from storycell.config import ModelSettings, Settings
-from storycell.engine import EngineModel
+from storycell.config import Settings
+from storycell.engine import EngineModel, EngineNetwork
 from storycell.engine.library import CELLS, isa
-from storycell.language_model import Floats, LanguageModel
+from storycell.language_model import Floats
 from storycell.training.learner import Kept, Layout
 
 MOMENTS = {  # what an optimiser keeps of a parameter; Muon does so of the recurrent layers' matrices alone
@@ -20,10 +20,10 @@ MOMENTS = {  # what an optimiser keeps of a parameter; Muon does so of the recur
 }
 
 
-def obstacle(model: ModelSettings) -> str | None:
-    """Why the engine cannot train such a network here; None: it can."""
-    if model.cell not in CELLS:
-        return f"the engine has no cell {model.cell!r}; it has {', '.join(CELLS)}"
+def obstacle(cell: str) -> str | None:
+    """Why the engine cannot train a network of such cells here; None: it can."""
+    if cell not in CELLS:
+        return f"the engine has no cell {cell!r}; it has {', '.join(CELLS)}"
     try:
         isa()
     except (ImportError, RuntimeError) as error:
@@ -55,10 +55,8 @@ class EngineLearner:
         self.engine.initialise(training.seed, model.forget_bias)
 
     @property
-    def model(self) -> LanguageModel:
+    def model(self) -> EngineNetwork:
         """As `Learner.model`: it has copies of the weights."""
-        from storycell.engine import EngineNetwork
-
         return EngineNetwork(self.engine.read(), self.engine.cell, forget_bias=self._forget_bias)
 
     @property

@@ -29,6 +29,7 @@ from storycell.data.resumable import Progress, no_progress
 from storycell.data.survey import build_vocabulary
 from storycell.data.tokens import Prepared
 from storycell.data.vocab import Vocabulary
+from storycell.engine import library
 from storycell.errors import ResumeError, SettingsError
 from storycell.language_model import Floats
 from storycell.runs import default_prompt
@@ -37,6 +38,8 @@ from storycell.runs.folder import RunConfig, RunFolder, TextRecord, refuse_occup
 from storycell.runs.machine import best_device, machine, versions
 from storycell.runs.network import LoadedRun, load_run
 from storycell.runs.text import has_changed, open_text, prepared_folder, read_text
+from storycell.training import engine_learner
+from storycell.training.engine_learner import EngineLearner
 from storycell.training.learner import Learner
 from storycell.training.loop import Callback, TrainingResult, TrainLoop, TrainWorker
 from storycell.training.processes import ProcessGroup, is_launched
@@ -226,24 +229,42 @@ def _choose_settings(recipe: str, donor: LoadedRun | None, settings: dict[str, A
 def _resolve_settings(group: ProcessGroup, settings: Settings) -> Settings:
     """`auto` and unset values as what they come to on this machine."""
     training = settings.training
-    import torch
+    device = best_device(training.device)
+    if uses_engine(group, settings, device):
+        backend, multiplies_bf16 = "native", library.isa() in ("amx", "avx512bf16")
+    else:
+        extras.require("torch", _torch_is_for(group, settings, device))
+        from storycell.training.torch_learner import choose_backend
 
-    from storycell.nn.backends import choice
-
-    device = torch.device(best_device(training.device))
-    weight = torch.empty(0, dtype=torch.float32, device=device)
-    backend, _ = choice.choose_backend(training.backend, settings.model.cell, weight)
+        backend, multiplies_bf16 = choose_backend(training.backend, settings.model.cell, device)
     precision = training.precision
     if precision == "auto":
-        precision = "bf16" if backend.multiplies_bf16(device) else "fp32"
+        precision = "bf16" if multiplies_bf16 else "fp32"
     unit, amount = training.budget
     return settings.changed(
-        device=str(device),
-        backend=backend.name,
+        device=device,
+        backend=backend,
         precision=precision,
         threads=training.threads or group.default_threads(),
         **{unit: amount},
     )
+
+
+def uses_engine(group: ProcessGroup, settings: Settings, device: str) -> bool:
+    """Whether the engine trains: alone, on the processor, a network that it knows; otherwise torch does."""
+    alone = group.count == 1 and device == "cpu" and settings.training.backend in ("auto", "native")
+    return alone and engine_learner.obstacle(settings.model.cell) is None
+
+
+def _torch_is_for(group: ProcessGroup, settings: Settings, device: str) -> str:
+    """What torch is needed for, where the engine does not do."""
+    if group.count > 1:
+        return "training in several processes"
+    if device != "cpu":
+        return f"the device {device}"
+    if settings.training.backend not in ("auto", "native"):
+        return f"the backend {settings.training.backend}"
+    return f"training here ({engine_learner.obstacle(settings.model.cell)})"
 
 
 def _change_settings(settings: Settings, changes: dict[str, Any]) -> Settings:
@@ -275,6 +296,9 @@ def build_learner(
     settings: Settings, vocab_size: int, group: ProcessGroup | None = None, share: float = 1.0
 ) -> Learner:
     """What computes a training of these settings (`_resolve_settings`), with the weights that the seed draws."""
+    group = group or ProcessGroup()
+    if uses_engine(group, settings, settings.training.device):
+        return EngineLearner(settings, vocab_size)
     from storycell.training.torch_learner import TorchLearner
 
     return TorchLearner.from_settings(settings, vocab_size, group, share)

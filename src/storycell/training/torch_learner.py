@@ -16,6 +16,7 @@ from torch import nn
 from storycell.config import Settings, TrainSettings
 from storycell.language_model import Floats
 from storycell.nn.adapter import TorchModel
+from storycell.nn.backends import choice
 from storycell.nn.cells import registry
 from storycell.nn.model import CharLM
 from storycell.nn.optim import build_optimizer, clip
@@ -175,3 +176,10 @@ def _parallel(lm: CharLM, processes: ProcessGroup) -> nn.Module:
     from storycell.training.distributed import parallel
 
     return parallel(lm)
+
+
+def choose_backend(asked: str, cell: str, device: str) -> tuple[str, bool]:
+    """The name of the backend that computes such a cell there, and whether it multiplies bf16."""
+    weight = torch.empty(0, dtype=torch.float32, device=device)
+    backend, _ = choice.choose_backend(asked, cell, weight)
+    return backend.name, backend.multiplies_bf16(weight.device)
