@@ -212,6 +212,15 @@ def test_logits_that_are_not_finite_are_an_error_and_change_nothing() -> None:
     assert np.isnan(broken.nats([[2]], [[3]])[0]).all()
 
 
+def test_damaged_weights_are_stepped_through_without_a_warning() -> None:
+    _, network = pair()
+    damaged = network.with_weights({name: np.full_like(w, np.inf) for name, w in network.weights().items()})
+    layer = {name: np.zeros((1, 17), np.float32) for name in "hc"}
+    values = damaged.layer_step(0, damaged.inputs([2]), layer)
+    assert np.isnan(damaged.output(values["h"])).all()
+    assert np.isnan(damaged.state_gradients([[2, 3]], [4], [layer] * 2)["h", 0]).all()
+
+
 @every_bias
 @every_cell
 def test_a_step_is_that_of_the_reference_cell_in_float64(cell: str, bias: bool) -> None:
