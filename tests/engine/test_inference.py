@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from storycell.engine import EngineNetwork
+from storycell.engine import EngineModel, EngineNetwork
 from storycell.engine.cells import CELLS
 from storycell.generation.sampler import Draw
 from storycell.language_model import Choice, LanguageModel, State
@@ -345,6 +345,22 @@ def test_an_untrained_network_is_the_module_that_the_seed_draws(cell: str, embed
     for name, weight in theirs.items():
         assert drawn[name] == pytest.approx(weight, rel=1e-5, abs=1e-6)
     assert (theirs["output.weight"] != network.weights()["output.weight"]).any()
+
+
+@every_cell
+def test_a_learning_model_s_network_is_that_of_the_moment(cell: str) -> None:
+    _, network = pair(cell)
+    model = EngineModel(V, 17, 2, cell, embedding_size=9, threads=2)
+    model.write(network.weights())
+    ids = ids_of(4, 9)
+    before = model.network()
+    assert before.threads == 2
+    np.testing.assert_array_equal(before.logits(ids)[0], network.logits(ids)[0])
+    nats, _ = model.gradient(ids[:, :-1], ids[:, 1:])
+    assert nats == pytest.approx(before.nats(ids[:, :-1], ids[:, 1:])[0].mean(), rel=EXACT)
+    model.apply(0.1)
+    assert (model.network().logits(ids)[0] != before.logits(ids)[0]).any()
+    np.testing.assert_array_equal(before.logits(ids)[0], network.logits(ids)[0])
 
 
 def test_threads_that_read_at_once_all_find_the_same() -> None:
