@@ -54,7 +54,7 @@ public:
         Buffer h, c, one, two, inputs, every_cell, row_logits, row_losses;
         pad_state(a.hidden, B, h);
         pad_state(cell == kLstm ? a.cell : nullptr, B, c);
-        float *below = one.room((most + 1) * BP), *above = two.room((most + 1) * BP);
+        float *above = one.room((most + 1) * BP), *below = L > 1 ? two.room((most + 1) * BP) : above;
         float* const projected = L > 1 ? inputs.room(most * BP * G) : nullptr;
         float* const cells = a.cells && cell == kLstm ? every_cell.room((most + 1) * BP) : nullptr;
         float* const logits = a.logits ? row_logits.room(most * B * W) : nullptr;
