@@ -64,17 +64,12 @@ class EngineNetwork:
         self._layers = [layer_weights(self._weights, k) for k in range(self.num_layers)]
         self._packed: dict[tuple[str, str], _Packed] = {}
         self._packing = threading.Lock()
-        library.library()
+        self.backend_reason = f"storycell's own engine ({library.isa()}), which needs no torch"
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         return weight_shapes(
             self.vocab_size, self.hidden_size, self.num_layers, self.cell, self.embedding_size, self.gate_bias
         )
-
-    @property
-    def backend_reason(self) -> str:
-        """What computes, and on which instruction set."""
-        return f"storycell's own engine ({library.isa()}), which needs no torch"
 
     def weights(self) -> dict[str, Floats]:
         """All parameters by torch's names: copies."""
