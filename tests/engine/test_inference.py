@@ -114,6 +114,18 @@ def test_one_pass_is_any_chunks_to_the_bit(cell: str) -> None:
     assert_same(state, after)
 
 
+def test_a_large_vocabulary_s_logits_are_those_of_its_pieces() -> None:
+    lm = CharLM(40_000, 3, 1, "rnn", embedding_size=2, backend="reference", seed=3)
+    network = EngineNetwork(TorchModel(lm).weights(), "rnn", threads=2)
+    ids = np.random.default_rng(1).integers(0, 40_000, (2, 130))  # three of the engine's own pieces
+    logits, state = network.logits(ids)
+    first, between = network.logits(ids[:, :77])
+    rest, after = network.logits(ids[:, 77:], between)
+    np.testing.assert_array_equal(np.concatenate((first, rest), axis=1), logits)
+    assert_same(after, state)
+    assert logits[:, -1] == pytest.approx(lm(torch.from_numpy(ids))[0][:, -1].detach().numpy(), abs=EXACT)
+
+
 @every_cell
 def test_no_state_is_the_zero_state_and_a_state_that_is_given_stays(cell: str) -> None:
     _, network = pair(cell)
