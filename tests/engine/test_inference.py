@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from storycell.engine import EngineNetwork
+from storycell.engine import EngineModel, EngineNetwork
 from storycell.engine.cells import CELLS
 from storycell.generation.sampler import Draw
 from storycell.language_model import Choice, LanguageModel, State
@@ -212,6 +212,15 @@ def test_logits_that_are_not_finite_are_an_error_and_change_nothing() -> None:
     assert np.isnan(broken.nats([[2]], [[3]])[0]).all()
 
 
+def test_damaged_weights_are_stepped_through_without_a_warning() -> None:
+    _, network = pair()
+    damaged = network.with_weights({name: np.full_like(w, np.inf) for name, w in network.weights().items()})
+    layer = {name: np.zeros((1, 17), np.float32) for name in "hc"}
+    values = damaged.layer_step(0, damaged.inputs([2]), layer)
+    assert np.isnan(damaged.output(values["h"])).all()
+    assert np.isnan(damaged.state_gradients([[2, 3]], [4], [layer] * 2)["h", 0]).all()
+
+
 @every_bias
 @every_cell
 def test_a_step_is_that_of_the_reference_cell_in_float64(cell: str, bias: bool) -> None:
@@ -336,6 +345,22 @@ def test_an_untrained_network_is_the_module_that_the_seed_draws(cell: str, embed
     for name, weight in theirs.items():
         assert drawn[name] == pytest.approx(weight, rel=1e-5, abs=1e-6)
     assert (theirs["output.weight"] != network.weights()["output.weight"]).any()
+
+
+@every_cell
+def test_a_learning_model_s_network_is_that_of_the_moment(cell: str) -> None:
+    _, network = pair(cell)
+    model = EngineModel(V, 17, 2, cell, embedding_size=9, threads=2)
+    model.write(network.weights())
+    ids = ids_of(4, 9)
+    before = model.network()
+    assert before.threads == 2
+    np.testing.assert_array_equal(before.logits(ids)[0], network.logits(ids)[0])
+    nats, _ = model.gradient(ids[:, :-1], ids[:, 1:])
+    assert nats == pytest.approx(before.nats(ids[:, :-1], ids[:, 1:])[0].mean(), rel=EXACT)
+    model.apply(0.1)
+    assert (model.network().logits(ids)[0] != before.logits(ids)[0]).any()
+    np.testing.assert_array_equal(before.logits(ids)[0], network.logits(ids)[0])
 
 
 def test_threads_that_read_at_once_all_find_the_same() -> None:

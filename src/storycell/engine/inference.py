@@ -20,6 +20,8 @@ from storycell.engine.random import draw_weights
 from storycell.language_model import Choice, Floats, Hold, Integers, State, Values, Written, unheld
 from storycell.types import UNKNOWN
 
+_quietly = np.errstate(over="ignore", invalid="ignore")  # damaged weights give numbers that are not finite, no warning
+
 
 class EngineNetwork:
     """A model of `weights` (by torch's names; copied) with the cell `lstm`, `gru` or `rnn`; see `LanguageModel`.
@@ -176,15 +178,18 @@ class EngineNetwork:
         one_hot: Floats = (ids[..., None] == np.arange(self.vocab_size)).astype(np.float32)
         return one_hot
 
+    @_quietly
     def layer_step(self, layer: int, x: Floats, state: Values, hold: Hold = unheld) -> Values:
         """The cell's lines, on inputs `[N D]` and state `[N H]`."""
         return self._cell.step(x, state, self._layers[layer], hold)
 
+    @_quietly
     def output(self, h: Floats) -> Floats:
         """`[N H]` -> logits `[N V]`."""
         logits: Floats = h @ self._weights["output.weight"].T + self._weights["output.bias"]
         return logits
 
+    @_quietly
     def state_gradients(
         self, ids: Any, targets: Any, state: list[Values], *, cuts_h: bool = False
     ) -> dict[tuple[str, int], Floats]:
