@@ -7,7 +7,6 @@ import importlib
 import json
 import math
 import os
-import sys
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -69,20 +68,10 @@ class Verb(click.Command):
         """Run the verb, in one process and on as many threads as this process may use."""
         if self.name != "train" and os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ:
             raise SettingsError(f"storycell {self.name} runs in one process; only train can be started by torchrun")
-        _keep_torch_to_the_quota()
+        if "RANK" not in os.environ:  # what torchrun tells its processes is left alone
+            threads = importlib.import_module("storycell.threads")
+            threads.use(threads.default())  # in a container that may be fewer than the machine has cores
         return super().invoke(ctx)
-
-
-def _keep_torch_to_the_quota() -> None:
-    """Torch computes on no more threads than `threads.default` says, also where it is imported later on.
-
-    In a container that may be fewer than the machine has cores. What torchrun tells its processes is left alone.
-    """
-    threads = importlib.import_module("storycell.threads")
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads.default())
-    elif "RANK" not in os.environ:
-        os.environ["OMP_NUM_THREADS"] = str(threads.default())
 
 
 class _Name(click.ParamType[str]):
