@@ -12,6 +12,7 @@ namespace storycell {
 namespace {
 
 constexpr int64_t kRows = 2048;  // characters read at a time: what lies between two layers stays in the cache
+constexpr int64_t kLogits = int64_t{1} << 22;  // as many logits at a time
 
 void copy(float* to, const float* from, int64_t count) {
     std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
@@ -50,11 +51,12 @@ public:
     }
 
     Status read(const Reading& a, int threads) const {
-        const int64_t B = a.streams, most = std::min(a.steps, std::max<int64_t>(1, kRows / B)), BP = B * P;
+        const int64_t B = a.streams, BP = B * P, rows = a.logits ? std::min(kRows, kLogits / W) : kRows;
+        const int64_t most = std::min(a.steps, std::max<int64_t>(1, rows / B));  // steps
         Buffer h, c, one, two, inputs, every_cell, row_logits, row_losses;
         pad_state(a.hidden, B, h);
         pad_state(cell == kLstm ? a.cell : nullptr, B, c);
-        float *below = one.room((most + 1) * BP), *above = two.room((most + 1) * BP);
+        float *above = one.room((most + 1) * BP), *below = L > 1 ? two.room((most + 1) * BP) : above;
         float* const projected = L > 1 ? inputs.room(most * BP * G) : nullptr;
         float* const cells = a.cells && cell == kLstm ? every_cell.room((most + 1) * BP) : nullptr;
         float* const logits = a.logits ? row_logits.room(most * B * W) : nullptr;

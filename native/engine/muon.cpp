@@ -10,21 +10,20 @@
 namespace storycell {
 namespace {
 
-constexpr double kA = 3.4445, kB = -4.7750, kC = 2.0315;  // lifts small singular values fastest
+constexpr float kA = 3.4445f, kB = -4.7750f, kC = 2.0315f;  // lifts small singular values fastest
 constexpr double kTiny = 1e-7;
 constexpr int64_t kRows = 16;  // of a block: a thread's least share
 
 int64_t blocks(int64_t rows) { return rows / kRows; }
 
-// to[c, r] = x[r, c] for a block of rows, as elements.
-void turn(const float* x, int64_t rows, int64_t columns, int64_t block, int64_t precision, void* to) {
-    float column[kRows];
-    const float* from = x + block * kRows * columns;
-    for (int64_t c = 0; c < columns; ++c) {
-        for (int64_t r = 0; r < kRows; ++r) column[r] = from[r * columns + c];
-        kernels()->convert(precision, column, static_cast<char*>(to) + (c * rows + block * kRows) * (precision ? 2 : 4),
-                           kRows);
-    }
+// to[c, r] = x[r, c] for a block of rows.
+template <class Element>
+void turn(const Element* x, int64_t rows, int64_t columns, int64_t block, Element* to) {
+    const Element* from = x + block * kRows * columns;
+    to += block * kRows;
+    for (int64_t c0 = 0; c0 < columns; c0 += kRows)
+        for (int64_t c = c0; c < c0 + kRows; ++c)
+            for (int64_t r = 0; r < kRows; ++r) to[c * rows + r] = from[r * columns + c];
 }
 
 }  // namespace
@@ -53,10 +52,10 @@ void Muon::take(const std::vector<MuonMatrix>& matrices, bool bf16) {
         const MuonMatrix& x = matrices[i];
         Work& w = work_[i];
         const int64_t count = x.rows * x.columns, n = shorter(x);
-        w.x.room(count), w.packed.room(count), w.sums.room(blocks(x.rows));
+        w.x.room(count), w.moved.room(count), w.packed.room(count), w.sums.room(blocks(x.rows));
         if (bf16) w.elements.room(count / 2);
-        if (tall(x)) w.turned.room(count);  // in float32 also where the result is put
-        for (Small small : {&Work::gram, &Work::square, &Work::p, &Work::product, &Work::left, &Work::left_p,
+        if (tall(x)) w.turned.room(count);
+        for (Small small : {&Work::gram, &Work::rest, &Work::first_rest, &Work::product, &Work::left, &Work::left_rest,
                             &Work::packed_small})
             (w.*small).room(n * n);
     }
@@ -99,23 +98,27 @@ Status Muon::move_momentum(double factor) {
                 });
 }
 
-// x, by its norm at first, in the forms that the products read.
-Status Muon::spread(bool normalise) {
+// x, which at first is divided by its norm and later has moved, in the forms that the products read.
+Status Muon::spread(bool first_time) {
     return each([](const MuonMatrix& x) { return blocks(x.rows); },
                 [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
                     const int64_t from = first * kRows * x.columns, count = (last - first) * kRows * x.columns;
-                    if (normalise) {
+                    float* here = w.x.data() + from;
+                    if (first_time) {
                         double squares = 0;
                         for (int64_t block = 0; block < blocks(x.rows); ++block) squares += w.sums.data()[block];
                         const auto scale = static_cast<float>(1 / (std::sqrt(squares) + kTiny));
-                        float* here = w.x.data() + from;
                         for (int64_t i = 0; i < count; ++i) here[i] *= scale;
+                    } else {
+                        const float *moved = w.moved.data() + from, mean = w.mean;
+                        for (int64_t i = 0; i < count; ++i) here[i] = mean * here[i] + moved[i];
                     }
-                    if (precision_)
-                        kernels()->convert(1, w.x.data() + from, reinterpret_cast<uint16_t*>(w.elements.data()) + from,
-                                           count);
+                    auto* rounded = reinterpret_cast<uint16_t*>(w.elements.data());
+                    auto* turned = reinterpret_cast<uint16_t*>(w.turned.data());
+                    if (precision_) kernels()->convert(1, w.x.data() + from, rounded + from, count);
                     for (int64_t block = first; block < last && tall(x); ++block)
-                        turn(w.x.data(), x.rows, x.columns, block, precision_, w.turned.data());
+                        if (precision_) turn(rounded, x.rows, x.columns, block, turned);
+                        else turn(w.x.data(), x.rows, x.columns, block, w.turned.data());
                 });
 }
 
@@ -153,62 +156,98 @@ Status Muon::keep_left(Small source, Small to) {
     });
 }
 
-// out = left . what is packed, which is known to be symmetric.
-Status Muon::multiply(Small left, Small out) {
+// product = left . what is packed, which is known to be symmetric.
+Status Muon::multiply(Small left) {
     products_.clear();
     for (size_t i = 0; i < matrices_.size(); ++i) {
         Work& w = work_[i];
         const int64_t n = shorter(matrices_[i]);
-        products_.push_back({(w.*left).data(), n, w.packed_small.data(), n, n, (w.*out).data()});
+        products_.push_back({(w.*left).data(), n, w.packed_small.data(), n, n, w.product.data()});
     }
     return symmetric_products({precision_, static_cast<int64_t>(products_.size()), products_.data()}, threads_);
 }
 
-// p = a I + b gram + c gram gram; leaves the Gram matrix in `left`.
+// part(work, first, last) over the elements of all matrices' [n, n].
+template <class Part>
+Status Muon::each_small(Part part) {
+    return each(shorter, [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
+        part(w, first * shorter(x), last * shorter(x));
+    });
+}
+
+// mean = `before` + the mean of the diagonal, which is taken off it.
+void Muon::split_off_mean(Small from, float before) {
+    for (size_t i = 0; i < matrices_.size(); ++i) {
+        const int64_t n = shorter(matrices_[i]);
+        float* matrix = (work_[i].*from).data();
+        double sum = 0;
+        for (int64_t r = 0; r < n; ++r) sum += matrix[r * n + r];
+        const auto mean = static_cast<float>(sum / static_cast<double>(n));
+        for (int64_t r = 0; r < n; ++r) matrix[r * n + r] -= mean;
+        work_[i].mean = before + mean;
+    }
+}
+
+// mean I + rest = a I + b gram + c gram gram. Leaves rest packed, and the Gram matrix in `left`.
 Status Muon::polynomial() {
     TRY(keep_left(&Work::gram, &Work::left));
     TRY(pack_small(&Work::gram));
-    TRY(multiply(&Work::left, &Work::square));
-    return each(shorter, [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
-        const int64_t n = shorter(x);
-        const auto b = static_cast<float>(kB), c = static_cast<float>(kC);
-        for (int64_t r = first; r < last; ++r) {
-            const float *gram = w.gram.data() + r * n, *square = w.square.data() + r * n;
-            float* p = w.p.data() + r * n;
-            for (int64_t j = 0; j < n; ++j) p[j] = b * gram[j] + c * square[j];
-            p[r] += static_cast<float>(kA);
-        }
+    TRY(multiply(&Work::left));
+    TRY(each_small([](Work& w, int64_t first, int64_t last) {
+        const float *gram = w.gram.data(), *square = w.product.data();
+        float* rest = w.rest.data();
+        for (int64_t i = first; i < last; ++i) rest[i] = kB * gram[i] + kC * square[i];
+    }));
+    split_off_mean(&Work::rest, kA);
+    return pack_small(&Work::rest);
+}
+
+// gram = gram . (mean I + rest)
+Status Muon::multiply_gram() {
+    TRY(multiply(&Work::left));
+    return each_small([](Work& w, int64_t first, int64_t last) {
+        const float *product = w.product.data(), mean = w.mean;
+        float* gram = w.gram.data();
+        for (int64_t i = first; i < last; ++i) gram[i] = mean * gram[i] + product[i];
     });
 }
 
 Status Muon::two_iterations() {
     TRY(polynomial());
-    TRY(pack_small(&Work::p));
-    TRY(keep_left(&Work::p, &Work::left_p));
-    TRY(multiply(&Work::left, &Work::product));  // gram . p, and p . that
-    TRY(keep_left(&Work::product, &Work::left));
-    TRY(multiply(&Work::left, &Work::gram));
+    TRY(keep_left(&Work::rest, &Work::left_rest));
+    TRY(multiply_gram());
+    TRY(keep_left(&Work::gram, &Work::left));
+    TRY(multiply_gram());
+    for (Work& w : work_) w.first_rest.swap(w.rest), w.first_mean = w.mean;
     TRY(polynomial());
-    TRY(pack_small(&Work::p));
-    TRY(multiply(&Work::left_p, &Work::product));
+    TRY(multiply(&Work::left_rest));
+    TRY(each_small([](Work& w, int64_t first, int64_t last) {
+        const float *one = w.first_rest.data(), *two = w.rest.data(), by_one = w.mean, by_two = w.first_mean;
+        float* product = w.product.data();
+        for (int64_t i = first; i < last; ++i) product[i] += by_one * one[i] + by_two * two[i];
+    }));
+    for (Work& w : work_) w.first_mean *= w.mean;
+    split_off_mean(&Work::product, 0);
+    for (Work& w : work_) w.mean += w.first_mean;
+    return multiply_x();
+}
+
+// moved = x . product, or product . x; then `mean` x + moved is what x becomes.
+Status Muon::multiply_x() {
     for (size_t i = 0; i < matrices_.size(); ++i) {
         const MuonMatrix& x = matrices_[i];
         Work& w = work_[i];
         const int64_t n = shorter(x), m = longer(x);
-        const float *left, *packed, *q = w.product.data();
-        float* out = w.x.data();
+        const float *left = precision_ ? w.elements.data() : w.x.data(), *packed = w.packed_small.data();
         if (tall(x)) {
-            TRY(storycell_pack(precision_, n, n, 0, q, n, 1, n, n, w.packed_small.data(), threads_));
-            left = precision_ ? w.elements.data() : w.x.data(), packed = w.packed_small.data();
-            if (!precision_) out = w.turned.data();
+            TRY(storycell_pack(precision_, n, n, 0, w.product.data(), n, 1, n, n, w.packed_small.data(), threads_));
         } else {
             TRY(storycell_pack(precision_, n, m, 0, w.x.data(), m, 1, n, m, w.packed.data(), threads_));
-            TRY(storycell_convert(precision_, q, w.left.data(), n * n, threads_));
+            TRY(storycell_convert(precision_, w.product.data(), w.left.data(), n * n, threads_));
             left = w.left.data(), packed = w.packed.data();
         }
-        const Product a{precision_, x.rows, n, x.columns, left, n, packed, nullptr, out, 0};
+        const Product a{precision_, x.rows, n, x.columns, left, n, packed, nullptr, w.moved.data(), 0};
         TRY(storycell_product(&a, threads_));
-        if (out != w.x.data()) w.x.swap(w.turned);
     }
     return kOk;
 }
@@ -218,9 +257,9 @@ Status Muon::move_weights(double rate, double decay) {
     return each([](const MuonMatrix& x) { return blocks(x.rows); },
                 [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
                     const auto size = static_cast<float>(-rate * 0.2 * std::sqrt(x.longest));
-                    const float* update = w.x.data();
+                    const float *update = w.x.data(), *moved = w.moved.data(), mean = w.mean;
                     for (int64_t i = first * kRows * x.columns; i < last * kRows * x.columns; ++i)
-                        x.weight[i] = x.weight[i] * kept + size * update[i];
+                        x.weight[i] = x.weight[i] * kept + size * (mean * update[i] + moved[i]);
                 });
 }
 

@@ -84,6 +84,14 @@ def default() -> int:
     return min(_asked(), cores())
 
 
+def use(count: int) -> None:
+    """From now on the whole process computes on so many threads, a torch that is imported later too."""
+    if (torch := _torch()) is None:
+        os.environ["OMP_NUM_THREADS"] = str(count)
+    else:
+        torch.set_num_threads(count)
+
+
 def for_kernels() -> int:
     """How many threads the kernels use: as `computing_on` says, otherwise what was asked for, within the quota."""
     return _here.kernels or min(_asked(), _quota_cores())

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from storycell.engine import EngineNetwork
+from storycell.engine import EngineModel, EngineNetwork
 from storycell.engine.cells import CELLS
 from storycell.generation.sampler import Draw
 from storycell.language_model import Choice, LanguageModel, State
@@ -114,6 +114,18 @@ def test_one_pass_is_any_chunks_to_the_bit(cell: str) -> None:
     assert_same(state, after)
 
 
+def test_a_large_vocabulary_s_logits_are_those_of_its_pieces() -> None:
+    lm = CharLM(40_000, 3, 1, "rnn", embedding_size=2, backend="reference", seed=3).eval()
+    network = EngineNetwork(TorchModel(lm).weights(), "rnn", threads=2)
+    ids = np.random.default_rng(1).integers(0, 40_000, (2, 130))  # three of the engine's own pieces
+    logits, state = network.logits(ids)
+    first, between = network.logits(ids[:, :77])
+    rest, after = network.logits(ids[:, 77:], between)
+    np.testing.assert_array_equal(np.concatenate((first, rest), axis=1), logits)
+    assert_same(after, state)
+    assert logits[:, -1] == pytest.approx(lm(torch.from_numpy(ids))[0][:, -1].detach().numpy(), abs=EXACT)
+
+
 @every_cell
 def test_no_state_is_the_zero_state_and_a_state_that_is_given_stays(cell: str) -> None:
     _, network = pair(cell)
@@ -210,6 +222,15 @@ def test_logits_that_are_not_finite_are_an_error_and_change_nothing() -> None:
     assert fed.tolist() == [2, 3]
     assert random.tolist() == [[1, 2, 3, 4]] * 2
     assert np.isnan(broken.nats([[2]], [[3]])[0]).all()
+
+
+def test_damaged_weights_are_stepped_through_without_a_warning() -> None:
+    _, network = pair()
+    damaged = network.with_weights({name: np.full_like(w, np.inf) for name, w in network.weights().items()})
+    layer = {name: np.zeros((1, 17), np.float32) for name in "hc"}
+    values = damaged.layer_step(0, damaged.inputs([2]), layer)
+    assert np.isnan(damaged.output(values["h"])).all()
+    assert np.isnan(damaged.state_gradients([[2, 3]], [4], [layer] * 2)["h", 0]).all()
 
 
 @every_bias
@@ -336,6 +357,22 @@ def test_an_untrained_network_is_the_module_that_the_seed_draws(cell: str, embed
     for name, weight in theirs.items():
         assert drawn[name] == pytest.approx(weight, rel=1e-5, abs=1e-6)
     assert (theirs["output.weight"] != network.weights()["output.weight"]).any()
+
+
+@every_cell
+def test_a_learning_model_s_network_is_that_of_the_moment(cell: str) -> None:
+    _, network = pair(cell)
+    model = EngineModel(V, 17, 2, cell, embedding_size=9, threads=2)
+    model.write(network.weights())
+    ids = ids_of(4, 9)
+    before = model.network()
+    assert before.threads == 2
+    np.testing.assert_array_equal(before.logits(ids)[0], network.logits(ids)[0])
+    nats, _ = model.gradient(ids[:, :-1], ids[:, 1:])
+    assert nats == pytest.approx(before.nats(ids[:, :-1], ids[:, 1:])[0].mean(), rel=EXACT)
+    model.apply(0.1)
+    assert (model.network().logits(ids)[0] != before.logits(ids)[0]).any()
+    np.testing.assert_array_equal(before.logits(ids)[0], network.logits(ids)[0])
 
 
 def test_threads_that_read_at_once_all_find_the_same() -> None:

@@ -21,6 +21,7 @@ from storycell.data.vocab import Vocabulary
 from storycell.errors import SettingsError
 from storycell.inspect import inspection
 from storycell.lab.compress import archive
+from storycell.nn.adapter import TorchModel
 from storycell.nn.backends.native.library import one_torch_thread
 from storycell.nn.model import CharLM
 from storycell.training.distributed import DistributedGroup
@@ -311,9 +312,14 @@ print(within, started() > 0)
     assert done.stdout.split() == ["0", "True"]
 
 
-def test_texts_written_at_the_same_time_are_as_alone_and_leave_torch_and_the_model_as_they_were(many: int) -> None:
+@pytest.mark.parametrize("by_torch", [True, False])
+def test_texts_written_at_the_same_time_are_as_alone_and_leave_torch_and_the_model_as_they_were(
+    many: int, by_torch: bool
+) -> None:
     model = storycell.load("demo")
-    model.lm.train().use(precision="auto")
+    lm = model.lm.train().use(precision="auto")
+    if by_torch:
+        model.network = TorchModel(lm)
     alone = [model.generate("Once upon a", chars=120, seed=k) for k in range(6)]
     for _ in range(3):
         together = [""] * len(alone)
@@ -329,7 +335,7 @@ def test_texts_written_at_the_same_time_are_as_alone_and_leave_torch_and_the_mod
             writer.join()
         assert together == alone
         assert counts() == (many, many)
-    assert (threads.for_kernels(), model.lm.training, model.lm.precision) == (many, True, "auto")
+    assert (threads.for_kernels(), lm.training, lm.precision) == (many, True, "auto")
 
 
 def test_reading_in_one_thread_leaves_the_model_to_the_others() -> None:

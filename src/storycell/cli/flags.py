@@ -5,9 +5,7 @@ Settings are flags, one for each field of `ModelSettings` and `TrainSettings`, s
 
 import importlib
 import json
-import math
 import os
-import sys
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -17,6 +15,7 @@ from click.core import ParameterSource
 
 from storycell.config import ModelSettings, TrainSettings, names
 from storycell.errors import SettingsError
+from storycell.runs.files import plain
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -69,20 +68,10 @@ class Verb(click.Command):
         """Run the verb, in one process and on as many threads as this process may use."""
         if self.name != "train" and os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ:
             raise SettingsError(f"storycell {self.name} runs in one process; only train can be started by torchrun")
-        _keep_torch_to_the_quota()
+        if "RANK" not in os.environ:  # what torchrun tells its processes is left alone
+            threads = importlib.import_module("storycell.threads")
+            threads.use(threads.default())  # in a container that may be fewer than the machine has cores
         return super().invoke(ctx)
-
-
-def _keep_torch_to_the_quota() -> None:
-    """Torch computes on no more threads than `threads.default` says, also where it is imported later on.
-
-    In a container that may be fewer than the machine has cores. What torchrun tells its processes is left alone.
-    """
-    threads = importlib.import_module("storycell.threads")
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads.default())
-    elif "RANK" not in os.environ:
-        os.environ["OMP_NUM_THREADS"] = str(threads.default())
 
 
 class _Name(click.ParamType[str]):
@@ -198,12 +187,4 @@ def _kinds(annotation: Any) -> set[type]:
 
 def print_json(data: Mapping[str, Any]) -> None:
     """One JSON object on a line of standard output; numbers that are not finite become null."""
-    print(json.dumps(_finite(data)), flush=True)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print(json.dumps(plain(data)), flush=True)

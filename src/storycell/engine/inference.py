@@ -6,7 +6,6 @@ are float32 products whatever `generates_in` says; a single step of a layer, and
 """
 
 import ctypes
-import os
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -14,22 +13,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from storycell import threads
 from storycell.engine import library
 from storycell.engine.cells import CELLS, layer_weights, weight_shapes
 from storycell.engine.random import draw_weights
 from storycell.language_model import Choice, Floats, Hold, Integers, State, Values, Written, unheld
 from storycell.types import UNKNOWN
 
+_quietly = np.errstate(over="ignore", invalid="ignore")  # damaged weights give numbers that are not finite, no warning
+
 
 class EngineNetwork:
     """A model of `weights` (by torch's names; copied) with the cell `lstm`, `gru` or `rnn`; see `LanguageModel`.
 
-    `threads` is how many a call computes on, None as many as this process may keep busy; results do not depend on it.
+    `threads` is how many a call computes on, None as many as `storycell.threads` says; results do not depend on it.
     `ValueError` for weights that are not such a model's; `ImportError` where the engine was not built.
     """
 
     can_hold = True
-    backend = "engine"
+    backend = "native"
 
     def __init__(
         self,
@@ -62,17 +64,12 @@ class EngineNetwork:
         self._layers = [layer_weights(self._weights, k) for k in range(self.num_layers)]
         self._packed: dict[tuple[str, str], _Packed] = {}
         self._packing = threading.Lock()
-        library.library()
+        self.backend_reason = f"storycell's own engine ({library.isa()}), which needs no torch"
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         return weight_shapes(
             self.vocab_size, self.hidden_size, self.num_layers, self.cell, self.embedding_size, self.gate_bias
         )
-
-    @property
-    def backend_reason(self) -> str:
-        """What computes, and on which instruction set."""
-        return f"storycell's own engine ({library.isa()}), which needs no torch"
 
     def weights(self) -> dict[str, Floats]:
         """All parameters by torch's names: copies."""
@@ -98,6 +95,10 @@ class EngineNetwork:
         return EngineNetwork(
             weights, self.cell, generates_in=self.generates_in, forget_bias=self.forget_bias, threads=self.threads
         )
+
+    def frozen(self) -> "EngineNetwork":
+        """Itself: its weights never change."""
+        return self
 
     def zero_state(self, B: int) -> State:
         """Zeros `[L B H]` by name."""
@@ -176,15 +177,18 @@ class EngineNetwork:
         one_hot: Floats = (ids[..., None] == np.arange(self.vocab_size)).astype(np.float32)
         return one_hot
 
+    @_quietly
     def layer_step(self, layer: int, x: Floats, state: Values, hold: Hold = unheld) -> Values:
         """The cell's lines, on inputs `[N D]` and state `[N H]`."""
         return self._cell.step(x, state, self._layers[layer], hold)
 
+    @_quietly
     def output(self, h: Floats) -> Floats:
         """`[N H]` -> logits `[N V]`."""
         logits: Floats = h @ self._weights["output.weight"].T + self._weights["output.bias"]
         return logits
 
+    @_quietly
     def state_gradients(
         self, ids: Any, targets: Any, state: list[Values], *, cuts_h: bool = False
     ) -> dict[tuple[str, int], Floats]:
@@ -263,9 +267,7 @@ class EngineNetwork:
     @property
     def threads_used(self) -> int:
         """On how many threads a call computes."""
-        if self.threads is not None:
-            return self.threads
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return threads.for_kernels() if self.threads is None else self.threads
 
 
 class _Packed:

@@ -9,9 +9,15 @@ from typing import Any
 from storycell import extras
 from storycell.config import ModelSettings
 from storycell.data.vocab import Vocabulary
+from storycell.engine import EngineNetwork
+from storycell.engine.cells import weight_shapes
+from storycell.engine.library import CELLS, PRECISIONS, isa
+from storycell.errors import BackendError, SettingsError
 from storycell.language_model import LanguageModel
 from storycell.runs.folder import RunConfig, RunFolder
 from storycell.runs.machine import best_device
+
+GET_TORCH = "`pip install 'storycell[torch]'` installs torch, which has every cell"
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ def load_run(run: str | Path, *, backend: str = "auto", device: str = "cpu", pre
     `precision` is that of products in generation. Raises `RunFolderError` where a file is missing or damaged,
     `BackendError` where backend, device or precision cannot be had, `MissingExtraError` where only torch has them.
     """
+    if precision not in PRECISIONS:
+        raise SettingsError(f"precision = {precision!r}: text is written in {' or '.join(PRECISIONS)}")
     place = best_device(device)
     folder = RunFolder(demo_folder() if str(run) == "demo" and not Path("demo/config.json").exists() else run)
     config, vocab = folder.config(), folder.vocab()
@@ -45,8 +53,15 @@ def load_run(run: str | Path, *, backend: str = "auto", device: str = "cpu", pre
 def _open_network(
     folder: RunFolder, V: int, model: ModelSettings, backend: str, device: str, precision: str
 ) -> LanguageModel:
-    """The network of a folder, computed by torch."""
-    extras.require("torch", f"the backend {backend}" if backend != "auto" else f"the cell {model.cell}")
+    """The network of a folder: the engine computes it where it can, torch otherwise and where it is asked for."""
+    obstacle = engine_obstacle(model.cell, backend, device)
+    if obstacle is None:
+        D, biases = model.embedding, model.gate_bias
+        weights, _ = folder.load_weights(weight_shapes(V, model.hidden, model.layers, model.cell, D, biases))
+        return EngineNetwork(weights, model.cell, generates_in=precision, forget_bias=model.forget_bias)
+    if not extras.is_installed("torch") and backend in ("auto", "native"):
+        raise BackendError(f"without torch the engine has to compute, and it cannot: {obstacle}; {GET_TORCH}")
+    extras.require("torch", f"the backend {backend}")
     from storycell.nn.adapter import TorchModel
     from storycell.nn.model import CharLM
 
@@ -54,6 +69,21 @@ def _open_network(
     lm = CharLM.from_settings(V, model, backend=backend, device="meta")
     weights, _ = folder.load_weights(lm.shapes())
     return TorchModel(lm.take(weights).to(device).eval().write_in(precision))
+
+
+def engine_obstacle(cell: str, backend: str = "auto", device: str = "cpu") -> str | None:
+    """Why it is not the engine that computes such a network, None where it is."""
+    if backend not in ("auto", "native"):
+        return f"{backend} was asked for"
+    if device != "cpu":
+        return f"the engine runs on the CPU, not on {device}"
+    if cell not in CELLS:
+        return f"the engine has no cell {cell!r}"
+    try:
+        isa()
+    except (ImportError, RuntimeError) as error:
+        return str(error)
+    return None
 
 
 def torch_module(network: LanguageModel, model: ModelSettings) -> Any:
