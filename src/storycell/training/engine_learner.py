@@ -9,7 +9,6 @@ import numpy.typing as npt
 from storycell import threads
 from storycell.config import Settings
 from storycell.engine import EngineModel, EngineNetwork
-from storycell.engine.library import CELLS, isa
 from storycell.language_model import Floats
 from storycell.training.learner import Kept, Layout
 
@@ -18,17 +17,6 @@ MOMENTS = {  # what an optimiser keeps of a parameter; Muon does so of the recur
     "adamw": frozenset({"step", "exp_avg", "exp_avg_sq"}),
     "muon": frozenset({"momentum_buffer"}),
 }
-
-
-def obstacle(cell: str) -> str | None:
-    """Why the engine cannot train a network of such cells here; None: it can."""
-    if cell not in CELLS:
-        return f"the engine has no cell {cell!r}; it has {', '.join(CELLS)}"
-    try:
-        isa()
-    except (ImportError, RuntimeError) as error:
-        return str(error)
-    return None
 
 
 class EngineLearner:
@@ -57,7 +45,7 @@ class EngineLearner:
     @property
     def model(self) -> EngineNetwork:
         """As `Learner.model`: it has copies of the weights."""
-        return EngineNetwork(self.engine.read(), self.engine.cell, forget_bias=self._forget_bias)
+        return self.engine.network(forget_bias=self._forget_bias)
 
     @property
     def layout(self) -> Layout:

@@ -30,15 +30,15 @@ from storycell.data.survey import build_vocabulary
 from storycell.data.tokens import Prepared
 from storycell.data.vocab import Vocabulary
 from storycell.engine import library
+from storycell.engine.cells import weight_shapes
 from storycell.errors import ResumeError, SettingsError
 from storycell.language_model import Floats
 from storycell.runs import default_prompt
 from storycell.runs import folder as folder_module
 from storycell.runs.folder import RunConfig, RunFolder, TextRecord, refuse_occupied
 from storycell.runs.machine import best_device, machine, versions
-from storycell.runs.network import LoadedRun, load_run
+from storycell.runs.network import LoadedRun, engine_obstacle, load_run
 from storycell.runs.text import has_changed, open_text, prepared_folder, read_text
-from storycell.training import engine_learner
 from storycell.training.engine_learner import EngineLearner
 from storycell.training.learner import Learner
 from storycell.training.loop import Callback, TrainingResult, TrainLoop, TrainWorker
@@ -171,10 +171,7 @@ def resume(
             }
         )
         vocab = folder.vocab()
-        # On meta nothing is allocated before the weights are known to fit.
-        from storycell.nn.model import CharLM
-
-        folder.load_last(CharLM.from_settings(len(vocab), chosen.model, device="meta").shapes())
+        folder.load_last(_weight_shapes(group, chosen, len(vocab)))  # before anything is allocated
         prepared = _prepare_in_turn(group, record, vocab if run_config.init else None, progress, may_merge=False)
         if has_changed(prepared, run_config.text) or prepared.vocab != vocab:
             raise ResumeError(
@@ -252,19 +249,14 @@ def _resolve_settings(group: ProcessGroup, settings: Settings) -> Settings:
 
 def uses_engine(group: ProcessGroup, settings: Settings, device: str) -> bool:
     """Whether the engine trains: alone, on the processor, a network that it knows; otherwise torch does."""
-    alone = group.count == 1 and device == "cpu" and settings.training.backend in ("auto", "native")
-    return alone and engine_learner.obstacle(settings.model.cell) is None
+    return group.count == 1 and engine_obstacle(settings.model.cell, settings.training.backend, device) is None
 
 
 def _torch_is_for(group: ProcessGroup, settings: Settings, device: str) -> str:
     """What torch is needed for, where the engine does not do."""
     if group.count > 1:
         return "training in several processes"
-    if device != "cpu":
-        return f"the device {device}"
-    if settings.training.backend not in ("auto", "native"):
-        return f"the backend {settings.training.backend}"
-    return f"training here ({engine_learner.obstacle(settings.model.cell)})"
+    return f"this training ({engine_obstacle(settings.model.cell, settings.training.backend, device)})"
 
 
 def _change_settings(settings: Settings, changes: dict[str, Any]) -> Settings:
@@ -302,6 +294,16 @@ def build_learner(
     from storycell.training.torch_learner import TorchLearner
 
     return TorchLearner.from_settings(settings, vocab_size, group, share)
+
+
+def _weight_shapes(group: ProcessGroup, settings: Settings, vocab_size: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of what `build_learner` would make."""
+    if uses_engine(group, settings, settings.training.device):
+        model = settings.model
+        return weight_shapes(vocab_size, model.hidden, model.layers, model.cell, model.embedding, model.gate_bias)
+    from storycell.training.torch_learner import torch_shapes
+
+    return torch_shapes(settings.model, vocab_size)
 
 
 def _take_weights(learner: Learner, vocab: Vocabulary, donor: LoadedRun) -> None:

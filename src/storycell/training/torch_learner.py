@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from storycell.config import Settings, TrainSettings
+from storycell.config import ModelSettings, Settings, TrainSettings
 from storycell.language_model import Floats
 from storycell.nn.adapter import TorchModel
 from storycell.nn.backends import choice
@@ -183,3 +183,8 @@ def choose_backend(asked: str, cell: str, device: str) -> tuple[str, bool]:
     weight = torch.empty(0, dtype=torch.float32, device=device)
     backend, _ = choice.choose_backend(asked, cell, weight)
     return backend.name, backend.multiplies_bf16(weight.device)
+
+
+def torch_shapes(model: ModelSettings, vocab_size: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of the weights of such a network, of which nothing is allocated."""
+    return CharLM.from_settings(vocab_size, model, device="meta").shapes()
