@@ -16,8 +16,9 @@ from storycell.errors import CorpusError, SettingsError
 from storycell.inspect import inspection
 from storycell.inspect.grammar import grammar_features
 from storycell.inspect.inspection import Subject
-from storycell.report.inspection import figures_of, inspection_page
-from storycell.report.page import Figure, plain
+from storycell.report.inspection import InspectionReport
+from storycell.report.page import Figure
+from storycell.runs.files import plain
 from storycell.runs.network import run_name
 from storycell.runs.text import Scored, first_chars, is_embedded, open_held_out, open_words
 from storycell.types import BOUNDARY
@@ -59,14 +60,14 @@ def run(arguments: argparse.Namespace) -> None:
     subject = _subject(model, block)
     against = arguments.against and _subject(api.load(arguments.against, backend=arguments.backend), block)
     found = inspection.inspect(subject, against or None, grammar_features(block) if is_embedded(text) else None)
-    figures = figures_of(found)
+    report = InspectionReport(found)
     if out is not None:
-        out.write_text(inspection_page(found, text_name), encoding="utf-8")
+        out.write_text(report.html(text_name), encoding="utf-8")
     if arguments.figures:
-        _write_figures(arguments.figures, figures)
+        _write_figures(arguments.figures, report.figures)
     elapsed_s = time.monotonic() - began
     if arguments.json:
-        numbers = {name: plain(drawn.numbers) for name, drawn in figures.items()}
+        numbers = {name: plain(drawn.numbers) for name, drawn in report.figures.items()}
         print_json({
             "figures": numbers, "elapsed_s": round(elapsed_s, 3), "run": str(model.path), "text": text_name,
             "chars": len(found.trace), "out": str(out) if out else None,
@@ -103,5 +104,5 @@ def _text(model: api.Model, arguments: argparse.Namespace) -> tuple[Scored, str]
 def _write_figures(folder: Path, figures: dict[str, Figure]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, drawn in figures.items():
-        (folder / f"{name}.svg").write_text(str(drawn.svg), encoding="utf-8")
+        (folder / f"{name}.svg").write_text(drawn.svg, encoding="utf-8")
         (folder / f"{name}.json").write_text(json.dumps(plain(drawn.numbers)) + "\n", encoding="utf-8")
