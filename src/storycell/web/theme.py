@@ -78,3 +78,4 @@ _VARIABLES = {
 def with_variables(svg: str) -> str:
     """A drawing in which the theme's light colours are its variables, so that it follows the page into the dark."""
     return re.sub("|".join(_VARIABLES), lambda found: _VARIABLES[found[0].lower()], svg, flags=re.IGNORECASE)
+
