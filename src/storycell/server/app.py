@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 from pydantic import BaseModel
@@ -28,6 +27,7 @@ from storycell.server.http import ClientGoneError, Drain, EventStream, LongJSON,
 from storycell.server.inspect_routes import Traces, following
 from storycell.server.security import Guard, ServerSettings
 from storycell.server.service import CONTENT_TYPE, Service
+from storycell.web import theme
 
 _REFERENCE = "#/components/schemas/{model}"
 _ERRORS = {
@@ -124,11 +124,12 @@ def _reference(kind: type[BaseModel]) -> dict[str, str]:
     return {"$ref": _REFERENCE.format(model=kind.__name__)}
 
 
-_PAGE = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
-    **{f"/{name}": (name, "text/javascript; charset=utf-8") for name in ("page.js", "server.js", "shades.js")},
+_STYLES = ("web/story.css", "web/generate.css", "server/page/page.css")
+_PAGE: dict[str, tuple[Callable[[], str], str]] = {
+    "/": (lambda: theme.read("server/page/index.html"), "text/html; charset=utf-8"),
+    "/page.css": (lambda: theme.css(*_STYLES), "text/css; charset=utf-8"),
+    "/page.js": (lambda: theme.script("server/page/page.js"), "text/javascript; charset=utf-8"),
+    "/icon.svg": (lambda: theme.read("server/page/icon.svg"), "image/svg+xml"),
 }
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -190,8 +191,8 @@ def _route(service: Service, path: str, operations: list[Operation]) -> Route:
     return Route(path, handle, methods=list(handlers))
 
 
-def _page_file(name: str, media_type: str) -> Handler:
-    content = (resources.files("storycell.server") / "page" / name).read_bytes()
+def _page_file(read: Callable[[], str], media_type: str) -> Handler:
+    content = read().encode()
 
     async def serve(request: Request) -> Response:
         return Response(content, media_type=media_type)

@@ -1,1 +1,1 @@
-"""What reports, exported pages and the served page share: one theme, one table of names, one view of a coloured story."""
+"""What reports, exported pages and the served page share: a theme, a table of names, a view of a coloured story."""

@@ -11,7 +11,7 @@ from importlib import resources
 
 _COLOUR = re.compile(r"--([\w-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)")
 _IMPORT = re.compile(r'^import (?:\{[^}]*\}|(\w+)) from "([^"]+)"(?: with \{ type: "json" \})?;\n', re.MULTILINE)
-_EXPORT = re.compile(r"^export (?=const |let |function |async function |class )", re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=const |let |async function|function|class )", re.MULTILINE)
 
 
 @cache
@@ -22,7 +22,7 @@ def _colours() -> tuple[dict[str, str], dict[str, str]]:
 
 def css(*paths: str) -> str:
     """The theme, then style sheets of the package: `css("web/story.css", "report/page.css")`."""
-    return "\n".join(_read(path) for path in ("web/theme.css", *paths))
+    return "\n".join(read(path) for path in ("web/theme.css", *paths))
 
 
 def script(*paths: str) -> str:
@@ -34,13 +34,13 @@ def script(*paths: str) -> str:
 
 
 def _gather(path: str, texts: dict[str, str]) -> None:
-    text = _read(path)
+    text = read(path)
     for default, target in _IMPORT.findall(text):
         imported = _resolved(path, target)
         if imported in texts:
             continue
         if default:
-            texts[imported] = f"const {default} = {json.dumps(json.loads(_read(imported)), ensure_ascii=False)};\n"
+            texts[imported] = f"const {default} = {json.dumps(json.loads(read(imported)), ensure_ascii=False)};\n"
         else:
             _gather(imported, texts)
     texts[path] = _EXPORT.sub("", _IMPORT.sub("", text))
@@ -57,7 +57,8 @@ def _resolved(path: str, target: str) -> str:
     return "/".join(parts)
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """A file of the package, `read("export/page.html")`."""
     return resources.files("storycell").joinpath(*path.split("/")).read_text(encoding="utf-8")
 
 
@@ -78,4 +79,3 @@ _VARIABLES = {
 def with_variables(svg: str) -> str:
     """A drawing in which the theme's light colours are its variables, so that it follows the page into the dark."""
     return re.sub("|".join(_VARIABLES), lambda found: _VARIABLES[found[0].lower()], svg, flags=re.IGNORECASE)
-
