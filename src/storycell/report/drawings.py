@@ -13,12 +13,6 @@ from typing import Any
 from storycell.training.curve import literal
 from storycell.web.theme import BLUE, GREY, INK, LINE, ORANGE, SERIES
 
-GATE_NAMES = {
-    "c": "cell state", "h": "hidden state", "i": "input gate", "f": "forget gate", "o": "output gate",
-    "g": "candidate", "r": "reset gate", "z": "update gate", "n": "candidate",
-}  # fmt: skip
-"""What letters of a trace stand for, in the order in which they are offered: states first."""
-
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "storycell", "font.family": "sans-serif", "font.size": 9,
     "axes.edgecolor": LINE, "axes.labelcolor": GREY, "axes.titlesize": 10, "axes.titlecolor": INK,

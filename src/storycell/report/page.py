@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from markupsafe import Markup
 
 from storycell import loss
 from storycell.runs import files
-from storycell.web import theme
+from storycell.web import names, theme
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Cell:
 def environment() -> Environment:
     """What all templates are read and rendered with."""
     made = Environment(
-        loader=FunctionLoader(_source),
+        loader=FunctionLoader(theme.read),  # not PackageLoader: a package that is being edited may lie in two folders
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -61,6 +60,8 @@ def environment() -> Environment:
         "script": lambda *paths: Markup(theme.script(*paths)),
         "embed_json": embed_json,
         "inline_svg": inline_svg,
+        "in_order": names.in_order,
+        "name_of": names.name_of,
     }
     made.filters |= {
         "number": format,  # {{ x | number(".3f") }}
@@ -68,11 +69,6 @@ def environment() -> Environment:
         "plus_minus": loss.plus_minus,  # {{ mean | plus_minus(error, ".3f") }}
     }
     return made
-
-
-def _source(template: str) -> str:
-    """The text of a template. (Jinja's own loader looks in one folder; a package that is being edited may have two.)"""
-    return resources.files("storycell").joinpath(*template.split("/")).read_text(encoding="utf-8")
 
 
 def render(template: str, **values: Any) -> Markup:

@@ -51,7 +51,7 @@ def losses(lines: Sequence[Line], context: Mapping[str, Any]) -> list[list[str |
     columns = (*_LOSSES, *_EFFORT)
     rows: list[list[str | Cell]] = []
     for line in lines:
-        said = [Cell(f"{value:g}", {"class": "article"}) for value in line.entrant.article or ()] or ["", ""]
+        said = [Cell(f"{value:g}", {"class": "article"}) for value in line.entrant.article or ()] or [Cell(), Cell()]
         rows.append([line.entrant.title, *said, *(_of_runs(line, name, form) for _, name, form in columns)])
     for k, baseline in enumerate(context["baselines"]):
         told = {"metrics.chars": "train_chars", "metrics.elapsed_s": "elapsed_s", "metrics.chars_per_s": "chars_per_s"}
@@ -67,14 +67,13 @@ def counts(
     lines: Sequence[Line], context: Mapping[str, Any], used: Sequence[tuple[str, str, str]]
 ) -> list[list[str | Cell]]:
     """The counts on real stories, and on the samples of each model."""
-    real = [_of_context(context, f"judgements.{name}", form) for _, name, form in used]
-    return [
-        ["held-out stories themselves", *real],
-        *(
-            [line.entrant.title, *(_of_runs(line, f"measured.judgements.{n}", form) for _, n, form in used)]
-            for line in lines
-        ),
+    rows: list[list[str | Cell]] = [
+        ["held-out stories themselves", *(_of_context(context, f"judgements.{name}", form) for _, name, form in used)]
     ]
+    for line in lines:
+        found = (_of_runs(line, f"measured.judgements.{name}", form) for _, name, form in used)
+        rows.append([line.entrant.title, *found])
+    return rows
 
 
 def claims(found: Sequence[Claim]) -> list[list[str | Cell]]:

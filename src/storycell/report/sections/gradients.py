@@ -60,10 +60,11 @@ def _row(flow: GradientFlow, state: str, layer: int, label: str) -> list[str]:
 
 def _terms(flow: GradientFlow) -> list[tuple[int, float, float]]:
     """(layer, through the sum, through h and the gates) at the last lag, of every layer."""
-    return [
-        (layer, *(float(geometric(part["c", layer])[-1]) for part in (flow.through_sum, flow.rest)))
+    ends = [
+        (layer, geometric(flow.through_sum["c", layer])[-1], geometric(flow.rest["c", layer])[-1])
         for _, layer in flow.through_sum
     ]
+    return [(layer, float(through_sum), float(rest)) for layer, through_sum, rest in ends]
 
 
 def _draw_curves(flows: Mapping[str, GradientFlow], labels: Mapping[str, str]) -> Figure:

@@ -1,6 +1,6 @@
 """The quote latch: the article's story wired by hand, the run's own unit beside it, and whether the model uses it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,9 +8,10 @@ import numpy as np
 from storycell import loss
 from storycell.inspect.inspection import Inspection
 from storycell.inspect.latch import HoldResult, LatchReading, Moments
-from storycell.report.drawings import GATE_NAMES, draw_svg
+from storycell.report.drawings import draw_svg
 from storycell.report.inspection import Section
 from storycell.report.page import Figure
+from storycell.web.names import name_of
 from storycell.web.theme import BLUE, INK, ORANGE, YELLOW
 
 _MOMENTS = ("i", "f", "o", "r", "z", "c", "h")  # what the table has a column for
@@ -31,7 +32,7 @@ def build(found: Inspection) -> Section:
         "best": found.findings["inside quotes"][0] if latch.readings else None,
         "is_lstm": "f" in found.trace.names,
         "means": {m.where: m.means for m in latch.moments},
-        "moment_names": [f"{n} {GATE_NAMES.get(n, '')}" for n in names],
+        "moment_names": [f"{n} {name_of(n)}" for n in names],
         "moments": _moment_rows(latch.moments, names),
         "holds": [_hold_row(r) for r in latch.holds],
         "random": [r for r in latch.holds if r.label.startswith("random unit")],
@@ -63,7 +64,7 @@ def _hold_row(r: HoldResult) -> list[str]:
 def _draw_reading(name: str, read: LatchReading, caption: str) -> Figure:
     """One unit along a sentence: a strip for each gate and state, and the chance of a quote next."""
     shown = [n for n in ("i", "f", "o", "r", "z", "c", "h") if n in read.values]
-    strips: Mapping[str, Any] = {f"{GATE_NAMES[n]}  {n}": read.values[n] for n in shown}
+    strips: dict[str, Any] = {f"{name_of(n)}  {n}": read.values[n] for n in shown}
     strips |= {"chance of a quote next": read.quote_next}
 
     def draw(axes: Any) -> None:
@@ -92,7 +93,7 @@ def _draw_reading(name: str, read: LatchReading, caption: str) -> Figure:
 
     at_quotes = [t for t, c in enumerate(read.text) if c in '"“”']
     alt = f"Layer {read.layer}, unit {read.unit} along {read.text!r}. " + "; ".join(
-        f"{GATE_NAMES[n]} at the quotes " + " and ".join(f"{read.values[n][t]:.2f}" for t in at_quotes) for n in shown
+        f"{name_of(n)} at the quotes " + " and ".join(f"{read.values[n][t]:.2f}" for t in at_quotes) for n in shown
     )
     numbers = {"text": read.text, "layer": read.layer, "unit": read.unit, "quote_next": read.quote_next}
     return Figure(name, draw_svg(draw, height=0.5 + 0.27 * len(strips)), alt, caption, numbers | dict(read.values))

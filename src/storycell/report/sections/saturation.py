@@ -8,9 +8,10 @@ from typing import Any
 
 from storycell.inspect.inspection import Inspection
 from storycell.inspect.saturation import HIGH, Saturation
-from storycell.report.drawings import GATE_NAMES, draw_svg
+from storycell.report.drawings import draw_svg
 from storycell.report.inspection import Section
 from storycell.report.page import Figure
+from storycell.web.names import name_of
 from storycell.web.theme import BLUE, GREEN, LINE, ORANGE
 
 
@@ -35,7 +36,7 @@ def build(found: Inspection) -> Section:
 
 
 def _name(s: Saturation) -> str:
-    return f"{GATE_NAMES.get(s.gate, s.gate)}, layer {s.layer}"
+    return f"{name_of(s.gate)}, layer {s.layer}"
 
 
 def _draw(found: Sequence[Saturation]) -> Figure:

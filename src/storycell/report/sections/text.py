@@ -5,27 +5,24 @@ What the page's script colours with are base64 of float32, so that it shows what
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from storycell.inspect.inspection import Inspection
 from storycell.inspect.trace import Array, Trace
-from storycell.report.drawings import GATE_NAMES
 from storycell.report.inspection import Section
 
 _SNIPPET = 34  # characters of context around a similar moment
 
 
 def build(found: Inspection) -> Section:
-    """The units and values to choose from, and what the script reads."""
-    names = _in_order(found.trace.names)
-    data = {"browse": browse_data(found, names)}
-    return Section(10, "The text, coloured by a unit", {"names": names, "gate_names": GATE_NAMES}, data=data)
+    """Nothing but what the script reads."""
+    return Section(10, "The text, coloured by a unit", data={"browse": browse_data(found)})
 
 
-def browse_data(found: Inspection, names: Sequence[str]) -> dict[str, Any]:
+def browse_data(found: Inspection) -> dict[str, Any]:
     """What the reader's script needs: characters, values as base64 float32, guesses, similar moments."""
     path, browsed = found.trace, found.browsed
     part = slice(browsed.rows.start, browsed.rows.stop)
@@ -33,8 +30,6 @@ def browse_data(found: Inspection, names: Sequence[str]) -> dict[str, Any]:
     return {
         "characters": list(path.text[part]),
         "bits": np.round(path.nats[part] / math.log(2), 4),
-        "names": names,
-        "labels": GATE_NAMES,
         "units": [
             {"layer": layer, "unit": unit, "label": label, **_columns(path, layer, unit, values[layer])}
             for layer, unit, label in browsed.units
@@ -45,12 +40,6 @@ def browse_data(found: Inspection, names: Sequence[str]) -> dict[str, Any]:
         "similar": [[_snippet(path.text, int(row)) for row in rows] for rows in browsed.similar],
         "cosines": np.round(browsed.similar_cosines.astype(float), 3),
     }
-
-
-def _in_order(names: Sequence[str]) -> list[str]:
-    """As `GATE_NAMES` has them, what it does not know at the end."""
-    known = list(GATE_NAMES)
-    return sorted(names, key=lambda name: known.index(name) if name in known else len(known))
 
 
 def _columns(path: Trace, layer: int, unit: int, values: Mapping[str, Array]) -> Mapping[str, Any]:
