@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import playwright.sync_api as playwright
 import pytest
+from support.accessibility import serious_violations
 from support.random_models import CHARACTERS, PROMPT, ROUNDED, logits_after, model, text
 
 import storycell
@@ -17,7 +18,7 @@ from storycell.export.export import export
 from storycell.export.network import Network
 from storycell.generation.sampler import Draw
 from storycell.nn.model import CharLM
-from storycell.web import names
+from storycell.web import names, theme
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="no Chromium here")
@@ -156,6 +157,54 @@ def test_a_page_begins_with_the_prompt_of_its_model(browser: playwright.Browser,
 
 
 # What people do
+
+
+def test_arrows_move_the_mark_by_characters_words_and_lines(demo: Opened) -> None:
+    demo.page.fill("#chars", "300")
+    demo.page.click("#generate")
+    demo.await_end()
+    text, keys = demo.story(), demo.page.keyboard
+    demo.page.locator("#story").focus()
+
+    def mark_after(key: str) -> int:
+        keys.press(key)
+        return int(demo.page.evaluate("() => story.mark"))
+
+    assert mark_after("Home") == 0
+    assert mark_after("ArrowLeft") == 0
+    assert mark_after("ArrowRight") == 1
+    assert mark_after("Shift+ArrowRight") == text.index("upon")
+    assert mark_after("Shift+ArrowRight") == text.index("a time")
+    assert mark_after("Shift+ArrowLeft") == text.index("upon")
+    below = mark_after("ArrowDown")
+    boxes = demo.page.evaluate("ks => ks.map(k => view.spans[k].getBoundingClientRect().toJSON())", [5, below])
+    assert boxes[1]["top"] > boxes[0]["top"] + 10
+    assert boxes[1]["left"] <= boxes[0]["right"]
+    assert boxes[1]["right"] >= boxes[0]["left"]
+    assert abs(mark_after("ArrowUp") - 5) <= 1  # letters differ in width
+    assert mark_after("End") == len(text)
+    assert demo.story() == text
+    assert f"“{text[-1]}”" in demo.page.inner_text("#detail") or text[-1] in " \n"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(browser: playwright.Browser, demo_file: Path, scheme: str) -> None:
+    opened = Opened(browser, demo_file, color_scheme=scheme)
+    opened.page.select_option("#colour", "c")
+    opened.page.locator("#story span").nth(4).click()
+    assert serious_violations(opened.page) == []
+    opened.close()
+
+
+def test_dark_or_light_is_the_readers_choice(demo: Opened) -> None:
+    paper = "() => getComputedStyle(document.body).backgroundColor"
+    before = demo.page.evaluate(paper)
+    demo.page.click("#theme")
+    after = demo.page.evaluate(paper)
+    demo.page.click("#theme")
+    assert demo.page.evaluate(paper) == before != after
+    seen = {"#" + "".join(f"{int(part):02x}" for part in found[4:-1].split(", ")) for found in (before, after)}
+    assert seen == {theme.LIGHT["paper"], theme.DARK["paper"]}
 
 
 def test_write_goes_on_from_the_beginning_and_the_seed(demo: Opened) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.accessibility import serious_violations
 from support.live_server import CHROMIUM, FLAGS, Served
 
 import storycell
@@ -116,11 +117,8 @@ def test_a_held_unit_changes_the_story_from_the_same_seed(page: "sync.Page") -> 
     page.check("#hold")
     until(page, "document.querySelector('#generate').textContent === 'Generate'")
     page.evaluate("(r => { r.value = 4; r.dispatchEvent(new Event('change')); })(document.querySelector('#held-at'))")
-    until(
-        page,
-        "s => document.querySelector('#generate').textContent === 'Generate' && document.querySelector('#text').value !== s",
-        story,
-    )
+    other = "document.querySelector('#text').value !== s"
+    until(page, f"s => document.querySelector('#generate').textContent === 'Generate' && {other}", story)
     assert text(page).startswith(BEGINNING)
     assert BEGINNING + (page.text_content("#otherwise-text") or "") == story
     page.uncheck("#hold")
@@ -146,6 +144,15 @@ def test_markup_in_a_story_stays_text(page: "sync.Page") -> None:
     page.fill("#text", "<b>Ann</b><script>x</script>")
     until(page, "document.querySelector('#said').textContent.includes('does not know every character')")
     assert page.locator("#shades b, #shades script").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(page: "sync.Page", scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)
+    written(page)
+    page.select_option("#colour", "c")
+    page.wait_for_selector("#lively button")
+    assert serious_violations(page) == []
 
 
 def test_it_fits_a_phone(browser: "sync.Browser", served: Served) -> None:
