@@ -55,7 +55,7 @@ def places(passage: ScoredText) -> Labels:
 
 
 def sides(passage: ScoredText) -> Labels:
-    """Whether a target is predicted inside a quotation, after the characters before it: 0 outside, 1 inside, `[targets]`.
+    """Whether a target is predicted inside a quotation, as its characters before say: 0 outside, 1 inside, `[targets]`.
 
     So the mark that opens a quotation is outside, the one that closes it inside.
     """
