@@ -1,6 +1,6 @@
 """Loss curves as PNG bytes. Imports no torch, opens no window.
 
-The palette is safe for the colour-blind (Okabe & Ito 2008), and figures are drawn without matplotlib's global state.
+The palette is the theme's, and figures are drawn without matplotlib's global state.
 """
 
 import io
@@ -8,8 +8,7 @@ import warnings
 from typing import Any
 
 from storycell.naming import shown
-
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
+from storycell.web.theme import BLUE, GREY, ORANGE
 
 
 def loss_curve(metrics: list[dict[str, Any]], title: str, floor_nats: float | None = None) -> bytes:
