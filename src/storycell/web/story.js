@@ -31,13 +31,13 @@ export function percent(probability) {
 
 // ---- Colours ----
 
-// How the values of a `symbol` become colours: a gate from 0 to `full`, anything else both ways from 0. The cell state
-// has no bound, so its full colour is the largest that is there.
+// How the values of a `symbol` become colours: a gate from 0 to 1, anything else both ways from 0. The cell state has no
+// bound: the size that 98 % of its values stay within has the full colour.
 export function scaleOf(symbol, values) {
   if (isGate(symbol)) return { kind: "gate", full: 1 };
-  let largest = 0;
-  for (const value of values) largest = Math.max(largest, Math.abs(value ?? 0));
-  return { kind: "signed", full: Math.max(symbol === "c" ? 0.1 : 1, largest) };
+  const sizes = Float64Array.from(values, (value) => Math.abs(value ?? 0)).sort();
+  if (symbol === "c") return { kind: "signed", full: Math.max(0.1, sizes[Math.ceil(0.98 * (sizes.length - 1))] ?? 0) };
+  return { kind: "signed", full: Math.max(1, sizes.at(-1) ?? 0) };
 }
 
 export const LOSS = { kind: "loss", full: FULL_NATS };
