@@ -16,7 +16,7 @@ from storycell.lab.bench.timing import Spread
 from storycell.lab.bench.workload import Workload
 from storycell.nn.backends.native.library import isa
 from storycell.runs.machine import machine, versions
-from storycell.training.curve import BLUE, GREY, ORANGE
+from storycell.web.theme import BLUE, GREY, ORANGE
 
 NAMES = {
     "storycell": "storycell",
