@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import tiny_runs
+from support.accessibility import serious_violations
 from support.tiny_runs import command
 
 import storycell
@@ -182,6 +183,15 @@ def browser() -> Iterator[Any]:
         chromium = tools.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
         yield chromium
         chromium.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(seen: tuple[Inspection, Path, dict[str, Any]], browser: Any, scheme: str) -> None:
+    context = browser.new_context(color_scheme=scheme)
+    page = context.new_page()
+    page.goto(seen[1].as_uri())
+    assert serious_violations(page) == []
+    context.close()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
