@@ -185,6 +185,15 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(seen: tuple[Inspection, Path, dict[str, Any]], browser: Any, scheme: str) -> None:
+    context = browser.new_context(color_scheme=scheme)
+    page = context.new_page()
+    page.goto(seen[1].as_uri())
+    assert serious_violations(page) == []
+    context.close()
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_the_page_works_in_a_browser_without_network_or_message(
     seen: tuple[Inspection, Path, dict[str, Any]], browser: Any, width: int, scheme: str
