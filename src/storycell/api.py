@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ from storycell.inspect import gradients, units
 from storycell.inspect import trace as trace_module
 from storycell.inspect.features import Feature, features
 from storycell.inspect.gradients import GradientFlow
-from storycell.inspect.intervene import Held, held_streams
+from storycell.inspect.intervene import held_streams
 from storycell.inspect.trace import Trace
-from storycell.inspect.units import Finding, copy_untrained
+from storycell.inspect.units import Finding
+from storycell.language_model import Held
+from storycell.nn.adapter import TorchModel
 from storycell.nn.model import CharLM
 from storycell.runs.default_prompt import default_prompt
 from storycell.runs.folder import RunConfig, RunFolder
@@ -146,7 +148,7 @@ class Model:
 
     def trace(self, text: str) -> Trace:
         """Every gate and state along a text of T characters: `trace["c", 0]` is layer 0's cell state, `[T H]`."""
-        return trace_module.trace(self.lm, encode_text(text, self.vocab), self.vocab)
+        return trace_module.trace(TorchModel(self.lm), encode_text(text, self.vocab), self.vocab)
 
     def find_units(self, text: str, feature: str | Feature, *, top: int = 5) -> list[Finding]:
         """The units that tell most about a feature of a text, best first; see `storycell.inspect.units`.
@@ -160,7 +162,7 @@ class Model:
             raise SettingsError(f"there is no feature {feature!r}; this text has {', '.join(known)}")
         chosen = known[feature] if isinstance(feature, str) else feature
         twin = trace_module.trace(
-            copy_untrained(self.lm, self.config.settings.training.seed), encode_text(text, self.vocab), self.vocab
+            TorchModel(self.lm).untrained(self.config.settings.training.seed), encode_text(text, self.vocab), self.vocab
         )
         found = units.find_units(path, twin, {chosen.name: chosen}, top=top)
         if not found:
@@ -209,7 +211,10 @@ class Model:
 
 
 def _rows(hold: Held | None) -> Rows:
-    return partial(held_streams, held=hold) if hold else sampler.streams
+    def rows(lm: CharLM, *arguments: Any) -> Iterator[list[int | None]]:
+        return held_streams(TorchModel(lm), *arguments, held=hold or {})
+
+    return rows if hold else sampler.streams
 
 
 @dataclass(frozen=True)

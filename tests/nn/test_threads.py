@@ -21,6 +21,7 @@ from storycell.data.vocab import Vocabulary
 from storycell.errors import SettingsError
 from storycell.inspect import inspection
 from storycell.lab.compress import archive
+from storycell.nn.adapter import TorchModel
 from storycell.nn.backends.native.library import one_torch_thread
 from storycell.nn.model import CharLM
 from storycell.training.distributed import DistributedGroup
@@ -324,7 +325,9 @@ def test_compressing_and_inspecting_give_the_threads_back_too(tmp_path: Path, ma
     assert counts() == (many, many)
     vocab = Vocabulary("ab")
     with pytest.raises(Exception, match="too few"):
-        inspection.inspect(inspection.Subject("a", CharLM(len(vocab), 4), vocab, torch.ones(9).byte().numpy(), 1))
+        inspection.inspect(
+            inspection.Subject("a", TorchModel(CharLM(len(vocab), 4)), vocab, torch.ones(9).byte().numpy(), 1)
+        )
     assert counts() == (many, many)
 
 

@@ -22,8 +22,7 @@ from storycell.nn.loss import nats_each
 from storycell.nn.model import CharLM
 from storycell.types import UNKNOWN
 
-_PIECE = 256  # characters stepped one after the other, where rows are few
-_ROWS = 64  # rows that are enough for one step's matrix product
+_PIECE = 256  # characters stepped one after the other
 
 
 class TorchModel:
@@ -68,7 +67,7 @@ class TorchModel:
         """A model of the same sizes and backend with other weights; `ValueError` where they do not fit."""
         lm = self._fresh(1)
         try:
-            lm.load_state_dict({name: torch.as_tensor(np.array(w)) for name, w in weights.items()})
+            lm.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in weights.items()})
         except RuntimeError as error:
             raise ValueError(str(error)) from None
         return TorchModel(lm.eval())
@@ -115,11 +114,11 @@ class TorchModel:
     def states(self, ids: Any, state: State | None = None) -> State:
         """Every state on the way of ids `[B T]`: `[L B T H]` by name, by the cell's own lines.
 
-        Few long rows are cut: the backend finds the state before each piece, and then all pieces are stepped together.
+        Long rows are cut: the backend finds the state before each piece, and then all pieces are stepped together.
         """
         ids = np.ascontiguousarray(ids, np.int64)
         B, T = ids.shape
-        width = T if B >= _ROWS else min(T, _PIECE)
+        width = min(T, _PIECE)
         pieces = -(-T // width)
         before = [self.zero_state(B) if state is None else state]
         for a in range(0, (pieces - 1) * width, width):
@@ -155,9 +154,9 @@ class TorchModel:
             return None
         with library.one_torch_thread():
             written = self._generator().write(
-                torch.as_tensor(np.asarray(fed, np.int64)),
-                {name: torch.as_tensor(value) for name, value in state.items()},
-                torch.as_tensor(np.asarray(random, np.int64)),
+                torch.from_numpy(np.asarray(fed, np.int64)),
+                {name: torch.from_numpy(value) for name, value in state.items()},
+                torch.from_numpy(np.asarray(random, np.int64)),
                 [library.Choice(*choice) for choice in choices],
                 chars,
                 keeps_logits=logits,
@@ -214,10 +213,10 @@ class TorchModel:
             yield
 
     def _ids(self, ids: Any) -> torch.Tensor:
-        return torch.as_tensor(np.ascontiguousarray(ids, np.int64)).to(self.lm.output.weight.device)
+        return torch.from_numpy(np.ascontiguousarray(ids, np.int64)).to(self.lm.output.weight.device)
 
     def _tensor(self, array: Any) -> torch.Tensor:
-        return torch.as_tensor(np.ascontiguousarray(array)).to(self.lm.output.weight)
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.lm.output.weight)
 
     def _state(self, state: State | None) -> dict[str, torch.Tensor] | None:
         return None if state is None else {name: self._tensor(value) for name, value in state.items()}

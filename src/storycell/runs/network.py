@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from storycell.config import ModelSettings
 from storycell.data.vocab import Vocabulary
+from storycell.language_model import LanguageModel
 from storycell.nn.model import CharLM
 from storycell.runs.folder import RunConfig, RunFolder
 from storycell.runs.machine import best_device
@@ -43,3 +45,10 @@ def demo_folder() -> Path:
 def run_name(run: str | Path) -> str:
     """The name of a run's folder, however its path is written: `.`, `..` and `runs/mine/` have one too."""
     return Path(os.path.abspath(run)).name or "run"  # noqa: PTH100 (`resolve` would follow a link to another name)
+
+
+def new_model(vocab_size: int, settings: ModelSettings, *, seed: int = 1, backend: str = "auto") -> LanguageModel:
+    """A model of these sizes with the weights that `seed` draws."""
+    from storycell.nn.adapter import TorchModel
+
+    return TorchModel(CharLM.from_settings(vocab_size, settings, backend=backend, seed=seed).eval())

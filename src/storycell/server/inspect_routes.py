@@ -14,6 +14,7 @@ import numpy.typing as npt
 from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import Pieces
 from storycell.inspect.trace import trace
+from storycell.nn.adapter import TorchModel
 from storycell.server.errors import ApiError
 from storycell.server.jobs import Wanted, foreseeing, likeliest, reading, scoring, surprises
 from storycell.server.schemas import NextRequest, TraceRequest
@@ -77,7 +78,8 @@ class Traces:
         yield
         if not ids:
             return np.zeros((0, model.lm.hidden_size))
-        return trace(model.lm, np.array([BOUNDARY, *ids], dtype=model.vocab.dtype), model.vocab)[name, layer]
+        fed = np.array([BOUNDARY, *ids], dtype=model.vocab.dtype)
+        return trace(TorchModel(model.lm), fed, model.vocab)[name, layer]
 
     def _check(self, asked: TraceRequest) -> None:
         lm, names = self._service.model.lm, self._service.value_names

@@ -28,7 +28,7 @@ from prometheus_client.registry import Collector
 from storycell.api import Model
 from storycell.errors import UnknownCharacterError
 from storycell.generation.sampler import Sampling, Stream
-from storycell.inspect.intervene import Walker
+from storycell.nn.adapter import TorchModel
 from storycell.server.engine import Engine, Measure
 from storycell.server.errors import ApiError
 from storycell.server.schemas import Unknown
@@ -170,8 +170,8 @@ class Service:
         self.slots = Slots(settings.max_slots, settings.slot_expiry_s)
         self.metrics = Metrics(self.engine.measure, self.slots)
         self.model_id = model.name
-        walker = Walker(model.lm)
-        self.value_names, self.holds = list(walker.names), walker.can_hold
+        network = TorchModel(model.lm)
+        self.value_names, self.holds = list(network.value_names), network.can_hold
         self._streams = self._held = self._kept_bytes = 0
 
     def card(self) -> dict[str, Any]:
