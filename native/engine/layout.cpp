@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "engine/arguments.h"
+#include "engine/model.h"
 
 namespace storycell {
 namespace {
@@ -68,10 +69,15 @@ STRUCT(Generation, FIELD(cell), FIELD(precision), FIELD(layers), FIELD(streams),
 STRUCT(Tensor, FIELD(value), FIELD(grad), FIELD(mean), FIELD(square), FIELD(step), FIELD(count), FIELD(rate),
        FIELD(decay), FIELD(beta1), FIELD(beta2), FIELD(epsilon))
 STRUCT(Tensors, FIELD(tensors), FIELD(tensor), FIELD(factor), FIELD(sums))
+STRUCT(ModelConfig, FIELD(cell), FIELD(layers), FIELD(units), FIELD(characters), FIELD(embedding), FIELD(gate_bias),
+       FIELD(precision), FIELD(threads), FIELD(dropout), FIELD(weight_dropout), FIELD(embedding_dropout))
+STRUCT(Chunk, FIELD(streams), FIELD(steps), FIELD(ids), FIELD(targets), FIELD(resets), FIELD(carries), FIELD(seed),
+       FIELD(nats), FIELD(norm))
+STRUCT(Update, FIELD(method), FIELD(rate), FIELD(clip), FIELD(decay), FIELD(beta1), FIELD(beta2))
 
 // Appends lines to a text of fixed size; what does not fit is dropped, and the comparison then fails.
 struct Text {
-    char characters[8192] = {};
+    char characters[16384] = {};
     size_t length = 0;
 
     template <class... Values>
@@ -105,6 +111,9 @@ Text written() {
     DESCRIBE(Generation);
     DESCRIBE(Tensor);
     DESCRIBE(Tensors);
+    DESCRIBE(ModelConfig);
+    DESCRIBE(Chunk);
+    DESCRIBE(Update);
     return text;
 }
 

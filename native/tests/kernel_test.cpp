@@ -351,6 +351,7 @@ void optimiser_step() {
     expect(std::fabs(summed - squares) < 1e-5 * squares, "sum of squares");
     const auto before = value, means = mean, seconds = square, grads = grad;
     expect(!storycell_scale_gradients(&a, 2), "scaling");
+    a.factor = 1.0;
     expect(!storycell_adam_step(&a, 2), "adam");
     for (size_t i = 0; i < counts.size(); ++i)
         for (size_t j = 0; j < value[i].size(); ++j) {

@@ -8,11 +8,11 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "storycell"
 RANKS = {
     "config": 0, "errors": 0, "types": 0, "loss": 0, "threads": 0, "naming": 0, "language_model": 0,
-    "data": 1, "engine": 1, "nn": 1,
+    "data": 1, "engine": 1, "nn": 1, "web": 1,
     "runs": 2,
     "generation": 3, "evaluation": 3,
     "training": 4, "inspect": 4, "export": 4,
-    "api": 5, "report": 5, "web": 5,
+    "api": 5, "report": 5,
     "lab": 6, "server": 6,
     "cli": 7,
 }  # fmt: skip

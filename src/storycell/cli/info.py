@@ -1,13 +1,13 @@
 """`storycell info [RUN]`: a run; the machine; which backend computes, and why."""
 
-import argparse
 from pathlib import Path
 from typing import Any
 
+import click
 import torch
 
 from storycell import api, loss
-from storycell.cli.flags import print_json
+from storycell.cli.flags import NAME, Verb, print_json
 from storycell.data import prepare
 from storycell.nn.backends import choice
 from storycell.nn.backends.native import library
@@ -15,15 +15,12 @@ from storycell.runs.folder import RunFolder
 from storycell.runs.machine import best_device, machine, versions
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `info`."""
-    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or demo")
-
-
-def run(arguments: argparse.Namespace) -> None:
+@click.command("info", cls=Verb)
+@click.argument("run", required=False, type=NAME, help="a run folder, or demo")
+def command(run: str | None, as_json: bool) -> None:
     """Print what there is to know, as lines or as JSON."""
-    facts = {"machine": _machine()} | ({"run": _run(arguments.run)} if arguments.run else {})
-    if arguments.json:
+    facts = {"machine": _machine()} | ({"run": _run(run)} if run else {})
+    if as_json:
         print_json(facts)
         return
     for title, lines in facts.items():

@@ -64,7 +64,8 @@ def export(
     vocab.prompt_ids(prompt)
     network = Network.of(lm)
     stored = rounded(network, chosen, BYTE if path.suffix == ".onnx" else PRINTABLE)
-    data = _file(network, vocab, path, chosen, shown(name), maker, prompt)
+    params = sum(parameter.numel() for parameter in lm.parameters())
+    data = _file(network, vocab, path, chosen, shown(name), maker, prompt, params)
     ids = _probe(lm)
     run = _run(lm, ids)
     expected = run if chosen == "fp32" else _run(stored.as_model(lm.backend.name), ids)
@@ -78,14 +79,15 @@ def export(
 
 
 def _file(
-    network: Network, vocab: Vocabulary, path: Path, weights: Weights, name: str, maker: str, prompt: str
+    network: Network, vocab: Vocabulary, path: Path, weights: Weights, name: str, maker: str, prompt: str, params: int
 ) -> bytes:
     shape = network.shape
-    about = f"{shape.cell}, {shape.L} x {shape.H}, {len(vocab)} ids, weights {weights}"
     if path.suffix == ".c":
+        about = f"{shape.cell}, {shape.L} x {shape.H}, {len(vocab)} ids, weights {weights}"
         line = f"{name}: {about}{f'; {maker}' if maker else ''}"
         return c.write(network, vocab, weights, line, path.name, prompt).encode()
     if path.suffix == ".html":
+        about = f"{shape.cell.upper()}, {shape.L} × {shape.H}, {params:,} parameters"
         return html.write(network, vocab, weights, name, about, prompt).encode()
     facts = {"name": name, "cell": shape.cell, "weights": weights, "made_by": maker, "vocabulary": vocab.to_json()}
     return onnx.write(network, weights, facts)

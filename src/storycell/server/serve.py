@@ -46,9 +46,10 @@ def serve(model: Model, settings: ServerSettings, port: int, on_ready: Callable[
         timeout_graceful_shutdown=_GRACE_S,
         limit_concurrency=settings.max_connections,
     )
-    with listener, _signals_end_quietly():
+    server = _Server(config)
+    with listener, _signals_stop(server):
         on_ready(_address(listener))
-        _Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
@@ -81,10 +82,13 @@ def _address(listener: socket.socket) -> str:
 
 
 @contextlib.contextmanager
-def _signals_end_quietly() -> Iterator[None]:
-    """uvicorn raises the signal that stopped it once more; here it has done its work by then."""
+def _signals_stop(server: _Server) -> Iterator[None]:
+    """Within, a signal stops the server, even one that comes before uvicorn listens to signals.
+
+    uvicorn raises the signal that stopped it once more; by then it has done its work.
+    """
     heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, lambda *_: None) for number in heeded}
+    before = {number: signal.signal(number, server.handle_exit) for number in heeded}
     try:
         yield
     finally:
