@@ -69,6 +69,9 @@ class LanguageModel(Protocol):
     def untrained(self, seed: int) -> "LanguageModel":
         """A model of the same sizes as it would be before its training."""
 
+    def frozen(self) -> "LanguageModel":
+        """This model for many calls with the weights of now: what follows from them alone is computed once."""
+
     def zero_state(self, B: int) -> State:
         """The state before a text begins."""
 

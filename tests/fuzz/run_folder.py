@@ -10,6 +10,7 @@ import shutil
 import struct
 from pathlib import Path
 
+import torch
 from support import tiny_runs
 
 import storycell
@@ -65,7 +66,8 @@ def _opened() -> None:
     assert all(isinstance(entry["step"], int | float) for entry in entries)
     settings, vocab = run.config().settings, run.vocab()
     lm = CharLM.from_settings(len(vocab), settings.model, device="meta")
-    state, about = run.load_last(lm)
+    arrays, about = run.load_last(lm.shapes())
+    state = {name: torch.from_numpy(array) for name, array in arrays.items()}
     optimizer = optim.build_optimizer(lm, settings.training)
     saved = check_save("last.safetensors", state, about, lm, optimizer, settings.training.streams)
     assert saved.position.step >= 0

@@ -11,9 +11,9 @@ from test_trace import EXACT, FLOAT32, TEXT, VOCAB, ids_of, network
 from storycell.data.vocab import Vocabulary
 from storycell.errors import SettingsError
 from storycell.evaluation.statistics import clustered_mean
+from storycell.generation.sampler import held_step
 from storycell.inspect import gradients, latch, memory, mistakes, saturation, units
 from storycell.inspect.features import Feature, features, inside_quotes, last_of
-from storycell.inspect.intervene import Walker
 from storycell.inspect.latch import LATCH, handwired
 from storycell.inspect.trace import nearest as nearest_states
 from storycell.inspect.trace import trace
@@ -359,12 +359,12 @@ def test_an_untrained_twin_has_the_weights_the_run_began_with() -> None:
 
 def test_a_step_without_hold_gives_what_it_gave() -> None:
     lm = network("lstm", layers=1)
-    walker = Walker(TorchModel(lm))
-    values = walker.step(np.array([4]), walker.zero_state(1))[0]
+    model = TorchModel(lm)
+    given, after = held_step(model, {})(np.array([4]), model.zero_state(1))
     with torch.no_grad():
         logits, final = lm(torch.tensor([[4]]))
-    assert np.array_equal(values["c"], final["c"][0].numpy())
-    assert np.abs(walker.logits([values]) - logits[0].numpy()).max() < EXACT
+    assert np.array_equal(after["c"], final["c"].numpy())
+    assert np.abs(given - logits[0].numpy()).max() < EXACT
 
 
 def test_findings_and_gradients_show_themselves_in_a_notebook() -> None:

@@ -321,7 +321,7 @@ def test_compressing_and_inspecting_give_the_threads_back_too(tmp_path: Path, ma
     path = tmp_path / "a.txt"
     path.write_text("Once upon a time there was a dog.\n" * 4)
     with path.open("rb") as source, (tmp_path / "a.scz").open("wb") as sink:
-        archive.compress(model.lm, model.vocab, source, sink)
+        archive.compress(model.network, model.vocab, source, sink)
     assert counts() == (many, many)
     vocab = Vocabulary("ab")
     with pytest.raises(Exception, match="too few"):
@@ -340,18 +340,19 @@ def test_a_forked_child_reads_prompts_and_writes_as_its_parent_does() -> None:
     code = """
 import os, torch
 from storycell.generation import sampler
+from storycell.nn.adapter import TorchModel
 from storycell.nn.model import CharLM
 torch.set_num_threads(4)
 a = torch.ones(700, 700)
 a @ a, a.exp()  # all of torch's threads are there now
-lm = CharLM(400, 250, embedding_size=64)  # a width that has to be padded
+lm = TorchModel(CharLM(400, 250, embedding_size=64))  # a width that has to be padded
 def written():
     return list(sampler.streams(lm, [*range(2, 400)], sampler.Sampling(), [1, 2], 20))
 here = written()
 for packs_anew in (False, True):
     if not (pid := os.fork()):
         if packs_anew:
-            sampler._packed.clear()
+            lm._packed = None
         os._exit(0 if written() == here else 1)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """

@@ -57,7 +57,7 @@ def losses(run: Path, key: str = "train_nats") -> dict[int, float]:
 
 
 def position(run: Path) -> dict[str, float]:
-    about = RunFolder(run).load_last(storycell.load(run).lm)[1]
+    about = RunFolder(run).load_last(storycell.load(run).lm.shapes())[1]
     return dict(about["position"])
 
 

@@ -34,7 +34,7 @@ def command(run: str | None, as_json: bool) -> None:
 
 
 def _machine() -> dict[str, Any]:
-    device = best_device("auto")
+    device = torch.device(best_device("auto"))
     backend, reason = choice.choose_backend("auto", "lstm", torch.empty(0, dtype=torch.float32, device=device))
     return {
         **machine(),

@@ -16,7 +16,6 @@ from storycell.errors import CorpusError, SettingsError
 from storycell.inspect import inspection
 from storycell.inspect.grammar import grammar_features
 from storycell.inspect.inspection import Subject
-from storycell.nn.adapter import TorchModel
 from storycell.report.inspection import figures_of, inspection_page
 from storycell.report.page import Figure, plain
 from storycell.runs.network import run_name
@@ -83,7 +82,7 @@ def command(
 
 def _subject(model: api.Model, block: bytes) -> Subject:
     ids = np.concatenate([[BOUNDARY], model.vocab.encode_block(block)]).astype(model.vocab.dtype)
-    return Subject(model.name, TorchModel(model.lm), model.vocab, ids, model.config.settings.training.seed)
+    return Subject(model.name, model.network, model.vocab, ids, model.config.settings.training.seed)
 
 
 def _text(run: str, model: api.Model, words: list[str], encoding: str, column: str | None) -> tuple[Scored, str]:

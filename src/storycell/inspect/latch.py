@@ -26,9 +26,8 @@ import numpy.typing as npt
 from storycell.config import ModelSettings
 from storycell.data.vocab import Vocabulary
 from storycell.evaluation.statistics import clustered_mean
-from storycell.generation.sampler import Sampling
+from storycell.generation.sampler import Sampling, held_step, streams
 from storycell.inspect.features import inside_quotes, is_quote
-from storycell.inspect.intervene import Walker, held_streams
 from storycell.inspect.trace import Trace, probabilities, trace
 from storycell.language_model import Held, LanguageModel
 from storycell.runs.network import new_model
@@ -230,7 +229,7 @@ class HoldTest:
         vocab = self.path.vocab
         ids, read = vocab.prompt_ids(prompt, "replace")
         seeds = list(range(seed, seed + _WRITTEN))
-        rows = list(held_streams(self.path.model, ids, Sampling(), seeds, _WRITTEN_CHARS, held))
+        rows = list(streams(self.path.model, ids, Sampling(), seeds, _WRITTEN_CHARS, held))
         texts = [
             vocab.decode([k for row in rows if (k := row[b]) is not None and k != BOUNDARY]) for b in range(_WRITTEN)
         ]
@@ -238,12 +237,11 @@ class HoldTest:
 
     def _probabilities(self, held: Held) -> npt.NDArray[np.float64]:
         """Probability of a quote after every character, `[stories chars]`."""
-        walker = Walker(self.path.model, held)
-        state = walker.zero_state(len(self.ids))
+        step, state = held_step(self.path.model, held), self.path.model.zero_state(len(self.ids))
         columns = []
         for k in self.ids.T:
-            state = walker.step(k, state)
-            columns.append(probabilities(walker.logits(state))[:, self._quotes].sum(1, dtype=np.float64))
+            logits, state = step(k, state)
+            columns.append(probabilities(logits)[:, self._quotes].sum(1, dtype=np.float64))
         return np.stack(columns, axis=1)
 
     def _stories(self) -> npt.NDArray[np.int64]:

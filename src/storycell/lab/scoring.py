@@ -60,8 +60,8 @@ def of_run(model: Model, passage: ScoredText, windows: int, name: str) -> Scores
         "precision": training.precision,
         "unknown_chars": int(np.count_nonzero(ids == UNKNOWN)),
     }
-    nats = by_character(evaluator.score(model.lm, ids), ids, model.vocab, several=len(passage.stories) > 1)
-    in_windows = evaluator.score(model.lm, ids, windows=windows)
+    nats = by_character(evaluator.score(model.network, ids), ids, model.vocab, several=len(passage.stories) > 1)
+    in_windows = evaluator.score(model.network, ids, windows=windows)
     if model.vocab.kind == "bytes":
         in_windows = by_character(in_windows, ids, model.vocab, several=False)
     return Scores(name, about, nats, windows=windows, windows_nats=in_windows, metrics=metrics)

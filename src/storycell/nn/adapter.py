@@ -8,19 +8,21 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
 from storycell.language_model import Choice, Floats, Hold, Integers, State, Values, Written, unheld
+from storycell.nn.backends.backend import Scorer
 from storycell.nn.backends.native import library
 from storycell.nn.backends.native.backend import NativeBackend
 from storycell.nn.backends.native.generator import Generator
 from storycell.nn.cells import registry
 from storycell.nn.loss import nats_each
 from storycell.nn.model import CharLM
-from storycell.types import UNKNOWN
+from storycell.types import UNKNOWN, check
 
 _PIECE = 256  # characters stepped one after the other
 
@@ -90,6 +92,10 @@ class TorchModel:
             seed=seed,
         ).to(lm.output.weight)
 
+    def frozen(self) -> "TorchModel":
+        """The same module, whose weights are packed once, when that is first needed."""
+        return _Frozen(self.lm)
+
     def zero_state(self, B: int) -> State:
         """Zeros `[L B H]` by name."""
         return {name: np.zeros((self.num_layers, B, self.hidden_size), np.float32) for name in self.state_names}
@@ -102,9 +108,17 @@ class TorchModel:
 
     def nats(self, ids: Any, targets: Any, state: State | None = None) -> tuple[Floats, State]:
         """ids and targets `[B T]` -> nats `[B T]` and the state after them."""
+        both = self._ids(ids), self._ids(targets)
+        check("ids", both[0], "B T")
+        check("targets", both[1], "B T", B=len(both[0]), T=both[0].shape[1])
         with self._reading():
-            nats, after = self.lm.nats(self._ids(ids), self._ids(targets), self._state(state))
+            before = self._state(state) or self.lm.zero_state(len(both[0]))
+            nats, after = self._scorer(*both, before)
             return _array(nats), _arrays(after)
+
+    @property
+    def _scorer(self) -> Scorer:
+        return self.lm.scorer()
 
     def state_after(self, ids: Any, state: State | None = None) -> State:
         """The state after ids `[B T]`."""
@@ -237,6 +251,21 @@ class TorchModel:
             return self._packed.generator
 
 
+class _Frozen(TorchModel):
+    """A module whose weights stay as they are while this is used."""
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return self.lm.scorer()
+
+    @cached_property
+    def _once(self) -> Generator:
+        return super()._generator()
+
+    def _generator(self) -> Generator:
+        return self._once
+
+
 @dataclass(frozen=True)
 class _Packed:
     """Weights packed for the kernel, and the weights that were packed."""
@@ -255,7 +284,8 @@ class _Packed:
 
 
 def _array(tensor: torch.Tensor) -> Floats:
-    array: Floats = tensor.detach().cpu().numpy()
+    tensor = tensor.detach()  # numpy has float64, which a model may compute in, and has no bfloat16
+    array: Floats = (tensor if tensor.dtype == torch.float64 else tensor.float()).cpu().numpy()
     return array
 
 

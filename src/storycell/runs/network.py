@@ -4,11 +4,12 @@ import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+from storycell import extras
 from storycell.config import ModelSettings
 from storycell.data.vocab import Vocabulary
 from storycell.language_model import LanguageModel
-from storycell.nn.model import CharLM
 from storycell.runs.folder import RunConfig, RunFolder
 from storycell.runs.machine import best_device
 
@@ -17,24 +18,63 @@ from storycell.runs.machine import best_device
 class LoadedRun:
     """What a run folder holds of a model."""
 
-    lm: CharLM
+    network: LanguageModel
     vocab: Vocabulary
     config: RunConfig
     path: Path
 
+    @property
+    def lm(self) -> Any:
+        """The network as a torch module; see `torch_module`."""
+        return torch_module(self.network, self.config.settings.model)
 
-def load_run(run: str | Path, *, backend: str = "auto", device: str = "cpu") -> LoadedRun:
-    """The best weights of a run, in `eval` mode; `demo` is the model in the package. Nothing is unpickled.
 
-    Raises `RunFolderError` where a file is missing or damaged, `BackendError` where backend or device cannot be had.
+def load_run(run: str | Path, *, backend: str = "auto", device: str = "cpu", precision: str = "fp32") -> LoadedRun:
+    """The best weights of a run; `demo` is the model in the package. Nothing is unpickled.
+
+    `precision` is that of products in generation. Raises `RunFolderError` where a file is missing or damaged,
+    `BackendError` where backend, device or precision cannot be had, `MissingExtraError` where only torch has them.
     """
     place = best_device(device)
     folder = RunFolder(demo_folder() if str(run) == "demo" and not Path("demo/config.json").exists() else run)
     config, vocab = folder.config(), folder.vocab()
+    network = _open_network(folder, len(vocab), config.settings.model, backend, place, precision)
+    return LoadedRun(network, vocab, config, folder.path)
+
+
+def _open_network(
+    folder: RunFolder, V: int, model: ModelSettings, backend: str, device: str, precision: str
+) -> LanguageModel:
+    """The network of a folder, computed by torch."""
+    extras.require("torch", f"the backend {backend}" if backend != "auto" else f"the cell {model.cell}")
+    from storycell.nn.adapter import TorchModel
+    from storycell.nn.model import CharLM
+
     # On meta nothing is allocated before the weights are known to fit.
-    lm = CharLM.from_settings(len(vocab), config.settings.model, backend=backend, device="meta")
-    folder.load_weights(lm)
-    return LoadedRun(lm.to(place).eval(), vocab, config, folder.path)
+    lm = CharLM.from_settings(V, model, backend=backend, device="meta")
+    weights, _ = folder.load_weights(lm.shapes())
+    return TorchModel(lm.take(weights).to(device).eval().write_in(precision))
+
+
+def new_model(vocab_size: int, settings: ModelSettings, *, seed: int = 1, backend: str = "auto") -> LanguageModel:
+    """A model of these sizes with the weights that `seed` draws, float32 on the CPU."""
+    extras.require("torch", f"the backend {backend}" if backend != "auto" else f"the cell {settings.cell}")
+    from storycell.nn.adapter import TorchModel
+    from storycell.nn.model import CharLM
+
+    return TorchModel(CharLM.from_settings(vocab_size, settings, backend=backend, seed=seed).eval())
+
+
+def torch_module(network: LanguageModel, model: ModelSettings) -> Any:
+    """The network as a `CharLM`: its own where torch computes it, a copy otherwise, which needs torch."""
+    extras.require("torch", "a network as a torch module")
+    from storycell.nn.adapter import TorchModel
+    from storycell.nn.model import CharLM
+
+    if isinstance(network, TorchModel):
+        return network.lm
+    lm = CharLM.from_settings(network.vocab_size, model, device="meta").take(network.weights()).eval()
+    return lm.write_in(network.generates_in)
 
 
 def demo_folder() -> Path:
@@ -45,10 +85,3 @@ def demo_folder() -> Path:
 def run_name(run: str | Path) -> str:
     """The name of a run's folder, however its path is written: `.`, `..` and `runs/mine/` have one too."""
     return Path(os.path.abspath(run)).name or "run"  # noqa: PTH100 (`resolve` would follow a link to another name)
-
-
-def new_model(vocab_size: int, settings: ModelSettings, *, seed: int = 1, backend: str = "auto") -> LanguageModel:
-    """A model of these sizes with the weights that `seed` draws."""
-    from storycell.nn.adapter import TorchModel
-
-    return TorchModel(CharLM.from_settings(vocab_size, settings, backend=backend, seed=seed).eval())

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import Pieces
 from storycell.inspect.trace import trace
-from storycell.nn.adapter import TorchModel
 from storycell.server.errors import ApiError
 from storycell.server.jobs import Wanted, foreseeing, likeliest, reading, scoring, surprises
 from storycell.server.schemas import NextRequest, TraceRequest
@@ -77,9 +76,8 @@ class Traces:
         model = self._service.model
         yield
         if not ids:
-            return np.zeros((0, model.lm.hidden_size))
-        fed = np.array([BOUNDARY, *ids], dtype=model.vocab.dtype)
-        return trace(TorchModel(model.lm), fed, model.vocab)[name, layer]
+            return np.zeros((0, model.network.hidden_size))
+        return trace(model.network, np.array([BOUNDARY, *ids], dtype=model.vocab.dtype), model.vocab)[name, layer]
 
     def _check(self, asked: TraceRequest) -> None:
         lm, names = self._service.model.lm, self._service.value_names

@@ -18,7 +18,7 @@ import dataclasses
 import math
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -35,12 +35,14 @@ from storycell.errors import ResumeError, SettingsError
 from storycell.evaluation import evaluator
 from storycell.evaluation.texts import evaluate_split
 from storycell.generation.generate import generate_text
+from storycell.nn.adapter import TorchModel
 from storycell.nn.cells import registry
 from storycell.nn.model import CharLM
 from storycell.nn.optim import OptimizerGroup
 from storycell.runs.default_prompt import default_prompt
 from storycell.runs.folder import LOGS, RunConfig, RunFolder
 from storycell.runs.machine import best_device
+from storycell.runs.tensors import Array
 from storycell.training import curve
 from storycell.training.distributed import ProcessGroup
 from storycell.training.trainer import GOOD, Report, Trainer
@@ -172,13 +174,14 @@ def _unfit_error(name: str, reason: str) -> ResumeError:
 def build_trainer(settings: TrainSettings, prepared: Prepared, lm: CharLM, processes: ProcessGroup) -> Trainer:
     """The trainer of this process, at step 0, with its share of the streams."""
     lm.use(settings.backend, settings.precision)
-    lm = lm.to(processes.device(best_device(settings.device)))
+    lm = lm.to(processes.device(torch.device(best_device(settings.device))))
     return Trainer(lm, batches.make(prepared.train_ids, settings), settings, processes=processes)
 
 
 def restore_trainer(folder: RunFolder, trainer: Trainer) -> Saved:
     """Bring the trainer to the last save of a run; `ResumeError` if that does not fit, in any process."""
-    tensors, about = folder.load_last(trainer.model)
+    arrays, about = folder.load_last(trainer.model.shapes())
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     name = str(folder.path / "last.safetensors")
     saved = check_save(name, tensors, about, trainer.model, trainer.optimizer, trainer.batches.B)
     try:
@@ -187,6 +190,10 @@ def restore_trainer(folder: RunFolder, trainer: Trainer) -> Saved:
         raise ResumeError(f"{name} does not hold what resuming needs ({error}); train again") from None
     trainer.processes.require_same("a last.safetensors", saved.position.model_dump_json())
     return saved
+
+
+def _arrays(tensors: Mapping[str, torch.Tensor]) -> dict[str, Array]:
+    return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
 
 
 class SaveTimer:
@@ -246,7 +253,9 @@ class TrainLoop:
 
     def start(self, path: Path) -> TrainingResult:
         """Make the run folder, which can be resumed from the moment it exists, and train into it."""
-        self.folder = RunFolder.create(path, self.config, self.prepared.vocab, self.lm, *self._everything())
+        self.folder = RunFolder.create(
+            path, self.config, self.prepared.vocab, _arrays(self.lm.state_dict()), *self._everything()
+        )
         self.note = self.prepared.held_out
         with self.folder.locked():
             return self._drive()
@@ -280,10 +289,10 @@ class TrainLoop:
         self.spent_before = self.trainer.spent
         self.folder.write_config(self.config)
 
-    def _everything(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    def _everything(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """What `last.safetensors` holds: tensors, and what is said about them."""
         tensors, position = self.trainer.snapshot()
-        return tensors, {
+        return _arrays(tensors), {
             "position": position,
             "best_nats": self.best_nats if math.isfinite(self.best_nats) else None,
             "part_chars": self.part_chars,
@@ -321,9 +330,11 @@ class TrainLoop:
             nats = self._valid_nats(report)
             if nats is None or nats < self.best_nats:
                 self.best_nats = self.best_nats if nats is None else nats
-                self.folder.save_weights(self.lm, {"step": report.step, "valid_nats": nats})
+                self.folder.save_weights(_arrays(self.lm.state_dict()), {"step": report.step, "valid_nats": nats})
             vocab, seed = self.prepared.vocab, self.settings.seed
-            sample = generate_text(self.lm, vocab, default_prompt(vocab, self.config.text), SAMPLE_CHARS, seed=seed)
+            sample = generate_text(
+                TorchModel(self.lm), vocab, default_prompt(vocab, self.config.text), SAMPLE_CHARS, seed=seed
+            )
         said = f"step {report.step:,}" + (f", validation {nats:.4f} nats per character" if nats is not None else "")
         self.folder.add_sample(said, sample)
         advice = "" if nats is None else describe_overfitting(self.folder.metrics(), nats, self.lm.dropout)
@@ -340,7 +351,7 @@ class TrainLoop:
             chars = {"steps": amount * per_step, "chars": amount, "minutes": amount * 60 * report.chars_per_s}[unit]
             self.part_chars = int(chars * EVALUATION_SHARE / self.settings.evaluations)
         part = evaluator.take_part(ids, max(1, self.part_chars))
-        result = evaluator.evaluate(self.lm, part, self.prepared.vocab)
+        result = evaluator.evaluate(TorchModel(self.lm), part, self.prepared.vocab)
         self.unknown_chars = result.unknown_chars
         return result.loss_nats
 
@@ -373,9 +384,9 @@ class TrainLoop:
 
     def _measure(self) -> None:
         """The best weights on the whole validation text: the number that the run stands for."""
-        self.folder.load_weights(self.lm)
+        self.lm.take(self.folder.load_weights(self.lm.shapes())[0])
         if self.prepared.valid is not None:
-            self.final = asdict(evaluate_split(self.lm, self.prepared.vocab, self.prepared))
+            self.final = asdict(evaluate_split(TorchModel(self.lm), self.prepared.vocab, self.prepared))
 
     def _summary(self) -> dict[str, Any]:
         metrics = self.folder.metrics()

@@ -171,7 +171,7 @@ def resume(
         )
         vocab = folder.vocab()
         # On meta nothing is allocated before the weights are known to fit.
-        folder.load_last(CharLM.from_settings(len(vocab), chosen.model, device="meta"))
+        folder.load_last(CharLM.from_settings(len(vocab), chosen.model, device="meta").shapes())
         prepared = _prepare_in_turn(group, record, vocab if run_config.init else None, progress, may_merge=False)
         if has_changed(prepared, run_config.text) or prepared.vocab != vocab:
             raise ResumeError(
@@ -214,7 +214,7 @@ def _choose_settings(recipe: str, donor: LoadedRun | None, settings: dict[str, A
 def _resolve_settings(group: ProcessGroup, settings: Settings) -> Settings:
     """`auto` and unset values as what they come to on this machine."""
     training = settings.training
-    device = best_device(training.device)
+    device = torch.device(best_device(training.device))
     weight = torch.empty(0, dtype=torch.float32, device=device)
     backend, _ = choice.choose_backend(training.backend, settings.model.cell, weight)
     precision = training.precision

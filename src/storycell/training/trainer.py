@@ -20,11 +20,11 @@ import torch
 from storycell.config import TrainSettings
 from storycell.data.batches import Batches
 from storycell.errors import TrainingError
+from storycell.nn.cells.cell import State
 from storycell.nn.model import CharLM
 from storycell.nn.optim import build_optimizer, clip
 from storycell.training import schedule
 from storycell.training.distributed import ProcessGroup
-from storycell.types import State
 
 SKIPS_IN_A_ROW = 5  # so many steps without a finite gradient, and training goes back to the last good state
 GOES_BACK = 4  # so many times, each with half the learning rate, before it gives up
