@@ -13,11 +13,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "storycell"
 FOR_TORCH = {"training/torch_learner.py", "training/distributed.py"}  # beside nn/; imported late, where torch trains
 # These are still to be converted: delete a line when its module is.
 TO_CONVERT = {
-    "export/export.py", "export/network.py", "export/onnx.py",
-    "inspect/gradients.py", "inspect/inspection.py", "inspect/intervene.py", "inspect/latch.py", "inspect/memory.py",
-    "inspect/trace.py", "inspect/units.py",
-    "lab/bench/baselines.py", "lab/bench/results.py", "lab/bench/roofline.py", "lab/bench/sample.py",
-    "lab/bench/train.py", "lab/reproduce/measure.py", "lab/reproduce/plan.py",
+    "lab/bench/baselines.py", "lab/bench/roofline.py", "lab/bench/sample.py", "lab/bench/train.py",
 }  # fmt: skip
 BLOCKED = "import sys; sys.modules['torch'] = None\n"
 
@@ -45,14 +41,10 @@ def test_only_nn_and_the_learner_that_drives_it_import_torch() -> None:
 
 
 def test_the_search_finds_torch_at_the_top_in_functions_and_behind_nn() -> None:
-    for guilty in (
-        "import torch",
-        "def f():\n    import torch.nn as nn",
-        "from torch import nn",
-        "import storycell.nn.a",
-    ):
+    for guilty in ("import torch", "def f():\n    import torch.nn as nn", "from torch import nn"):
         assert needs_torch(guilty)
-    assert needs_torch("from storycell.nn.model import CharLM")
+    for behind in ("import storycell.nn.model", "from storycell.nn.model import CharLM"):
+        assert needs_torch(behind)
     for fine in ("import torchless", "def f():\n    from storycell.nn.model import CharLM", "import storycell.network"):
         assert not needs_torch(fine)
 
@@ -67,18 +59,23 @@ def command(*words: object) -> "subprocess.CompletedProcess[str]":
     return blocked("from storycell.cli.main import main; sys.exit(main(sys.argv[1:]))", *words)
 
 
-@pytest.mark.parametrize("module", ["api", "runs.text", "generation.generate", "evaluation.texts", "evaluation.ngram",
-    "lab.compress.archive", "lab.scoring", "threads", "cli.sample", "cli.eval", "cli.info", "cli.compress", "cli.serve"])  # fmt: skip
+MODULES = """
+    api runs.text generation.generate evaluation.texts evaluation.ngram lab.compress.archive lab.scoring threads
+    server.app server.serve inspect.inspection cli.sample cli.eval cli.info cli.compress cli.serve
+"""
+
+
+@pytest.mark.parametrize("module", MODULES.split())
 def test_a_module_is_imported_without_torch(module: str) -> None:
     done = blocked(f"import storycell.{module}")
     assert done.returncode == 0, done.stderr
 
 
 PROGRAM = """
-import io, json
+import io, json, sys
 import storycell
 from storycell.lab.compress import archive
-model = storycell.load(sys.argv[1], precision=sys.argv[2])
+model = storycell.load(sys.argv[1], precision=sys.argv[2], backend=sys.argv[3])
 text = "Once upon a time Ann had 4 red balls.\\n<|endoftext|>\\nThe cat sat.\\n"
 packed, back = io.BytesIO(), io.BytesIO()
 archive.compress(model.network, model.vocab, io.BytesIO(text.encode()), packed)
@@ -101,18 +98,14 @@ print(json.dumps({
 @needs_kernel
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_run_is_measured_written_with_and_coded_with_as_with_torch(made: Path, precision: str) -> None:
-    without = blocked(PROGRAM, made, precision)
+    without = blocked(PROGRAM, made, precision, "auto")
     assert without.returncode == 0, without.stderr
     found = json.loads(without.stdout)
-    beside = subprocess.run(
-        [sys.executable, "-c", "import sys\n" + PROGRAM, made, precision], capture_output=True, check=True
-    )
-    assert json.loads(beside.stdout) == found | {"torch": False}  # it is there, and is not imported
     assert found["back"]
-    by_torch = subprocess.run(
-        [sys.executable, "-c", "import sys\n" + PROGRAM.replace("sys.argv[2])", "'fp32', backend='torch')"), made, precision],
-        capture_output=True, check=True,
-    )  # fmt: skip
+    call = [sys.executable, "-c", PROGRAM, str(made)]
+    beside = subprocess.run([*call, precision, "native"], capture_output=True, check=True)
+    assert json.loads(beside.stdout) == found | {"torch": False}  # it is there, and is not imported
+    by_torch = subprocess.run([*call, "fp32", "torch"], capture_output=True, check=True)
     other = json.loads(by_torch.stdout)
     assert other["torch"]
     assert found["params"] == other["params"]
@@ -147,18 +140,18 @@ from support.live_server import in_this_process
 
 async def scene():
     async with in_this_process(storycell.load(sys.argv[1])) as ask:
-        plain = await ask("/v1/completions", {"prompt": "Once", "max_tokens": 20, "seed": 1, "logprobs": 2})
-        held = await ask("/v1/completions", {"prompt": "Once", "max_tokens": 5, "hold": [{"name": "c", "layer": 0, "unit": 3, "value": 1.0}]})
+        plain = await ask("/v1/completions", {"prompt": "Once", "max_tokens": 20, "logprobs": 2})
+        hold = [{"name": "c", "layer": 0, "unit": 3, "value": 1.0}]
+        held = await ask("/v1/completions", {"prompt": "Once", "max_tokens": 5, "hold": hold})
         following = await ask("/v1/next", {"prompt": "Once", "score": True})
-        assert (plain.status, held.status, following.status) == (200, 200, 200)
+        traced = await ask("/v1/trace", {"prompt": "Once", "layer": 0, "name": "c", "units": [1]})
+        for answer in (plain, held, following, traced):
+            assert answer.status == 200, answer.content
 asyncio.run(scene())
 """
 
 
 @needs_kernel
-@pytest.mark.skipif(
-    "inspect/trace.py" in TO_CONVERT, reason="the server's traces are by `inspect`, to be converted yet"
-)
 def test_a_run_is_served_without_torch(made: Path) -> None:
     pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not installed")
     tests = str(Path(__file__).parents[1])

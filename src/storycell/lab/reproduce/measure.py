@@ -27,11 +27,10 @@ from storycell.generation.text_stream import gathered
 from storycell.lab import scoring
 from storycell.lab.reproduce.plan import SAMPLE_CHARS, TEMPERATURE
 from storycell.lab.scored_text import ScoredText
-from storycell.nn.cells import registry
-from storycell.nn.model import CharLM
 from storycell.runs import files
 from storycell.runs.files import write_json
 from storycell.runs.folder import RunFolder
+from storycell.training.start import build_learner
 from storycell.types import Ids
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
@@ -196,10 +195,11 @@ def write_samples(model: Model, count: int) -> list[tuple[str, bool]]:
 
 def _at_start(model: Model) -> dict[str, float]:
     """What the cell has worth watching, in the weights that the run's seed draws."""
-    settings = model.config.settings
-    lm = CharLM.from_settings(len(model.vocab), settings.model, seed=settings.training.seed)
-    layers = enumerate(lm.recurrent.layers())
-    return {f"{name}_l{k}": v for k, w in layers for name, v in registry.get_cell(lm.cell).watch(w).items()}
+    settings = model.config.settings.changed(backend="auto", precision="fp32", device="cpu")
+    learner = build_learner(settings, len(model.vocab))
+    watched = learner.watched()
+    learner.close()
+    return watched
 
 
 def yardstick_of(ids: Ids, vocab: Vocabulary) -> Yardstick:
