@@ -6,11 +6,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 
 import storycell
-from storycell.inspect.intervene import Walker
+from storycell.nn.adapter import TorchModel
 from storycell.nn.cells import registry
 from storycell.nn.model import CharLM
 from storycell.web import names, theme
@@ -37,11 +37,10 @@ def test_node_reads_the_module_as_it_lies_in_the_package() -> None:
 
 @pytest.mark.parametrize("cell", registry.cell_names())
 def test_every_value_of_every_cell_has_a_name(cell: str) -> None:
-    lm = CharLM(5, 3, 1, cell)
-    walker = Walker(lm)
-    assert set(walker.names) <= set(names.VALUES)
-    with torch.no_grad():
-        values = walker.step(torch.tensor([2]), walker.zero_state(1))[0]
+    model = TorchModel(CharLM(5, 3, 1, cell))
+    assert set(model.value_names) <= set(names.VALUES)
+    zero = {name: value[0] for name, value in model.zero_state(1).items()}
+    values = model.layer_step(0, model.inputs(np.array([2])), zero)
     for symbol, value in values.items():
         if names.VALUES[symbol].is_gate and cell != "minlstm":  # whose shares of a gate are computed later
             assert bool(((value >= 0) & (value <= 1)).all()), symbol
@@ -63,6 +62,9 @@ def test_colours_say_how_much_and_of_what() -> None:
     assert in_node("colourOf(LOSS, 99)") == "color-mix(in srgb, var(--loss) 100.0%, transparent)"
     assert in_node('colourOf(scaleOf("f", [0.1]), 0.5)') == "color-mix(in srgb, var(--high) 50.0%, transparent)"
     assert in_node('colourOf(scaleOf("c", [8, -4]), -4)') == "color-mix(in srgb, var(--low) 50.0%, transparent)"
+    cell_states = json.dumps([0.5] * 98 + [2, 40])
+    assert in_node(f'scaleOf("c", {cell_states}).full') == 2  # one that is far out does not make all others pale
+    assert in_node('[scaleOf("c", []).full, scaleOf("h", []).full, scaleOf("g", [3, -5]).full]') == [0.1, 1, 5]
     assert in_node('colourOf(scaleOf("h", [0.2]), 0.2)') == "color-mix(in srgb, var(--high) 20.0%, transparent)"
     assert in_node("[colourOf(NOTHING, 1), colourOf(LOSS, null), colourOf(LOSS, 0.01)]") == ["", "", ""]
 
