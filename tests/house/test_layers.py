@@ -17,8 +17,8 @@ RANKS = {
     "cli": 7,
 }  # fmt: skip
 SAME_RANK = {
-    ("extras", "errors"),
     ("config", "errors"),  # a wrong setting is an error that a user can see
+    ("extras", "errors"),  # and so is a package that is missing
     ("nn", "engine"),  # torch's backend and the engine share one library of kernels
 }
 FILES = sorted(p for p in SOURCE.rglob("*.py") if p.relative_to(SOURCE).parts[0] not in ("__init__.py", "__main__.py"))

@@ -73,8 +73,9 @@ def stories(count: int, extra: str = "") -> str:
 def taught(made: Path) -> storycell.Model:
     """A model that has learnt that the unknown character never comes, which takes more than three steps."""
     model = storycell.load(made)
-    with torch.no_grad():
-        model.lm.output.bias[UNKNOWN] = -20.0
+    weights = model.network.weights()
+    weights["output.bias"][UNKNOWN] = -20.0
+    model.network = model.network.with_weights(weights)
     return model
 
 

@@ -125,6 +125,37 @@ def test_within_a_quota_nothing_takes_more_threads_unless_it_was_told_to(many: i
         assert threads.for_kernels() == 2
 
 
+WITHOUT_TORCH = """
+import os, sys
+from storycell import threads
+os.sched_getaffinity = lambda pid: set(range(8))
+threads.quota = lambda root=None: {quota}
+told = [threads.default(), threads.for_kernels()]
+with threads.computing_on(3, 5):
+    told.append(threads.for_kernels())
+told.append(threads.for_kernels())
+threads.keep_to(2)
+print(*told, threads.for_kernels(), "torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "quota", "expected"),
+    [
+        *[(None, None, 8), ("3", None, 3), ("3,2", None, 3), ("", None, 8), ("many", None, 8), ("0", None, 8)],
+        *[(None, 1.5, 2), ("1", 1.5, 1), ("6", 1.5, 2)],
+    ],
+)
+def test_without_torch_the_environment_affinity_and_quota_count_and_torch_is_not_imported(
+    asked: str | None, quota: float | None, expected: int
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment |= {} if asked is None else {"OMP_NUM_THREADS": asked}
+    words = [sys.executable, "-c", WITHOUT_TORCH.format(quota=quota)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [*[str(expected)] * 2, "5", str(expected), "2", "False"]
+
+
 # What a training takes
 
 
@@ -281,9 +312,14 @@ print(within, started() > 0)
     assert done.stdout.split() == ["0", "True"]
 
 
-def test_texts_written_at_the_same_time_are_as_alone_and_leave_torch_and_the_model_as_they_were(many: int) -> None:
+@pytest.mark.parametrize("by_torch", [True, False])
+def test_texts_written_at_the_same_time_are_as_alone_and_leave_torch_and_the_model_as_they_were(
+    many: int, by_torch: bool
+) -> None:
     model = storycell.load("demo")
-    model.lm.train().use(precision="auto")
+    lm = model.lm.train().use(precision="auto")
+    if by_torch:
+        model.network = TorchModel(lm)
     alone = [model.generate("Once upon a", chars=120, seed=k) for k in range(6)]
     for _ in range(3):
         together = [""] * len(alone)
@@ -299,7 +335,7 @@ def test_texts_written_at_the_same_time_are_as_alone_and_leave_torch_and_the_mod
             writer.join()
         assert together == alone
         assert counts() == (many, many)
-    assert (threads.for_kernels(), model.lm.training, model.lm.precision) == (many, True, "auto")
+    assert (threads.for_kernels(), lm.training, lm.precision) == (many, True, "auto")
 
 
 def test_reading_in_one_thread_leaves_the_model_to_the_others() -> None:

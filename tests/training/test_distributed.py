@@ -21,7 +21,7 @@ import storycell
 from storycell.data.batches import Streams, Windows
 from storycell.errors import SettingsError
 from storycell.runs.folder import RunFolder
-from storycell.training.distributed import ProcessGroup
+from storycell.training.processes import ProcessGroup
 
 pytestmark = pytest.mark.skipif(not hasattr(sys.modules["os"], "fork"), reason="the processes are forked")
 

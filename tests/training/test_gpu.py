@@ -27,7 +27,7 @@ PROGRAM = """
 import io, json, sys
 from pathlib import Path
 import torch
-import storycell, storycell.runs.network, storycell.training.loop, storycell.training.start
+import storycell, storycell.runs.network, storycell.training.start, storycell.training.torch_learner
 from support.fake_gpu import FakeGpu, NAME
 from storycell.evaluation import evaluator, texts
 from storycell.lab.compress.archive import compress
@@ -35,7 +35,7 @@ from storycell.generation.sampler import Sampling
 
 text, network, folder = json.loads(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3])
 gpu = torch.device(NAME, 0)
-storycell.runs.network.best_device = storycell.training.loop.best_device = lambda asked: str(gpu)
+storycell.runs.network.best_device = storycell.training.torch_learner.best_device = lambda asked: str(gpu)
 torch.inference_mode = torch.no_grad  # a tensor of this kind cannot be made within the other
 evaluate, measured_on = evaluator.evaluate, []
 def watched(lm, *arguments, **keywords):

@@ -27,7 +27,7 @@ from pydantic import Field
 from storycell import extras
 from storycell.config import Settings, StrictModel, validate
 from storycell.data.vocab import Vocabulary
-from storycell.engine.model import CELLS
+from storycell.engine.library import CELLS
 from storycell.errors import RunFolderError, SettingsError, VocabularyError
 from storycell.language_model import Floats
 from storycell.runs import files, tensors

@@ -1,12 +1,11 @@
 """What this machine is and has: recorded in every run, printed by `storycell info`."""
 
-import ctypes
 import platform
 from importlib import metadata
 
 import storycell
 from storycell import extras
-from storycell.engine.library import library
+from storycell.engine.library import isa
 from storycell.threads import cores
 
 PACKAGES = ("torch", "numpy", "safetensors")
@@ -31,11 +30,9 @@ def machine() -> dict[str, str | int]:
 def instruction_set() -> str:
     """What the engine computes with, such as avx512bf16; where it was not built, the processor's family."""
     try:
-        isa = library().storycell_isa
-    except ImportError:
+        return isa()
+    except (ImportError, RuntimeError):
         return platform.machine()
-    isa.restype = ctypes.c_char_p
-    return isa().decode() or platform.machine()
 
 
 def best_device(asked: str) -> str:

@@ -9,9 +9,16 @@ from typing import Any
 from storycell import extras
 from storycell.config import ModelSettings
 from storycell.data.vocab import Vocabulary
+from storycell.engine import EngineNetwork
+from storycell.engine.cells import weight_shapes
+from storycell.engine.library import CELLS, PRECISIONS, isa
+from storycell.engine.random import draw_weights
+from storycell.errors import BackendError, SettingsError
 from storycell.language_model import LanguageModel
 from storycell.runs.folder import RunConfig, RunFolder
 from storycell.runs.machine import best_device
+
+GET_TORCH = "`pip install 'storycell[torch]'` installs torch, which has every cell"
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,8 @@ def load_run(run: str | Path, *, backend: str = "auto", device: str = "cpu", pre
     `precision` is that of products in generation. Raises `RunFolderError` where a file is missing or damaged,
     `BackendError` where backend, device or precision cannot be had, `MissingExtraError` where only torch has them.
     """
+    if precision not in PRECISIONS:
+        raise SettingsError(f"precision = {precision!r}: text is written in {' or '.join(PRECISIONS)}")
     place = best_device(device)
     folder = RunFolder(demo_folder() if str(run) == "demo" and not Path("demo/config.json").exists() else run)
     config, vocab = folder.config(), folder.vocab()
@@ -45,8 +54,13 @@ def load_run(run: str | Path, *, backend: str = "auto", device: str = "cpu", pre
 def _open_network(
     folder: RunFolder, V: int, model: ModelSettings, backend: str, device: str, precision: str
 ) -> LanguageModel:
-    """The network of a folder, computed by torch."""
-    extras.require("torch", f"the backend {backend}" if backend != "auto" else f"the cell {model.cell}")
+    """The network of a folder: the engine computes it where it can, torch otherwise and where it is asked for."""
+    obstacle = engine_obstacle(model.cell, backend, device)
+    if obstacle is None:
+        D, biases = model.embedding, model.gate_bias
+        weights, _ = folder.load_weights(weight_shapes(V, model.hidden, model.layers, model.cell, D, biases))
+        return EngineNetwork(weights, model.cell, generates_in=precision, forget_bias=model.forget_bias)
+    _require_torch(backend, obstacle)
     from storycell.nn.adapter import TorchModel
     from storycell.nn.model import CharLM
 
@@ -56,13 +70,39 @@ def _open_network(
     return TorchModel(lm.take(weights).to(device).eval().write_in(precision))
 
 
-def new_model(vocab_size: int, settings: ModelSettings, *, seed: int = 1, backend: str = "auto") -> LanguageModel:
-    """A model of these sizes with the weights that `seed` draws, float32 on the CPU."""
-    extras.require("torch", f"the backend {backend}" if backend != "auto" else f"the cell {settings.cell}")
+def new_network(V: int, model: ModelSettings, *, seed: int = 1, backend: str = "auto") -> LanguageModel:
+    """A network of these sizes with the weights that `seed` draws, on the CPU; computed as that of a folder is."""
+    obstacle = engine_obstacle(model.cell, backend)
+    if obstacle is None:
+        shapes = weight_shapes(V, model.hidden, model.layers, model.cell, model.embedding, model.gate_bias)
+        weights = draw_weights(shapes, model.cell, model.hidden, seed, model.forget_bias)
+        return EngineNetwork(weights, model.cell, forget_bias=model.forget_bias)
+    _require_torch(backend, obstacle)
     from storycell.nn.adapter import TorchModel
     from storycell.nn.model import CharLM
 
-    return TorchModel(CharLM.from_settings(vocab_size, settings, backend=backend, seed=seed).eval())
+    return TorchModel(CharLM.from_settings(V, model, backend=backend, seed=seed).eval())
+
+
+def _require_torch(backend: str, obstacle: str) -> None:
+    if not extras.is_installed("torch") and backend in ("auto", "native"):
+        raise BackendError(f"without torch the engine has to compute, and it cannot: {obstacle}; {GET_TORCH}")
+    extras.require("torch", f"the backend {backend}")
+
+
+def engine_obstacle(cell: str, backend: str = "auto", device: str = "cpu") -> str | None:
+    """Why it is not the engine that computes such a network, None where it is."""
+    if backend not in ("auto", "native"):
+        return f"{backend} was asked for"
+    if device != "cpu":
+        return f"the engine runs on the CPU, not on {device}"
+    if cell not in CELLS:
+        return f"the engine has no cell {cell!r}"
+    try:
+        isa()
+    except (ImportError, RuntimeError) as error:
+        return str(error)
+    return None
 
 
 def torch_module(network: LanguageModel, model: ModelSettings) -> Any:
