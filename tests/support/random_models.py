@@ -7,7 +7,7 @@ from storycell.config import ModelSettings
 from storycell.data.vocab import BYTES, Vocabulary
 from storycell.generation import sampler
 from storycell.language_model import LanguageModel
-from storycell.runs.network import new_network
+from storycell.runs.network import new_model
 from storycell.types import BOUNDARY
 
 FORMS = Vocabulary("".join(sorted("\n abefilns-1AếéÅ한국o\u0308")))  # accents in one character, and one by itself
@@ -36,7 +36,7 @@ def model(kind: str, vocab: Vocabulary = CHARACTERS) -> LanguageModel:
     """A model with weights wide enough that its gates open and close, and not so wide that it is chaotic."""
     cell, L, H, D, bias = KINDS[kind]
     sizes = ModelSettings(cell=cell, layers=L, hidden=H, embedding=D, gate_bias=bias)
-    drawn, random = new_network(len(vocab), sizes), np.random.default_rng(5)
+    drawn, random = new_model(len(vocab), sizes), np.random.default_rng(5)
     return drawn.with_weights({n: random.normal(0, 1.5 * H**-0.5, w.shape) for n, w in drawn.weights().items()})
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from storycell.config import ModelSettings
 from storycell.errors import ExportError
 from storycell.language_model import LanguageModel
-from storycell.runs.network import new_network
+from storycell.runs.network import new_model
 
 Array = npt.NDArray[np.float32]
 CELLS = {"lstm": 4, "gru": 3, "rnn": 1}  # that can be exported, and their gates
@@ -92,7 +92,7 @@ class Network:
             for name in ("weight_ih", "weight_hh"):
                 weights[f"recurrent.{name}_l{k}"] = self.tensors[f"{name}_l{k}"]
             weights |= {f"recurrent.bias_ih_l{k}": self.tensors[f"bias_l{k}"], f"recurrent.bias_hh_l{k}": bias_hh}
-        return new_network(shape.V, sizes, backend=backend).with_weights(weights)
+        return new_model(shape.V, sizes, backend=backend).with_weights(weights)
 
 
 def _layer(shape: Shape, k: int, weights: dict[str, npt.NDArray[np.float64]]) -> dict[str, npt.NDArray[np.float64]]:

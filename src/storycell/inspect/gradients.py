@@ -16,7 +16,7 @@ from storycell.config import ModelSettings
 from storycell.errors import SettingsError
 from storycell.inspect.trace import Trace
 from storycell.language_model import LanguageModel
-from storycell.runs.network import new_network
+from storycell.runs.network import new_model
 from storycell.types import BOUNDARY
 
 LAGS = 128
@@ -91,7 +91,7 @@ def _radius(W: npt.NDArray[np.floating]) -> float:
 def rnn_at_radius(model: LanguageModel, radius: float, seed: int = 1) -> LanguageModel:
     """An untrained RNN of the sizes of `model`, its hidden weights scaled to a spectral radius."""
     sizes = ModelSettings(hidden=model.hidden_size, layers=1, cell="rnn", embedding=model.embedding_size)
-    untrained = new_network(model.vocab_size, sizes, seed=seed)
+    untrained = new_model(model.vocab_size, sizes, seed=seed)
     weights = untrained.weights()
     weight = weights["recurrent.weight_hh_l0"]
     return untrained.with_weights(weights | {"recurrent.weight_hh_l0": weight * (radius / _radius(weight))})

@@ -30,7 +30,7 @@ from storycell.generation.sampler import Sampling, held_step, streams
 from storycell.inspect.features import inside_quotes, is_quote
 from storycell.inspect.trace import Trace, probabilities, trace
 from storycell.language_model import Held, LanguageModel
-from storycell.runs.network import new_network
+from storycell.runs.network import new_model
 from storycell.types import BOUNDARY, RESERVED, UNKNOWN
 
 Floats = npt.NDArray[np.floating]
@@ -45,7 +45,7 @@ _INPUT, _FORGET, _CANDIDATE, _OUTPUT = range(4)  # the blocks of rows in a weigh
 def handwired(text: str) -> tuple[LanguageModel, Vocabulary]:
     """The latch, for the characters of `text` and those it needs."""
     vocab = Vocabulary("".join(sorted(set(text) | set('",.!? '))))
-    model = new_network(len(vocab), ModelSettings(cell="lstm", layers=1, hidden=4, embedding=0))
+    model = new_model(len(vocab), ModelSettings(cell="lstm", layers=1, hidden=4, embedding=0))
     place = {c: k + RESERVED for k, c in enumerate(vocab.characters)}
     w = {name: np.zeros_like(weight) for name, weight in model.weights().items()}
     W_x, W_h = w["recurrent.weight_ih_l0"].reshape(4, 4, -1), w["recurrent.weight_hh_l0"].reshape(4, 4, 4)

@@ -70,7 +70,7 @@ def _open_network(
     return TorchModel(lm.take(weights).to(device).eval().write_in(precision))
 
 
-def new_network(V: int, model: ModelSettings, *, seed: int = 1, backend: str = "auto") -> LanguageModel:
+def new_model(V: int, model: ModelSettings, *, seed: int = 1, backend: str = "auto") -> LanguageModel:
     """A network of these sizes with the weights that `seed` draws, on the CPU; computed as that of a folder is."""
     obstacle = engine_obstacle(model.cell, backend)
     if obstacle is None:
