@@ -10,31 +10,30 @@
 namespace storycell {
 namespace {
 
-constexpr double kA = 3.4445, kB = -4.7750, kC = 2.0315;  // lifts small singular values fastest
+constexpr float kA = 3.4445f, kB = -4.7750f, kC = 2.0315f;  // lifts small singular values fastest
 constexpr double kTiny = 1e-7;
 constexpr int64_t kRows = 16;  // of a block: a thread's least share
 
 int64_t blocks(int64_t rows) { return rows / kRows; }
 
-// to[c, r] = x[r, c] for a block of rows, as elements.
-void turn(const float* x, int64_t rows, int64_t columns, int64_t block, int64_t precision, void* to) {
-    float column[kRows];
-    const float* from = x + block * kRows * columns;
-    for (int64_t c = 0; c < columns; ++c) {
-        for (int64_t r = 0; r < kRows; ++r) column[r] = from[r * columns + c];
-        kernels()->convert(precision, column, static_cast<char*>(to) + (c * rows + block * kRows) * (precision ? 2 : 4),
-                           kRows);
-    }
+// to[c, r] = x[r, c] for a block of rows.
+template <class Element>
+void turn(const Element* x, int64_t rows, int64_t columns, int64_t block, Element* to) {
+    const Element* from = x + block * kRows * columns;
+    to += block * kRows;
+    for (int64_t c0 = 0; c0 < columns; c0 += kRows)
+        for (int64_t c = c0; c < c0 + kRows; ++c)
+            for (int64_t r = 0; r < kRows; ++r) to[c * rows + r] = from[r * columns + c];
 }
 
 }  // namespace
 
-// Status part(matrix, its work, first, last) over the shares of all matrices' counts as if they were one range.
+// part(matrix, its work, first, last) over the shares of all matrices' counts as if they were one range.
 template <class Count, class Part>
-Status Muon::each(Count count, int threads, Part part) {
+Status Muon::each(Count count, Part part) {
     int64_t all = 0;
     for (const MuonMatrix& x : matrices_) all += count(x);
-    return split(all, 1, threads, [&](int64_t first, int64_t last) {
+    return split(all, 1, threads_, [&](int64_t first, int64_t last) {
         int64_t before = 0;
         for (size_t i = 0; i < matrices_.size(); ++i) {
             const int64_t here = count(matrices_[i]);
@@ -47,40 +46,43 @@ Status Muon::each(Count count, int threads, Part part) {
 }
 
 void Muon::take(const std::vector<MuonMatrix>& matrices, bool bf16) {
-    matrices_ = matrices;
+    matrices_.reserve(matrices.size()), products_.reserve(matrices.size());
     if (work_.size() < matrices.size()) work_.resize(matrices.size());
-    products_.reserve(2 * matrices.size());
-    bf16_ = bf16;
     for (size_t i = 0; i < matrices.size(); ++i) {
         const MuonMatrix& x = matrices[i];
         Work& w = work_[i];
         const int64_t count = x.rows * x.columns, n = shorter(x);
-        w.update.room(count), w.packed.room(count);
+        w.x.room(count), w.moved.room(count), w.packed.room(count), w.sums.room(blocks(x.rows));
         if (bf16) w.elements.room(count / 2);
-        if (tall(x)) w.turned.room(count);  // in float32 also where the result is put
-        for (Buffer Work::*small : {&Work::gram, &Work::square, &Work::p, &Work::q, &Work::next, &Work::packed_small})
+        if (tall(x)) w.turned.room(count);
+        for (Small small : {&Work::gram, &Work::rest, &Work::first_rest, &Work::product, &Work::left, &Work::left_rest,
+                            &Work::packed_small})
             (w.*small).room(n * n);
-        w.sums.room(blocks(x.rows));
     }
+    matrices_ = matrices, precision_ = bf16;
 }
 
 Status Muon::step(double factor, double rate, double decay, int threads) {
     if (!kernels()) return kUnknownIsa;
-    TRY(move_momentum(factor, threads));
-    TRY(normalise(threads));
-    TRY(grams(threads));
-    TRY(polynomials(threads));
-    return finish(rate, decay, threads);
+    threads_ = threads;
+    TRY(move_momentum(factor));
+    static_assert(kIterations % 2 == 0, "they are taken two at a time");
+    for (int iteration = 0; iteration < kIterations; iteration += 2) {
+        TRY(spread(iteration == 0));
+        TRY(grams());
+        TRY(two_iterations());
+    }
+    return move_weights(rate, decay);
 }
 
-Status Muon::move_momentum(double factor, int threads) {
+Status Muon::move_momentum(double factor) {
     const auto scale = static_cast<float>(factor), fresh = static_cast<float>(1 - kMomentum);
-    return each([](const MuonMatrix& x) { return blocks(x.rows); }, threads,
+    return each([](const MuonMatrix& x) { return blocks(x.rows); },
                 [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
                     for (int64_t block = first; block < last; ++block) {
                         const int64_t from = block * kRows * x.columns, count = kRows * x.columns;
                         const float* gradient = x.gradient + from;
-                        float *momentum = x.momentum + from, *update = w.update.data() + from;
+                        float *momentum = x.momentum + from, *update = w.x.data() + from;
                         for (int64_t i = 0; i < count; ++i) {
                             const float g = scale * gradient[i], m = momentum[i] + fresh * (g - momentum[i]);
                             momentum[i] = m;
@@ -96,115 +98,168 @@ Status Muon::move_momentum(double factor, int threads) {
                 });
 }
 
-Status Muon::normalise(int threads) {
-    const int64_t precision = bf16_;
-    return each([](const MuonMatrix& x) { return blocks(x.rows); }, threads,
+// x, which at first is divided by its norm and later has moved, in the forms that the products read.
+Status Muon::spread(bool first_time) {
+    return each([](const MuonMatrix& x) { return blocks(x.rows); },
                 [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
-                    double squares = 0;
-                    for (int64_t block = 0; block < blocks(x.rows); ++block) squares += w.sums.data()[block];
-                    const auto scale = static_cast<float>(1 / (std::sqrt(squares) + kTiny));
-                    float* update = w.update.data();
-                    for (int64_t i = first * kRows * x.columns; i < last * kRows * x.columns; ++i) update[i] *= scale;
-                    if (bf16_) {
-                        const int64_t from = first * kRows * x.columns;
-                        kernels()->convert(1, update + from, reinterpret_cast<uint16_t*>(w.elements.data()) + from,
-                                           (last - first) * kRows * x.columns);
+                    const int64_t from = first * kRows * x.columns, count = (last - first) * kRows * x.columns;
+                    float* here = w.x.data() + from;
+                    if (first_time) {
+                        double squares = 0;
+                        for (int64_t block = 0; block < blocks(x.rows); ++block) squares += w.sums.data()[block];
+                        const auto scale = static_cast<float>(1 / (std::sqrt(squares) + kTiny));
+                        for (int64_t i = 0; i < count; ++i) here[i] *= scale;
+                    } else {
+                        const float *moved = w.moved.data() + from, mean = w.mean;
+                        for (int64_t i = 0; i < count; ++i) here[i] = mean * here[i] + moved[i];
                     }
+                    auto* rounded = reinterpret_cast<uint16_t*>(w.elements.data());
+                    auto* turned = reinterpret_cast<uint16_t*>(w.turned.data());
+                    if (precision_) kernels()->convert(1, w.x.data() + from, rounded + from, count);
                     for (int64_t block = first; block < last && tall(x); ++block)
-                        turn(update, x.rows, x.columns, block, precision, w.turned.data());
+                        if (precision_) turn(rounded, x.rows, x.columns, block, turned);
+                        else turn(w.x.data(), x.rows, x.columns, block, w.turned.data());
                 });
 }
 
-// The Gram matrix of the shorter side: X^T X of a tall matrix, X X^T of a wide one.
-Status Muon::grams(int threads) {
-    const int64_t precision = bf16_;
-    TRY(each([](const MuonMatrix& x) { return kernels()->panels(longer(x), shorter(x), 0); }, threads,
+// The Gram matrix of the shorter side: x^T x of a tall matrix, x x^T of a wide one.
+Status Muon::grams() {
+    TRY(each([](const MuonMatrix& x) { return kernels()->panels(longer(x), shorter(x), 0); },
              [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
                  const int64_t n = shorter(x), m = longer(x), step = tall(x) ? n : 1, across = tall(x) ? 1 : m;
-                 kernels()->pack(precision, m, n, 0, w.update.data(), step, across, m, n, w.packed.data(), first, last);
+                 kernels()->pack(precision_, m, n, 0, w.x.data(), step, across, m, n, w.packed.data(), first, last);
              }));
     products_.clear();
     for (size_t i = 0; i < matrices_.size(); ++i) {
         const MuonMatrix& x = matrices_[i];
         Work& w = work_[i];
-        const float* left = tall(x) ? w.turned.data() : bf16_ ? w.elements.data() : w.update.data();
+        const float* left = tall(x) ? w.turned.data() : precision_ ? w.elements.data() : w.x.data();
         products_.push_back({left, longer(x), w.packed.data(), shorter(x), longer(x), w.gram.data()});
     }
-    return symmetric_products({precision, static_cast<int64_t>(products_.size()), products_.data()}, threads);
+    return symmetric_products({precision_, static_cast<int64_t>(products_.size()), products_.data()}, threads_);
 }
 
-Status Muon::pack_small(Buffer Work::*source, int threads) {
-    return each([](const MuonMatrix& x) { return kernels()->panels(shorter(x), shorter(x), 0); }, threads,
+Status Muon::pack_small(Small source) {
+    return each([](const MuonMatrix& x) { return kernels()->panels(shorter(x), shorter(x), 0); },
                 [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
                     const int64_t n = shorter(x);
-                    kernels()->pack(0, n, n, 0, (w.*source).data(), n, 1, n, n, w.packed_small.data(), first, last);
+                    kernels()->pack(precision_, n, n, 0, (w.*source).data(), n, 1, n, n, w.packed_small.data(), first,
+                                    last);
                 });
 }
 
-// out = left . what is packed; `and_gram`: also square = gram . what is packed.
-Status Muon::multiply(Buffer Work::*left, Buffer Work::*out, bool and_gram, int threads) {
+Status Muon::keep_left(Small source, Small to) {
+    return each(shorter, [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
+        const int64_t n = shorter(x);
+        char* place = reinterpret_cast<char*>((w.*to).data()) + first * n * (precision_ ? 2 : 4);
+        kernels()->convert(precision_, (w.*source).data() + first * n, place, (last - first) * n);
+    });
+}
+
+// product = left . what is packed, which is known to be symmetric.
+Status Muon::multiply(Small left) {
     products_.clear();
     for (size_t i = 0; i < matrices_.size(); ++i) {
         Work& w = work_[i];
         const int64_t n = shorter(matrices_[i]);
-        if (left) products_.push_back({(w.*left).data(), n, w.packed_small.data(), n, n, (w.*out).data()});
-        if (and_gram) products_.push_back({w.gram.data(), n, w.packed_small.data(), n, n, w.square.data()});
+        products_.push_back({(w.*left).data(), n, w.packed_small.data(), n, n, w.product.data()});
     }
-    return symmetric_products({0, static_cast<int64_t>(products_.size()), products_.data()}, threads);
+    return symmetric_products({precision_, static_cast<int64_t>(products_.size()), products_.data()}, threads_);
 }
 
-// q = the product of all iterations' polynomials of the Gram matrix.
-Status Muon::polynomials(int threads) {
-    for (int iteration = 0; iteration < kIterations; ++iteration) {
-        const bool first = iteration == 0, last = iteration + 1 == kIterations;
-        TRY(pack_small(&Work::gram, threads));
-        TRY(multiply(nullptr, nullptr, true, threads));
-        TRY(each(shorter, threads, [&](const MuonMatrix& x, Work& w, int64_t from, int64_t to) {
-            const int64_t n = shorter(x);
-            const auto b = static_cast<float>(kB), c = static_cast<float>(kC);
-            for (int64_t r = from; r < to; ++r) {
-                const float *gram = w.gram.data() + r * n, *square = w.square.data() + r * n;
-                float* p = w.p.data() + r * n;
-                for (int64_t j = 0; j < n; ++j) p[j] = b * gram[j] + c * square[j];
-                p[r] += static_cast<float>(kA);
-            }
-        }));
-        TRY(pack_small(&Work::p, threads));
-        if (!first || !last) TRY(multiply(first ? nullptr : &Work::q, &Work::next, !last, threads));
-        for (Work& w : work_) w.q.swap(first ? w.p : w.next);
-        if (!last) TRY(multiply(&Work::square, &Work::gram, false, threads));  // gram . p, by p again
+// part(work, first, last) over the elements of all matrices' [n, n].
+template <class Part>
+Status Muon::each_small(Part part) {
+    return each(shorter, [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
+        part(w, first * shorter(x), last * shorter(x));
+    });
+}
+
+// mean = `before` + the mean of the diagonal, which is taken off it.
+void Muon::split_off_mean(Small from, float before) {
+    for (size_t i = 0; i < matrices_.size(); ++i) {
+        const int64_t n = shorter(matrices_[i]);
+        float* matrix = (work_[i].*from).data();
+        double sum = 0;
+        for (int64_t r = 0; r < n; ++r) sum += matrix[r * n + r];
+        const auto mean = static_cast<float>(sum / static_cast<double>(n));
+        for (int64_t r = 0; r < n; ++r) matrix[r * n + r] -= mean;
+        work_[i].mean = before + mean;
+    }
+}
+
+// mean I + rest = a I + b gram + c gram gram. Leaves rest packed, and the Gram matrix in `left`.
+Status Muon::polynomial() {
+    TRY(keep_left(&Work::gram, &Work::left));
+    TRY(pack_small(&Work::gram));
+    TRY(multiply(&Work::left));
+    TRY(each_small([](Work& w, int64_t first, int64_t last) {
+        const float *gram = w.gram.data(), *square = w.product.data();
+        float* rest = w.rest.data();
+        for (int64_t i = first; i < last; ++i) rest[i] = kB * gram[i] + kC * square[i];
+    }));
+    split_off_mean(&Work::rest, kA);
+    return pack_small(&Work::rest);
+}
+
+// gram = gram . (mean I + rest)
+Status Muon::multiply_gram() {
+    TRY(multiply(&Work::left));
+    return each_small([](Work& w, int64_t first, int64_t last) {
+        const float *product = w.product.data(), mean = w.mean;
+        float* gram = w.gram.data();
+        for (int64_t i = first; i < last; ++i) gram[i] = mean * gram[i] + product[i];
+    });
+}
+
+Status Muon::two_iterations() {
+    TRY(polynomial());
+    TRY(keep_left(&Work::rest, &Work::left_rest));
+    TRY(multiply_gram());
+    TRY(keep_left(&Work::gram, &Work::left));
+    TRY(multiply_gram());
+    for (Work& w : work_) w.first_rest.swap(w.rest), w.first_mean = w.mean;
+    TRY(polynomial());
+    TRY(multiply(&Work::left_rest));
+    TRY(each_small([](Work& w, int64_t first, int64_t last) {
+        const float *one = w.first_rest.data(), *two = w.rest.data(), by_one = w.mean, by_two = w.first_mean;
+        float* product = w.product.data();
+        for (int64_t i = first; i < last; ++i) product[i] += by_one * one[i] + by_two * two[i];
+    }));
+    for (Work& w : work_) w.first_mean *= w.mean;
+    split_off_mean(&Work::product, 0);
+    for (Work& w : work_) w.mean += w.first_mean;
+    return multiply_x();
+}
+
+// moved = x . product, or product . x; then `mean` x + moved is what x becomes.
+Status Muon::multiply_x() {
+    for (size_t i = 0; i < matrices_.size(); ++i) {
+        const MuonMatrix& x = matrices_[i];
+        Work& w = work_[i];
+        const int64_t n = shorter(x), m = longer(x);
+        const float *left = precision_ ? w.elements.data() : w.x.data(), *packed = w.packed_small.data();
+        if (tall(x)) {
+            TRY(storycell_pack(precision_, n, n, 0, w.product.data(), n, 1, n, n, w.packed_small.data(), threads_));
+        } else {
+            TRY(storycell_pack(precision_, n, m, 0, w.x.data(), m, 1, n, m, w.packed.data(), threads_));
+            TRY(storycell_convert(precision_, w.product.data(), w.left.data(), n * n, threads_));
+            left = w.left.data(), packed = w.packed.data();
+        }
+        const Product a{precision_, x.rows, n, x.columns, left, n, packed, nullptr, w.moved.data(), 0};
+        TRY(storycell_product(&a, threads_));
     }
     return kOk;
 }
 
-Status Muon::finish(double rate, double decay, int threads) {
-    const int64_t precision = bf16_;
-    for (size_t i = 0; i < matrices_.size(); ++i) {
-        const MuonMatrix& x = matrices_[i];
-        Work& w = work_[i];
-        const int64_t n = shorter(x), m = longer(x), columns = x.columns;
-        const float *left, *packed;
-        float* out = w.update.data();
-        if (tall(x)) {  // X Q
-            TRY(storycell_pack(precision, n, n, 0, w.q.data(), n, 1, n, n, w.packed_small.data(), threads));
-            left = bf16_ ? w.elements.data() : w.update.data(), packed = w.packed_small.data();
-            if (!bf16_) out = w.turned.data();
-        } else {  // Q X
-            TRY(storycell_pack(precision, n, m, 0, w.update.data(), m, 1, n, m, w.packed.data(), threads));
-            TRY(storycell_convert(precision, w.q.data(), w.next.data(), n * n, threads));
-            left = w.next.data(), packed = w.packed.data();
-        }
-        const Product p{precision, x.rows, n, columns, left, n, packed, nullptr, out, 0};
-        TRY(storycell_product(&p, threads));
-        if (out != w.update.data()) w.update.swap(w.turned);
-    }
+Status Muon::move_weights(double rate, double decay) {
     const auto kept = static_cast<float>(1 - rate * decay);
-    return each([](const MuonMatrix& x) { return blocks(x.rows); }, threads,
+    return each([](const MuonMatrix& x) { return blocks(x.rows); },
                 [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
                     const auto size = static_cast<float>(-rate * 0.2 * std::sqrt(x.longest));
-                    const float* update = w.update.data();
+                    const float *update = w.x.data(), *moved = w.moved.data(), mean = w.mean;
                     for (int64_t i = first * kRows * x.columns; i < last * kRows * x.columns; ++i)
-                        x.weight[i] = x.weight[i] * kept + size * update[i];
+                        x.weight[i] = x.weight[i] * kept + size * (mean * update[i] + moved[i]);
                 });
 }
 

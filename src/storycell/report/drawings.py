@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from storycell.training.curve import literal
+from storycell.naming import shown
 from storycell.web.theme import BLUE, GREY, INK, LINE, ORANGE, SERIES
 
 _STYLE: dict[Any, Any] = {
@@ -35,6 +35,11 @@ def draw_svg(draw: Callable[[Any], None], height: float = 3.2, **grid: Any) -> s
         out = io.StringIO()
         canvas.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return out.getvalue()
+
+
+def literal(name: str) -> str:
+    """A name as matplotlib shows it letter by letter: two dollar signs would make a formula of what is between them."""
+    return shown(name).replace("$", r"\$")
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ import numpy as np
 
 from storycell.inspect.inspection import Inspection
 from storycell.inspect.units import SHIFTS, Finding
-from storycell.report.drawings import draw_svg
+from storycell.report.drawings import draw_svg, literal
 from storycell.report.inspection import Section
 from storycell.report.page import Figure
-from storycell.training.curve import literal
 from storycell.web.theme import BLUE, GREY, LINE
 
 
