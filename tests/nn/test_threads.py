@@ -361,7 +361,9 @@ def test_compressing_and_inspecting_give_the_threads_back_too(tmp_path: Path, ma
     assert counts() == (many, many)
     vocab = Vocabulary("ab")
     with pytest.raises(Exception, match="too few"):
-        inspection.inspect(inspection.Subject("a", CharLM(len(vocab), 4), vocab, torch.ones(9).byte().numpy(), 1))
+        inspection.inspect(
+            inspection.Subject("a", TorchModel(CharLM(len(vocab), 4)), vocab, torch.ones(9).byte().numpy(), 1)
+        )
     assert counts() == (many, many)
 
 

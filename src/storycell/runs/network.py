@@ -12,6 +12,7 @@ from storycell.data.vocab import Vocabulary
 from storycell.engine import EngineNetwork
 from storycell.engine.cells import weight_shapes
 from storycell.engine.library import CELLS, PRECISIONS, isa
+from storycell.engine.random import draw_weights
 from storycell.errors import BackendError, SettingsError
 from storycell.language_model import LanguageModel
 from storycell.runs.folder import RunConfig, RunFolder
@@ -84,6 +85,21 @@ def engine_obstacle(cell: str, backend: str = "auto", device: str = "cpu") -> st
     except (ImportError, RuntimeError) as error:
         return str(error)
     return None
+
+
+def new_model(vocab_size: int, settings: ModelSettings, *, seed: int = 1, backend: str = "auto") -> LanguageModel:
+    """A model of these sizes with the weights that `seed` draws, float32 on the CPU; as `load_run` chooses."""
+    if engine_obstacle(settings.cell, backend) is None:
+        shapes = weight_shapes(
+            vocab_size, settings.hidden, settings.layers, settings.cell, settings.embedding, settings.gate_bias
+        )
+        weights = draw_weights(shapes, settings.cell, settings.hidden, seed, settings.forget_bias)
+        return EngineNetwork(weights, settings.cell, forget_bias=settings.forget_bias)
+    extras.require("torch", f"the backend {backend}" if backend != "auto" else f"the cell {settings.cell}")
+    from storycell.nn.adapter import TorchModel
+    from storycell.nn.model import CharLM
+
+    return TorchModel(CharLM.from_settings(vocab_size, settings, backend=backend, seed=seed).eval())
 
 
 def torch_module(network: LanguageModel, model: ModelSettings) -> Any:
