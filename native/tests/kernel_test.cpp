@@ -16,6 +16,7 @@
 
 using namespace storycell;
 
+int model_failures();
 int simd_portable();
 #ifdef STORYCELL_X86
 int simd_avx2();
@@ -405,6 +406,7 @@ int main() {
             }
         }
         optimiser_step();
+        failures += model_failures();
         std::printf("%s done\n", isa);
     }
     expect(storycell_use_isa("vax") == kUnknownIsa, "unknown kernels refused");
