@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "engine/arguments.h"
+#include "engine/inference.h"
 #include "engine/model.h"
 
 namespace storycell {
@@ -74,6 +75,13 @@ STRUCT(ModelConfig, FIELD(cell), FIELD(layers), FIELD(units), FIELD(characters),
 STRUCT(Chunk, FIELD(streams), FIELD(steps), FIELD(ids), FIELD(targets), FIELD(resets), FIELD(carries), FIELD(seed),
        FIELD(nats), FIELD(norm))
 STRUCT(Update, FIELD(method), FIELD(rate), FIELD(clip), FIELD(decay), FIELD(beta1), FIELD(beta2))
+STRUCT(NetworkLayer, FIELD(input), FIELD(recurrent), FIELD(input_bias), FIELD(recurrent_bias))
+STRUCT(NetworkWeights, FIELD(cell), FIELD(layers), FIELD(units), FIELD(characters), FIELD(embedding),
+       FIELD(embedding_weight), FIELD(layer), FIELD(output), FIELD(output_bias))
+STRUCT(Reading, FIELD(streams), FIELD(steps), FIELD(ids), FIELD(targets), FIELD(hidden), FIELD(cell),
+       FIELD(final_hidden), FIELD(final_cell), FIELD(losses), FIELD(logits), FIELD(hiddens), FIELD(cells))
+STRUCT(Writing, FIELD(streams), FIELD(length), FIELD(unknown), FIELD(hidden), FIELD(cell), FIELD(final_hidden),
+       FIELD(final_cell), FIELD(current), FIELD(random), FIELD(choice), FIELD(out), FIELD(logits))
 
 // Appends lines to a text of fixed size; what does not fit is dropped, and the comparison then fails.
 struct Text {
@@ -114,6 +122,10 @@ Text written() {
     DESCRIBE(ModelConfig);
     DESCRIBE(Chunk);
     DESCRIBE(Update);
+    DESCRIBE(NetworkLayer);
+    DESCRIBE(NetworkWeights);
+    DESCRIBE(Reading);
+    DESCRIBE(Writing);
     return text;
 }
 

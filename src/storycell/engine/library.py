@@ -1,9 +1,9 @@
 """The compiled library: finding and loading it, its argument structs, its errors. No torch.
 
 The interface is C by ctypes instead of an extension module: so one library serves every Python, and ctypes releases the
-GIL during each call. The structs below repeat those of `native/engine/arguments.h` and `model.h`; the library tells
-their layout when it is loaded, and one that differs in any field is not used. Every status that the library returns
-becomes an exception with the library's own sentence.
+GIL during each call. The structs below repeat those of `native/engine/` (`arguments.h`, `model.h`, `inference.h`); the
+library tells their layout when it is loaded, and one that differs in any field is not used. Every status that the
+library returns becomes an exception with the library's own sentence.
 """
 
 import ctypes
@@ -155,6 +155,30 @@ class Update(Struct):
     _fields_ = _named("i:method d:rate clip decay beta1 beta2")
 
 
+class NetworkLayer(Struct):
+    """One layer's weights, to be packed for reading."""
+
+    _fields_ = _named("p:input recurrent input_bias recurrent_bias")
+
+
+class NetworkWeights(Struct):
+    """A network's weights, to be packed for reading."""
+
+    _fields_ = _named("i:cell layers units characters embedding p:embedding_weight layer output output_bias")
+
+
+class Reading(Struct):
+    """Characters to be read, and what is wanted of that."""
+
+    _fields_ = _named("i:streams steps p:ids targets hidden cell final_hidden final_cell losses logits hiddens cells")
+
+
+class Writing(Struct):
+    """Characters to be generated."""
+
+    _fields_ = _named("i:streams length unknown p:hidden cell final_hidden final_cell current random choice out logits")
+
+
 @cache
 def library() -> ctypes.CDLL:
     """The loaded library; `ImportError` says why there is none."""
@@ -180,9 +204,10 @@ def library() -> ctypes.CDLL:
     loaded.storycell_pack.argtypes = [*[_i64] * 4, _ptr, *[_i64] * 4, _ptr, ctypes.c_int]
     for name in ("convert", "widen"):
         getattr(loaded, f"storycell_{name}").argtypes = [_i64, _ptr, _ptr, _i64, ctypes.c_int]
-    for name, result, *arguments in _MODEL_FUNCTIONS:
-        function = getattr(loaded, f"storycell_model_{name}")
-        function.restype, function.argtypes = result, arguments
+    for what, functions in (("model", _MODEL_FUNCTIONS), ("network", _NETWORK_FUNCTIONS)):
+        for name, result, *arguments in functions:
+            function = getattr(loaded, f"storycell_{what}_{name}")
+            function.restype, function.argtypes = result, arguments
     return loaded
 
 
@@ -207,6 +232,12 @@ _MODEL_FUNCTIONS: tuple[tuple[Any, ...], ...] = (  # name, result, arguments
     ("read_state", _int, _ptr, _ptr, _ptr),
     ("write_state", _int, _ptr, _i64, _ptr, _ptr),
 )
+_NETWORK_FUNCTIONS: tuple[tuple[Any, ...], ...] = (
+    ("create", _int, _ptr, _i64, _int, _ptr),
+    ("free", None, _ptr),
+    ("read", _int, _ptr, _ptr, _int),
+    ("write", _int, _ptr, _ptr, _int),
+)
 
 
 _STRUCTS = (
@@ -224,6 +255,10 @@ _STRUCTS = (
     ModelConfig,
     Chunk,
     Update,
+    NetworkLayer,
+    NetworkWeights,
+    Reading,
+    Writing,
 )
 
 

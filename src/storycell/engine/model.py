@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storycell.engine import random
+from storycell.engine.inference import EngineNetwork
 from storycell.engine.library import CELLS, PRECISIONS, Chunk, ModelConfig, Update, check, library
 
 # What the library keeps of each tensor, by number. Those after `gradient` and before `average` are the optimiser's.
@@ -60,7 +61,8 @@ class EngineModel:
             raise ValueError(f"precision = {precision!r}: it is fp32 or bf16")
         self._library = library()
         self.vocab_size, self.hidden_size, self.num_layers, self.cell = vocab_size, hidden_size, layers, cell
-        self.embedding_size, self.gate_bias, self.precision = embedding_size, gate_bias, precision
+        self.embedding_size, self.gate_bias = embedding_size, gate_bias
+        self.precision, self.threads = precision, threads
         self.dropout, self.weight_dropout, self.embedding_dropout = dropout, weight_dropout, embedding_dropout
         self.state_names = ("h", "c") if cell == "lstm" else ("h",)
         config = ModelConfig(CELLS[cell], layers, hidden_size, vocab_size, embedding_size, gate_bias)
@@ -95,6 +97,10 @@ class EngineModel:
                 check(self._library.storycell_model_read(self._model, KINDS[kind], i, array.ctypes.data))
                 out[name] = array
         return out
+
+    def network(self, **keywords: Any) -> EngineNetwork:
+        """The weights of now, to evaluate and generate with; learning goes on and leaves it. `keywords` are its own."""
+        return EngineNetwork(self.read(), self.cell, **{"threads": self.threads, **keywords})
 
     def write(self, tensors: Mapping[str, Any], kind: str = "weight") -> None:
         """Set tensors of a kind; `ValueError`, and nothing set, for a name or shape that is not this model's."""

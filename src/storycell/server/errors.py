@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from pydantic import ValidationError
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from storycell.data.vocab import well_formed
 from storycell.errors import NotFiniteError, StorycellError
@@ -72,7 +73,14 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
         404: _lost(request.url.path),
         405: f"{request.method} is not for this path; the header Allow says what is",
     }.get(error.status_code, HTTPStatus(error.status_code).phrase)
-    return error_response(ApiError(error.status_code, said, headers=error.headers))
+    headers = {"Allow": ", ".join(_allowed(request))} if error.status_code == 405 else error.headers
+    return error_response(ApiError(error.status_code, said, headers=headers))
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of a path; several routes may have one each."""
+    here = (route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE)
+    return sorted({method for route in here for method in route.methods or ()})
 
 
 def _lost(path: str) -> str:
@@ -92,10 +100,10 @@ HANDLERS: dict[Any, Any] = {
 }
 
 
-def explained(error: ValidationError) -> ApiError:
+def explained(error: RequestValidationError) -> ApiError:
     """The first thing that is wrong with a request, in a sentence."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    place = _place(first["loc"])
+    first = error.errors()[0]
+    place = _place(first["loc"][1:])  # the first says that it is the body
     if first["type"] == "extra_forbidden":
         return ApiError(
             400, f"there is no parameter {place!r}; the parameters are described at /openapi.json", param=place

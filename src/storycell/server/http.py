@@ -4,7 +4,7 @@
   connections, send half a head on each, and hold them for ever; or send heads without end. A head is measured by what
   it holds (its path, the names and values of its headers), however it arrives; of one that is too large no more is
   kept, and the application refuses it when it is complete.
-* `parsed` reads a body in time and within bounds. `unless_gone`, `EventStream` and `LongJSON` cancel the work of a
+* `read_json` reads a body in time and within bounds. `unless_gone`, `EventStream` and `LongJSON` cancel the work of a
   client that goes away, and cut off one that takes nothing for too long.
 * `Drain`, an ASGI layer around everything, deals with a body that is unread when the answer is there. A server that
   answers and closes while the client is still sending resets the connection, and the client then sees a broken
@@ -19,19 +19,16 @@ from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from storycell.server import schemas
-from storycell.server.errors import ApiError, decoded_json, explained
+from storycell.server.errors import ApiError, decoded_json
 from storycell.server.security import HEAD_BYTES, MAX_HEAD_BYTES, ServerSettings
 
 R = TypeVar("R")
-Asked = TypeVar("Asked", bound=schemas.Request)
 _PART_BYTES = 65_536  # of a long answer that are sent at once
 ABORT = "storycell.abort"  # in the scope: a function that cuts the connection
 
@@ -40,8 +37,8 @@ class ClientGoneError(Exception):
     """Nobody is there to be answered."""
 
 
-async def parsed(request: Request, kind: type[Asked], settings: ServerSettings) -> Asked:
-    """The body of a request as `kind`; `ApiError` says what is wrong with it."""
+async def read_json(request: Request, settings: ServerSettings) -> None:
+    """Read the body, a JSON object, so that the request has it; `ApiError` says what is wrong with it."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ApiError(415, "the body must be JSON, with the header `Content-Type: application/json`")
     try:
@@ -53,10 +50,7 @@ async def parsed(request: Request, kind: type[Asked], settings: ServerSettings) 
     data = decoded_json(body)
     if not isinstance(data, dict):
         raise ApiError(400, "the body must be a JSON object")
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        raise explained(error) from None
+    request._body, request._json = body, data  # where Starlette keeps what it has read
 
 
 async def _body(request: Request, most: int) -> bytes:

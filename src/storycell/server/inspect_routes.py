@@ -76,8 +76,8 @@ class Traces:
         model = self._service.model
         yield
         if not ids:
-            return np.zeros((0, model.lm.hidden_size))
-        return trace(model.lm, np.array([BOUNDARY, *ids], dtype=model.vocab.dtype), model.vocab)[name, layer]
+            return np.zeros((0, model.network.hidden_size))
+        return trace(model.network, np.array([BOUNDARY, *ids], dtype=model.vocab.dtype), model.vocab)[name, layer]
 
     def _check(self, asked: TraceRequest) -> None:
         lm, names = self._service.model.lm, self._service.value_names
