@@ -8,7 +8,6 @@ left 8 and 32 characters back, before and after. Ends in one JSON line.
 """
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from storycell.evaluation.texts import encode_text
 from storycell.inspect.gradients import gradient_flow, spectral_radius
 from storycell.inspect.trace import trace
 from storycell.inspect.units import copy_untrained
+from storycell.lab.bench.results import keep
 from storycell.nn.cells import cell
 from storycell.nn.cells.registry import register_cell
 from storycell.nn.cells.rnn import RNN
@@ -68,7 +68,7 @@ def main() -> None:
         print(f"{radius:g}: {before} -> {after}, {run.summary['valid_nats']:.3f} nats per character")
     register_cell(RNN)
     chars = run.summary["chars"]
-    print(json.dumps({"benchmark": "rnn_radius", "steps": given.steps, "chars": chars, "rows": rows}))
+    keep({"benchmark": "rnn_radius", "steps": given.steps, "chars": chars, "threads": given.threads, "rows": rows})
 
 
 if __name__ == "__main__":

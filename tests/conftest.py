@@ -10,6 +10,7 @@ from support import live_server as serving
 from support import tiny_runs
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
+STORIES = Path(__file__).parent / "data" / "stories-100.txt"  # of `storycell.data.stories.corpus.generate(1)`
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +66,13 @@ def real_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(params=["stories-100.txt", "tinystories/valid.txt"])
+def stories(request: pytest.FixtureRequest, real_data: Callable[[str], Path]) -> Path:
+    """A file of stories: 100 of the embedded grammar, and 997 of TinyStories where those are there."""
+    name: str = request.param
+    return real_data(name) if "/" in name else STORIES
 
 
 @pytest.fixture(scope="session")

@@ -16,15 +16,14 @@ constexpr int64_t kRows = 16;  // of a block: a thread's least share
 
 int64_t blocks(int64_t rows) { return rows / kRows; }
 
-// to[c, r] = x[r, c] for a block of rows, as elements.
-void turn(const float* x, int64_t rows, int64_t columns, int64_t block, int64_t precision, void* to) {
-    float column[kRows];
-    const float* from = x + block * kRows * columns;
-    for (int64_t c = 0; c < columns; ++c) {
-        for (int64_t r = 0; r < kRows; ++r) column[r] = from[r * columns + c];
-        kernels()->convert(precision, column, static_cast<char*>(to) + (c * rows + block * kRows) * (precision ? 2 : 4),
-                           kRows);
-    }
+// to[c, r] = x[r, c] for a block of rows.
+template <class Element>
+void turn(const Element* x, int64_t rows, int64_t columns, int64_t block, Element* to) {
+    const Element* from = x + block * kRows * columns;
+    to += block * kRows;
+    for (int64_t c0 = 0; c0 < columns; c0 += kRows)
+        for (int64_t c = c0; c < c0 + kRows; ++c)
+            for (int64_t r = 0; r < kRows; ++r) to[c * rows + r] = from[r * columns + c];
 }
 
 }  // namespace
@@ -99,23 +98,27 @@ Status Muon::move_momentum(double factor) {
                 });
 }
 
-// x, by its norm at first, in the forms that the products read.
-Status Muon::spread(bool normalise) {
+// x, which at first is divided by its norm and later has moved, in the forms that the products read.
+Status Muon::spread(bool first_time) {
     return each([](const MuonMatrix& x) { return blocks(x.rows); },
                 [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
                     const int64_t from = first * kRows * x.columns, count = (last - first) * kRows * x.columns;
-                    if (normalise) {
+                    float* here = w.x.data() + from;
+                    if (first_time) {
                         double squares = 0;
                         for (int64_t block = 0; block < blocks(x.rows); ++block) squares += w.sums.data()[block];
                         const auto scale = static_cast<float>(1 / (std::sqrt(squares) + kTiny));
-                        float* here = w.x.data() + from;
                         for (int64_t i = 0; i < count; ++i) here[i] *= scale;
+                    } else {
+                        const float *moved = w.moved.data() + from, mean = w.mean;
+                        for (int64_t i = 0; i < count; ++i) here[i] = mean * here[i] + moved[i];
                     }
-                    if (precision_)
-                        kernels()->convert(1, w.x.data() + from, reinterpret_cast<uint16_t*>(w.elements.data()) + from,
-                                           count);
+                    auto* rounded = reinterpret_cast<uint16_t*>(w.elements.data());
+                    auto* turned = reinterpret_cast<uint16_t*>(w.turned.data());
+                    if (precision_) kernels()->convert(1, w.x.data() + from, rounded + from, count);
                     for (int64_t block = first; block < last && tall(x); ++block)
-                        turn(w.x.data(), x.rows, x.columns, block, precision_, w.turned.data());
+                        if (precision_) turn(rounded, x.rows, x.columns, block, turned);
+                        else turn(w.x.data(), x.rows, x.columns, block, w.turned.data());
                 });
 }
 
@@ -229,7 +232,7 @@ Status Muon::two_iterations() {
     return multiply_x();
 }
 
-// x = mean x + x . product, or product . x.
+// moved = x . product, or product . x; then `mean` x + moved is what x becomes.
 Status Muon::multiply_x() {
     for (size_t i = 0; i < matrices_.size(); ++i) {
         const MuonMatrix& x = matrices_[i];
@@ -246,13 +249,7 @@ Status Muon::multiply_x() {
         const Product a{precision_, x.rows, n, x.columns, left, n, packed, nullptr, w.moved.data(), 0};
         TRY(storycell_product(&a, threads_));
     }
-    return each([](const MuonMatrix& x) { return blocks(x.rows); },
-                [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
-                    const float *moved = w.moved.data(), mean = w.mean;
-                    float* to = w.x.data();
-                    for (int64_t i = first * kRows * x.columns; i < last * kRows * x.columns; ++i)
-                        to[i] = mean * to[i] + moved[i];
-                });
+    return kOk;
 }
 
 Status Muon::move_weights(double rate, double decay) {
@@ -260,9 +257,9 @@ Status Muon::move_weights(double rate, double decay) {
     return each([](const MuonMatrix& x) { return blocks(x.rows); },
                 [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
                     const auto size = static_cast<float>(-rate * 0.2 * std::sqrt(x.longest));
-                    const float* update = w.x.data();
+                    const float *update = w.x.data(), *moved = w.moved.data(), mean = w.mean;
                     for (int64_t i = first * kRows * x.columns; i < last * kRows * x.columns; ++i)
-                        x.weight[i] = x.weight[i] * kept + size * update[i];
+                        x.weight[i] = x.weight[i] * kept + size * (mean * update[i] + moved[i]);
                 });
 }
 

@@ -61,7 +61,7 @@ private:
     static int64_t shorter(const MuonMatrix& x) { return tall(x) ? x.columns : x.rows; }
     static int64_t longer(const MuonMatrix& x) { return tall(x) ? x.rows : x.columns; }
     Status move_momentum(double factor);
-    Status spread(bool normalise);
+    Status spread(bool first_time);
     Status grams();
     Status pack_small(Small source);
     Status keep_left(Small source, Small to);

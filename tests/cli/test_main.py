@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.tiny_runs import FLAGS, TEXT, command, process
 
@@ -195,6 +196,8 @@ def test_the_numbers_of_training_are_those_of_the_run(
 def test_numbers_that_are_not_finite_become_null(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"a": math.nan, "b": {"c": [math.inf, 1.5]}, "d": "“"})
     assert parsed(capsys.readouterr().out) == {"a": None, "b": {"c": [None, 1.5]}, "d": "“"}
+    print_json({"a": np.array([[0.5, np.inf]]), "b": np.float32("nan"), "c": {1: np.int64(3)}, "d": (True, None)})
+    assert parsed(capsys.readouterr().out) == {"a": [[0.5, None]], "b": None, "c": {"1": 3}, "d": [True, None]}
 
 
 def test_text_goes_to_standard_output_and_notes_to_standard_error(

@@ -142,8 +142,8 @@ def test_a_part_is_whole_stories_from_all_over_the_text() -> None:
     assert len(evaluator.take_part(ids_of("abcabcabc"), 4)) == 5
 
 
-def test_the_loss_of_a_uniform_model_is_ln_v_on_real_text(real_data: object, tmp_path: Path) -> None:
-    text = real_data("tinystories/valid.txt").read_text(encoding="utf-8")[:20_000]  # type: ignore[operator]
+def test_the_loss_of_a_uniform_model_is_ln_v_on_real_text(stories: Path, tmp_path: Path) -> None:
+    text = stories.read_text(encoding="utf-8")[:20_000]
     vocab = Vocabulary("".join(sorted(set(text))))
     lm = CharLM(len(vocab), 8).eval()
     lm.output.weight.data.zero_()

@@ -156,12 +156,12 @@ def test_a_layer_of_256_is_small(tmp_path: Path) -> None:
     assert sizes[".onnx", "int8"] < 400_000
 
 
-def test_int8_costs_less_than_a_hundredth_of_the_loss(real_data: object) -> None:
-    stories = real_data("tinystories/valid.txt").read_text(encoding="utf-8").split("<|endoftext|>\n")[:40]  # type: ignore[operator]
+def test_int8_costs_less_than_a_hundredth_of_the_loss(stories: Path) -> None:
+    text = "<|endoftext|>\n".join(stories.read_text(encoding="utf-8").split("<|endoftext|>\n")[:40])
     demo = storycell.load()
-    before = demo.evaluate("<|endoftext|>\n".join(stories)).loss_nats
+    before = demo.evaluate(text).loss_nats
     demo.lm = rounded(Network.of(demo.lm), "int8", PRINTABLE).as_model()
-    after = demo.evaluate("<|endoftext|>\n".join(stories)).loss_nats
+    after = demo.evaluate(text).loss_nats
     assert 0 < after / before < TARGET_LOSS
 
 

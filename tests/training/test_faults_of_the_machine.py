@@ -169,8 +169,7 @@ def test_a_budget_in_minutes_does_not_follow_a_clock_that_is_set(
     began = time.monotonic()
     settings = {"hidden": 8, "embedding": 4, "streams": 4, "chunk": 16, "evaluations": 1, "threads": 1}
     run = storycell.train(story_file(tmp_path), out=tmp_path / "run", minutes=0.02, **settings)
-    assert 1.2 <= run.summary["elapsed_s"] < 60
-    assert run.summary["elapsed_s"] < time.monotonic() - began
+    assert 1.2 <= run.summary["elapsed_s"] < time.monotonic() - began
     elapsed = [entry["elapsed_s"] for entry in RunFolder(run.path).metrics()]
     assert elapsed == sorted(elapsed)
 

@@ -5,7 +5,6 @@ Settings are flags, one for each field of `ModelSettings` and `TrainSettings`, s
 
 import importlib
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from click.core import ParameterSource
 
 from storycell.config import ModelSettings, TrainSettings, names
 from storycell.errors import SettingsError
+from storycell.runs.files import plain
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -188,12 +188,4 @@ def _kinds(annotation: Any) -> set[type]:
 
 def print_json(data: Mapping[str, Any]) -> None:
     """One JSON object on a line of standard output; numbers that are not finite become null."""
-    print(json.dumps(_finite(data)), flush=True)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print(json.dumps(plain(data)), flush=True)

@@ -17,7 +17,8 @@ from storycell.inspect import inspection
 from storycell.inspect.grammar import grammar_features
 from storycell.inspect.inspection import Subject
 from storycell.report.inspection import figures_of, inspection_page
-from storycell.report.page import Figure, plain
+from storycell.report.page import Figure
+from storycell.runs.files import plain
 from storycell.runs.network import run_name
 from storycell.runs.text import Scored, first_chars, is_embedded, open_held_out, open_words
 from storycell.types import BOUNDARY

@@ -10,7 +10,7 @@ reason: weights that are used again for every character may stay in a near cache
 
 import torch
 
-from storycell.lab.bench.timing import Rate, Work
+from storycell.lab.bench.timing import Spread, Work
 from storycell.nn.backends.native import library
 from storycell.nn.backends.native.backend import NativeBackend
 from storycell.nn.backends.native.ops import product as native_product
@@ -42,7 +42,7 @@ def products(precision: str, size: int = PRODUCT) -> dict[str, Work]:
     return {TORCHS: torchs, OURS: ours}
 
 
-def best_product(rates: dict[str, Rate]) -> tuple[float, str]:
+def best_product(rates: dict[str, Spread]) -> tuple[float, str]:
     """Takes the matrix products out of the rates: operations per second of the better one, and its name."""
     measured = {name: rates.pop(name).median for name in (TORCHS, OURS) if name in rates}
     best = max(measured, key=measured.__getitem__)

@@ -15,7 +15,7 @@ from storycell.generation import sampler
 from storycell.generation.sampler import Sampling, Stream
 from storycell.lab.bench import results, roofline
 from storycell.lab.bench.baselines import PlainLoop, TorchModel
-from storycell.lab.bench.timing import Rate, Work, interleaved
+from storycell.lab.bench.timing import Spread, Work, interleaved
 from storycell.lab.bench.workload import V, Workload
 from storycell.nn.model import CharLM
 from storycell.types import BOUNDARY
@@ -46,7 +46,7 @@ def sample(workload: Workload) -> dict[str, Any]:
     return results.summary("sample", workload.model_dump() | chosen, rates, ceiling)
 
 
-def _ceiling(rates: dict[str, Rate], weights: int, precision: str) -> results.Ceiling:
+def _ceiling(rates: dict[str, Spread], weights: int, precision: str) -> results.Ceiling:
     """Takes what the machine can do out of the rates: bytes read, or operations done, in a second."""
     if roofline.READING in rates:
         rate = rates.pop(roofline.READING).median
