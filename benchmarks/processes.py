@@ -22,7 +22,9 @@ from storycell.lab.bench.results import keep
 from storycell.lab.bench.timing import in_turns, seconds
 from storycell.nn.model import CharLM
 from storycell.threads import cores
-from storycell.training.distributed import ProcessGroup, joined
+from storycell.training.processes import ProcessGroup
+from storycell.training.start import joined
+from storycell.training.torch_learner import TorchLearner
 from storycell.training.trainer import Trainer
 
 OUT = Path(__file__).parent / "results" / "processes.json"
@@ -67,7 +69,9 @@ def trainer(group: ProcessGroup, L: int, H: int, precision: str) -> Trainer:
     settings = TrainSettings(streams=STREAMS, chunk=CHUNK, steps=10**9, precision=precision)  # type: ignore[arg-type]
     lm = CharLM(V, H, L, backend="native", precision=precision)
     ids = np.random.default_rng(1).integers(2, V, 10**6, dtype=np.uint8)
-    return Trainer(lm, batches.make(ids, settings), settings, processes=group)
+    share = len(range(STREAMS)[group.rows(STREAMS)]) / STREAMS
+    learner = TorchLearner(lm, settings, group, share)
+    return Trainer(learner, batches.make(ids, settings), settings, processes=group)
 
 
 def stepping(trainer: Trainer, threads: int, steps: int) -> float:

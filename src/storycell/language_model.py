@@ -69,6 +69,9 @@ class LanguageModel(Protocol):
     def untrained(self, seed: int) -> "LanguageModel":
         """A model of the same sizes as it would be before its training."""
 
+    def frozen(self) -> "LanguageModel":
+        """This model for many calls with the weights of now: what follows from them alone is computed once."""
+
     def zero_state(self, B: int) -> State:
         """The state before a text begins."""
 
@@ -80,6 +83,9 @@ class LanguageModel(Protocol):
 
     def state_after(self, ids: Any, state: State | None = None) -> State:
         """The state after ids `[B T]`."""
+
+    def states(self, ids: Any, state: State | None = None) -> State:
+        """The states after each of ids `[B T]`, by name: `[L B T H]`."""
 
     def write(
         self, fed: Any, state: State, random: Any, choices: list[Choice], chars: int, *, logits: bool = False

@@ -16,6 +16,7 @@ from storycell.export import c, check, encoding, html, onnx
 from storycell.export.encoding import PRINTABLE, Weights, rounded
 from storycell.export.export import export
 from storycell.export.network import Network
+from storycell.nn.adapter import TorchModel
 from storycell.nn.model import CharLM
 
 EXACT = 1e-4  # float32 over a few hundred characters of a small model, in logits of about 10
@@ -160,7 +161,7 @@ def test_int8_costs_less_than_a_hundredth_of_the_loss(stories: Path) -> None:
     text = "<|endoftext|>\n".join(stories.read_text(encoding="utf-8").split("<|endoftext|>\n")[:40])
     demo = storycell.load()
     before = demo.evaluate(text).loss_nats
-    demo.lm = rounded(Network.of(demo.lm), "int8", PRINTABLE).as_model()
+    demo.network = TorchModel(rounded(Network.of(demo.lm), "int8", PRINTABLE).as_model())
     after = demo.evaluate(text).loss_nats
     assert 0 < after / before < TARGET_LOSS
 

@@ -10,6 +10,7 @@ from test_trace import EXACT, TEXT, VOCAB, ids_of, network
 
 from storycell.data.vocab import Vocabulary
 from storycell.errors import SettingsError
+from storycell.evaluation.statistics import clustered_mean
 from storycell.inspect import gradients, latch, memory, mistakes, saturation, units
 from storycell.inspect.features import Feature, features, inside_quotes, last_of
 from storycell.inspect.intervene import Walker
@@ -307,7 +308,7 @@ def test_context_costs_are_those_of_windows_from_a_zero_state() -> None:
 
 def test_clustered_errors_of_independent_groups_equal_the_textbook() -> None:
     values = np.random.default_rng(3).standard_normal(400)
-    mean, stderr = memory.clustered_error(values, np.arange(400))
+    mean, stderr = clustered_mean(values, np.arange(400))
     assert mean == pytest.approx(values.mean())
     assert stderr == pytest.approx(values.std(ddof=1) / 20, rel=1e-9)
 

@@ -205,6 +205,6 @@ def test_held_streams_without_a_hold_write_what_the_sampler_writes(made: Path) -
 
     model = storycell.load(made)
     prompt, _ = model.vocab.prompt_ids("Once")
-    plain = sampler.streams(model.lm, prompt, storycell.Sampling(), [5, 6, 7], 30)
+    plain = sampler.streams(model.network, prompt, storycell.Sampling(), [5, 6, 7], 30)
     held = held_streams(model.lm, prompt, storycell.Sampling(), [5, 6, 7], 30, {})
     assert list(islice(held, 30)) == list(islice(plain, 30))

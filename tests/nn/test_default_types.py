@@ -16,6 +16,7 @@ import storycell
 from storycell import CharLM
 from storycell.generation.sampler import Sampling, Stream, advance
 from storycell.inspect import intervene
+from storycell.nn.adapter import TorchModel
 from storycell.nn.backends.native import adam
 
 SOURCES = sorted(Path(storycell.__file__).parent.rglob("*.py"))
@@ -72,7 +73,7 @@ def model_numbers() -> dict[str, Any]:
             optimizer.step()
         logits, state = lm(ids)
         nats, _ = lm.nats(ids[:, :-1], ids[:, 1:])
-        written = advance(lm.eval(), [Stream(Sampling(1.0), 7), Stream(Sampling(0.0), 8)], 30, logits=True)
+        written = advance(TorchModel(lm.eval()), [Stream(Sampling(1.0), 7), Stream(Sampling(0.0), 8)], 30, logits=True)
         found |= {f"{name}: loss": loss, f"{name}: logits": logits, f"{name}: state": state["h"], f"{name}: nats": nats}
         found |= {f"{name}: grad {n}": p.grad for n, p in lm.named_parameters()}
         found |= {f"{name}: weight {n}": p for n, p in lm.named_parameters()}

@@ -21,6 +21,7 @@ from storycell.data.vocab import Vocabulary
 from storycell.errors import SettingsError
 from storycell.inspect import inspection
 from storycell.lab.compress import archive
+from storycell.nn.adapter import TorchModel
 from storycell.nn.backends.native.library import one_torch_thread
 from storycell.nn.model import CharLM
 from storycell.training.distributed import DistributedGroup
@@ -122,6 +123,37 @@ def test_within_a_quota_nothing_takes_more_threads_unless_it_was_told_to(many: i
         assert threads.for_kernels() == many
     with one_torch_thread():
         assert threads.for_kernels() == 2
+
+
+WITHOUT_TORCH = """
+import os, sys
+from storycell import threads
+os.sched_getaffinity = lambda pid: set(range(8))
+threads.quota = lambda root=None: {quota}
+told = [threads.default(), threads.for_kernels()]
+with threads.computing_on(3, 5):
+    told.append(threads.for_kernels())
+told.append(threads.for_kernels())
+threads.keep_to(2)
+print(*told, threads.for_kernels(), "torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "quota", "expected"),
+    [
+        *[(None, None, 8), ("3", None, 3), ("3,2", None, 3), ("", None, 8), ("many", None, 8), ("0", None, 8)],
+        *[(None, 1.5, 2), ("1", 1.5, 1), ("6", 1.5, 2)],
+    ],
+)
+def test_without_torch_the_environment_affinity_and_quota_count_and_torch_is_not_imported(
+    asked: str | None, quota: float | None, expected: int
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment |= {} if asked is None else {"OMP_NUM_THREADS": asked}
+    words = [sys.executable, "-c", WITHOUT_TORCH.format(quota=quota)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [*[str(expected)] * 2, "5", str(expected), "2", "False"]
 
 
 # What a training takes
@@ -280,9 +312,14 @@ print(within, started() > 0)
     assert done.stdout.split() == ["0", "True"]
 
 
-def test_texts_written_at_the_same_time_are_as_alone_and_leave_torch_and_the_model_as_they_were(many: int) -> None:
+@pytest.mark.parametrize("by_torch", [True, False])
+def test_texts_written_at_the_same_time_are_as_alone_and_leave_torch_and_the_model_as_they_were(
+    many: int, by_torch: bool
+) -> None:
     model = storycell.load("demo")
-    model.lm.train().use(precision="auto")
+    lm = model.lm.train().use(precision="auto")
+    if by_torch:
+        model.network = TorchModel(lm)
     alone = [model.generate("Once upon a", chars=120, seed=k) for k in range(6)]
     for _ in range(3):
         together = [""] * len(alone)
@@ -298,7 +335,7 @@ def test_texts_written_at_the_same_time_are_as_alone_and_leave_torch_and_the_mod
             writer.join()
         assert together == alone
         assert counts() == (many, many)
-    assert (threads.for_kernels(), model.lm.training, model.lm.precision) == (many, True, "auto")
+    assert (threads.for_kernels(), lm.training, lm.precision) == (many, True, "auto")
 
 
 def test_reading_in_one_thread_leaves_the_model_to_the_others() -> None:
@@ -320,7 +357,7 @@ def test_compressing_and_inspecting_give_the_threads_back_too(tmp_path: Path, ma
     path = tmp_path / "a.txt"
     path.write_text("Once upon a time there was a dog.\n" * 4)
     with path.open("rb") as source, (tmp_path / "a.scz").open("wb") as sink:
-        archive.compress(model.lm, model.vocab, source, sink)
+        archive.compress(model.network, model.vocab, source, sink)
     assert counts() == (many, many)
     vocab = Vocabulary("ab")
     with pytest.raises(Exception, match="too few"):
@@ -337,18 +374,19 @@ def test_a_forked_child_reads_prompts_and_writes_as_its_parent_does() -> None:
     code = """
 import os, torch
 from storycell.generation import sampler
+from storycell.nn.adapter import TorchModel
 from storycell.nn.model import CharLM
 torch.set_num_threads(4)
 a = torch.ones(700, 700)
 a @ a, a.exp()  # all of torch's threads are there now
-lm = CharLM(400, 250, embedding_size=64)  # a width that has to be padded
+lm = TorchModel(CharLM(400, 250, embedding_size=64))  # a width that has to be padded
 def written():
     return list(sampler.streams(lm, [*range(2, 400)], sampler.Sampling(), [1, 2], 20))
 here = written()
 for packs_anew in (False, True):
     if not (pid := os.fork()):
         if packs_anew:
-            sampler._packed.clear()
+            lm._packed = None
         os._exit(0 if written() == here else 1)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """

@@ -6,6 +6,7 @@ import torch
 
 from storycell.data.vocab import BYTES, Vocabulary
 from storycell.generation import sampler
+from storycell.nn.adapter import TorchModel
 from storycell.nn.model import CharLM
 from storycell.types import BOUNDARY
 
@@ -53,6 +54,6 @@ def logits_after(lm: CharLM, prompt: str, vocab: Vocabulary = CHARACTERS) -> npt
 def text(lm: CharLM, prompt: str, chars: int, temperature: float, seed: int, vocab: Vocabulary = CHARACTERS) -> str:
     """What the run writes, the prompt included."""
     ids, read = vocab.prompt_ids(prompt)
-    drawn = sampler.streams(lm, ids, sampler.Sampling(temperature), [seed], chars)
+    drawn = sampler.streams(TorchModel(lm), ids, sampler.Sampling(temperature), [seed], chars)
     written = [k for (k,) in drawn if k is not None]
     return vocab.decode([*ids, *written]) if vocab is BYTES else read + vocab.decode(written)

@@ -21,7 +21,7 @@ import storycell
 from storycell.data.batches import Streams, Windows
 from storycell.errors import SettingsError
 from storycell.runs.folder import RunFolder
-from storycell.training.distributed import ProcessGroup
+from storycell.training.processes import ProcessGroup
 
 pytestmark = pytest.mark.skipif(not hasattr(sys.modules["os"], "fork"), reason="the processes are forked")
 
@@ -57,7 +57,7 @@ def losses(run: Path, key: str = "train_nats") -> dict[int, float]:
 
 
 def position(run: Path) -> dict[str, float]:
-    about = RunFolder(run).load_last(storycell.load(run).lm)[1]
+    about = RunFolder(run).load_last(storycell.load(run).lm.shapes())[1]
     return dict(about["position"])
 
 

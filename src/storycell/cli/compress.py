@@ -32,7 +32,7 @@ def command(run: str, file: str, out: str | None, backend: str, as_json: bool) -
     with opened(path) as source, writing(target, ADVICE), replacing(target) as sink, preparing("") as progress:
         total = path.stat().st_size
         sizes = archive.compress(
-            model.lm, model.vocab, source, sink, lambda done: progress("compressing", done, max(total, done))
+            model.network, model.vocab, source, sink, lambda done: progress("compressing", done, max(total, done))
         )
     bits_per_byte = 8 * sizes.bytes_out / max(1, sizes.bytes_in)
     if as_json:

@@ -32,7 +32,7 @@ def command(run: str, file: str, out: str | None, backend: str, as_json: bool) -
         model = api.load(run, backend=backend)
         with writing(target, ADVICE), replacing(target) as sink, preparing("") as progress:
             sizes = archive.decompress(
-                model.lm, model.vocab, source, sink, str(path), lambda done: progress("decompressing", done, 0)
+                model.network, model.vocab, source, sink, str(path), lambda done: progress("decompressing", done, 0)
             )
     bits_per_byte = 8 * sizes.bytes_in / max(1, sizes.bytes_out)
     if as_json:

@@ -6,7 +6,6 @@ Settings are flags, one for each field of `ModelSettings` and `TrainSettings`, s
 import importlib
 import json
 import os
-import sys
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -69,9 +68,9 @@ class Verb(click.Command):
         """Run the verb, in one process and on as many threads as this process may use."""
         if self.name != "train" and os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ:
             raise SettingsError(f"storycell {self.name} runs in one process; only train can be started by torchrun")
-        if "torch" in sys.modules:  # a verb that computes: in a container on fewer threads than the machine has cores
+        if "RANK" not in os.environ:  # what torchrun tells its processes is left alone
             threads = importlib.import_module("storycell.threads")
-            sys.modules["torch"].set_num_threads(threads.default())
+            threads.use(threads.default())  # in a container that may be fewer than the machine has cores
         return super().invoke(ctx)
 
 

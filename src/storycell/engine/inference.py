@@ -6,7 +6,6 @@ are float32 products whatever `generates_in` says; a single step of a layer, and
 """
 
 import ctypes
-import os
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from storycell import threads
 from storycell.engine import library
 from storycell.engine.cells import CELLS, layer_weights, weight_shapes
 from storycell.engine.random import draw_weights
@@ -26,12 +26,12 @@ _quietly = np.errstate(over="ignore", invalid="ignore")  # damaged weights give 
 class EngineNetwork:
     """A model of `weights` (by torch's names; copied) with the cell `lstm`, `gru` or `rnn`; see `LanguageModel`.
 
-    `threads` is how many a call computes on, None as many as this process may keep busy; results do not depend on it.
+    `threads` is how many a call computes on, None as many as `storycell.threads` says; results do not depend on it.
     `ValueError` for weights that are not such a model's; `ImportError` where the engine was not built.
     """
 
     can_hold = True
-    backend = "engine"
+    backend = "native"
 
     def __init__(
         self,
@@ -95,6 +95,10 @@ class EngineNetwork:
         return EngineNetwork(
             weights, self.cell, generates_in=self.generates_in, forget_bias=self.forget_bias, threads=self.threads
         )
+
+    def frozen(self) -> "EngineNetwork":
+        """Itself: its weights never change."""
+        return self
 
     def zero_state(self, B: int) -> State:
         """Zeros `[L B H]` by name."""
@@ -263,9 +267,7 @@ class EngineNetwork:
     @property
     def threads_used(self) -> int:
         """On how many threads a call computes."""
-        if self.threads is not None:
-            return self.threads
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return threads.for_kernels() if self.threads is None else self.threads
 
 
 class _Packed:

@@ -19,6 +19,7 @@ from storycell.export.encoding import BYTE, PRINTABLE, Weights, checked, rounded
 from storycell.export.network import Network
 from storycell.generation import sampler
 from storycell.naming import shown
+from storycell.nn.adapter import TorchModel
 from storycell.nn.model import CharLM
 from storycell.runs import files
 from storycell.types import BOUNDARY, UNKNOWN
@@ -110,7 +111,7 @@ def _run(lm: CharLM, ids: list[list[int]]) -> Logits:
 def _probe(lm: CharLM) -> list[list[int]]:
     """Ids to compare on `[rows, columns]`: what the model itself writes, and others from all over its vocabulary."""
     half = _ROWS // 2
-    drawn = list(sampler.streams(lm, [], sampler.Sampling(), list(range(half)), _COLUMNS - 1))
+    drawn = list(sampler.streams(TorchModel(lm), [], sampler.Sampling(), list(range(half)), _COLUMNS - 1))
     written = [[BOUNDARY, *(BOUNDARY if row[k] is None else row[k] for row in drawn)] for k in range(half)]
     written = [row + [BOUNDARY] * (_COLUMNS - len(row)) for row in written]
     spread = np.linspace(0, lm.vocab_size - 1, half * _COLUMNS).astype(int)

@@ -25,10 +25,10 @@ import numpy.typing as npt
 import torch
 
 from storycell.data.vocab import Vocabulary
+from storycell.evaluation.statistics import clustered_mean
 from storycell.generation.sampler import Sampling
 from storycell.inspect.features import inside_quotes, is_quote
 from storycell.inspect.intervene import Held, Walker, held_streams
-from storycell.inspect.memory import clustered_error
 from storycell.inspect.trace import Trace, trace
 from storycell.nn.model import CharLM
 from storycell.types import BOUNDARY, RESERVED, UNKNOWN
@@ -168,7 +168,7 @@ def moments(path: Trace, layer: int, unit: int) -> list[Moments]:
     }
     for where, here in kinds.items():
         if here.sum() > 1:
-            each = {name: clustered_error(column[here], block[here]) for name, column in columns.items()}
+            each = {name: clustered_mean(column[here], block[here]) for name, column in columns.items()}
             means, stderrs = {n: m for n, (m, _) in each.items()}, {n: s for n, (_, s) in each.items()}
             found.append(Moments(where, int(here.sum()), means, stderrs))
     return found
@@ -214,8 +214,8 @@ class HoldTest:
             closing = self._probabilities(outside)[self.closings]
             opening = self._probabilities(inside)[self.openings]
         story = np.repeat(np.arange(len(self.ids))[:, None], self.ids.shape[1], axis=1)
-        closed, closed_stderr = clustered_error(closing, story[self.closings])
-        opened, opened_stderr = clustered_error(opening, story[self.openings])
+        closed, closed_stderr = clustered_mean(closing, story[self.closings])
+        opened, opened_stderr = clustered_mean(opening, story[self.openings])
         return HoldResult(label, tuple(units), closed, closed_stderr, len(closing), opened, opened_stderr, len(opening))
 
     def random_units(self, count: int, name: str, seed: int) -> list[Unit]:

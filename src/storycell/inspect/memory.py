@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from storycell.evaluation.evaluator import mean_and_stderr
+from storycell.evaluation.statistics import clustered_mean
 from storycell.inspect.features import features
 from storycell.inspect.trace import Trace
 from storycell.nn.loss import nats_each
@@ -57,7 +57,7 @@ def context_costs(trace: Trace, window: int = WINDOW) -> list[ContextCost]:
         if here.sum() < 2:
             continue
         mean_full = float(full[here].mean())
-        mean, stderr = clustered_error(extra[here], owner[here])
+        mean, stderr = clustered_mean(extra[here], owner[here])
         costs.append(ContextCost(least, end - 1, mean + mean_full, mean_full, stderr, int(here.sum())))
     return costs
 
@@ -111,7 +111,7 @@ def place_costs(trace: Trace) -> list[PlaceCost]:
         for least, end in zip(edges, [*edges[1:], 10**9], strict=True):
             here = where & (value >= least) & (value < end)
             if here.sum() >= 30:
-                mean, stderr = clustered_error(trace.nats[here], block[here])
+                mean, stderr = clustered_mean(trace.nats[here], block[here])
                 costs.append(PlaceCost(place, _label(least, end), mean, stderr, int(here.sum())))
     return costs
 
@@ -125,9 +125,3 @@ def _run_lengths(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     count = np.arange(1, len(inside) + 1)
     outside = np.maximum.accumulate(np.where(inside, 0, count))
     return np.where(inside, count - outside, 0)
-
-
-def clustered_error(values: Floats, owner: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """The mean, and its standard error over the groups that `owner` names (the ratio estimator's)."""
-    _, group = np.unique(owner, return_inverse=True)
-    return mean_and_stderr(np.bincount(group, values).astype(np.float64), np.bincount(group))

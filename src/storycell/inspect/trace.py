@@ -24,10 +24,10 @@ from storycell.data.vocab import Vocabulary
 from storycell.errors import CorpusError, SettingsError
 from storycell.evaluation import evaluator
 from storycell.inspect.intervene import Walker
-from storycell.nn.cells.cell import Values
+from storycell.nn.cells.cell import State, Values
 from storycell.nn.loss import nats_each
 from storycell.nn.model import CharLM
-from storycell.types import BOUNDARY, Ids, State
+from storycell.types import BOUNDARY, Ids
 
 Array = npt.NDArray[np.floating[Any]]
 _PIECE = 256  # characters walked one after the other

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from storycell.evaluation.statistics import clustered_mean
 from storycell.lab.scored_text import END, ScoredText
-from storycell.lab.scoring import Scores, groups_of, mean_over
+from storycell.lab.scoring import Scores, groups_of
 
 KINDS = ("small letter", "capital", "digit", "space", "line end", "quote", "other mark", "end of the story", "other")
 PLACES = ("1st letter", "2nd letter", "3rd letter", "4th letter", "5th or 6th letter", "7th letter or later")
@@ -100,8 +101,8 @@ def _means(models: list[Scores], chosen: npt.NDArray[np.bool_], passage: ScoredT
     means = []
     for scores in models:
         assert scores.nats is not None
-        nats, _ = mean_over(scores.nats[chosen], groups)
-        less, stderr = mean_over((scores.nats - first)[chosen], groups)
+        nats, _ = clustered_mean(scores.nats[chosen], groups)
+        less, stderr = clustered_mean((scores.nats - first)[chosen], groups)
         means.append(
             {
                 "name": scores.name,

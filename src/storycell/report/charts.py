@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from storycell.training.curve import literal
+from storycell.naming import shown
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000", "#888888")
 _GREY = "#888888"
@@ -78,3 +78,8 @@ def _svg(figure: Any, axes: Any) -> bytes:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "storycell"}):  # text as text; the same file every time
         figure.savefig(image, format="svg", transparent=True, metadata={"Date": None})
     return image.getvalue()
+
+
+def literal(name: str) -> str:
+    """A name as matplotlib shows it letter by letter: two dollar signs would make a formula of what is between them."""
+    return shown(name).replace("$", r"\$")

@@ -15,8 +15,9 @@ from storycell.inspect.memory import ContextCost, PlaceCost
 from storycell.inspect.mistakes import MistakeKind
 from storycell.inspect.saturation import Saturation
 from storycell.inspect.units import Finding
+from storycell.report.charts import literal
 from storycell.report.page import Figure
-from storycell.training.curve import BLUE, GREY, ORANGE, literal
+from storycell.training.curve import BLUE, GREY, ORANGE
 
 INK, LINE, GREEN, PINK, YELLOW = "#111111", "#B0B0B0", "#009E73", "#CC79A7", "#E69F00"
 GATE_NAMES = {

@@ -76,7 +76,7 @@ class Traces:
         model = self._service.model
         yield
         if not ids:
-            return np.zeros((0, model.lm.hidden_size))
+            return np.zeros((0, model.network.hidden_size))
         return trace(model.lm, np.array([BOUNDARY, *ids], dtype=model.vocab.dtype), model.vocab)[name, layer]
 
     def _check(self, asked: TraceRequest) -> None:
