@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import tiny_runs
+from support.accessibility import serious_violations
 from support.tiny_runs import command
 
 import storycell
@@ -24,7 +25,7 @@ from storycell.inspect.grammar import grammar_features
 from storycell.inspect.inspection import Inspection, Subject, inspect
 from storycell.inspect.trace import trace
 from storycell.inspect.units import copy_untrained, find_units
-from storycell.report import inspection
+from storycell.report.inspection import InspectionReport
 from storycell.runs import text as run_text
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -42,7 +43,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Inspection, Path, di
     (folder / "read.txt").write_text(text, encoding="utf-8")
     found = inspect(Subject("run", model.lm, model.vocab, encode_text(text, model.vocab)[:-1], 1))
     page = folder / "page.html"
-    page.write_text(inspection.inspection_page(found, f"a {NASTY} text"), encoding="utf-8")
+    page.write_text(InspectionReport(found).html(f"a {NASTY} text"), encoding="utf-8")
     return found, page, {"run": run, "text": folder / "read.txt"}
 
 
@@ -152,7 +153,7 @@ def test_other_cells_are_inspected_with_what_they_have(cell: str, tmp_path: Path
     assert set(found.flows["trained"].norms) == {("h", 0)}
     assert not found.flows["trained"].through_sum
     assert found.radii.keys() == ({"rnn"} if cell == "rnn" else set())
-    page = inspection.inspection_page(found, "a text")
+    page = InspectionReport(found).html("a text")
     assert "two-terms" not in page
     assert all(f'id="{part}"' in page for part in ("text", "latch", "saturation", "gradients", "memory", "mistakes"))
 
@@ -184,6 +185,15 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(seen: tuple[Inspection, Path, dict[str, Any]], browser: Any, scheme: str) -> None:
+    context = browser.new_context(color_scheme=scheme)
+    page = context.new_page()
+    page.goto(seen[1].as_uri())
+    assert serious_violations(page) == []
+    context.close()
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_the_page_works_in_a_browser_without_network_or_message(
     seen: tuple[Inspection, Path, dict[str, Any]], browser: Any, width: int, scheme: str
@@ -199,6 +209,7 @@ def test_the_page_works_in_a_browser_without_network_or_message(
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, paper[4:-1].split(","))) < 150) == (scheme == "dark")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert serious_violations(page) == []
     page.focus("#reader")
     page.keyboard.press("Home")
     assert "character 0," in page.inner_text("#moment")

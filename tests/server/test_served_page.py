@@ -121,6 +121,11 @@ def test_a_held_unit_changes_the_story_from_the_same_seed(page: "sync.Page") -> 
     until(page, f"s => document.querySelector('#generate').textContent === 'Generate' && {other}", story)
     assert text(page).startswith(BEGINNING)
     assert BEGINNING + (page.text_content("#otherwise-text") or "") == story
+    page.select_option("#colour", "f")  # what is coloured is what is held
+    until(page, "story.passage.hold[0].name === 'f' && generating === null")
+    page.select_option("#colour", "loss")
+    assert page.evaluate("story.passage.hold[0].name") == "f"
+    assert page.inner_text("#hold-name").startswith("forget gate f of unit ")
     page.uncheck("#hold")
     until(page, "s => document.querySelector('#text').value === s", story)
 
@@ -151,7 +156,8 @@ def test_axe_finds_nothing_serious(page: "sync.Page", scheme: str) -> None:
     page.emulate_media(color_scheme=scheme)
     written(page)
     page.select_option("#colour", "c")
-    page.wait_for_selector("#lively button")
+    page.wait_for_selector("#lively [aria-pressed=true]")  # it has chosen a unit, and nothing moves any more
+    until(page, "story.values.length > 0")
     assert serious_violations(page) == []
 
 

@@ -11,7 +11,7 @@ def serious_violations(page: Any) -> list[str]:
     response = axe.Axe().run(page).response
     assert response["passes"], "axe has looked at nothing"
     return [
-        f"{found['id']}: {node['html']}"
+        f"{found['id']}: {node['html']}: {node['failureSummary']}"
         for found in response["violations"]
         if found["impact"] in ("serious", "critical")
         for node in found["nodes"]

@@ -63,6 +63,9 @@ def test_colours_say_how_much_and_of_what() -> None:
     assert in_node("colourOf(LOSS, 99)") == "color-mix(in srgb, var(--loss) 100.0%, transparent)"
     assert in_node('colourOf(scaleOf("f", [0.1]), 0.5)') == "color-mix(in srgb, var(--high) 50.0%, transparent)"
     assert in_node('colourOf(scaleOf("c", [8, -4]), -4)') == "color-mix(in srgb, var(--low) 50.0%, transparent)"
+    cell_states = json.dumps([0.5] * 98 + [2, 40])
+    assert in_node(f'scaleOf("c", {cell_states}).full') == 2  # one that is far out does not make all others pale
+    assert in_node('[scaleOf("c", []).full, scaleOf("h", []).full, scaleOf("g", [3, -5]).full]') == [0.1, 1, 5]
     assert in_node('colourOf(scaleOf("h", [0.2]), 0.2)') == "color-mix(in srgb, var(--high) 20.0%, transparent)"
     assert in_node("[colourOf(NOTHING, 1), colourOf(LOSS, null), colourOf(LOSS, 0.01)]") == ["", "", ""]
 

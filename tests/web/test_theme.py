@@ -64,6 +64,13 @@ def test_pages_use_the_colours_of_the_theme_and_no_others(path: Path) -> None:
     assert set(re.findall(r"var\((--[\w-]+)[),]", text)) <= known | own
 
 
+def test_figures_are_drawn_in_the_colours_of_the_theme_and_no_others() -> None:
+    sources = [path for path in SOURCE.rglob("*.py") if path != SOURCE / "web" / "theme.py"]
+    assert len(sources) > 100
+    for path in sources:
+        assert re.findall(r"[\"']#[0-9a-fA-F]{6}[\"']", path.read_text(encoding="utf-8")) == [], path
+
+
 def test_a_colour_of_a_pages_own_is_noticed() -> None:
     for text in ("p { color: #fff; }", "b { color: rgb(1 2 3); }", "a { background: white; }", 'x.style = "#aabbcc"'):
         assert A_COLOUR.search(text), text

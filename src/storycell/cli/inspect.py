@@ -16,7 +16,7 @@ from storycell.errors import CorpusError, SettingsError
 from storycell.inspect import inspection
 from storycell.inspect.grammar import grammar_features
 from storycell.inspect.inspection import Subject
-from storycell.report.inspection import figures_of, inspection_page
+from storycell.report.inspection import InspectionReport
 from storycell.report.page import Figure
 from storycell.runs.files import plain
 from storycell.runs.network import run_name
@@ -64,14 +64,14 @@ def command(
     subject = _subject(model, block)
     second = _subject(api.load(against, backend=backend), block) if against else None
     found = inspection.inspect(subject, second, grammar_features(block) if is_embedded(read) else None)
-    figures = figures_of(found)
+    report = InspectionReport(found)
     if page is not None:
-        page.write_text(inspection_page(found, text_name), encoding="utf-8")
+        page.write_text(report.html(text_name), encoding="utf-8")
     if figures_folder:
-        _write_figures(Path(figures_folder), figures)
+        _write_figures(Path(figures_folder), report.figures)
     elapsed_s = time.monotonic() - began
     if as_json:
-        numbers = {name: plain(drawn.numbers) for name, drawn in figures.items()}
+        numbers = {name: plain(drawn.numbers) for name, drawn in report.figures.items()}
         print_json({
             "figures": numbers, "elapsed_s": round(elapsed_s, 3), "run": str(model.path), "text": text_name,
             "chars": len(found.trace), "out": str(page) if page else None,
@@ -107,5 +107,5 @@ def _text(run: str, model: api.Model, words: list[str], encoding: str, column: s
 def _write_figures(folder: Path, figures: dict[str, Figure]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, drawn in figures.items():
-        (folder / f"{name}.svg").write_text(str(drawn.svg), encoding="utf-8")
+        (folder / f"{name}.svg").write_text(drawn.svg, encoding="utf-8")
         (folder / f"{name}.json").write_text(json.dumps(plain(drawn.numbers)) + "\n", encoding="utf-8")

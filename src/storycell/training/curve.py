@@ -1,7 +1,6 @@
 """Loss curves as PNG bytes, drawn by Pillow: small, and imported in an instant.
 
-The palette is safe for the colour-blind (Okabe & Ito 2008). Lines are drawn at twice their size and then halved, which
-smooths them.
+The palette is the theme's. Lines are drawn at twice their size and then halved, which smooths them.
 """
 
 import io
@@ -11,8 +10,8 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from storycell.naming import shown
+from storycell.web.theme import BLUE, GREY, ORANGE
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
 WIDTH, HEIGHT = 864, 480
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 40, 55  # margins around the axes
 SHARP = 2  # times as large as it is shown

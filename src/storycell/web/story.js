@@ -31,13 +31,13 @@ export function percent(probability) {
 
 // ---- Colours ----
 
-// How the values of a `symbol` become colours: a gate from 0 to `full`, anything else both ways from 0. The cell state
-// has no bound, so its full colour is the largest that is there.
+// How the values of a `symbol` become colours: a gate from 0 to 1, anything else both ways from 0. The cell state has no
+// bound: the size that 98 % of its values stay within has the full colour.
 export function scaleOf(symbol, values) {
   if (isGate(symbol)) return { kind: "gate", full: 1 };
-  let largest = 0;
-  for (const value of values) largest = Math.max(largest, Math.abs(value ?? 0));
-  return { kind: "signed", full: Math.max(symbol === "c" ? 0.1 : 1, largest) };
+  const sizes = Float64Array.from(values, (value) => Math.abs(value ?? 0)).sort();
+  if (symbol === "c") return { kind: "signed", full: Math.max(0.1, sizes[Math.ceil(0.98 * (sizes.length - 1))] ?? 0) };
+  return { kind: "signed", full: Math.max(1, sizes.at(-1) ?? 0) };
 }
 
 export const LOSS = { kind: "loss", full: FULL_NATS };
@@ -86,6 +86,7 @@ export class Story {
     this.shown = []; // {text, scale, share} of each span
     this.places = new WeakMap(); // span -> k
     this.mark = null;
+    this.column = null; // {k, left}: where a move up or down has led, and the column that it keeps to
     const at = (event) => this.places.get(event.target);
     if (onPoint) {
       box.addEventListener("mouseover", (event) => { if (at(event) !== undefined) onPoint(at(event)); });
@@ -167,18 +168,25 @@ export class Story {
     return k;
   }
 
+  // The character of the next line that is nearest to the column that the last moves up and down began in, so that down
+  // and up leads back; the end of the text where there is no other line.
   #lineFrom(k, step) {
-    const box = this.spans[Math.min(k, this.length - 1)]?.getBoundingClientRect();
-    let line = box?.top;
-    while (k + step >= 0 && k + step < this.length) {
-      k += step;
-      const { left, top } = this.spans[k].getBoundingClientRect();
-      if (Math.abs(top - line) > 4) {
-        if (line !== box.top) return k - step;
-        line = top;
+    const boxOf = (at) => this.spans[Math.min(at, this.length - 1)].getBoundingClientRect();
+    if (!this.length) return k;
+    const { left, top } = boxOf(k);
+    const column = this.column?.k === k ? this.column.left : left;
+    let line = null, nearest = step > 0 ? this.length - 1 : 0, distance = Infinity;
+    for (let at = k + step; at >= 0 && at < this.length; at += step) {
+      const box = boxOf(at);
+      if (Math.abs(box.top - (line ?? top)) > 4) {
+        if (line !== null) break;
+        line = box.top;
       }
-      if (line !== box.top && (step > 0 ? left >= box.left : left <= box.left)) return k;
+      if (line === null || Math.abs(box.left - column) >= distance) continue;
+      nearest = at;
+      distance = Math.abs(box.left - column);
     }
-    return k;
+    this.column = { k: nearest, left: column };
+    return nearest;
   }
 }

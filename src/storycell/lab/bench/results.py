@@ -16,7 +16,7 @@ from storycell.lab.bench.timing import Spread
 from storycell.lab.bench.workload import Workload
 from storycell.nn.backends.native.library import isa
 from storycell.runs.machine import machine, versions
-from storycell.training.curve import BLUE, GREY, ORANGE
+from storycell.web.theme import BLUE, GREY, LINE, ORANGE
 
 NAMES = {
     "storycell": "storycell",
@@ -120,7 +120,7 @@ def _what(figures: dict[str, Any]) -> str:
 
 
 Figures = dict[str, Any]
-_BARS = (("article", "#cccccc"), ("torch_fp32", GREY), ("torch_bf16", ORANGE), ("storycell", BLUE))
+_BARS = (("article", LINE), ("torch_fp32", GREY), ("torch_bf16", ORANGE), ("storycell", BLUE))
 
 
 def measure(task: Callable[[Workload], Figures], workloads: Iterable[Workload], path: Path) -> list[Figures]:

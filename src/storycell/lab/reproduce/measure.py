@@ -29,8 +29,8 @@ from storycell.lab.reproduce.plan import SAMPLE_CHARS, TEMPERATURE
 from storycell.lab.scored_text import ScoredText
 from storycell.nn.cells import registry
 from storycell.nn.model import CharLM
-from storycell.report.page import write_json
 from storycell.runs import files
+from storycell.runs.files import write_json
 from storycell.runs.folder import RunFolder
 from storycell.types import Ids
 

@@ -14,8 +14,8 @@ from storycell import config
 from storycell.data.corpus import Named, open_corpus
 from storycell.errors import CorpusError, RunFolderError, SettingsError
 from storycell.nn.cells import registry
-from storycell.report.page import write_json
 from storycell.runs import files
+from storycell.runs.files import write_json
 from storycell.training.start import Texts
 
 CHARS = 10_000_000  # a model, unless another budget is given

@@ -4,7 +4,7 @@
 // last passage was generated (where it began, with which seed), so that it can be generated again with a unit held.
 
 import { ColourChoice, describe, element, newSeed, showChoices, showGenerating, showSlider } from "../../web/generate.js";
-import { Story, isGate } from "../../web/story.js";
+import { Story, inOrder, isGate, nameOf } from "../../web/story.js";
 import { offerTheme } from "../../web/theme.js";
 import { Gone, NeedsKey, Refused, call, isThere, keepKey, parts } from "./server.js";
 
@@ -25,6 +25,7 @@ let looking = null; // that of the question what may follow
 let lookTimer = 0;
 let tracedAt = 0;
 let unitChosen = false;
+let heldName = null;
 
 const characters = () => Array.from($("text").value);
 const temperature = () => Number($("temperature").value);
@@ -109,8 +110,9 @@ async function trace(text, signal) {
   if (!$("text").value.startsWith(text)) return;
   const values = found.values[0].length === seen.length ? found.values[0] : [];
   story.values = [...Array(all.length - seen.length), ...values];
-  if (seen.length < all.length) say(`Coloured are the last ${model.max_traced.toLocaleString()} characters.`);
-  if (!unitChosen && found.lively.length > 0) { // the first look shows a unit that does something
+  if (seen.length < all.length) say(`Coloured are the last ${model.max_traced.toLocaleString("en")} characters.`);
+  const isTyping = document.activeElement === choice.units;
+  if (!unitChosen && !isTyping && found.lively.length > 0) { // the first look shows a unit that does something
     choice.unit = found.lively[0];
     unitChanged();
   }
@@ -121,7 +123,7 @@ async function trace(text, signal) {
 
 // The slider of the hold covers what the value can be; a cell's, what it is over this text.
 function reachTo(values) {
-  const name = choice.symbol ?? "c";
+  const { name } = heldAt();
   const most = name === "c" ? Math.max(4, Math.ceil(Math.max(...values.map((value) => Math.abs(value ?? 0))))) : 1;
   const least = isGate(name) ? 0 : -most;
   if (most === Number($("held-at").max) && least === Number($("held-at").min)) return;
@@ -138,11 +140,14 @@ function showLively(units) {
 
 // ---- generating
 
-const held = () => choice.symbol ?? model.values.find((name) => name === "c") ?? model.values.at(-1);
-
+// The value that the colours show, or showed last, is the one to hold.
 function hold() {
-  if (!$("hold").checked) return [];
-  return [{ name: held(), layer: choice.layer, unit: choice.unit, value: Number($("held-at").value) }];
+  return $("hold").checked ? [heldAt()] : [];
+}
+
+function heldAt() {
+  heldName = choice.symbol ?? heldName ?? inOrder(model.values)[0];
+  return { name: heldName, layer: choice.layer, unit: choice.unit, value: Number($("held-at").value) };
 }
 
 async function generatePassage(passage) {
@@ -250,7 +255,8 @@ function changed(delay) {
 function showHold() {
   $("held-value").textContent = Number($("held-at").value).toFixed(2);
   if (model === null) return;
-  $("hold-name").textContent = `${held()} of unit ${choice.unit}, layer ${choice.layer}`;
+  const { name, unit, layer } = heldAt();
+  $("hold-name").textContent = `${nameOf(name)} ${name} of unit ${unit}, layer ${layer}`;
   $("holding").hidden = !model.holds;
 }
 
@@ -265,7 +271,8 @@ function colourChanged() {
   showHold();
   redraw();
   look(0);
-  if ($("hold").checked) regenerate();
+  const isHeld = JSON.stringify(hold()) === JSON.stringify(story.passage?.hold);
+  if ($("hold").checked && !isHeld) regenerate();
 }
 
 async function begin() {
