@@ -24,7 +24,9 @@ from storycell.lab.compress import archive
 from storycell.nn.adapter import TorchModel
 from storycell.nn.backends.native.library import one_torch_thread
 from storycell.nn.model import CharLM
+from storycell.training import start
 from storycell.training.distributed import DistributedGroup
+from storycell.training.engine_learner import EngineLearner
 
 Result = TypeVar("Result")
 TINY = {**NETWORK, "steps": 3}
@@ -210,6 +212,13 @@ def test_the_kernels_of_a_training_compute_on_the_threads_it_was_given(
         return forward(self, *arguments, **keywords)
 
     monkeypatch.setattr(CharLM, "forward", watched)
+    learners: list[EngineLearner] = []
+    gradient = EngineLearner.gradient
+    monkeypatch.setattr(EngineLearner, "gradient", lambda self, *a: (learners.append(self), gradient(self, *a))[1])
+    trained_on(tmp_path / "engine", text, threads=3, backend="native")
+    assert {learner.engine.threads for learner in learners} == {3}
+    assert not seen
+    monkeypatch.setattr(start, "uses_engine", lambda *_: False)
     trained_on(tmp_path, text, threads=3, backend="native")
     assert seen == {(1, 3)}
     seen.clear()
@@ -350,6 +359,26 @@ def test_reading_in_one_thread_leaves_the_model_to_the_others() -> None:
         assert CharLM(9, 8, dropout=0.25).train().network().dropout == 0.25
     assert lm.network().dropout == 0.5
     assert lm.training
+
+
+def test_numpys_products_take_one_thread_until_the_last_of_all_has_left() -> None:
+    blas = threads._blas()
+    before = blas.get()
+    blas.set(2)
+    asked = blas.get()
+    try:
+        other = threads.one_blas_thread()
+        with threads.one_blas_thread():
+            assert blas.get() == 1
+            other.__enter__()  # as another thread does, which leaves later
+        assert blas.get() == 1
+        other.__exit__(None, None, None)
+        assert blas.get() == asked
+        with pytest.raises(ZeroDivisionError), threads.one_blas_thread():
+            _ = 1 / 0
+        assert blas.get() == asked
+    finally:
+        blas.set(before)
 
 
 def test_compressing_and_inspecting_give_the_threads_back_too(tmp_path: Path, many: int) -> None:

@@ -1,8 +1,8 @@
 """`inspect`: everything that a report shows about a run, as arrays and numbers in an `Inspection`.
 
 The input is a model, its vocabulary and a text as ids; perhaps a second model on the same text. Analyses run in two
-threads, each with one of torch's. Stepping through a model makes thousands of small matrix products, in which several
-threads would mostly wait for each other (LOG.md); two analyses side by side keep both cores busy.
+threads, each of which computes alone. Stepping through a model makes thousands of small matrix products, in which
+several threads would mostly wait for each other (LOG.md); two analyses side by side keep both cores busy.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -46,11 +46,6 @@ class Subject:
     vocab: Vocabulary
     ids: Ids
     seed: int = 1  # what its weights were drawn from before training
-
-    @property
-    def lm(self) -> LanguageModel:
-        """The model."""
-        return self.model
 
 
 @dataclass(frozen=True)
@@ -104,7 +99,7 @@ def inspect(subject: Subject, against: Subject | None = None, extra: Mapping[str
     if against and against.name == subject.name:
         against = replace(against, name=f"{against.name} (the second)")
     pool = ThreadPoolExecutor(2, initializer=threads.keep_to, initargs=(1,))
-    with threads.computing_on(1, 1), pool:
+    with threads.computing_on(1, 1), threads.one_blas_thread(), pool:
         return _gathered(pool, subject, against, extra or {})
 
 

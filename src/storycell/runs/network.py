@@ -60,9 +60,7 @@ def _open_network(
         D, biases = model.embedding, model.gate_bias
         weights, _ = folder.load_weights(weight_shapes(V, model.hidden, model.layers, model.cell, D, biases))
         return EngineNetwork(weights, model.cell, generates_in=precision, forget_bias=model.forget_bias)
-    if not extras.is_installed("torch") and backend in ("auto", "native"):
-        raise BackendError(f"without torch the engine has to compute, and it cannot: {obstacle}; {GET_TORCH}")
-    extras.require("torch", f"the backend {backend}")
+    _require_torch(backend, obstacle)
     from storycell.nn.adapter import TorchModel
     from storycell.nn.model import CharLM
 
@@ -70,6 +68,26 @@ def _open_network(
     lm = CharLM.from_settings(V, model, backend=backend, device="meta")
     weights, _ = folder.load_weights(lm.shapes())
     return TorchModel(lm.take(weights).to(device).eval().write_in(precision))
+
+
+def new_model(V: int, model: ModelSettings, *, seed: int = 1, backend: str = "auto") -> LanguageModel:
+    """A network of these sizes with the weights that `seed` draws, on the CPU; computed as that of a folder is."""
+    obstacle = engine_obstacle(model.cell, backend)
+    if obstacle is None:
+        shapes = weight_shapes(V, model.hidden, model.layers, model.cell, model.embedding, model.gate_bias)
+        weights = draw_weights(shapes, model.cell, model.hidden, seed, model.forget_bias)
+        return EngineNetwork(weights, model.cell, forget_bias=model.forget_bias)
+    _require_torch(backend, obstacle)
+    from storycell.nn.adapter import TorchModel
+    from storycell.nn.model import CharLM
+
+    return TorchModel(CharLM.from_settings(V, model, backend=backend, seed=seed).eval())
+
+
+def _require_torch(backend: str, obstacle: str) -> None:
+    if not extras.is_installed("torch") and backend in ("auto", "native"):
+        raise BackendError(f"without torch the engine has to compute, and it cannot: {obstacle}; {GET_TORCH}")
+    extras.require("torch", f"the backend {backend}")
 
 
 def engine_obstacle(cell: str, backend: str = "auto", device: str = "cpu") -> str | None:
@@ -85,21 +103,6 @@ def engine_obstacle(cell: str, backend: str = "auto", device: str = "cpu") -> st
     except (ImportError, RuntimeError) as error:
         return str(error)
     return None
-
-
-def new_model(vocab_size: int, settings: ModelSettings, *, seed: int = 1, backend: str = "auto") -> LanguageModel:
-    """A model of these sizes with the weights that `seed` draws, float32 on the CPU; as `load_run` chooses."""
-    if engine_obstacle(settings.cell, backend) is None:
-        shapes = weight_shapes(
-            vocab_size, settings.hidden, settings.layers, settings.cell, settings.embedding, settings.gate_bias
-        )
-        weights = draw_weights(shapes, settings.cell, settings.hidden, seed, settings.forget_bias)
-        return EngineNetwork(weights, settings.cell, forget_bias=settings.forget_bias)
-    extras.require("torch", f"the backend {backend}" if backend != "auto" else f"the cell {settings.cell}")
-    from storycell.nn.adapter import TorchModel
-    from storycell.nn.model import CharLM
-
-    return TorchModel(CharLM.from_settings(vocab_size, settings, backend=backend, seed=seed).eval())
 
 
 def torch_module(network: LanguageModel, model: ModelSettings) -> Any:
