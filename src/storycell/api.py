@@ -155,7 +155,7 @@ class Model:
         """Every gate and state along a text of T characters: `trace["c", 0]` is layer 0's cell state, `[T H]`."""
         from storycell.inspect.trace import trace
 
-        return trace(self.lm, encode_text(text, self.vocab), self.vocab)
+        return trace(self.network, encode_text(text, self.vocab), self.vocab)
 
     def find_units(self, text: str, feature: "str | Feature", *, top: int = 5) -> "list[Finding]":
         """The units that tell most about a feature of a text, best first; see `storycell.inspect.units`.
@@ -165,7 +165,7 @@ class Model:
         """
         from storycell.inspect.features import features
         from storycell.inspect.trace import trace
-        from storycell.inspect.units import copy_untrained, find_units
+        from storycell.inspect.units import find_units
 
         path = self.trace(text)
         known = features(path.text)
@@ -173,7 +173,7 @@ class Model:
             raise SettingsError(f"there is no feature {feature!r}; this text has {', '.join(known)}")
         chosen = known[feature] if isinstance(feature, str) else feature
         twin = trace(
-            copy_untrained(self.lm, self.config.settings.training.seed), encode_text(text, self.vocab), self.vocab
+            self.network.untrained(self.config.settings.training.seed), encode_text(text, self.vocab), self.vocab
         )
         found = find_units(path, twin, {chosen.name: chosen}, top=top)
         if not found:
@@ -195,7 +195,7 @@ class Model:
         from storycell.export.export import export
 
         return export(
-            self.lm,
+            self.network,
             self.vocab,
             path,
             weights,

@@ -10,11 +10,13 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 _HOSTS = ("libtorch_cpu.so", "libtorch_cpu.dylib", "libiomp5md.dll")  # what OpenMP's functions are found through
 
@@ -115,6 +117,57 @@ def _torch() -> Any:
 def _quota_cores() -> int:
     share = quota()
     return 1 << 20 if share is None else max(1, math.ceil(share))
+
+
+class _Blas:
+    """The OpenBLAS of numpy's wheels, which has one count of threads for the whole process."""
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._before = threading.Lock(), 0, 0
+        self.get, self.set = self._functions()
+
+    @staticmethod
+    def _functions() -> tuple[Callable[[], int], Callable[[int], object]]:
+        for path in (Path(np.__file__).parent.parent / "numpy.libs").glob("*openblas*"):
+            library = ctypes.CDLL(str(path))
+            for begin, end in (("scipy_", "64_"), ("", "64_"), ("scipy_", ""), ("", "")):
+                names = [f"{begin}openblas_{verb}_num_threads{end}" for verb in ("get", "set")]
+                if all(hasattr(library, name) for name in names):
+                    return getattr(library, names[0]), getattr(library, names[1])
+        return lambda: 1, lambda count: None  # another library: macOS's Accelerate, a system's own
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._before = self.get()
+                self.set(1)
+            self._users += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self.set(self._before)
+
+
+@cache
+def _blas() -> _Blas:
+    return _Blas()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Within, numpy's matrix products compute on the thread that calls them, whichever thread of the process that is.
+
+    Products as small as a step's take many times as long on several threads where something else uses the cores, for
+    the threads wait for each other without a pause. The last to leave puts the count back.
+    """
+    blas = _blas()
+    blas.enter()
+    try:
+        yield
+    finally:
+        blas.leave()
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from storycell.export.encoding import PRINTABLE, Weights, rounded
 from storycell.export.export import export
 from storycell.export.network import Network
 from storycell.generation.sampler import Draw
+from storycell.nn.adapter import TorchModel
 from storycell.nn.model import CharLM
 from storycell.web import names, theme
 
@@ -117,9 +118,9 @@ def test_the_generator_is_the_runs(demo: Opened) -> None:
 def test_every_cell_computes_what_the_run_computes(
     browser: playwright.Browser, kind: str, weights: Weights, tmp_path: Path
 ) -> None:
-    lm = model(kind)
-    export(lm, CHARACTERS, tmp_path / "story.html", weights)
-    run = rounded(Network.of(lm), weights, PRINTABLE).as_model()
+    made = model(kind)
+    export(made, CHARACTERS, tmp_path / "story.html", weights)
+    run = rounded(Network.of(made), weights, PRINTABLE).as_model()
     opened = Opened(browser, tmp_path / "story.html")
     logits = np.array(opened.page.evaluate(LOGITS, PROMPT))
     assert logits == pytest.approx(logits_after(run, PROMPT), abs=EXACT)
@@ -128,8 +129,8 @@ def test_every_cell_computes_what_the_run_computes(
 
 
 def test_bytes_and_boundaries(browser: playwright.Browser, tmp_path: Path) -> None:
-    lm = model("gru-L1-H5-D2-bias", BYTES)
-    export(lm, BYTES, tmp_path / "story.html", "fp32")
+    made = model("gru-L1-H5-D2-bias", BYTES)
+    export(made, BYTES, tmp_path / "story.html", "fp32")
     opened = Opened(browser, tmp_path / "story.html")
     prompt = "é\n<|endoftext|>\nb"
     opened.page.fill("#prompt", prompt)
@@ -138,7 +139,7 @@ def test_bytes_and_boundaries(browser: playwright.Browser, tmp_path: Path) -> No
     opened.await_end()
     assert opened.story().startswith(prompt)
     logits = np.array(opened.page.evaluate(LOGITS, prompt))
-    assert logits == pytest.approx(logits_after(lm, prompt, BYTES), abs=EXACT)
+    assert logits == pytest.approx(logits_after(made, prompt, BYTES), abs=EXACT)
     opened.close()
 
 
@@ -326,7 +327,7 @@ def test_a_name_cannot_become_a_script_and_the_page_fits_a_phone(browser: playwr
 @pytest.mark.soak
 def test_a_layer_of_256_writes_5000_characters_a_second(browser: playwright.Browser, tmp_path: Path) -> None:
     vocab = storycell.load().vocab
-    export(CharLM(len(vocab), 256, 1, "lstm", embedding_size=64), vocab, tmp_path / "story.html")
+    export(TorchModel(CharLM(len(vocab), 256, 1, "lstm", embedding_size=64)), vocab, tmp_path / "story.html")
     opened = Opened(browser, tmp_path / "story.html")
     timed = """() => {
       let trace = first, next = net.newTrace(), spare = net.newTrace();

@@ -51,11 +51,10 @@ def test_steps_of_the_layers_are_the_whole_chunk(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize(("rows", "piece"), [(64, 256), (64, 4), (2, 4)])
+@pytest.mark.parametrize("piece", [256, 4])
 def test_all_states_are_those_after_each_character_however_they_are_cut(
-    cell: str, rows: int, piece: int, monkeypatch: pytest.MonkeyPatch
+    cell: str, piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapter, "_ROWS", rows)
     monkeypatch.setattr(adapter, "_PIECE", piece)
     _, model = made(cell)
     ids = np.random.default_rng(2).integers(2, V, (3, 11))

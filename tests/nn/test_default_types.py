@@ -14,8 +14,7 @@ from support.tiny_runs import NETWORK, TEXT
 
 import storycell
 from storycell import CharLM
-from storycell.generation.sampler import Sampling, Stream, advance
-from storycell.inspect import intervene
+from storycell.generation.sampler import Sampling, Stream, advance, streams
 from storycell.nn.adapter import TorchModel
 from storycell.nn.backends.native import adam
 
@@ -109,7 +108,7 @@ def run_numbers() -> dict[str, Any]:
     model = storycell.load("demo")
     text = 'Once upon a time, there was a cat. "I am a cat," said the cat. ' * 4
     trace = model.trace(text)
-    held = intervene.held_streams(model.lm, [5], Sampling(1.0), [1, 2], 10, {("h", 0, 3): 1.0})
+    held = streams(model.network, [5], Sampling(1.0), [1, 2], 10, {("h", 0, 3): 1.0})
     return {
         "text": model.generate("Once upon a", chars=60, seed=1),
         "loss": model.evaluate(text).loss_nats,

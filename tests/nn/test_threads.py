@@ -361,6 +361,26 @@ def test_reading_in_one_thread_leaves_the_model_to_the_others() -> None:
     assert lm.training
 
 
+def test_numpys_products_take_one_thread_until_the_last_of_all_has_left() -> None:
+    blas = threads._blas()
+    before = blas.get()
+    blas.set(2)
+    asked = blas.get()
+    try:
+        other = threads.one_blas_thread()
+        with threads.one_blas_thread():
+            assert blas.get() == 1
+            other.__enter__()  # as another thread does, which leaves later
+        assert blas.get() == 1
+        other.__exit__(None, None, None)
+        assert blas.get() == asked
+        with pytest.raises(ZeroDivisionError), threads.one_blas_thread():
+            _ = 1 / 0
+        assert blas.get() == asked
+    finally:
+        blas.set(before)
+
+
 def test_compressing_and_inspecting_give_the_threads_back_too(tmp_path: Path, many: int) -> None:
     model = storycell.load("demo")
     path = tmp_path / "a.txt"
@@ -370,7 +390,9 @@ def test_compressing_and_inspecting_give_the_threads_back_too(tmp_path: Path, ma
     assert counts() == (many, many)
     vocab = Vocabulary("ab")
     with pytest.raises(Exception, match="too few"):
-        inspection.inspect(inspection.Subject("a", CharLM(len(vocab), 4), vocab, torch.ones(9).byte().numpy(), 1))
+        inspection.inspect(
+            inspection.Subject("a", TorchModel(CharLM(len(vocab), 4)), vocab, torch.ones(9).byte().numpy(), 1)
+        )
     assert counts() == (many, many)
 
 

@@ -6,11 +6,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 
 import storycell
-from storycell.inspect.intervene import Walker
+from storycell.nn.adapter import TorchModel
 from storycell.nn.cells import registry
 from storycell.nn.model import CharLM
 from storycell.web import names, theme
@@ -37,11 +37,10 @@ def test_node_reads_the_module_as_it_lies_in_the_package() -> None:
 
 @pytest.mark.parametrize("cell", registry.cell_names())
 def test_every_value_of_every_cell_has_a_name(cell: str) -> None:
-    lm = CharLM(5, 3, 1, cell)
-    walker = Walker(lm)
-    assert set(walker.names) <= set(names.VALUES)
-    with torch.no_grad():
-        values = walker.step(torch.tensor([2]), walker.zero_state(1))[0]
+    model = TorchModel(CharLM(5, 3, 1, cell))
+    assert set(model.value_names) <= set(names.VALUES)
+    zero = {name: value[0] for name, value in model.zero_state(1).items()}
+    values = model.layer_step(0, model.inputs(np.array([2])), zero)
     for symbol, value in values.items():
         if names.VALUES[symbol].is_gate and cell != "minlstm":  # whose shares of a gate are computed later
             assert bool(((value >= 0) & (value <= 1)).all()), symbol

@@ -85,7 +85,7 @@ def command(
 
 def _subject(model: api.Model, block: bytes) -> Subject:
     ids = np.concatenate([[BOUNDARY], model.vocab.encode_block(block)]).astype(model.vocab.dtype)
-    return Subject(model.name, model.lm, model.vocab, ids, model.config.settings.training.seed)
+    return Subject(model.name, model.network, model.vocab, ids, model.config.settings.training.seed)
 
 
 def _text(run: str, model: api.Model, words: list[str], encoding: str, column: str | None) -> tuple[Scored, str]:

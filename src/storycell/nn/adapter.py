@@ -24,8 +24,7 @@ from storycell.nn.loss import nats_each
 from storycell.nn.model import CharLM
 from storycell.types import UNKNOWN, check
 
-_PIECE = 256  # characters stepped one after the other, where rows are few
-_ROWS = 64  # rows that are enough for one step's matrix product
+_PIECE = 256  # characters stepped one after the other
 
 
 class TorchModel:
@@ -129,11 +128,11 @@ class TorchModel:
     def states(self, ids: Any, state: State | None = None) -> State:
         """Every state on the way of ids `[B T]`: `[L B T H]` by name, by the cell's own lines.
 
-        Few long rows are cut: the backend finds the state before each piece, and then all pieces are stepped together.
+        Long rows are cut: the backend finds the state before each piece, and then all pieces are stepped together.
         """
         ids = np.ascontiguousarray(ids, np.int64)
         B, T = ids.shape
-        width = T if B >= _ROWS else min(T, _PIECE)
+        width = min(T, _PIECE)
         pieces = -(-T // width)
         before = [self.zero_state(B) if state is None else state]
         for a in range(0, (pieces - 1) * width, width):

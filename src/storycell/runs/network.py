@@ -12,6 +12,7 @@ from storycell.data.vocab import Vocabulary
 from storycell.engine import EngineNetwork
 from storycell.engine.cells import weight_shapes
 from storycell.engine.library import CELLS, PRECISIONS, isa
+from storycell.engine.random import draw_weights
 from storycell.errors import BackendError, SettingsError
 from storycell.language_model import LanguageModel
 from storycell.runs.folder import RunConfig, RunFolder
@@ -59,9 +60,7 @@ def _open_network(
         D, biases = model.embedding, model.gate_bias
         weights, _ = folder.load_weights(weight_shapes(V, model.hidden, model.layers, model.cell, D, biases))
         return EngineNetwork(weights, model.cell, generates_in=precision, forget_bias=model.forget_bias)
-    if not extras.is_installed("torch") and backend in ("auto", "native"):
-        raise BackendError(f"without torch the engine has to compute, and it cannot: {obstacle}; {GET_TORCH}")
-    extras.require("torch", f"the backend {backend}")
+    _require_torch(backend, obstacle)
     from storycell.nn.adapter import TorchModel
     from storycell.nn.model import CharLM
 
@@ -69,6 +68,26 @@ def _open_network(
     lm = CharLM.from_settings(V, model, backend=backend, device="meta")
     weights, _ = folder.load_weights(lm.shapes())
     return TorchModel(lm.take(weights).to(device).eval().write_in(precision))
+
+
+def new_model(V: int, model: ModelSettings, *, seed: int = 1, backend: str = "auto") -> LanguageModel:
+    """A network of these sizes with the weights that `seed` draws, on the CPU; computed as that of a folder is."""
+    obstacle = engine_obstacle(model.cell, backend)
+    if obstacle is None:
+        shapes = weight_shapes(V, model.hidden, model.layers, model.cell, model.embedding, model.gate_bias)
+        weights = draw_weights(shapes, model.cell, model.hidden, seed, model.forget_bias)
+        return EngineNetwork(weights, model.cell, forget_bias=model.forget_bias)
+    _require_torch(backend, obstacle)
+    from storycell.nn.adapter import TorchModel
+    from storycell.nn.model import CharLM
+
+    return TorchModel(CharLM.from_settings(V, model, backend=backend, seed=seed).eval())
+
+
+def _require_torch(backend: str, obstacle: str) -> None:
+    if not extras.is_installed("torch") and backend in ("auto", "native"):
+        raise BackendError(f"without torch the engine has to compute, and it cannot: {obstacle}; {GET_TORCH}")
+    extras.require("torch", f"the backend {backend}")
 
 
 def engine_obstacle(cell: str, backend: str = "auto", device: str = "cpu") -> str | None:

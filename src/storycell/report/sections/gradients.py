@@ -38,10 +38,10 @@ def build(found: Inspection) -> Section:
 
 
 def _labels(found: Inspection) -> dict[str, str]:
-    cell = found.subject.lm.cell
+    cell = found.subject.model.cell
     names = {"trained": f"this {cell}", "untrained": f"the {cell} untrained"}
     if found.against:
-        names["second"] = f"{found.against.name} ({found.against.lm.cell})"
+        names["second"] = f"{found.against.name} ({found.against.model.cell})"
     return {name: names.get(name, name.replace("RNN at ", "radius ")) for name in found.flows}
 
 

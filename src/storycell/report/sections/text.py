@@ -46,7 +46,7 @@ def _columns(path: Trace, layer: int, unit: int, values: Mapping[str, Array]) ->
     """Every value of a unit along the browsed part, and the size that its colours take as full."""
     scales = {}
     for name in path.names:
-        whole = path.states[layer][name][1:, unit].numpy() if name in path.states[layer] else values[name][:, unit]
+        whole = path.states[layer][name][1:, unit] if name in path.states[layer] else values[name][:, unit]
         scales[name] = 1.0 if name != "c" else float(np.quantile(np.abs(whole), 0.98)) or 1.0
     encoded = {
         name: base64.b64encode(np.ascontiguousarray(column[:, unit], dtype="<f4").tobytes()).decode()
