@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from storycell.engine.library import isa
 from storycell.lab.bench.timing import Spread
 from storycell.lab.bench.workload import Workload
-from storycell.nn.backends.native.library import isa
 from storycell.runs.machine import machine, versions
 from storycell.web.theme import BLUE, GREY, LINE, ORANGE
 
