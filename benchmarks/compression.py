@@ -62,12 +62,12 @@ def ours(model: storycell.Model) -> Both:
 
     def to_model(data: bytes) -> bytes:
         sink = io.BytesIO()
-        archive.compress(model.lm, model.vocab, io.BytesIO(data), sink)
+        archive.compress(model.network, model.vocab, io.BytesIO(data), sink)
         return sink.getvalue()
 
     def from_model(packed: bytes) -> bytes:
         sink = io.BytesIO()
-        archive.decompress(model.lm, model.vocab, io.BytesIO(packed), sink, "the file")
+        archive.decompress(model.network, model.vocab, io.BytesIO(packed), sink, "the file")
         return sink.getvalue()
 
     return to_model, from_model
@@ -123,7 +123,7 @@ def main() -> None:
         "bytes_in": len(data),
         "predicted_bytes": evaluation.bits_per_char * evaluation.chars / 8,
         "model_bytes": sum((model.path / name).stat().st_size for name in ("model.safetensors", "vocab.json")),
-        "backend": model.lm.backend.name,
+        "backend": model.network.backend,
         "threads": 1,
     }
     keep({**facts, "rows": rows})

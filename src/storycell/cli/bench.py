@@ -4,15 +4,23 @@ from typing import Any, get_args
 
 import click
 
+from storycell import extras
 from storycell.cli.flags import F, Verb, print_json
 from storycell.config import validate
 from storycell.lab.bench import results
 from storycell.lab.bench.prepare import prepare
-from storycell.lab.bench.sample import sample
-from storycell.lab.bench.train import train
 from storycell.lab.bench.workload import Workload
 
-_TASKS = {"train": train, "sample": sample, "prepare": prepare}
+_TASKS = ("train", "sample", "prepare")
+
+
+def _measure(task: str, workload: Workload) -> dict[str, Any]:
+    if task == "prepare":
+        return prepare(workload)
+    extras.require("torch", f"`storycell bench {task}`, which measures torch's layers too,")
+    from storycell.lab.bench import sample, train
+
+    return train.train(workload) if task == "train" else sample.sample(workload)
 
 
 def _workload_options(function: F) -> F:
@@ -41,7 +49,7 @@ def _workload_options(function: F) -> F:
 def command(task: str, as_json: bool, **given: Any) -> None:
     """Measure, and print what came out."""
     workload = validate(Workload, {name: value for name, value in given.items() if value is not None})
-    measured = _TASKS[task](workload)
+    measured = _measure(task, workload)
     if as_json:
         print_json(measured)
         return

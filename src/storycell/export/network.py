@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell.config import ModelSettings
+from storycell.engine.cells import CELLS
 from storycell.errors import ExportError
 from storycell.language_model import LanguageModel
 from storycell.runs.network import new_model
 
 Array = npt.NDArray[np.float32]
-CELLS = {"lstm": 4, "gru": 3, "rnn": 1}  # that can be exported, and their gates
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Shape:
     @property
     def G(self) -> int:  # noqa: N802 - the axis
         """Gates of the cell."""
-        return CELLS[self.cell]
+        return CELLS[self.cell].gates
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor by name, in the order in which files store them."""
