@@ -100,7 +100,8 @@ def computed(sizes: Sizes) -> dict[str, Any]:
     ids, targets = (torch.from_numpy(a.copy()) for a in texts_ids())
     logits, state = lm(ids)
     nats = torch.nn.functional.cross_entropy(logits.mT, targets, reduction="none")
-    torch.autograd.backward(nats.mean())
+    named = dict(lm.named_parameters())
+    gradients = torch.autograd.grad(nats.mean(), [*named.values()])
     with torch.no_grad():
         after_prompt, _ = lm(torch.tensor([prompt_ids()]))
     return {
@@ -108,7 +109,7 @@ def computed(sizes: Sizes) -> dict[str, Any]:
         "mean_nats": nats.mean().item(),
         "logits": logits[:, -1].detach().numpy(),
         "state": {name: value.numpy() for name, value in state.items()},
-        "gradients": {name: p.grad.numpy() for name, p in lm.named_parameters() if p.grad is not None},
+        "gradients": {name: gradient.numpy() for name, gradient in zip(named, gradients, strict=True)},
         "logits_after_prompt": after_prompt[0, -1].numpy(),
     }
 
