@@ -13,9 +13,6 @@ SOURCE = Path(__file__).parents[2] / "src" / "storycell"
 FOR_TORCH = {"training/torch_learner.py", "training/distributed.py"}  # beside nn/; imported late, where torch trains
 # These are still to be converted: delete a line when its module is.
 TO_CONVERT = {
-    "export/export.py", "export/network.py", "export/onnx.py",
-    "inspect/gradients.py", "inspect/inspection.py", "inspect/intervene.py", "inspect/latch.py", "inspect/memory.py",
-    "inspect/trace.py", "inspect/units.py",
     "lab/bench/baselines.py", "lab/bench/results.py", "lab/bench/roofline.py", "lab/bench/sample.py",
     "lab/bench/train.py", "lab/reproduce/measure.py", "lab/reproduce/plan.py",
 }  # fmt: skip
