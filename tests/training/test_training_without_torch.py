@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from storycell.runs import machine
+
 HEAVY = ("torch", "matplotlib", "huggingface_hub", "pydivsufsort")
 BLOCKED = f"import sys; sys.modules |= dict.fromkeys({HEAVY}); "  # None there makes an import fail
 COMMAND = BLOCKED + "from storycell.cli.main import main; sys.exit(main(sys.argv[1:]))"
@@ -103,8 +105,22 @@ def test_a_training_on_the_processor_does_not_import_torch_where_it_is_installed
         "import sys; from storycell.cli.main import main; code = main(sys.argv[1:]); "
         "print('torch' in sys.modules); sys.exit(code)"
     )
-    words = ["train", story_file, "--out", tmp_path / "run", "--steps=3", "--device=cpu", *NETWORK, "--json"]
+    words = ["train", story_file, "--out", tmp_path / "run", "--steps=3", *NETWORK, "--json"]
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize("driver", ["nvidiactl", "kfd", "dxg"])
+def test_torch_is_asked_for_a_gpu_where_there_is_a_driver(
+    driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(machine.metadata, "version", lambda name: "2.13.0+cu130")
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert not machine._may_have_gpu(tmp_path)
+    (tmp_path / driver).touch()
+    assert machine._may_have_gpu(tmp_path)
+    monkeypatch.setattr(machine.metadata, "version", lambda name: "2.13.0+cpu")
+    assert not machine._may_have_gpu(tmp_path)
