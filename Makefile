@@ -1,4 +1,4 @@
-# make story: set up and train a first model.  make test: set up and run the tests.
+# make story: set up and train a first model.  make test: set up and run the tests.  make coverage: and count lines.
 # Everything is installed into .venv, with the versions in constraints.txt.
 
 PYTHON ?= python3
@@ -9,13 +9,17 @@ TESTED := .venv/installed-dev
 FUZZED := .venv/installed-fuzz
 FUZZ_SECONDS ?= 3600
 
-.PHONY: story test lint check soak fuzz lock locked audit clean
+.PHONY: story test coverage lint check soak fuzz lock locked audit clean
 
 story: $(INSTALLED)
 	$(BIN)/storycell train stories --recipe quick
 
 test: $(TESTED)
 	$(BIN)/python -m pytest
+
+# Lines of the package that the default suite runs, in its own process: what others run, as `serve`, is not counted.
+coverage: $(TESTED)
+	$(BIN)/python -m pytest --cov --cov-report term
 
 lint: $(TESTED)
 	$(BIN)/ruff format --check

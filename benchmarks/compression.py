@@ -12,10 +12,7 @@ import argparse
 import bz2
 import gzip
 import io
-import json
 import lzma
-import platform
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +22,7 @@ import pyppmd
 import zstandard
 
 import storycell
+from storycell.lab.bench.results import keep
 from storycell.lab.compress import archive
 
 PPMD_ORDER, PPMD_BYTES = 16, 1 << 30  # the best order from 4 to 16 on these texts
@@ -64,12 +62,12 @@ def ours(model: storycell.Model) -> Both:
 
     def to_model(data: bytes) -> bytes:
         sink = io.BytesIO()
-        archive.compress(model.lm, model.vocab, io.BytesIO(data), sink)
+        archive.compress(model.network, model.vocab, io.BytesIO(data), sink)
         return sink.getvalue()
 
     def from_model(packed: bytes) -> bytes:
         sink = io.BytesIO()
-        archive.decompress(model.lm, model.vocab, io.BytesIO(packed), sink, "the file")
+        archive.decompress(model.network, model.vocab, io.BytesIO(packed), sink, "the file")
         return sink.getvalue()
 
     return to_model, from_model
@@ -120,19 +118,15 @@ def main() -> None:
     rows.append(measured("storycell", ours(model), data, b""))
     print(table(rows))
     evaluation = model.evaluate(data.decode())
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    about = {
+    facts = {
         "text": arguments.text.name,
         "bytes_in": len(data),
         "predicted_bytes": evaluation.bits_per_char * evaluation.chars / 8,
         "model_bytes": sum((model.path / name).stat().st_size for name in ("model.safetensors", "vocab.json")),
-        "backend": model.lm.backend.name,
-        "machine": platform.machine(),
+        "backend": model.network.backend,
         "threads": 1,
-        "versions": {"storycell": storycell.__version__, "python": platform.python_version()},
-        "commit": commit.stdout.strip(),
     }
-    print(json.dumps({**about, "rows": rows}))
+    keep({**facts, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ import argparse
 import itertools
 from pathlib import Path
 
-from training import ROOT, commit
-
 from storycell.lab.bench.results import measure
 from storycell.lab.bench.sample import sample
 from storycell.lab.bench.workload import Workload
@@ -24,13 +22,13 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "generation.json")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "generation.json")
     args = parser.parse_args()
     workloads = [
         Workload(hidden=H, layers=L, streams=streams, rounds=args.rounds, precision=precision)
         for H, L, streams, precision in itertools.product(args.hidden, args.layers, args.streams, args.precision)
     ]
-    measure(sample, workloads, args.out, commit())
+    measure(sample, workloads, args.out)
 
 
 if __name__ == "__main__":

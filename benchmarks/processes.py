@@ -8,10 +8,6 @@ step: the mean of the gradients, and a handful of numbers. Keeps `benchmarks/res
 """
 
 import argparse
-import json
-import os
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,14 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from training import commit
 
 from storycell.config import TrainSettings
 from storycell.data import batches
+from storycell.lab.bench.results import keep
+from storycell.lab.bench.timing import in_turns, seconds
 from storycell.nn.model import CharLM
-from storycell.runs.machine import machine, versions
 from storycell.threads import cores
-from storycell.training.distributed import ProcessGroup, joined
+from storycell.training.processes import ProcessGroup
+from storycell.training.start import joined
+from storycell.training.torch_learner import TorchLearner
 from storycell.training.trainer import Trainer
 
 OUT = Path(__file__).parent / "results" / "processes.json"
@@ -43,10 +41,7 @@ def main() -> None:
     with joined() as group:
         rows = [measured(group, L, H, precision, args.rounds, args.steps) for L, H, precision in NETWORKS]
         if group.leads:
-            load = os.getloadavg()[0]
-            about = {"machine": machine(), "versions": versions(), "commit": commit(), "load": load}
-            OUT.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
-            print(json.dumps({**about, "rows": rows}))
+            keep({"rows": rows}, OUT)
 
 
 def measured(group: ProcessGroup, L: int, H: int, precision: str, rounds: int, steps: int) -> dict[str, Any]:
@@ -57,19 +52,15 @@ def measured(group: ProcessGroup, L: int, H: int, precision: str, rounds: int, s
     tasks: dict[str, Callable[[], float]] = {
         "alone_ms": lambda: stepping(alone, threads, steps) if group.leads else 0.0,
         "together_ms": lambda: stepping(together, group.threads(threads), steps),
-        "gradient_ms": lambda: timed(lambda: dist.all_reduce(gradient), steps),
-        "numbers_ms": lambda: timed(lambda: group.exchange(1.0, 2.0, 3.0), steps),
+        "gradient_ms": lambda: 1e3 * seconds(lambda: dist.all_reduce(gradient), steps),
+        "numbers_ms": lambda: 1e3 * seconds(lambda: group.exchange(1.0, 2.0, 3.0), steps),
     }
-    times: dict[str, list[float]] = {name: [] for name in tasks}
-    for _ in range(rounds + 1):
-        for name, task in tasks.items():
-            group.exchange(0.0)
-            times[name].append(task())
+    in_turns(tasks, 1, lambda: group.exchange(0.0))  # warms up
+    times = in_turns(tasks, rounds, lambda: group.exchange(0.0))
     row: dict[str, Any] = {"layers": L, "hidden": H, "precision": precision, "params": params, "threads": threads}
     row |= {"processes": group.count, "streams": STREAMS, "chunk": CHUNK}
-    for name, values in times.items():
-        kept = values[1:]  # the first round warms up
-        row |= {name: round(statistics.median(kept), 3), f"{name}_range": [round(min(kept), 3), round(max(kept), 3)]}
+    for name, found in times.items():
+        row |= {name: round(found.median, 3), f"{name}_range": [round(found.least, 3), round(found.most, 3)]}
     return row | {"together_to_alone": round(row["alone_ms"] / max(row["together_ms"], 1e-9), 3)}
 
 
@@ -78,22 +69,16 @@ def trainer(group: ProcessGroup, L: int, H: int, precision: str) -> Trainer:
     settings = TrainSettings(streams=STREAMS, chunk=CHUNK, steps=10**9, precision=precision)  # type: ignore[arg-type]
     lm = CharLM(V, H, L, backend="native", precision=precision)
     ids = np.random.default_rng(1).integers(2, V, 10**6, dtype=np.uint8)
-    return Trainer(lm, batches.make(ids, settings), settings, processes=group)
+    share = len(range(STREAMS)[group.rows(STREAMS)]) / STREAMS
+    learner = TorchLearner(lm, settings, group, share)
+    return Trainer(learner, batches.make(ids, settings), settings, processes=group)
 
 
 def stepping(trainer: Trainer, threads: int, steps: int) -> float:
     """Milliseconds a step with so many threads."""
     torch.set_num_threads(threads)
     reports = trainer.reports()
-    return timed(lambda: next(reports), steps)
-
-
-def timed(task: Callable[[], object], times: int) -> float:
-    """Milliseconds a call, on the mean of so many."""
-    began = time.perf_counter()
-    for _ in range(times):
-        task()
-    return (time.perf_counter() - began) / times * 1e3
+    return 1e3 * seconds(lambda: next(reports), steps)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ left 8 and 32 characters back, before and after. Ends in one JSON line.
 """
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
@@ -18,11 +17,12 @@ import storycell
 from storycell.evaluation.texts import encode_text
 from storycell.inspect.gradients import gradient_flow, spectral_radius
 from storycell.inspect.trace import trace
-from storycell.inspect.units import copy_untrained
+from storycell.lab.bench.results import keep
+from storycell.language_model import LanguageModel
+from storycell.nn.adapter import TorchModel
 from storycell.nn.cells import cell
 from storycell.nn.cells.registry import register_cell
 from storycell.nn.cells.rnn import RNN
-from storycell.nn.model import CharLM
 
 RADII = (0.9, 1.0, 1.1)
 LAGS = (8, 32)
@@ -30,7 +30,7 @@ SEEN_CHARS = 20_000
 
 
 def cell_at(radius: float) -> type[RNN]:
-    """The RNN, its hidden weights scaled after the usual start; under its own name, so that any backend runs it."""
+    """The RNN, its hidden weights scaled after the usual start; under its own name, so that torch's layers run it."""
 
     class Scaled(RNN):
         def initialise(self, w: cell.Weights, generator: torch.Generator, forget_bias: float) -> None:
@@ -40,10 +40,10 @@ def cell_at(radius: float) -> type[RNN]:
     return Scaled
 
 
-def seen(lm: CharLM, model: storycell.Model, text: str) -> dict[str, float]:
+def seen(network: LanguageModel, model: storycell.Model, text: str) -> dict[str, float]:
     """Radius and gradients of a network on a text."""
-    curve = gradient_flow(trace(lm, encode_text(text, model.vocab), model.vocab), max(LAGS)).curve("h", 0)
-    return {"radius": spectral_radius(lm)} | {f"left_at_{lag}": float(curve[lag]) for lag in LAGS}
+    curve = gradient_flow(trace(network, encode_text(text, model.vocab), model.vocab), max(LAGS)).curve("h", 0)
+    return {"radius": spectral_radius(network)} | {f"left_at_{lag}": float(curve[lag]) for lag in LAGS}
 
 
 def main() -> None:
@@ -60,15 +60,16 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             run = storycell.train(
                 given.train, valid=given.valid, recipe="quick", cell="rnn", steps=given.steps, threads=given.threads,
-                evaluations=1, out=Path(folder) / "run",
+                evaluations=1, backend="torch", out=Path(folder) / "run",
             )  # fmt: skip
             model, seed = run.model, run.settings.training.seed
-        before, after = seen(copy_untrained(model.lm, seed), model, text), seen(model.lm, model, text)
+        network = TorchModel(model.lm)
+        before, after = seen(network.untrained(seed), model, text), seen(network, model, text)
         rows.append({"radius": radius, "before": before, "after": after, "valid_nats": run.summary["valid_nats"]})
         print(f"{radius:g}: {before} -> {after}, {run.summary['valid_nats']:.3f} nats per character")
     register_cell(RNN)
     chars = run.summary["chars"]
-    print(json.dumps({"benchmark": "rnn_radius", "steps": given.steps, "chars": chars, "rows": rows}))
+    keep({"benchmark": "rnn_radius", "steps": given.steps, "chars": chars, "threads": given.threads, "rows": rows})
 
 
 if __name__ == "__main__":

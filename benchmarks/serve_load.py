@@ -10,9 +10,6 @@ Prints a line for each round and one JSON object. The clients share the machine 
 
 import argparse
 import asyncio
-import json
-import os
-import platform
 import statistics
 import sys
 import time
@@ -20,7 +17,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from serving import Served, head_and_body, serving, text_of
+from support.live_server import Served, head_and_body, serving, text_of
+
+from storycell.lab.bench.results import keep
 
 PROMPT = "Once upon a time"
 
@@ -99,8 +98,7 @@ def main() -> None:
         for name in ("chars_per_s", "first_char_p50_s", "first_char_p95_s")
     }
     facts = {"clients": given.clients, "chars": given.chars, "rounds": given.rounds, "rough": given.rough}
-    machine = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    print(json.dumps(summary | facts | {"run": given.run, "written": sum(map(len, rounds[0]["texts"]))} | machine))
+    keep(summary | facts | {"run": given.run, "written": sum(map(len, rounds[0]["texts"]))})
 
 
 if __name__ == "__main__":

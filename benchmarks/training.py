@@ -7,7 +7,6 @@ Keeps `benchmarks/results/training.json` and draws `docs/speed.png` from what it
 
 import argparse
 import itertools
-import subprocess
 from pathlib import Path
 
 from storycell.lab.bench.results import chart, measure
@@ -15,7 +14,7 @@ from storycell.lab.bench.train import train
 from storycell.lab.bench.workload import Workload
 from storycell.threads import cores
 
-ROOT = Path(__file__).parents[1]
+HERE = Path(__file__).parent
 
 
 def main() -> None:
@@ -26,22 +25,15 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, cores()}))
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "training.json")
-    parser.add_argument("--chart", type=Path, default=ROOT / "docs" / "speed.png")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "training.json")
+    parser.add_argument("--chart", type=Path, default=HERE.parent / "docs" / "speed.png")
     args = parser.parse_args()
     workloads = [
         Workload(hidden=H, layers=L, threads=threads, rounds=args.rounds, precision=args.precision, loop=H <= 512)
         for threads, H, L in itertools.product(args.threads, args.hidden, args.layers)
     ]
-    rows = measure(train, workloads, args.out, commit())
+    rows = measure(train, workloads, args.out)
     args.chart.write_bytes(chart(rows, max(args.threads)))
-
-
-def commit() -> str:
-    """The commit that is measured."""
-    return subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.strip()
 
 
 if __name__ == "__main__":

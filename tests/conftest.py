@@ -9,7 +9,10 @@ import torch
 from support import live_server as serving
 from support import tiny_runs
 
+from storycell.training import start
+
 DATA = Path(__file__).parents[2] / "shared" / "data"
+STORIES = Path(__file__).parent / "data" / "stories-100.txt"  # of `storycell.data.stories.corpus.generate(1)`
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +57,14 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(params=["engine", "torch"])
+def trained_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who trains, where the engine could: it, or torch."""
+    if request.param == "torch":
+        monkeypatch.setattr(start, "uses_engine", lambda *_: False)
+    return str(request.param)
+
+
 @pytest.fixture
 def real_data() -> Callable[[str], Path]:
     """The path of a file of the real data, such as `tinystories/valid.txt`; skips where the folder is missing."""
@@ -65,6 +76,13 @@ def real_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(params=["stories-100.txt", "tinystories/valid.txt"])
+def stories(request: pytest.FixtureRequest, real_data: Callable[[str], Path]) -> Path:
+    """A file of stories: 100 of the embedded grammar, and 997 of TinyStories where those are there."""
+    name: str = request.param
+    return real_data(name) if "/" in name else STORIES
 
 
 @pytest.fixture(scope="session")

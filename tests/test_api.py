@@ -15,6 +15,7 @@ import torch
 import storycell
 from storycell.data import corpus
 from storycell.data.prepare import prepare, prepare_cached
+from storycell.data.stories.corpus import generate
 from storycell.data.tokens import split_stories
 from storycell.errors import CorpusError, RunFolderError, SettingsError
 from storycell.nn.cells.cell import Values, Weights
@@ -90,7 +91,7 @@ def test_the_best_weights_are_kept_not_the_last(story_file: Path, tmp_path: Path
 
 
 def test_evaluation_takes_at_most_a_twentieth_of_the_characters(
-    real_data: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from storycell.evaluation import evaluator, texts
 
@@ -100,12 +101,14 @@ def test_evaluation_takes_at_most_a_twentieth_of_the_characters(
         monkeypatch.setattr(
             module, "evaluate", lambda lm, ids, vocab, **k: scored.append(len(ids)) or original(lm, ids, vocab, **k)
         )
-    text = real_data("tinystories/valid.txt")  # type: ignore[operator]
+    text = tmp_path / "text.txt"
+    text.write_text("<|endoftext|>\n".join(islice(generate(1), 2000)))
     storycell.train(
         text, out=tmp_path / "run", **TINY | {"hidden": 4, "streams": 16, "chunk": 64, "steps": 400, "evaluations": 4}
     )
     assert len(scored) == 5  # four on the way, the whole text at the end
     assert sum(scored[:4]) < 400 * 16 * 64 / 20 + 4 * 3000  # and at most one story more each
+    assert scored[4] > 400 * 16 * 64 / 20  # each time all of it would be more
 
 
 def test_init_goes_on_from_another_model_and_adds_characters(story_file: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ enum Status : int {         // what every function of the interface and every ke
     kUnknownIsa = 5,    // named kernels are missing or cannot run here
     kNoMemory = 6,
     kFailed = 7,        // an exception that none of the above stands for
+    kOtherStreams = 8,  // a chunk would carry on the state of another number of streams
 };
 
 enum Cell : int { kLstm = 0, kGru = 1, kRnn = 2 };
@@ -176,7 +177,7 @@ struct Tensor {                 // one of a model's tensors, as the optimiser se
 struct Tensors {                // what the optimiser works on; each function reads what it needs
     int64_t tensors;
     const Tensor* tensor;       // [tensors]
-    double factor;              // what scaling multiplies by
+    double factor;              // what scaling and the step multiply the gradients by
     float* sums;                // of squares: one for each block of each tensor
 };
 

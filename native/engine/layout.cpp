@@ -6,6 +6,8 @@
 #include <type_traits>
 
 #include "engine/arguments.h"
+#include "engine/inference.h"
+#include "engine/model.h"
 
 namespace storycell {
 namespace {
@@ -68,10 +70,22 @@ STRUCT(Generation, FIELD(cell), FIELD(precision), FIELD(layers), FIELD(streams),
 STRUCT(Tensor, FIELD(value), FIELD(grad), FIELD(mean), FIELD(square), FIELD(step), FIELD(count), FIELD(rate),
        FIELD(decay), FIELD(beta1), FIELD(beta2), FIELD(epsilon))
 STRUCT(Tensors, FIELD(tensors), FIELD(tensor), FIELD(factor), FIELD(sums))
+STRUCT(ModelConfig, FIELD(cell), FIELD(layers), FIELD(units), FIELD(characters), FIELD(embedding), FIELD(gate_bias),
+       FIELD(precision), FIELD(threads), FIELD(dropout), FIELD(weight_dropout), FIELD(embedding_dropout))
+STRUCT(Chunk, FIELD(streams), FIELD(steps), FIELD(ids), FIELD(targets), FIELD(resets), FIELD(carries), FIELD(seed),
+       FIELD(nats), FIELD(norm))
+STRUCT(Update, FIELD(method), FIELD(rate), FIELD(clip), FIELD(decay), FIELD(beta1), FIELD(beta2))
+STRUCT(NetworkLayer, FIELD(input), FIELD(recurrent), FIELD(input_bias), FIELD(recurrent_bias))
+STRUCT(NetworkWeights, FIELD(cell), FIELD(layers), FIELD(units), FIELD(characters), FIELD(embedding),
+       FIELD(embedding_weight), FIELD(layer), FIELD(output), FIELD(output_bias))
+STRUCT(Reading, FIELD(streams), FIELD(steps), FIELD(ids), FIELD(targets), FIELD(hidden), FIELD(cell),
+       FIELD(final_hidden), FIELD(final_cell), FIELD(losses), FIELD(logits), FIELD(hiddens), FIELD(cells))
+STRUCT(Writing, FIELD(streams), FIELD(length), FIELD(unknown), FIELD(hidden), FIELD(cell), FIELD(final_hidden),
+       FIELD(final_cell), FIELD(current), FIELD(random), FIELD(choice), FIELD(out), FIELD(logits))
 
 // Appends lines to a text of fixed size; what does not fit is dropped, and the comparison then fails.
 struct Text {
-    char characters[8192] = {};
+    char characters[16384] = {};
     size_t length = 0;
 
     template <class... Values>
@@ -105,6 +119,13 @@ Text written() {
     DESCRIBE(Generation);
     DESCRIBE(Tensor);
     DESCRIBE(Tensors);
+    DESCRIBE(ModelConfig);
+    DESCRIBE(Chunk);
+    DESCRIBE(Update);
+    DESCRIBE(NetworkLayer);
+    DESCRIBE(NetworkWeights);
+    DESCRIBE(Reading);
+    DESCRIBE(Writing);
     return text;
 }
 

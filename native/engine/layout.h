@@ -1,4 +1,4 @@
-// What a caller in another language has copied from arguments.h, as text to compare with.
+// What a caller in another language has copied from arguments.h and model.h, as text to compare with.
 #pragma once
 
 namespace storycell {

@@ -2,9 +2,11 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <string_view>
 
 #include "arch/isa.h"
 #include "engine/generate.h"
+#include "engine/kernels.h"
 #include "engine/layout.h"
 #include "engine/pool.h"
 
@@ -12,6 +14,8 @@ namespace storycell {
 namespace {
 
 std::atomic<const Kernels*> chosen{nullptr};
+
+}  // namespace
 
 const Kernels* kernels() {
     const Kernels* k = chosen.load();
@@ -22,6 +26,8 @@ const Kernels* kernels() {
     }
     return k;
 }
+
+namespace {
 
 constexpr int64_t kGrainOfBlocks = 8;  // fewer are not worth waking a thread
 
@@ -118,7 +124,44 @@ Status run(RangeKernel<Arguments>* Kernels::*kernel, const Arguments& a, int64_t
     }, grain);
 }
 
+Status check(const TransposedProduct& a) {
+    if (!precision_ok(a.precision) || !size_ok(a.rows) || !lanes_ok(a.m) || !lanes_ok(a.n) ||
+        a.left_stride < a.m || a.right_stride < a.n)
+        return kBadSize;
+    if (!a.left || !a.right || !a.out) return kMissing;
+    if (!a.table_grad) return kOk;
+    if (!a.ids) return kMissing;
+    if (!size_ok(a.streams) || !size_ok(a.characters) || a.rows % a.streams) return kBadSize;
+    return check_characters(a.ids, a.streams, a.ids_stream_stride, a.rows / a.streams,
+                            a.ids_step_stride, a.characters);
+}
+
 }  // namespace
+
+bool multiplies_bf16() {
+    const std::string_view name = kernels() ? kernels()->name : "";
+    return name == "amx" || name == "avx512bf16";
+}
+
+Status transposed_pair(const TransposedPair& a, int threads) {
+    if (const Status bad = check(a.one)) return bad;
+    if (!a.right || !a.out) return kMissing;
+    if (!lanes_ok(a.n) || a.right_stride < a.n) return kBadSize;
+    return run(&Kernels::transposed_pair, a, a.one.m / 16, threads);
+}
+
+Status symmetric_products(const SymmetricProducts& a, int threads) {
+    if (!kernels()) return kUnknownIsa;
+    int64_t blocks = 0;
+    for (int64_t i = 0; i < a.products; ++i) {
+        const SymmetricProduct& p = a.product[i];
+        if (!lanes_ok(p.n) || !lanes_ok(p.inner) || p.left_stride < p.inner) return kBadSize;
+        if (!p.left || !p.packed || !p.out) return kMissing;
+        blocks += kernels()->symmetric_blocks(p.n);
+    }
+    return run(&Kernels::symmetric, a, blocks, threads);
+}
+
 }  // namespace storycell
 
 using namespace storycell;
@@ -143,6 +186,8 @@ const char* storycell_explain(int status) {
         case kNotFinite: return "logits are not finite: nothing can be drawn from them";
         case kUnknownIsa: return "STORYCELL_ISA names kernels that are unknown or cannot run here";
         case kNoMemory: return "there is not enough memory for the native kernels";
+        case kOtherStreams:
+            return "the carried state is of another number of streams: start from zero states, or set the state";
         case kFailed: return "the native kernels failed for a reason they do not know";
         default: return "the native kernels returned a status they do not know";
     }
@@ -187,19 +232,7 @@ int storycell_product(const Product* a, int threads) {
 
 int storycell_transposed(const TransposedProduct* a, int threads) {
     if (!a) return kMissing;
-    if (!precision_ok(a->precision) || !size_ok(a->rows) || !lanes_ok(a->m) || !lanes_ok(a->n) ||
-        a->left_stride < a->m || a->right_stride < a->n)
-        return kBadSize;
-    if (!a->left || !a->right || !a->out) return kMissing;
-    if (a->table_grad) {
-        if (!a->ids) return kMissing;
-        if (!size_ok(a->streams) || !size_ok(a->characters) || a->rows % a->streams)
-            return kBadSize;
-        if (const Status bad = check_characters(a->ids, a->streams, a->ids_stream_stride,
-                                                a->rows / a->streams, a->ids_step_stride,
-                                                a->characters))
-            return bad;
-    }
+    if (const Status bad = check(*a)) return bad;
     return run(&Kernels::transposed, *a, a->m / 16, threads);
 }
 

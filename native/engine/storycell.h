@@ -34,7 +34,7 @@ STORYCELL_API int storycell_table_gradient(const storycell::TableGradient* a, in
 STORYCELL_API int storycell_output_loss(const storycell::OutputLoss* a, int threads);
 STORYCELL_API int storycell_dropout(const storycell::Dropout* a, int threads);
 // Sums of the gradients' squares by block (the caller adds them up), their product with `factor`,
-// and a step of AdamW, which raises `step`. Tensors are checked for null only.
+// and a step of AdamW with that product, which raises `step`. Tensors are checked for null only.
 STORYCELL_API int storycell_gradient_squares(const storycell::Tensors* a, int threads);
 STORYCELL_API int storycell_scale_gradients(const storycell::Tensors* a, int threads);
 STORYCELL_API int storycell_adam_step(const storycell::Tensors* a, int threads);

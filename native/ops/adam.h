@@ -62,7 +62,7 @@ storycell::Status scale_gradients(const storycell::Tensors& a, int64_t first, in
     return storycell::kOk;
 }
 
-// Decoupled weight decay (Loshchilov & Hutter 2019), in the order of torch's own.
+// Decoupled weight decay (Loshchilov & Hutter 2019), in the order of torch's own, with `factor` times the gradients.
 storycell::Status adam_step(const storycell::Tensors& a, int64_t first, int64_t last) {
     using S = Simd;
     const auto lanes = [](double x) { return S::set1(static_cast<float>(x)); };
@@ -71,10 +71,11 @@ storycell::Status adam_step(const storycell::Tensors& a, int64_t first, int64_t 
         const S::F new_square = lanes(1 - p.beta2), epsilon = lanes(p.epsilon);
         const double correction = std::sqrt(1 - std::pow(p.beta2, *p.step));
         const S::F kept = lanes(1 - p.rate * p.decay), inverse = lanes(1 / correction);
+        const S::F factor = lanes(a.factor);
         const S::F size = lanes(-p.rate / (1 - std::pow(p.beta1, *p.step)));
         for (int64_t i = from; i < from + n; i += S::width) {
             const int64_t here = from + n - i;
-            const S::F grad = load_some(p.grad + i, here), old = load_some(p.mean + i, here);
+            const S::F grad = load_some(p.grad + i, here) * factor, old = load_some(p.mean + i, here);
             const S::F mean = S::fma(grad - old, new_mean, old);
             const S::F square =
                 S::fma(grad * grad, new_square, load_some(p.square + i, here) * old_square);

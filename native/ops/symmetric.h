@@ -32,13 +32,11 @@ void symmetric_block(const storycell::SymmetricProduct& a, int64_t row, int64_t 
         const int rows = static_cast<int>(r0 + blocks.start(block + 1) - b0);
         micro.by_rows(rows, vectors, words(left + b0 * a.left_stride), a.left_stride / P::per_word,
                       words(packed + shape.offset(panel)), steps, tile);
-        for (int r = 0; r < rows; ++r) {
+        for (int r = 0; r < rows; ++r)
             for (int v = 0; v < vectors; ++v)
                 Simd::store(a.out + (b0 + r) * a.n + c0 + v * w, Simd::load(tile + r * kTileColumns + v * w));
-            if (panel != row)
-                for (int c = 0; c < vectors * w; ++c)
-                    a.out[(c0 + c) * a.n + b0 + r] = tile[r * kTileColumns + c];
-        }
+        for (int c = 0; c < vectors * w && panel != row; ++c)  // each of its cache lines once a tile
+            for (int r = 0; r < rows; ++r) a.out[(c0 + c) * a.n + b0 + r] = tile[r * kTileColumns + c];
     }
 }
 

@@ -10,12 +10,14 @@
 #include <thread>
 #include <vector>
 
+#include "engine/inference.h"
 #include "engine/pool.h"
 #include "engine/storycell.h"
 #include "tests/scarce_memory.h"
 
 using namespace storycell;
 
+int model_failures();
 int simd_portable();
 #ifdef STORYCELL_X86
 int simd_avx2();
@@ -327,6 +329,109 @@ void recurrence(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_t H
     expect(storycell_dropout(&d, 2) == kBadSize, "nothing kept refused");
 }
 
+// A network of plain weights: what it reads in one pass and in two is the same, and it writes from where it has read.
+void network(int64_t cell, int64_t L, int64_t H, int64_t V, int64_t D, bool biases) {
+    const int64_t G = kCells[cell].gates, B = 3, T = 800;  // longer than what is read in one piece
+    const bool is_lstm = cell == kLstm;
+    std::vector<std::vector<float>> kept;
+    const auto weight = [&](int64_t n) { return kept.push_back(floats(n)), kept.back().data(); };
+    std::vector<NetworkLayer> layers;
+    for (int64_t k = 0; k < L; ++k) {
+        const float *input = weight(G * H * (k ? H : D ? D : V)), *recurrent = weight(G * H * H);
+        layers.push_back({input, recurrent, biases ? weight(G * H) : nullptr, biases ? weight(G * H) : nullptr});
+    }
+    NetworkWeights w{cell, L, H, V, D, D ? weight(V * D) : nullptr, layers.data(), weight(V * H), weight(V)};
+    Network* made = nullptr;
+    survives_lack_of_memory("a network packed", [&] {
+        storycell_network_free(made);
+        return storycell_network_create(&w, 0, 2, &made);
+    });
+    Network* rounded = nullptr;
+    expect(!storycell_network_create(&w, 1, 2, &rounded), "a network packed for bf16");
+
+    const size_t states = static_cast<size_t>(L * B * H), texts = static_cast<size_t>(B * T);
+    std::vector<int64_t> ids(texts), first(static_cast<size_t>(B * 300)), second(static_cast<size_t>(B * 500));
+    for (size_t i = 0; i < texts; ++i) {
+        const int64_t id = ids[i] = std::rand() % V, b = static_cast<int64_t>(i) / T, t = static_cast<int64_t>(i) % T;
+        (t < 300 ? first[b * 300 + t] : second[b * 500 + t - 300]) = id;
+    }
+    std::vector<float> h(states), c(states), losses(texts), logits(texts * V), hiddens(states * T), cells(states * T);
+    Reading r{B, T, ids.data(), ids.data(), nullptr, nullptr, h.data(), is_lstm ? c.data() : nullptr,
+              losses.data(), logits.data(), hiddens.data(), is_lstm ? cells.data() : nullptr};
+    survives_lack_of_memory("a text read", [&] { return storycell_network_read(made, &r, 2); });
+    for (float x : losses) expect(std::isfinite(x) && x > 0, "finite loss");
+    for (int64_t k = 0; k < L; ++k)
+        for (int64_t b = 0; b < B; ++b)
+            for (int64_t j = 0; j < H; ++j) {
+                const int64_t at = (k * B + b) * H + j, last = ((k * B + b) * T + T - 1) * H + j;
+                expect(h[at] == hiddens[last] && (!is_lstm || c[at] == cells[last]), "the last state is the final one");
+            }
+    std::vector<float> half_h(states), half_c(states), all_h(states), all_c(states);
+    Reading half{B, 300, first.data(), nullptr, nullptr, nullptr, half_h.data(), half_c.data(), nullptr, nullptr,
+                 nullptr, nullptr};
+    expect(!storycell_network_read(made, &half, 1), "half of a text");
+    Reading rest{B, 500, second.data(), nullptr, half_h.data(), half_c.data(), all_h.data(), all_c.data(), nullptr,
+                 nullptr, nullptr, nullptr};
+    expect(!storycell_network_read(made, &rest, 3), "the other half");
+    expect(all_h == h && (!is_lstm || all_c == c), "two halves are the whole");
+
+    std::vector<int64_t> current(B, 0), out(static_cast<size_t>(B * 9));
+    std::vector<uint32_t> random(static_cast<size_t>(B * 4), 7);
+    std::vector<Choice> how(B, Choice{0.9, 0.95, 0.01, 20, 0});
+    std::vector<float> drawn(static_cast<size_t>(B * 9 * V));
+    Writing a{B, 9, 1, h.data(), c.data(), all_h.data(), all_c.data(), current.data(), random.data(), how.data(),
+              out.data(), drawn.data()};
+    for (Network* n : {made, rounded}) {
+        survives_lack_of_memory("a text written", [&] { return storycell_network_write(n, &a, 2); });
+        for (int64_t id : out) expect(id >= 0 && id < V && id != 1, "character written");
+        for (float x : drawn) expect(std::isfinite(x), "logits kept");
+    }
+
+    const auto refused = [&](int status, auto& field, auto wrong, auto call, const char* what) {
+        const auto right = field;
+        field = wrong;
+        expect(call() == status, what);
+        field = right;
+    };
+    const auto read = [&] { return storycell_network_read(made, &r, 2); };
+    const auto write = [&] { return storycell_network_write(made, &a, 2); };
+    refused(kMissing, r.ids, nullptr, read, "no characters refused");
+    refused(kMissing, r.targets, nullptr, read, "losses without targets refused");
+    refused(kMissing, r.losses, nullptr, read, "targets without losses refused");
+    refused(kBadSize, r.steps, 0, read, "no steps refused");
+    refused(kBadSize, r.streams, int64_t{1} << 40, read, "too many streams refused");
+    refused(kBadCharacter, ids[texts - 1], V, read, "a bad character refused");
+    refused(kBadCharacter, ids[0], -1, read, "a negative character refused");
+    expect(storycell_network_read(rounded, &r, 2) == kBadSize, "reading in bf16 refused");
+    expect(storycell_network_read(made, &r, 0) == kBadSize, "no threads refused");
+    if (is_lstm) refused(kMissing, rest.cell, nullptr, [&] { return storycell_network_read(made, &rest, 2); }, "cell");
+    if (is_lstm) refused(kMissing, a.final_cell, nullptr, write, "writing without a final cell state refused");
+    refused(kMissing, a.current, nullptr, write, "writing from nothing refused");
+    refused(kMissing, a.random, nullptr, write, "writing without random numbers refused");
+    refused(kMissing, a.choice, nullptr, write, "writing without a choice refused");
+    refused(kMissing, a.out, nullptr, write, "writing to nothing refused");
+    refused(kMissing, a.final_hidden, nullptr, write, "writing without a final state refused");
+    refused(kBadSize, a.length, 0, write, "nothing to write refused");
+    refused(kBadSize, how[1].temperature, 0.0, write, "temperature 0 refused");
+    refused(kBadCharacter, current[2], V, write, "a bad first character refused");
+
+    Network* none = made;
+    const auto create = [&] { return storycell_network_create(&w, 0, 2, &none); };
+    refused(kBadSize, w.cell, kCellCount, create, "an unknown cell refused");
+    refused(kBadSize, w.units, 0, create, "no units refused");
+    refused(kBadSize, w.layers, -1, create, "negative layers refused");
+    refused(kMissing, w.layer, nullptr, create, "no layers refused");
+    refused(kMissing, w.output, nullptr, create, "no output refused");
+    refused(kMissing, w.embedding_weight, D ? nullptr : w.output, create, "half an embedding refused");
+    refused(kMissing, layers[0].input, nullptr, create, "half a layer refused");
+    refused(kMissing, layers[0].input_bias, biases ? nullptr : w.output, create, "half a bias refused");
+    expect(!none, "what was not made is null");
+    expect(storycell_network_create(&w, 0, 0, &none) == kBadSize, "no threads refused");
+    storycell_network_free(made);
+    storycell_network_free(rounded);
+    storycell_network_free(nullptr);
+}
+
 // Three tensors of awkward sizes: the same step by the formulas, in doubles.
 void optimiser_step() {
     const std::vector<int64_t> counts = {1, 37, 2 * kBlock + 5};
@@ -351,6 +456,7 @@ void optimiser_step() {
     expect(std::fabs(summed - squares) < 1e-5 * squares, "sum of squares");
     const auto before = value, means = mean, seconds = square, grads = grad;
     expect(!storycell_scale_gradients(&a, 2), "scaling");
+    a.factor = 1.0;
     expect(!storycell_adam_step(&a, 2), "adam");
     for (size_t i = 0; i < counts.size(); ++i)
         for (size_t j = 0; j < value[i].size(); ++j) {
@@ -403,7 +509,12 @@ int main() {
                 streams_apart(cell, precision, 3, 51, 80);
             }
         }
+        for (int64_t cell : {0, 1, 2}) {
+            network(cell, 1, 1, 2, 0, false);
+            network(cell, 3, 19, 21, 5, true);
+        }
         optimiser_step();
+        failures += model_failures();
         std::printf("%s done\n", isa);
     }
     expect(storycell_use_isa("vax") == kUnknownIsa, "unknown kernels refused");
@@ -411,7 +522,9 @@ int main() {
                         storycell_transposed(nullptr, 1), storycell_table_gradient(nullptr, 1),
                         storycell_output_loss(nullptr, 1), storycell_dropout(nullptr, 1),
                         storycell_gradient_squares(nullptr, 1), storycell_scale_gradients(nullptr, 1),
-                        storycell_adam_step(nullptr, 1), storycell_generate(nullptr, 1)})
+                        storycell_adam_step(nullptr, 1), storycell_generate(nullptr, 1),
+                        storycell_network_create(nullptr, 0, 1, nullptr), storycell_network_read(nullptr, nullptr, 1),
+                        storycell_network_write(nullptr, nullptr, 1)})
         expect(missing == kMissing, "no arguments refused");
     if (!failures) std::printf("all passed\n");
     return failures != 0;

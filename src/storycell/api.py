@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from storycell.config import Settings
 from storycell.data.corpus import Corpus
@@ -15,25 +15,23 @@ from storycell.errors import SettingsError
 from storycell.evaluation import evaluator
 from storycell.evaluation.evaluator import Evaluation, Nats
 from storycell.evaluation.texts import encode_text, evaluate_split, evaluate_text
-from storycell.export.export import Export, export
-from storycell.generation import sampler
-from storycell.generation.generate import CHARS, Rows, Unknown, generate_text, stream_texts
+from storycell.generation.generate import CHARS, Unknown, generate_text, stream_texts
 from storycell.generation.sampler import Sampling
-from storycell.inspect import gradients, units
-from storycell.inspect import trace as trace_module
-from storycell.inspect.features import Feature, features
-from storycell.inspect.gradients import GradientFlow
-from storycell.inspect.intervene import Held, held_streams
-from storycell.inspect.trace import Trace
-from storycell.inspect.units import Finding, copy_untrained
-from storycell.nn.model import CharLM
+from storycell.language_model import Held, LanguageModel
 from storycell.runs.default_prompt import default_prompt
 from storycell.runs.folder import RunConfig, RunFolder
 from storycell.runs.machine import versions
-from storycell.runs.network import load_run, run_name
-from storycell.training import start
-from storycell.training.start import Texts
-from storycell.training.trainer import Report
+from storycell.runs.network import load_run, run_name, torch_module
+
+if TYPE_CHECKING:  # what is slow to import is imported by what needs it
+    from storycell.export.export import Export
+    from storycell.inspect.features import Feature
+    from storycell.inspect.gradients import GradientFlow
+    from storycell.inspect.trace import Trace
+    from storycell.inspect.units import Finding
+    from storycell.nn.model import CharLM
+    from storycell.training.start import Texts
+    from storycell.training.trainer import Report
 
 
 def load(run: str | Path = "demo", *, backend: str = "auto", device: str = "cpu", precision: str = "fp32") -> "Model":
@@ -43,18 +41,27 @@ def load(run: str | Path = "demo", *, backend: str = "auto", device: str = "cpu"
     it is measured and looked into in float32 all the same. Raises `RunFolderError` where a file is missing or damaged,
     `BackendError` where backend, device or precision cannot be had.
     """
-    found = load_run(run, backend=backend, device=device)
-    return Model(found.lm.write_in(precision), found.vocab, found.config, found.path)
+    found = load_run(run, backend=backend, device=device, precision=precision)
+    return Model(found.network, found.vocab, found.config, found.path)
 
 
 class Model:
     """A trained model: `generate` and `stream` write, `evaluate` and `score` measure, `trace` and others look inside.
 
-    `lm` is the network itself.
+    `network` is what computes: arrays in and out.
     """
 
-    def __init__(self, lm: CharLM, vocab: Vocabulary, config: RunConfig, path: Path) -> None:
-        self.lm, self.vocab, self.config, self.path = lm, vocab, config, path
+    def __init__(self, network: LanguageModel, vocab: Vocabulary, config: RunConfig, path: Path) -> None:
+        self.network, self.vocab, self.config, self.path = network, vocab, config, path
+
+    @property
+    def lm(self) -> "CharLM":
+        """The network as a torch module: the one that computes, or a copy where torch does not compute.
+
+        `MissingExtraError` where torch is not installed.
+        """
+        lm: CharLM = torch_module(self.network, self.config.settings.model)
+        return lm
 
     def generate(
         self,
@@ -79,7 +86,7 @@ class Model:
         state of unit 17 of layer 0, likewise "i", "f", "g", "o", "h". It is slow: the cells' own lines compute.
         """
         return generate_text(
-            self.lm,
+            self.network,
             self.vocab,
             self.default_prompt if prompt is None else prompt,
             chars,
@@ -87,7 +94,7 @@ class Model:
             seed=seed,
             stop=stop,
             unknown=unknown,
-            rows=_rows(hold),
+            hold=hold,
         )
 
     def stream(
@@ -120,7 +127,7 @@ class Model:
     ) -> Iterator[tuple[int, str]]:
         """Several continuations of one prompt side by side: (number of the stream, piece). Stream k has seed + k."""
         return stream_texts(
-            self.lm,
+            self.network,
             self.vocab,
             self.default_prompt if prompt is None else prompt,
             chars,
@@ -129,56 +136,66 @@ class Model:
             seed=seed,
             stop=stop,
             unknown=unknown,
-            rows=_rows(hold),
+            hold=hold,
         )
 
     def evaluate(self, text: str | Corpus, *, windows: int | None = None) -> Evaluation:
         """The loss on a text (see `storycell.evaluation.evaluator`); `windows=T` scores zero-state windows instead."""
-        return evaluate_text(self.lm, self.vocab, text, windows=windows)
+        return evaluate_text(self.network, self.vocab, text, windows=windows)
 
     def evaluate_prepared(self, prepared: Prepared, *, windows: int | None = None) -> Evaluation:
         """The loss on the validation split of a prepared text, whose vocabulary must be this model's."""
-        return evaluate_split(self.lm, self.vocab, prepared, windows=windows)
+        return evaluate_split(self.network, self.vocab, prepared, windows=windows)
 
     def score(self, text: str) -> Nats:
         """Nats of every target of a text, `[chars]`, in its order."""
-        return evaluator.score(self.lm, encode_text(text, self.vocab))
+        return evaluator.score(self.network, encode_text(text, self.vocab))
 
-    def trace(self, text: str) -> Trace:
+    def trace(self, text: str) -> "Trace":
         """Every gate and state along a text of T characters: `trace["c", 0]` is layer 0's cell state, `[T H]`."""
-        return trace_module.trace(self.lm, encode_text(text, self.vocab), self.vocab)
+        from storycell.inspect.trace import trace
 
-    def find_units(self, text: str, feature: str | Feature, *, top: int = 5) -> list[Finding]:
+        return trace(self.network, encode_text(text, self.vocab), self.vocab)
+
+    def find_units(self, text: str, feature: "str | Feature", *, top: int = 5) -> "list[Finding]":
         """The units that tell most about a feature of a text, best first; see `storycell.inspect.units`.
 
         `feature` is a name, such as "inside quotes", or a `Feature` of your own, one value a character. Raises
         `SettingsError` with the names there are, or where the feature occurs too seldom to be told.
         """
+        from storycell.inspect.features import features
+        from storycell.inspect.trace import trace
+        from storycell.inspect.units import find_units
+
         path = self.trace(text)
         known = features(path.text)
         if isinstance(feature, str) and feature not in known:
             raise SettingsError(f"there is no feature {feature!r}; this text has {', '.join(known)}")
         chosen = known[feature] if isinstance(feature, str) else feature
-        twin = trace_module.trace(
-            copy_untrained(self.lm, self.config.settings.training.seed), encode_text(text, self.vocab), self.vocab
+        twin = trace(
+            self.network.untrained(self.config.settings.training.seed), encode_text(text, self.vocab), self.vocab
         )
-        found = units.find_units(path, twin, {chosen.name: chosen}, top=top)
+        found = find_units(path, twin, {chosen.name: chosen}, top=top)
         if not found:
             raise SettingsError(f"the feature {chosen.name!r} occurs too seldom, or nearly everywhere, in this text")
         return found[chosen.name]
 
-    def gradient_flow(self, text: str, lags: int = 128) -> GradientFlow:
+    def gradient_flow(self, text: str, lags: int = 128) -> "GradientFlow":
         """How far back the loss of a character reaches: gradient norms `[samples lags+1]` by (state, layer)."""
-        return gradients.gradient_flow(self.trace(text), lags)
+        from storycell.inspect.gradients import gradient_flow
 
-    def export(self, path: str | Path, weights: str | None = None) -> Export:
+        return gradient_flow(self.trace(text), lags)
+
+    def export(self, path: str | Path, weights: str | None = None) -> "Export":
         """Write the model as one file that plays elsewhere: `.html`, `.onnx` or `.c`, by the ending of `path`.
 
         `weights` is fp32 (the default of .onnx and .c), fp16 (of .html) or int8. Raises `ExportError`; see
         `storycell.export.export`.
         """
+        from storycell.export.export import export
+
         return export(
-            self.lm,
+            self.network,
             self.vocab,
             path,
             weights,
@@ -200,16 +217,12 @@ class Model:
     @property
     def params(self) -> int:
         """The number of parameters."""
-        return sum(parameter.numel() for parameter in self.lm.parameters())
+        return sum(weight.size for weight in self.network.weights().values())
 
     def __repr__(self) -> str:
-        lm = self.lm
+        lm = self.network
         network = f"{lm.cell}, {lm.num_layers} x {lm.hidden_size}, {len(self.vocab)} ids"
         return f"Model({self.path}: {network}, {self.params:,} parameters)"
-
-
-def _rows(hold: Held | None) -> Rows:
-    return partial(held_streams, held=hold) if hold else sampler.streams
 
 
 @dataclass(frozen=True)
@@ -242,16 +255,16 @@ class Run:
 
 
 def train(
-    text: Texts | None = None,
+    text: "Texts | None" = None,
     *,
-    valid: Texts | None = None,
+    valid: "Texts | None" = None,
     out: str | Path | None = None,
     recipe: str = "quick",
     init: str | Path | None = None,
     vocab: str = "characters",
     encoding: str = "utf-8",
     column: str | None = None,
-    callback: Callable[[Report], None] | None = None,
+    callback: "Callable[[Report], None] | None" = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Run:
@@ -266,6 +279,8 @@ def train(
     The number of threads is the caller's again at the end; by default it is torch's own, within a container's quota.
     In several processes, as `torchrun` starts them, all but the first call no callback and get a run without a summary.
     """
+    from storycell.training import start
+
     result = start.train(
         text,
         valid=valid,
@@ -285,9 +300,9 @@ def train(
 def resume(
     run: str | Path,
     *,
-    text: Texts | None = None,
-    valid: Texts | None = None,
-    callback: Callable[[Report], None] | None = None,
+    text: "Texts | None" = None,
+    valid: "Texts | None" = None,
+    callback: "Callable[[Report], None] | None" = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Run:
@@ -295,5 +310,7 @@ def resume(
 
     Raises `ResumeError` where the text is another one, or a setting is changed that cannot be honoured.
     """
+    from storycell.training import start
+
     result = start.resume(run, text=text, valid=valid, callback=callback, progress=progress, **settings)
     return Run(result.path, result.summary, result.interrupted)

@@ -50,6 +50,10 @@ class BackendError(StorycellError):
     """The backend that was asked for cannot compute this model here."""
 
 
+class MissingExtraError(StorycellError):
+    """What was asked for needs a package that is not installed."""
+
+
 class NotFiniteError(StorycellError):
     """A model computes numbers that are not finite, from which nothing can be drawn."""
 

@@ -54,11 +54,23 @@ class LanguageModel(Protocol):
     embedding_size: int  # 0: one-hot characters
     cell: str
     state_names: tuple[str, ...]  # the first is what a layer shows to the one above
-    value_names: tuple[str, ...]  # of a step, in the order of computation: i f g o c h of an LSTM
     can_hold: bool  # whether values of a step can be held
-    backend: str  # what computes
-    backend_reason: str  # and why it is that
-    generates_in: str  # precision of the products in `write`: fp32 or bf16
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """The names of a step's values, in the order of computation: i f g o c h of an LSTM."""
+
+    @property
+    def backend(self) -> str:
+        """What computes, by the name that can be asked for."""
+
+    @property
+    def backend_reason(self) -> str:
+        """Why it is that."""
+
+    @property
+    def generates_in(self) -> str:
+        """Precision of the products in `write`: fp32 or bf16."""
 
     def weights(self) -> dict[str, Floats]:
         """All parameters by torch's names: copies."""
@@ -68,6 +80,9 @@ class LanguageModel(Protocol):
 
     def untrained(self, seed: int) -> "LanguageModel":
         """A model of the same sizes as it would be before its training."""
+
+    def frozen(self) -> "LanguageModel":
+        """This model for many calls with the weights of now: what follows from them alone is computed once."""
 
     def zero_state(self, B: int) -> State:
         """The state before a text begins."""
@@ -80,6 +95,9 @@ class LanguageModel(Protocol):
 
     def state_after(self, ids: Any, state: State | None = None) -> State:
         """The state after ids `[B T]`."""
+
+    def states(self, ids: Any, state: State | None = None) -> State:
+        """The states after each of ids `[B T]`, by name: `[L B T H]`."""
 
     def write(
         self, fed: Any, state: State, random: Any, choices: list[Choice], chars: int, *, logits: bool = False

@@ -1,20 +1,22 @@
-"""How many threads compute: what this process may use, and what torch and the kernels use for one Python thread.
+"""How many threads compute: what this process may use, and what the kernels and torch use for one Python thread.
 
-`torch.set_num_threads` is a setting of the whole process: threads that start later begin with it, so a count that one
-thread sets for a while may stay with another for ever. `computing_on` changes the count of the calling thread alone, in
-the libraries under torch.
+torch is asked and set only where it has been imported already; nothing here imports it. `torch.set_num_threads` is a
+setting of the whole process: threads that start later begin with it, so a count that one thread sets for a while may
+stay with another for ever. `computing_on` changes the count of the calling thread alone, in the libraries under torch.
 """
 
 import ctypes
 import math
 import os
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-import torch
+import numpy as np
 
 _HOSTS = ("libtorch_cpu.so", "libtorch_cpu.dylib", "libiomp5md.dll")  # what OpenMP's functions are found through
 
@@ -77,16 +79,38 @@ def _share(cgroup: Path) -> float | None:
 
 
 def default() -> int:
-    """How many threads a computation takes that was not told: as many as torch, at most what `cores` allows.
+    """How many threads a computation takes that was not told: what was asked for, at most what `cores` allows.
 
-    So `OMP_NUM_THREADS` counts, which torch goes by, and what a program gave to `torch.set_num_threads`.
+    `OMP_NUM_THREADS` asks for it, and, where torch has been imported, what a program gave to `torch.set_num_threads`.
     """
-    return min(torch.get_num_threads(), cores())
+    return min(_asked(), cores())
+
+
+def use(count: int) -> None:
+    """From now on the whole process computes on so many threads, a torch that is imported later too."""
+    if (torch := _torch()) is None:
+        os.environ["OMP_NUM_THREADS"] = str(count)
+    else:
+        torch.set_num_threads(count)
 
 
 def for_kernels() -> int:
-    """How many threads the kernels use: as `computing_on` says, otherwise as many as torch, within the quota."""
-    return _here.kernels or min(torch.get_num_threads(), _quota_cores())
+    """How many threads the kernels use: as `computing_on` says, otherwise what was asked for, within the quota."""
+    return _here.kernels or min(_asked(), _quota_cores())
+
+
+def _asked() -> int:
+    """torch's count where it has been imported, otherwise what `OMP_NUM_THREADS` says, otherwise every core."""
+    if (torch := _torch()) is not None:
+        return int(torch.get_num_threads())
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) else cores()
+
+
+def _torch() -> Any:
+    """torch, where it has been imported, and to the end."""
+    torch = sys.modules.get("torch")
+    return torch if hasattr(torch, "get_num_threads") else None
 
 
 @cache
@@ -95,27 +119,83 @@ def _quota_cores() -> int:
     return 1 << 20 if share is None else max(1, math.ceil(share))
 
 
+class _Blas:
+    """The OpenBLAS of numpy's wheels, which has one count of threads for the whole process."""
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._before = threading.Lock(), 0, 0
+        self.get, self.set = self._functions()
+
+    @staticmethod
+    def _functions() -> tuple[Callable[[], int], Callable[[int], object]]:
+        for path in (Path(np.__file__).parent.parent / "numpy.libs").glob("*openblas*"):
+            library = ctypes.CDLL(str(path))
+            for begin, end in (("scipy_", "64_"), ("", "64_"), ("scipy_", ""), ("", "")):
+                names = [f"{begin}openblas_{verb}_num_threads{end}" for verb in ("get", "set")]
+                if all(hasattr(library, name) for name in names):
+                    return getattr(library, names[0]), getattr(library, names[1])
+        return lambda: 1, lambda count: None  # another library: macOS's Accelerate, a system's own
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._before = self.get()
+                self.set(1)
+            self._users += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self.set(self._before)
+
+
+@cache
+def _blas() -> _Blas:
+    return _Blas()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Within, numpy's matrix products compute on the thread that calls them, whichever thread of the process that is.
+
+    Products as small as a step's take many times as long on several threads where something else uses the cores, for
+    the threads wait for each other without a pause. The last to leave puts the count back.
+    """
+    blas = _blas()
+    blas.enter()
+    try:
+        yield
+    finally:
+        blas.leave()
+
+
 @contextmanager
 def computing_on(of_torch: int, of_kernels: int) -> Iterator[None]:
     """Within: torch computes on so many threads, and the kernels on so many, when this thread of Python calls them.
 
     Other threads see nothing of it, nor do those that start meanwhile. A torch whose OpenMP is out of reach keeps its
-    count: one that is set for the whole process could not be put back while other threads do the same.
+    count: one that is set for the whole process could not be put back while other threads do the same. So does a torch
+    that is first imported within.
     """
-    before, kernels = torch.get_num_threads(), _here.kernels
+    torch, kernels = _torch(), _here.kernels
+    before = 0 if torch is None else torch.get_num_threads()
     _here.kernels = of_kernels
-    of_mkl = _set(of_torch, of_torch)
+    of_mkl = _set(of_torch, of_torch) if before else 0
     try:
         yield
     finally:
-        _set(before, of_mkl)
+        if before:
+            _set(before, of_mkl)
         _here.kernels = kernels
 
 
 def keep_to(count: int) -> None:
-    """From now on torch, and so the kernels, compute on so many threads when this thread of Python calls them."""
-    torch.get_num_threads()  # now, for torch sets a new thread's count when it is first asked
-    _set(count, count)
+    """From now on torch and the kernels compute on so many threads when this thread of Python calls them."""
+    _here.kernels = count
+    if (torch := _torch()) is not None:
+        torch.get_num_threads()  # now, for torch sets a new thread's count when it is first asked
+        _set(count, count)
 
 
 def _set(count: int, of_mkl: int) -> int:
@@ -131,6 +211,7 @@ def _set(count: int, of_mkl: int) -> int:
 @cache
 def _openmp() -> ctypes.CDLL | None:
     """The library through which the calling thread's own count is set; None where torch does not go by it."""
+    torch = _torch()
     before = torch.get_num_threads()
     for name in _HOSTS:
         try:

@@ -11,36 +11,27 @@
 | `G`    | gates of a cell: LSTM 4, GRU 3, RNN 1  |
 
 Arrays are batch first outside (`[B T H]`) and time first only inside a kernel. Gates are stacked along the first axis
-of a weight, `i f g o` for the LSTM and `r z n` for the GRU, as torch stacks them. States are `[L B H]`, one tensor for
+of a weight, `i f g o` for the LSTM and `r z n` for the GRU, as torch stacks them. States are `[L B H]`, one array for
 each name in the cell's `state_names`.
 """
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    import torch
 
 BOUNDARY = 0  # the id between two stories
 UNKNOWN = 1  # the id of a character that is not in the vocabulary; it is never sampled
 RESERVED = 2  # ids before those of characters
 
 Ids: TypeAlias = npt.NDArray[np.unsignedinteger]  # [n] character ids, uint8 where V <= 256, otherwise uint16
-if TYPE_CHECKING:
-    State: TypeAlias = dict[str, torch.Tensor]  # state name -> [L B H] (inside one layer: [B H])
-else:
-    State = dict
 
 
-def check(name: str, tensor: "torch.Tensor", axes: str, **sizes: int) -> None:
-    """Raise `ValueError` unless `tensor` has the axes named in `axes` (such as `"B T"`), of the `sizes` given."""
-    letters = axes.split()
-    if tensor.dim() != len(letters):
-        raise ValueError(f"{name} must be [{axes}], {len(letters)} axes; it has shape {list(tensor.shape)}")
-    for letter, size in zip(letters, tensor.shape, strict=True):
+def check(name: str, array: Any, axes: str, **sizes: int) -> None:
+    """Raise `ValueError` unless an array or tensor has the axes named in `axes` (such as `"B T"`), of the `sizes`."""
+    letters, shape = axes.split(), list(array.shape)
+    if len(shape) != len(letters):
+        raise ValueError(f"{name} must be [{axes}], {len(letters)} axes; it has shape {shape}")
+    for letter, size in zip(letters, shape, strict=True):
         if letter in sizes and sizes[letter] != size:
-            raise ValueError(
-                f"{name} must be [{axes}] with {letter} = {sizes[letter]}; it has shape {list(tensor.shape)}"
-            )
+            raise ValueError(f"{name} must be [{axes}] with {letter} = {sizes[letter]}; it has shape {shape}")

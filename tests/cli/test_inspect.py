@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import tiny_runs
+from support.accessibility import serious_violations
 from support.tiny_runs import command
 
 import storycell
@@ -23,8 +24,9 @@ from storycell.inspect.features import features
 from storycell.inspect.grammar import grammar_features
 from storycell.inspect.inspection import Inspection, Subject, inspect
 from storycell.inspect.trace import trace
-from storycell.inspect.units import copy_untrained, find_units
-from storycell.report import inspection
+from storycell.inspect.units import find_units
+from storycell.nn.adapter import TorchModel
+from storycell.report.inspection import InspectionReport
 from storycell.runs import text as run_text
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -40,9 +42,9 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Inspection, Path, di
     model = storycell.load(run)
     text = tiny_runs.TEXT.replace("“", '"').replace("”", '"').replace("Good", f"Good{NASTY}")
     (folder / "read.txt").write_text(text, encoding="utf-8")
-    found = inspect(Subject("run", model.lm, model.vocab, encode_text(text, model.vocab)[:-1], 1))
+    found = inspect(Subject("run", model.network, model.vocab, encode_text(text, model.vocab)[:-1], 1))
     page = folder / "page.html"
-    page.write_text(inspection.inspection_page(found, f"a {NASTY} text"), encoding="utf-8")
+    page.write_text(InspectionReport(found).html(f"a {NASTY} text"), encoding="utf-8")
     return found, page, {"run": run, "text": folder / "read.txt"}
 
 
@@ -98,12 +100,12 @@ def test_the_grammars_truth_agrees_with_what_the_letters_show_and_the_demo_knows
     block = run_text.first_chars(corpus.open_corpus(["stories"]), 12_000)
     subject = inspect_command._subject(model, block)
     truth = grammar_features(block)
-    path = trace(model.lm, subject.ids, model.vocab)
+    path = trace(TorchModel(model.lm), subject.ids, model.vocab)
     told = features(path.text)["inside quotes"].values
     assert 11_000 < len(path) <= 12_000
     assert np.array_equal(truth["truly inside quotes"].values, told)
     assert 0 < truth["the last speaker has a name"].values.mean() < 1
-    twin = trace(copy_untrained(model.lm), subject.ids, model.vocab)
+    twin = trace(TorchModel(model.lm).untrained(1), subject.ids, model.vocab)
     found = find_units(path, twin, truth, top=1)["truly inside quotes"][0]
     assert found.score > 0.95
     assert found.is_finding
@@ -146,13 +148,13 @@ def test_of_the_embedded_stories_what_was_held_out_is_read() -> None:
 def test_other_cells_are_inspected_with_what_they_have(cell: str, tmp_path: Path, text: Path) -> None:
     run = storycell.train(text, cell=cell, **tiny_runs.NETWORK, steps=3, threads=1, out=tmp_path / cell)
     model = storycell.load(run.path)
-    found = inspect(Subject(cell, model.lm, model.vocab, encode_text(tiny_runs.TEXT, model.vocab)[:-1]))
+    found = inspect(Subject(cell, model.network, model.vocab, encode_text(tiny_runs.TEXT, model.vocab)[:-1]))
     gates = {"rnn": {"h"}, "gru": {"r", "z"}}[cell]
     assert {s.gate for s in found.saturation} == gates
     assert set(found.flows["trained"].norms) == {("h", 0)}
     assert not found.flows["trained"].through_sum
     assert found.radii.keys() == ({"rnn"} if cell == "rnn" else set())
-    page = inspection.inspection_page(found, "a text")
+    page = InspectionReport(found).html("a text")
     assert "two-terms" not in page
     assert all(f'id="{part}"' in page for part in ("text", "latch", "saturation", "gradients", "memory", "mistakes"))
 
@@ -182,6 +184,15 @@ def browser() -> Iterator[Any]:
         chromium = tools.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
         yield chromium
         chromium.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(seen: tuple[Inspection, Path, dict[str, Any]], browser: Any, scheme: str) -> None:
+    context = browser.new_context(color_scheme=scheme)
+    page = context.new_page()
+    page.goto(seen[1].as_uri())
+    assert serious_violations(page) == []
+    context.close()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])

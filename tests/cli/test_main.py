@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -9,13 +11,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.tiny_runs import FLAGS, TEXT, command, process
 
 import storycell
 from storycell import config
 from storycell.cli.flags import print_json
-from storycell.cli.main import VERBS
+from storycell.cli.main import VERBS, main
 
 HELP_S = 0.6  # the aim is 0.3 on a quiet machine; twice that, for one where other things run
 HEAVY = ("torch", "matplotlib", "rich", "huggingface_hub", "fastapi", "numpy", "pydantic")
@@ -40,6 +43,7 @@ def run(made: Path) -> Path:
 # Help and imports
 
 
+@pytest.mark.soak
 def test_help_answers_at_once_and_lists_all_verbs() -> None:
     took = []
     for _ in range(5):
@@ -48,16 +52,39 @@ def test_help_answers_at_once_and_lists_all_verbs() -> None:
         took.append(time.monotonic() - began)
         assert outcome.code == 0
         assert outcome.err == ""
-        assert all(f"\n    {verb} " in outcome.out for verb in VERBS)
+        assert all(f"\n  {verb} " in outcome.out for verb in VERBS)
     print(f"storycell --help: {statistics.median(took):.3f} s")
     assert statistics.median(took) < HELP_S
+
+
+@pytest.mark.parametrize(
+    ("words", "environment"),
+    [
+        (["--help"], {}),
+        (["--version"], {}),
+        (["trian"], {}),
+        ([], {"_STORYCELL_COMPLETE": "bash_complete", "COMP_WORDS": "storycell t", "COMP_CWORD": "1"}),
+    ],
+)
+def test_no_verb_and_nothing_heavy_is_imported_to_list_suggest_or_complete_verbs(
+    words: list[str], environment: dict[str, str]
+) -> None:
+    code = (
+        "import sys\nfrom storycell.cli.main import VERBS, main\nmain(sys.argv[1:])\n"
+        f"verbs = {{f'storycell.cli.{{verb}}' for verb in VERBS}}\n"
+        f"sys.exit(str([name for name in sys.modules if name in verbs | set({HEAVY!r})]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, env=os.environ | environment, check=False
+    )
+    assert done.stderr.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     outcome = command(capsys, verb, "--help")
     assert outcome.code == 0
-    assert outcome.out.startswith(f"usage: storycell {verb} ")
+    assert outcome.out.startswith(f"Usage: storycell {verb} ")
     assert "--json" in outcome.out
     assert outcome.err == ""
 
@@ -87,6 +114,39 @@ def test_public_names_are_sorted_and_there() -> None:
     assert all(getattr(storycell, name) is not None for name in storycell.__all__)
     with pytest.raises(AttributeError, match="module 'storycell' has no attribute 'trian'"):
         storycell.trian  # noqa: B018
+
+
+# Completion
+
+
+def test_shells_complete_verbs_flags_choices_and_files(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    offered = {  # what bash is offered for the last word: a type and a value each
+        ("com",): ["plain,compress", "plain,compare"],
+        ("--ver",): ["plain,--version"],
+        ("train", "--hid"): ["plain,--hidden"],
+        ("eval", "--precision"): [],
+        ("sample", "--unknown", ""): ["plain,error", "plain,replace", "plain,skip"],
+        ("sample", "runs/a"): ["file,runs/a"],
+    }
+    monkeypatch.setenv("_STORYCELL_COMPLETE", "bash_complete")
+    for words, wanted in offered.items():
+        monkeypatch.setenv("COMP_WORDS", shlex.join(["storycell", *words]))
+        monkeypatch.setenv("COMP_CWORD", str(len(words)))
+        outcome = command(capsys)
+        assert (outcome.code, outcome.err) == (0, "")
+        assert outcome.out.split() == wanted
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_set_up_by_clicks_variable(
+    shell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_STORYCELL_COMPLETE", f"{shell}_source")
+    outcome = command(capsys)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert f"_STORYCELL_COMPLETE={shell}_complete" in outcome.out
 
 
 # JSON
@@ -136,6 +196,8 @@ def test_the_numbers_of_training_are_those_of_the_run(
 def test_numbers_that_are_not_finite_become_null(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"a": math.nan, "b": {"c": [math.inf, 1.5]}, "d": "“"})
     assert parsed(capsys.readouterr().out) == {"a": None, "b": {"c": [None, 1.5]}, "d": "“"}
+    print_json({"a": np.array([[0.5, np.inf]]), "b": np.float32("nan"), "c": {1: np.int64(3)}, "d": (True, None)})
+    assert parsed(capsys.readouterr().out) == {"a": [[0.5, None]], "b": None, "c": {"1": 3}, "d": [True, None]}
 
 
 def test_text_goes_to_standard_output_and_notes_to_standard_error(
@@ -174,6 +236,62 @@ def test_after_two_dashes_nothing_is_a_flag(run: Path, capsys: pytest.CaptureFix
     assert command(capsys, "sample", run, *words, "--", "--seed").out == "seed\n"
     assert command(capsys, "sample", *words, "--", run, "-- a --").out == " a \n"
     command(capsys, "sample", run, "--", "a", "-b").stated(2, "-b")
+
+
+def test_a_flags_value_may_begin_with_a_hyphen(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (run, "--chars", 0)
+    for stop in (("--stop", "-x"), ("--stop", "- a"), ("--stop=--json",), ("--stop", "--nosuch")):
+        assert command(capsys, "sample", *words, *stop).out == "Once upon a\n"
+    command(capsys, "sample", *words, "--temperature", "-1").stated(2, "temperature", "-1")
+
+
+@pytest.mark.parametrize(
+    ("word", "prompt"),
+    [("- Ann", " Ann"), ("--stop it", "stop it"), ("-5", "5"), ("-.5", ".5"), ("-\n", "\n"), ("- ", " ")],
+)
+def test_a_text_that_no_flag_can_be_needs_no_two_dashes(
+    word: str, prompt: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--unknown", "skip", "--chars", 0)
+    for words in ((run, word, *flags), (*flags, run, word), (run, *flags, word), (run, *flags, "--", word)):
+        assert command(capsys, "sample", *words).out == prompt + "\n"
+    command(capsys, "sample", run, word.split()[0] + "x").stated(2, "there is no flag")
+
+
+def test_no_flag_is_taken_as_another_ones_value(run: Path, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for flag in ("--json", "--stop", "--seed=3", "-h"):
+        command(capsys, "sample", run, "--stop", flag).stated(
+            2, "'--stop' requires an argument", flag.partition("=")[0]
+        )
+    command(capsys, "train", text, "--resume", "--no-gate-bias").stated(2, "'--resume'", "--no-gate-bias")
+
+
+@pytest.mark.parametrize(
+    ("words", "closest"),
+    [
+        ("trian", "train"),
+        ("Sample", "sample"),
+        ("compres", "compress, compare"),
+        ("train --hid 8", "--hidden"),
+        ("sample --temprature 1", "--temperature"),
+        ("eval --window 3", "--windows"),
+    ],
+)
+def test_the_closest_names_are_suggested(words: str, closest: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command(capsys, *words.split()).stated(2, f"; the closest: {closest}", "; see `storycell ")
+
+
+def test_of_a_flag_that_is_given_twice_the_last_counts(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(capsys, "sample", run, "--chars", 7, "--chars", 0).out == "Once upon a\n"
+
+
+def test_more_cells_are_named_with_commas_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr("storycell.lab.reproduce.plan.make", lambda *_, **given: seen.append(given) or sys.exit(3))
+    for words, cells in (("gru,mgu", ["gru", "mgu"]), ("gru", ["gru"]), ("", [])):
+        with pytest.raises(SystemExit):
+            main(["reproduce", "--text", "stories", "--cells", words, "--out", str(tmp_path)])
+        assert seen.pop()["more_cells"] == cells
 
 
 def test_a_validation_text_does_not_swallow_the_text(

@@ -80,25 +80,25 @@ def test_one_seed_tells_the_story_of_storycell_sample(demo: Path, seed: int) -> 
 @pytest.mark.parametrize(("kind", "weights"), ROUNDED.items())
 def test_every_cell_computes_what_the_run_computes(kind: str, weights: Weights, tmp_path: Path) -> None:
     """Compiled with sanitizers."""
-    lm = model(kind)
-    export(lm, CHARACTERS, tmp_path / "story.c", weights)
+    made = model(kind)
+    export(made, CHARACTERS, tmp_path / "story.c", weights)
     program = compiled(tmp_path / "story.c", *SANITIZED)
-    run = rounded(Network.of(lm), weights, PRINTABLE).as_model()
+    run = rounded(Network.of(made), weights, PRINTABLE).as_model()
     logits = np.array(said(program, "-l", PROMPT).split(), dtype=float)
     assert logits == pytest.approx(logits_after(run, PROMPT), abs=EXACT)
     assert said(program, "-n", 60, "-s", 4, PROMPT) == text(run, PROMPT, 60, 0.8, 4) + "\n"
 
 
 def test_bytes_are_written_as_they_come(tmp_path: Path) -> None:
-    lm = model("gru-L1-H5-D2-bias", BYTES)
-    export(lm, BYTES, tmp_path / "story.c")
+    made = model("gru-L1-H5-D2-bias", BYTES)
+    export(made, BYTES, tmp_path / "story.c")
     program = compiled(tmp_path / "story.c", *SANITIZED)
     done = ran(program, "-n", 40, "-s", 1, "é\n<|endoftext|>\nb")
-    assert done.stdout.decode("utf-8", "replace") == text(lm, "é\n<|endoftext|>\nb", 40, 0.8, 1, BYTES) + "\n"
+    assert done.stdout.decode("utf-8", "replace") == text(made, "é\n<|endoftext|>\nb", 40, 0.8, 1, BYTES) + "\n"
 
 
 def test_a_line_endoftext_is_the_boundary_between_stories(small: Path) -> None:
-    lm = model("lstm-L1-H5-D2-bias")
+    made = model("lstm-L1-H5-D2-bias")
     for prompt in (
         "<|endoftext|>\nab",
         "ab\n<|endoftext|>\nab",
@@ -108,7 +108,7 @@ def test_a_line_endoftext_is_the_boundary_between_stories(small: Path) -> None:
     ):
         assert said(small, "-n", 0, prompt) == CHARACTERS.prompt_ids(prompt)[1] + "\n"
         logits = np.array(said(small, "-l", prompt).split(), dtype=float)
-        assert logits == pytest.approx(logits_after(lm, prompt), abs=EXACT)
+        assert logits == pytest.approx(logits_after(made, prompt), abs=EXACT)
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from support.random_models import CHARACTERS, KINDS, model
 from support.tiny_runs import command
 
@@ -16,6 +15,7 @@ from storycell.export import c, check, encoding, html, onnx
 from storycell.export.encoding import PRINTABLE, Weights, rounded
 from storycell.export.export import export
 from storycell.export.network import Network
+from storycell.nn.adapter import TorchModel
 from storycell.nn.model import CharLM
 
 EXACT = 1e-4  # float32 over a few hundred characters of a small model, in logits of about 10
@@ -27,14 +27,10 @@ IDS = [0, *range(2, len(CHARACTERS)), 5, 9, 3]
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_network_is_the_run(kind: str) -> None:
-    lm, ids = model(kind), torch.tensor([IDS])
-    network = Network.of(lm)
-    with lm.reading():
-        expected = lm(ids)[0].numpy()[0]
+    run = model(kind)
+    network, expected = Network.of(run), run.logits([IDS])[0][0]
     assert check.logits(network, IDS) == pytest.approx(expected, abs=EXACT)
-    again = network.as_model()
-    with again.reading():
-        assert again(ids)[0].numpy()[0] == pytest.approx(expected, abs=EXACT)
+    assert network.as_model().logits([IDS])[0][0] == pytest.approx(expected, abs=EXACT)
 
 
 def test_an_embedding_is_multiplied_out_where_that_is_smaller() -> None:
@@ -42,7 +38,7 @@ def test_an_embedding_is_multiplied_out_where_that_is_smaller() -> None:
              ((1, 5, 2, "bias"), (3, 16, 40, "bias"), (2, 7, 0, "no bias"))}  # fmt: skip
     assert [sizes[D].shape.D for D in (2, 40, 0)] == [2, 0, 0]
     assert sizes[40].tensors["weight_ih_l0"].shape == (64, len(CHARACTERS))
-    assert Network.of(CharLM(**LAYER_OF_256)).shape.D == 64
+    assert Network.of(TorchModel(CharLM(**LAYER_OF_256))).shape.D == 64
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
@@ -71,11 +67,10 @@ def test_every_file_is_read_back_and_found_to_be_the_run(kind: str, ending: str,
 
 
 def test_int8_is_a_scale_a_row_and_rows_of_zeros_stay_zeros() -> None:
-    lm = model("lstm-L1-H5-D2-bias")
-    with torch.no_grad():
-        lm.get_parameter("recurrent.weight_hh_l0")[3] = 0
-        lm.get_parameter("recurrent.weight_hh_l0")[4] *= 1000
-    network = Network.of(lm)
+    weights = model("lstm-L1-H5-D2-bias").weights()
+    weights["recurrent.weight_hh_l0"][3] = 0
+    weights["recurrent.weight_hh_l0"][4] *= 1000
+    network = Network.of(model("lstm-L1-H5-D2-bias").with_weights(weights))
     exact, stored = network.tensors["weight_hh_l0"], rounded(network, "int8", PRINTABLE).tensors["weight_hh_l0"]
     assert not stored[3].any()
     half_a_step = np.abs(exact).max(axis=1, keepdims=True) / PRINTABLE / 2
@@ -113,24 +108,25 @@ def test_weights_cut_short_or_too_long_are_noticed(ending: str) -> None:
 
 
 def test_what_cannot_be_exported_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lm, path = model("lstm-L1-H5-D2-bias"), tmp_path / "story.c"
+    run, path = model("lstm-L1-H5-D2-bias"), tmp_path / "story.c"
     with pytest.raises(SettingsError, match=r"story.txt: .* \.html, \.onnx or \.c"):
-        export(lm, CHARACTERS, tmp_path / "story.txt")
+        export(run, CHARACTERS, tmp_path / "story.txt")
     with pytest.raises(SettingsError, match="weights = 'fp8': it must be fp32, fp16, int8"):
-        export(lm, CHARACTERS, path, "fp8")
+        export(run, CHARACTERS, path, "fp8")
     with pytest.raises(ExportError, match="nowhere"):
-        export(lm, CHARACTERS, tmp_path / "nowhere" / "story.c")
+        export(run, CHARACTERS, tmp_path / "nowhere" / "story.c")
     (tmp_path / "folder.c").mkdir()
     with pytest.raises(ExportError, match="is a folder"):
-        export(lm, CHARACTERS, tmp_path / "folder.c")
-    with torch.no_grad():
-        lm.output.weight[2, 1] = 70_000
+        export(run, CHARACTERS, tmp_path / "folder.c")
+    weights = run.weights()
+    weights["output.weight"][2, 1] = 70_000
+    run = run.with_weights(weights)
     with pytest.raises(ExportError, match=r"output holds .* --weights fp32"):
-        export(lm, CHARACTERS, path, "fp16")
-    with torch.no_grad():
-        lm.output.weight[2, 1] = torch.nan
+        export(run, CHARACTERS, path, "fp16")
+    weights["output.weight"][2, 1] = np.nan
+    run = run.with_weights(weights)
     with pytest.raises(ExportError, match=r"output.weight holds numbers that are not finite"):
-        export(lm, CHARACTERS, path)
+        export(run, CHARACTERS, path)
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ExportError, match=r"pip install storycell\[onnx\]"):
         export(model("lstm-L1-H5-D2-bias"), CHARACTERS, tmp_path / "story.onnx")
@@ -138,17 +134,17 @@ def test_what_cannot_be_exported_is_said(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_cell_of_ones_own_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    lm = model("rnn-L1-H5-D2-bias")
-    lm.cell = "mine"
+    run = model("rnn-L1-H5-D2-bias")
+    run.cell = "mine"
     with pytest.raises(ExportError, match="the cell 'mine' cannot be exported; lstm, gru, rnn can"):
-        export(lm, CHARACTERS, tmp_path / "story.c")
+        export(run, CHARACTERS, tmp_path / "story.c")
 
 
 def test_a_layer_of_256_is_small(tmp_path: Path) -> None:
     """Sizes do not depend on what the weights are."""
-    lm, vocab = CharLM(**LAYER_OF_256), storycell.load().vocab
+    run, vocab = TorchModel(CharLM(**LAYER_OF_256)), storycell.load().vocab
     sizes = {
-        (ending, weights): export(lm, vocab, tmp_path / f"story{ending}", weights).bytes
+        (ending, weights): export(run, vocab, tmp_path / f"story{ending}", weights).bytes
         for ending, weights in ((".html", None), (".c", "int8"), (".onnx", "int8"))
     }
     assert sizes[".html", None] < 1_200_000
@@ -156,12 +152,12 @@ def test_a_layer_of_256_is_small(tmp_path: Path) -> None:
     assert sizes[".onnx", "int8"] < 400_000
 
 
-def test_int8_costs_less_than_a_hundredth_of_the_loss(real_data: object) -> None:
-    stories = real_data("tinystories/valid.txt").read_text(encoding="utf-8").split("<|endoftext|>\n")[:40]  # type: ignore[operator]
+def test_int8_costs_less_than_a_hundredth_of_the_loss(stories: Path) -> None:
+    text = "<|endoftext|>\n".join(stories.read_text(encoding="utf-8").split("<|endoftext|>\n")[:40])
     demo = storycell.load()
-    before = demo.evaluate("<|endoftext|>\n".join(stories)).loss_nats
-    demo.lm = rounded(Network.of(demo.lm), "int8", PRINTABLE).as_model()
-    after = demo.evaluate("<|endoftext|>\n".join(stories)).loss_nats
+    before = demo.evaluate(text).loss_nats
+    demo.network = rounded(Network.of(demo.network), "int8", PRINTABLE).as_model()
+    after = demo.evaluate(text).loss_nats
     assert 0 < after / before < TARGET_LOSS
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import playwright.sync_api as playwright
 import pytest
+from support.accessibility import serious_violations
 from support.random_models import CHARACTERS, PROMPT, ROUNDED, logits_after, model, text
 
 import storycell
@@ -16,12 +17,15 @@ from storycell.export.encoding import PRINTABLE, Weights, rounded
 from storycell.export.export import export
 from storycell.export.network import Network
 from storycell.generation.sampler import Draw
+from storycell.nn.adapter import TorchModel
 from storycell.nn.model import CharLM
+from storycell.web import names, theme
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="no Chromium here")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 EXACT = 1e-4  # as in test_export.py
+FULL_NATS, FAINT = 4, 0.02  # of web/story.js: what has the full colour, and what has none
 WRITE = "([prompt, options]) => storycell.write(net, vocabulary, prompt, options)"
 LOGITS = """prompt => {
   const out = new Float64Array(net.V);
@@ -63,7 +67,7 @@ class Opened:
         return str(self.page.evaluate("() => document.getElementById('story').textContent"))
 
     def await_end(self) -> None:
-        self.page.get_by_role("button", name="Write", exact=True).wait_for()
+        self.page.get_by_role("button", name="Generate", exact=True).wait_for()
 
     def close(self) -> None:
         self.context.close()
@@ -114,9 +118,9 @@ def test_the_generator_is_the_runs(demo: Opened) -> None:
 def test_every_cell_computes_what_the_run_computes(
     browser: playwright.Browser, kind: str, weights: Weights, tmp_path: Path
 ) -> None:
-    lm = model(kind)
-    export(lm, CHARACTERS, tmp_path / "story.html", weights)
-    run = rounded(Network.of(lm), weights, PRINTABLE).as_model()
+    made = model(kind)
+    export(made, CHARACTERS, tmp_path / "story.html", weights)
+    run = rounded(Network.of(made), weights, PRINTABLE).as_model()
     opened = Opened(browser, tmp_path / "story.html")
     logits = np.array(opened.page.evaluate(LOGITS, PROMPT))
     assert logits == pytest.approx(logits_after(run, PROMPT), abs=EXACT)
@@ -125,17 +129,17 @@ def test_every_cell_computes_what_the_run_computes(
 
 
 def test_bytes_and_boundaries(browser: playwright.Browser, tmp_path: Path) -> None:
-    lm = model("gru-L1-H5-D2-bias", BYTES)
-    export(lm, BYTES, tmp_path / "story.html", "fp32")
+    made = model("gru-L1-H5-D2-bias", BYTES)
+    export(made, BYTES, tmp_path / "story.html", "fp32")
     opened = Opened(browser, tmp_path / "story.html")
     prompt = "é\n<|endoftext|>\nb"
     opened.page.fill("#prompt", prompt)
     opened.page.fill("#chars", "30")
-    opened.page.click("#write")
+    opened.page.click("#generate")
     opened.await_end()
     assert opened.story().startswith(prompt)
     logits = np.array(opened.page.evaluate(LOGITS, prompt))
-    assert logits == pytest.approx(logits_after(lm, prompt, BYTES), abs=EXACT)
+    assert logits == pytest.approx(logits_after(made, prompt, BYTES), abs=EXACT)
     opened.close()
 
 
@@ -146,7 +150,7 @@ def test_a_page_begins_with_the_prompt_of_its_model(browser: playwright.Browser,
     opened = Opened(browser, tmp_path / "story.html")
     assert opened.page.input_value("#prompt") == opened.story() == prompt
     opened.page.fill("#chars", "5")
-    opened.page.click("#write")
+    opened.page.click("#generate")
     opened.await_end()
     assert opened.story().startswith(prompt)
     assert not opened.page.is_visible("#trouble")
@@ -156,16 +160,64 @@ def test_a_page_begins_with_the_prompt_of_its_model(browser: playwright.Browser,
 # What people do
 
 
+def test_arrows_move_the_mark_by_characters_words_and_lines(demo: Opened) -> None:
+    demo.page.fill("#chars", "300")
+    demo.page.click("#generate")
+    demo.await_end()
+    text, keys = demo.story(), demo.page.keyboard
+    demo.page.locator("#story").focus()
+
+    def mark_after(key: str) -> int:
+        keys.press(key)
+        return int(demo.page.evaluate("() => story.mark"))
+
+    assert mark_after("Home") == 0
+    assert mark_after("ArrowLeft") == 0
+    assert mark_after("ArrowRight") == 1
+    assert mark_after("Shift+ArrowRight") == text.index("upon")
+    assert mark_after("Shift+ArrowRight") == text.index("a time")
+    assert mark_after("Shift+ArrowLeft") == text.index("upon")
+    below = mark_after("ArrowDown")
+    boxes = demo.page.evaluate("ks => ks.map(k => view.spans[k].getBoundingClientRect().toJSON())", [5, below])
+    assert boxes[1]["top"] > boxes[0]["top"] + 10
+    assert boxes[1]["left"] <= boxes[0]["right"]
+    assert boxes[1]["right"] >= boxes[0]["left"]
+    assert abs(mark_after("ArrowUp") - 5) <= 1  # letters differ in width
+    assert mark_after("End") == len(text)
+    assert demo.story() == text
+    assert f"“{text[-1]}”" in demo.page.inner_text("#detail") or text[-1] in " \n"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(browser: playwright.Browser, demo_file: Path, scheme: str) -> None:
+    opened = Opened(browser, demo_file, color_scheme=scheme)
+    opened.page.select_option("#colour", "c")
+    opened.page.locator("#story span").nth(4).click()
+    assert serious_violations(opened.page) == []
+    opened.close()
+
+
+def test_dark_or_light_is_the_readers_choice(demo: Opened) -> None:
+    paper = "() => getComputedStyle(document.body).backgroundColor"
+    before = demo.page.evaluate(paper)
+    demo.page.click("#theme")
+    after = demo.page.evaluate(paper)
+    demo.page.click("#theme")
+    assert demo.page.evaluate(paper) == before != after
+    seen = {"#" + "".join(f"{int(part):02x}" for part in found[4:-1].split(", ")) for found in (before, after)}
+    assert seen == {theme.LIGHT["paper"], theme.DARK["paper"]}
+
+
 def test_write_goes_on_from_the_beginning_and_the_seed(demo: Opened) -> None:
     demo.page.fill("#chars", "150")
-    demo.page.click("#write")
+    demo.page.click("#generate")
     demo.await_end()
     assert demo.story() == storycell.load().generate("Once upon a", 150, temperature=0.8, seed=7)
-    demo.page.click("#write")  # goes on
+    demo.page.click("#generate")  # goes on
     demo.await_end()
     assert demo.story() == storycell.load().generate("Once upon a", 300, temperature=0.8, seed=7)
     demo.page.fill("#prompt", "One day")  # begins anew
-    demo.page.click("#write")
+    demo.page.click("#generate")
     demo.await_end()
     assert demo.story() == storycell.load().generate("One day", 150, temperature=0.8, seed=7)
 
@@ -208,32 +260,46 @@ def test_stop_stops(demo: Opened) -> None:
 
 def test_every_character_is_coloured_by_surprise_or_by_a_unit(demo: Opened) -> None:
     demo.page.fill("#chars", "60")
-    demo.page.click("#write")
+    demo.page.click("#generate")
     demo.await_end()
-    alpha = r"span => Number(/([\d.]+)\)$/.exec(span.style.backgroundColor)[1])"
-    shades = f"() => [...document.querySelectorAll('#story span')].map({alpha})"
+    share = r"span => Number(/ ([\d.]+)%/.exec(span.style.backgroundColor)?.[1] ?? 0) / 100"
+    shares = f"() => [...document.querySelectorAll('#story span')].map({share})"
+    tones = "() => [...document.querySelectorAll('#story span')].map(s => /--\\w+/.exec(s.style.backgroundColor)?.[0])"
     nats = storycell.load().score(demo.story())
-    alphas = np.array(demo.page.evaluate(shades))[: len(nats)]
-    assert alphas == pytest.approx(0.8 * np.minimum(nats / 5, 1), abs=0.01)
-    names = demo.page.locator("#shade option").all_inner_texts()
-    assert len(names) == 2 + 2 * 6
-    demo.page.select_option("#shade", label="layer 2: forget gate f")
+    expected = np.minimum(nats / FULL_NATS, 1)
+    found = np.array(demo.page.evaluate(shares))[: len(nats)]
+    assert found == pytest.approx(np.where(expected < FAINT, 0, expected), abs=0.01)
+    assert set(demo.page.evaluate(tones)) == {None, "--loss"}
+    options = demo.page.locator("#colour option").all_inner_texts()
+    assert options[1:-1] == [f"{names.name_of(symbol)} {symbol}" for symbol in names.in_order("ifgoch")]
+    demo.page.select_option("#colour", label="forget gate f")
+    demo.page.select_option("#layer", "1")
     demo.page.fill("#unit", "3")
     demo.page.dispatch_event("#unit", "change")
-    values = demo.page.evaluate("() => story.traces.map(trace => trace[net.placeOf(1, 'f', 3)])")
-    assert np.array(demo.page.evaluate(shades)) == pytest.approx(0.8 * np.array(values), abs=0.01)
+    values = np.array(demo.page.evaluate("() => story.traces.map(trace => trace[net.placeOf(1, 'f', 3)])"))
+    assert np.array(demo.page.evaluate(shares)) == pytest.approx(np.where(values < FAINT, 0, values), abs=0.01)
+    demo.page.select_option("#colour", "c")
+    values = np.array(demo.page.evaluate("() => story.traces.map(trace => trace[net.placeOf(1, 'c', 3)])"))
+    full = np.quantile(np.abs(values), 0.98, method="higher")  # the cell state has no bound
+    expected = np.minimum(np.abs(values) / full, 1)
+    assert np.array(demo.page.evaluate(shares)) == pytest.approx(np.where(expected < FAINT, 0, expected), abs=0.01)
+    signs = ["--low" if value < 0 else "--high" for value in values]
+    seen = demo.page.evaluate(tones)
+    assert all(tone in (None, sign) for tone, sign in zip(seen, signs, strict=True))
+    assert set(seen) >= {"--low", "--high"}
     demo.page.locator("#map").click(position={"x": 5, "y": 5})
     assert demo.page.input_value("#unit") == "0"
+    assert "cell state c of unit 0" in demo.page.inner_text("#detail")
 
 
 def test_what_the_model_does_not_know_is_said(demo: Opened) -> None:
     demo.page.fill("#prompt", "Once ÿ upon 漢")
-    demo.page.click("#write")
+    demo.page.click("#generate")
     assert "does not know “ÿ” “漢”" in demo.page.inner_text("#trouble")
     assert demo.story() == "Once upon a"
     demo.page.fill("#prompt", "Once")
     demo.page.fill("#seed", "x")
-    demo.page.click("#write")
+    demo.page.click("#generate")
     assert "from 0 to 18446744073709551615" in demo.page.inner_text("#trouble")
 
 
@@ -246,8 +312,8 @@ def test_a_name_cannot_become_a_script_and_the_page_fits_a_phone(browser: playwr
     assert opened.page.inner_text("#name") == name
     opened.page.fill("#prompt", "a bad")
     opened.page.fill("#chars", "20")
-    opened.page.select_option("#shade", index=4)
-    opened.page.tap("#write")
+    opened.page.select_option("#colour", index=4)
+    opened.page.tap("#generate")
     opened.await_end()
     assert opened.page.evaluate("() => document.documentElement.scrollWidth") <= 360
     script = "document.title = 'taken'"
@@ -261,7 +327,7 @@ def test_a_name_cannot_become_a_script_and_the_page_fits_a_phone(browser: playwr
 @pytest.mark.soak
 def test_a_layer_of_256_writes_5000_characters_a_second(browser: playwright.Browser, tmp_path: Path) -> None:
     vocab = storycell.load().vocab
-    export(CharLM(len(vocab), 256, 1, "lstm", embedding_size=64), vocab, tmp_path / "story.html")
+    export(TorchModel(CharLM(len(vocab), 256, 1, "lstm", embedding_size=64)), vocab, tmp_path / "story.html")
     opened = Opened(browser, tmp_path / "story.html")
     timed = """() => {
       let trace = first, next = net.newTrace(), spare = net.newTrace();

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from storycell.errors import StorycellError
 
-TARGETS = ("corpus_reader", "run_folder", "prepared_folder", "codec_files", "native_binding")
+TARGETS = ("corpus_reader", "run_folder", "prepared_folder", "codec_files", "native_binding", "engine_network")
 
 
 def folder() -> Path:

@@ -13,10 +13,14 @@ from support.tiny_runs import TEXT
 from fuzz import refusing
 from storycell.data.vocab import BYTES, Vocabulary
 from storycell.lab.compress import archive, container
+from storycell.nn.adapter import TorchModel
 from storycell.nn.model import CharLM
 
 CHARACTERS = Vocabulary("".join(sorted(set(TEXT))))
-MODELS = {vocab: CharLM(len(vocab), 8, 1, embedding_size=4, backend="torch", seed=1) for vocab in (CHARACTERS, BYTES)}
+MODELS = {
+    vocab: TorchModel(CharLM(len(vocab), 8, 1, embedding_size=4, backend="torch", seed=1))
+    for vocab in (CHARACTERS, BYTES)
+}
 
 
 def _packed(data: bytes, vocab: Vocabulary = CHARACTERS) -> bytes:

@@ -14,11 +14,11 @@ from support import tiny_runs
 
 import storycell
 from fuzz import folder, refusing
-from storycell.nn import optim
 from storycell.nn.model import CharLM
 from storycell.runs import tensors
 from storycell.runs.folder import RunFolder
 from storycell.training.loop import check_save
+from storycell.training.torch_learner import TorchLearner
 
 FOLDER = folder()
 MADE = tiny_runs.make(FOLDER, FOLDER / "cache")
@@ -65,8 +65,8 @@ def _opened() -> None:
     assert all(isinstance(entry["step"], int | float) for entry in entries)
     settings, vocab = run.config().settings, run.vocab()
     lm = CharLM.from_settings(len(vocab), settings.model, device="meta")
-    state, about = run.load_last(lm)
-    optimizer = optim.build_optimizer(lm, settings.training)
-    saved = check_save("last.safetensors", state, about, lm, optimizer, settings.training.streams)
+    state, about = run.load_last(lm.shapes())
+    layout = TorchLearner(lm, settings.training).layout
+    saved = check_save("last.safetensors", state, about, layout, settings.training.streams)
     assert saved.position.step >= 0
     assert isinstance(storycell.load(RUN).generate("", chars=2, seed=1), str)

@@ -10,6 +10,7 @@ from support.instruction_sets import needs_kernel
 
 from storycell.errors import BackendError, NotFiniteError, SettingsError
 from storycell.generation.sampler import Draw, Sampling, Stream, advance, read, streams
+from storycell.nn.adapter import TorchModel
 from storycell.nn.backends.native.generator import Generator
 from storycell.nn.model import CharLM
 from storycell.types import BOUNDARY, UNKNOWN
@@ -95,7 +96,7 @@ def test_nonsense_is_refused_by_name(wrong: dict[str, float]) -> None:
 def test_greedy_text_is_the_argmax_of_the_whole_text_so_far() -> None:
     lm = CharLM(9, 20, layers=2, embedding_size=5, seed=3).eval()
     lm.output.bias.data[BOUNDARY] = -9.0
-    written = [row[0] for row in streams(lm, [4, 5], Sampling(greedy=True), [1], 25)]
+    written = [row[0] for row in streams(TorchModel(lm), [4, 5], Sampling(greedy=True), [1], 25)]
     text = [BOUNDARY, 4, 5]
     for chosen in written:
         with lm.reading():
@@ -108,8 +109,8 @@ def test_greedy_text_is_the_argmax_of_the_whole_text_so_far() -> None:
 
 def test_a_stream_depends_on_its_seed_and_not_on_its_neighbours() -> None:
     lm = CharLM(9, 20, embedding_size=5, seed=4).double().eval()
-    alone = [row[0] for row in streams(lm, [3], Sampling(1.0), [12], 60)]
-    beside = [row[1] for row in streams(lm, [3], Sampling(1.0), [11, 12, 13], 60)]
+    alone = [row[0] for row in streams(TorchModel(lm), [3], Sampling(1.0), [12], 60)]
+    beside = [row[1] for row in streams(TorchModel(lm), [3], Sampling(1.0), [11, 12, 13], 60)]
     assert alone == beside[: len(alone)]
     assert all(k is None for k in beside[len(alone) :])
 
@@ -117,18 +118,18 @@ def test_a_stream_depends_on_its_seed_and_not_on_its_neighbours() -> None:
 def test_a_story_ends_at_the_boundary() -> None:
     lm = CharLM(9, 20, seed=4).eval()
     lm.output.bias.data[BOUNDARY] = 99.0
-    assert list(streams(lm, [3], Sampling(1.0), [1, 2], 10)) == [[None, None]]
+    assert list(streams(TorchModel(lm), [3], Sampling(1.0), [1, 2], 10)) == [[None, None]]
 
 
 def test_a_model_that_has_learnt_writes_with_its_new_weights() -> None:
     """torch's fused optimisers change weights without raising their version."""
     lm = CharLM(9, 20, seed=4, backend="native").eval()
-    before = advance(lm, [Stream(Sampling(greedy=True), 1)], 30, logits=True)[0]
+    before = advance(TorchModel(lm), [Stream(Sampling(greedy=True), 1)], 30, logits=True)[0]
     optimizer = torch.optim.AdamW(lm.parameters(), lr=0.1, fused=True)
     ids = torch.randint(2, 9, (3, 12))
     lm.train()(ids, targets=ids)[0].backward()
     optimizer.step()
-    after = advance(lm.eval(), [Stream(Sampling(greedy=True), 1)], 30, logits=True)[0]
+    after = advance(TorchModel(lm.eval()), [Stream(Sampling(greedy=True), 1)], 30, logits=True)[0]
     with lm.reading():
         expected = lm(torch.tensor([[BOUNDARY]]))[0][0, 0].numpy()
     assert before.logits is not None
@@ -156,8 +157,8 @@ def test_the_kernel_writes_what_the_reference_writes(cell: str, sampling: Sampli
     for backend in ("native", "reference"):
         lm.use(backend)
         stream = Stream(sampling, 5)
-        read(lm, stream, [4, 9, 2])
-        texts.append(advance(lm, [stream], 120)[0].ids)
+        read(TorchModel(lm), stream, [4, 9, 2])
+        texts.append(advance(TorchModel(lm), [stream], 120)[0].ids)
     assert texts[0] == texts[1]
     assert texts[0]
 
@@ -187,13 +188,13 @@ def test_a_change_of_weights_in_place_is_heard_at_once(
 ) -> None:
     lm = CharLM(30, 20, layers=2, embedding_size=embedding, seed=6, backend="native").eval().write_in(precision)
     names = [name for name, _ in lm.named_parameters()]
-    last = advance(lm, [Stream(Sampling(1.0), 5)], 20, logits=True)[0].logits
+    last = advance(TorchModel(lm), [Stream(Sampling(1.0), 5)], 20, logits=True)[0].logits
     for name in names:
         change(lm, name)
-        heard = advance(lm, [Stream(Sampling(1.0), 5)], 20, logits=True)[0].logits
+        heard = advance(TorchModel(lm), [Stream(Sampling(1.0), 5)], 20, logits=True)[0].logits
         fresh = CharLM(30, 20, layers=2, embedding_size=embedding, backend="native").eval().write_in(precision)
         fresh.load_state_dict(lm.state_dict())
-        expected = advance(fresh, [Stream(Sampling(1.0), 5)], 20, logits=True)[0].logits
+        expected = advance(TorchModel(fresh), [Stream(Sampling(1.0), 5)], 20, logits=True)[0].logits
         assert np.array_equal(heard, expected), name
         if name != "output.bias":  # zeros, in any order
             assert not np.array_equal(heard, last), name
@@ -209,11 +210,12 @@ def test_weights_that_stay_are_packed_once(monkeypatch: pytest.MonkeyPatch) -> N
         made.append(arguments)
         return Generator(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("storycell.generation.sampler.Generator", noted)
+    monkeypatch.setattr("storycell.nn.adapter.Generator", noted)
+    model = TorchModel(lm)
     stream = Stream(Sampling(1.0), 5)
     for _ in range(5):
         stream.ended = False
-        advance(lm, [stream], 3)
+        advance(model, [stream], 3)
     assert len(made) == 1
 
 
@@ -221,7 +223,7 @@ def test_weights_that_stay_are_packed_once(monkeypatch: pytest.MonkeyPatch) -> N
 def test_text_in_bf16_comes_from_logits_close_to_those_in_float32() -> None:
     lm = CharLM(30, 40, layers=2, embedding_size=7, seed=6, backend="native").eval()
     lm.output.weight.data *= 8
-    rounded = advance(lm.write_in("bf16"), [Stream(Sampling(0.7), 5)], 120, logits=True)[0]
+    rounded = advance(TorchModel(lm.write_in("bf16")), [Stream(Sampling(0.7), 5)], 120, logits=True)[0]
     with lm.reading():
         exact = lm(torch.tensor([[BOUNDARY, *rounded.ids[:-1]]]))[0][0].numpy()
     assert rounded.logits is not None
@@ -241,16 +243,16 @@ def test_a_precision_that_nothing_writes_in_is_refused(backend: str, precision: 
 def test_how_a_text_is_sliced_does_not_change_it(slice_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
     lm = CharLM(30, 40, seed=6).eval()
     lm.output.bias.data[BOUNDARY] = -3.0
-    whole = [advance(lm, [Stream(Sampling(1.2), seed)], 300)[0].ids for seed in (1, 2, 3)]
+    whole = [advance(TorchModel(lm), [Stream(Sampling(1.2), seed)], 300)[0].ids for seed in (1, 2, 3)]
     monkeypatch.setattr("storycell.generation.sampler.SLICE_S", slice_s)
-    rows = list(streams(lm, [], Sampling(1.2), [1, 2, 3], 300))
+    rows = list(streams(TorchModel(lm), [], Sampling(1.2), [1, 2, 3], 300))
     assert [[row[k] for row in rows if row[k] is not None] for k in range(3)] == whole
     assert len(rows) == min(300, max(map(len, whole)) + 1)
 
 
 @pytest.mark.parametrize("top_k", [2**31, 2**32 + 1, 2**63, 2**64 + 1])
 def test_a_top_k_above_the_vocabulary_filters_nothing(top_k: int) -> None:
-    lm = CharLM(12, 8, seed=1)
+    lm = TorchModel(CharLM(12, 8, seed=1))
     wide, all_of_them = ([row[0] for row in streams(lm, [3], Sampling(1.5, k), [5], 60)] for k in (top_k, None))
     assert wide == all_of_them
 
@@ -259,13 +261,13 @@ def test_a_top_k_above_the_vocabulary_filters_nothing(top_k: int) -> None:
 def test_a_call_that_fails_leaves_every_stream_as_it_was(backend: str) -> None:
     lm = CharLM(12, 8, backend=backend, seed=1).eval()
     how = Sampling(1.0, top_k=6)
-    expected = advance(lm, [Stream(how, 5)], 40)[0].ids
+    expected = advance(TorchModel(lm), [Stream(how, 5)], 40)[0].ids
     fine, broken = Stream(how, 5), Stream(how, 6)
-    begun = advance(lm, [fine], 10)[0].ids
-    broken.state = {name: torch.full_like(value, math.nan) for name, value in (fine.state or {}).items()}
+    begun = advance(TorchModel(lm), [fine], 10)[0].ids
+    broken.state = {name: np.full_like(value, math.nan) for name, value in (fine.state or {}).items()}
     with pytest.raises(NotFiniteError):
-        advance(lm, [fine, broken], 20)
-    assert begun + advance(lm, [fine], 30)[0].ids == expected[: len(begun) + 30]
+        advance(TorchModel(lm), [fine, broken], 20)
+    assert begun + advance(TorchModel(lm), [fine], 30)[0].ids == expected[: len(begun) + 30]
 
 
 @pytest.mark.parametrize(

@@ -6,18 +6,20 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from test_trace import EXACT, TEXT, VOCAB, ids_of, network
+from test_trace import EXACT, FLOAT32, TEXT, VOCAB, ids_of, network
 
 from storycell.data.vocab import Vocabulary
 from storycell.errors import SettingsError
+from storycell.evaluation.statistics import clustered_mean
+from storycell.generation.sampler import held_step
 from storycell.inspect import gradients, latch, memory, mistakes, saturation, units
 from storycell.inspect.features import Feature, features, inside_quotes, last_of
-from storycell.inspect.intervene import Walker
 from storycell.inspect.latch import LATCH, handwired
 from storycell.inspect.trace import nearest as nearest_states
 from storycell.inspect.trace import trace
-from storycell.inspect.units import copy_untrained, find_units
-from storycell.nn.cells.cell import Values
+from storycell.inspect.units import find_units
+from storycell.language_model import LanguageModel
+from storycell.nn.adapter import TorchModel
 from storycell.nn.model import CharLM
 from storycell.types import BOUNDARY, Ids
 
@@ -41,19 +43,21 @@ def text_ids(texts: list[str], vocab: Vocabulary) -> Ids:
     return np.concatenate([np.concatenate([[BOUNDARY], vocab.encode(t)]) for t in texts]).astype(vocab.dtype)
 
 
-def with_planted_latch(vocab: Vocabulary, unit: int) -> CharLM:
+def untrained(vocab: Vocabulary, hidden: int, seed: int) -> LanguageModel:
+    return TorchModel(CharLM(len(vocab), hidden, embedding_size=0, seed=seed).eval())
+
+
+def with_planted_latch(vocab: Vocabulary, unit: int) -> LanguageModel:
     """A random LSTM of 16 units, one of which was made the hand-wired latch."""
-    lm = CharLM(len(vocab), 16, embedding_size=0, seed=5).eval()
-    ideal, _ = handwired("".join(vocab.characters))
-    ours, theirs = lm.recurrent.layers()[0], ideal.recurrent.layers()[0]
-    with torch.no_grad():
-        for gate in range(4):
-            row = gate * 16 + unit
-            ours["weight_ih"][row] = theirs["weight_ih"][gate * 4 + LATCH]
-            ours["weight_hh"][row] = 0.0
-            ours["weight_hh"][row, unit] = theirs["weight_hh"][gate * 4 + LATCH, LATCH]
-            ours["bias_ih"][row], ours["bias_hh"][row] = theirs["bias_ih"][gate * 4 + LATCH], 0.0
-    return lm
+    model, (ideal, _) = untrained(vocab, 16, 5), handwired("".join(vocab.characters))
+    ours, theirs = model.weights(), ideal.weights()
+    W_x, W_h, bias, other_bias = (f"recurrent.{name}_l0" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+    for gate in range(4):
+        row, wired = gate * 16 + unit, gate * 4 + LATCH
+        ours[W_x][row], ours[W_h][row] = theirs[W_x][wired], 0.0
+        ours[W_h][row, unit] = theirs[W_h][wired, LATCH]
+        ours[bias][row], ours[other_bias][row] = theirs[bias][wired], 0.0
+    return model.with_weights(ours)
 
 
 def test_a_unit_planted_by_hand_is_found_and_nothing_is_found_in_the_untrained() -> None:
@@ -61,7 +65,7 @@ def test_a_unit_planted_by_hand_is_found_and_nothing_is_found_in_the_untrained()
     vocab = handwired("".join(texts))[1]
     ids = text_ids(texts, vocab)
     path = trace(with_planted_latch(vocab, unit=11), ids, vocab)
-    twin = trace(CharLM(len(vocab), 16, embedding_size=0, seed=9).eval(), ids, vocab)
+    twin = trace(untrained(vocab, 16, 9), ids, vocab)
     quotes = {"inside quotes": features(path.text)["inside quotes"]}
     best = find_units(path, twin, quotes)["inside quotes"][0]
     assert (best.layer, best.unit, best.sign) == (0, 11, 1)
@@ -138,7 +142,7 @@ def test_auc_ranks_and_correlation_equal_their_definitions() -> None:
 def test_the_bootstrap_covers_the_truth_about_as_often_as_it_says() -> None:
     """Independent characters: 95 % intervals of the AUC of noise should hold one half some 95 times in 100."""
     vocab = Vocabulary("ab")
-    path = trace(CharLM(4, 1, embedding_size=0, seed=1).eval(), text_ids(["ab" * 50] * 60, vocab), vocab)
+    path = trace(untrained(vocab, 1, 1), text_ids(["ab" * 50] * 60, vocab), vocab)
     random = np.random.default_rng(2)
     held, rows = 0, 3030
     judge = units._Judge(path, path, "c", slice(len(path) - rows, len(path)), seed=0)
@@ -152,10 +156,10 @@ def test_the_bootstrap_covers_the_truth_about_as_often_as_it_says() -> None:
 
 
 def test_too_short_a_text_and_too_rare_a_feature_are_not_judged() -> None:
-    path = trace(network("lstm").float(), ids_of(TEXT), VOCAB)
+    path = trace(TorchModel(network("lstm").float()), ids_of(TEXT), VOCAB)
     with pytest.raises(SettingsError, match="at least 4,000 characters"):
         find_units(path, path, features(path.text))
-    long = trace(network("lstm").float(), ids_of(TEXT * 6), VOCAB)
+    long = trace(TorchModel(network("lstm").float()), ids_of(TEXT * 6), VOCAB)
     assert "inside brackets" not in find_units(long, long, features(long.text), top=1)
 
 
@@ -175,8 +179,8 @@ def test_features_say_what_a_reader_would() -> None:
 
 def test_the_hand_wired_latch_does_exactly_what_the_article_says() -> None:
     sentence = latch.SENTENCES[0]
-    lm, vocab = handwired(sentence)
-    read = latch.read_sentence(lm, vocab, sentence, 0, LATCH)
+    model, vocab = handwired(sentence)
+    read = latch.read_sentence(model, vocab, sentence, 0, LATCH)
     quotes = [t for t, c in enumerate(sentence) if c == '"']
     between = [t for t in range(len(sentence)) if t not in quotes]
     i, f, o, c = (read.values[n] for n in "ifoc")
@@ -194,8 +198,8 @@ def test_the_hand_wired_latch_does_exactly_what_the_article_says() -> None:
 
 def test_holding_the_latch_moves_the_closing_quote_and_holding_another_unit_does_not() -> None:
     texts = stories(160)
-    lm, vocab = handwired("".join(texts))
-    test = latch.HoldTest(trace(lm.eval(), text_ids(texts, vocab), vocab))
+    model, vocab = handwired("".join(texts))
+    test = latch.HoldTest(trace(model, text_ids(texts, vocab), vocab))
     as_is, held = test.result("as is", []), test.result("latch", [("c", 0, LATCH)])
     assert as_is.closing > 0.95
     assert as_is.opening < 0.01
@@ -211,7 +215,7 @@ def test_gradients_through_time_equal_autograd_on_torchs_own_layer(cell: str) ->
     """One layer in float64. For each lag the story up to there is run by torch's layer, and its end made a leaf."""
     lags = 6
     lm = network(cell, layers=1)
-    path = trace(lm, ids_of(TEXT), VOCAB)
+    path = trace(TorchModel(lm), ids_of(TEXT), VOCAB)
     flow = gradients.gradient_flow(path, lags, samples=3, seed=2)
     layers = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}
     layer = layers[cell](lm.embedding_size, lm.hidden_size, batch_first=True).double()
@@ -237,10 +241,10 @@ def test_gradients_through_time_equal_autograd_on_torchs_own_layer(cell: str) ->
 
 def test_the_path_through_the_sum_is_the_product_of_forget_gates() -> None:
     lags = 9
-    path = trace(network("lstm", layers=1), ids_of(TEXT), VOCAB)
+    path = trace(TorchModel(network("lstm", layers=1)), ids_of(TEXT), VOCAB)
     flow = gradients.gradient_flow(path, lags, samples=4)
     f, o, c = path["f", 0], path["o", 0], path["c", 0]
-    W = path.lm.output.weight.detach().numpy()
+    W = path.model.weights()["output.weight"]
     for s, last in enumerate(gradients._sampled_rows(path, lags, 4, 0)):
         t = last - 1  # rows of arrays count from the first character, those of states from the boundary before it
         error = path.probabilities(slice(t, t + 1))[0]
@@ -260,22 +264,22 @@ def test_half_lives_are_those_of_a_known_decay() -> None:
 
 
 def test_an_untrained_rnn_has_the_radius_that_was_asked_for_and_linear_gradients_follow_it() -> None:
-    lm = network("lstm", hidden=24)
+    model = TorchModel(network("lstm", hidden=24))
     fading = []
     for radius in (0.5, 0.9):
-        rnn = gradients.rnn_at_radius(lm, radius)
-        assert gradients.spectral_radius(rnn) == pytest.approx(radius, rel=1e-9)
-        with torch.no_grad():
-            rnn.embedding.weight.mul_(1e-6)
-            rnn.recurrent.bias_ih_l0.zero_()
-            rnn.recurrent.bias_hh_l0.zero_()  # next to zero a tanh is a line
+        rnn = gradients.rnn_at_radius(model, radius)
+        assert gradients.spectral_radius(rnn) == pytest.approx(radius, rel=FLOAT32)
+        weights = rnn.weights()
+        weights["embedding.weight"] *= 1e-6
+        weights |= {name: np.zeros_like(w) for name, w in weights.items() if "bias" in name}
+        rnn = rnn.with_weights(weights)  # next to zero a tanh is a line
         curve = gradients.gradient_flow(trace(rnn, ids_of(TEXT), VOCAB), 60, samples=2).curve("h", 0)
         fading.append((curve[60] / curve[40]) ** (1 / 20))
     assert fading == pytest.approx([0.5, 0.9], rel=0.05)  # the largest eigenvalue rules after some steps
 
 
 def test_saturation_counts_what_the_gates_do() -> None:
-    path = trace(network("lstm", hidden=6), ids_of(TEXT), VOCAB)
+    path = trace(TorchModel(network("lstm", hidden=6)), ids_of(TEXT), VOCAB)
     for s in saturation.saturation(path):
         gate = path[s.gate, s.layer]
         assert np.array_equal(s.left, (gate < 0.1).mean(0))
@@ -283,14 +287,14 @@ def test_saturation_counts_what_the_gates_do() -> None:
         assert s.chars == len(TEXT)
     gates = [(s.gate, s.layer) for s in saturation.saturation(path)]
     assert gates == [("i", 0), ("f", 0), ("o", 0), ("i", 1), ("f", 1), ("o", 1)]
-    rnn = trace(network("rnn", layers=1), ids_of(TEXT), VOCAB)
+    rnn = trace(TorchModel(network("rnn", layers=1)), ids_of(TEXT), VOCAB)
     (s,) = saturation.saturation(rnn)
     assert np.array_equal(s.left, (rnn["h", 0] < -0.9).mean(0))
 
 
 def test_context_costs_are_those_of_windows_from_a_zero_state() -> None:
     lm = network("gru").float()
-    path = trace(lm, ids_of(TEXT, TEXT[:101]), VOCAB)
+    path = trace(TorchModel(lm), ids_of(TEXT, TEXT[:101]), VOCAB)
     costs = memory.context_costs(path, window=8)
     assert [(c.least, c.most) for c in costs] == [(1, 1), (2, 2), (3, 4), (5, 8)]
     nats = []
@@ -307,13 +311,13 @@ def test_context_costs_are_those_of_windows_from_a_zero_state() -> None:
 
 def test_clustered_errors_of_independent_groups_equal_the_textbook() -> None:
     values = np.random.default_rng(3).standard_normal(400)
-    mean, stderr = memory.clustered_error(values, np.arange(400))
+    mean, stderr = clustered_mean(values, np.arange(400))
     assert mean == pytest.approx(values.mean())
     assert stderr == pytest.approx(values.std(ddof=1) / 20, rel=1e-9)
 
 
 def test_places_cover_the_letters_of_words() -> None:
-    path = trace(network("rnn").float(), ids_of(TEXT * 4), VOCAB)
+    path = trace(TorchModel(network("rnn").float()), ids_of(TEXT * 4), VOCAB)
     firsts = next(p for p in memory.place_costs(path) if (p.place, p.label) == ("letter of a word", "1"))
     starts = features(path.text)["first letter of a word"].values > 0
     assert firsts.chars == starts.sum()
@@ -337,7 +341,7 @@ def test_every_mistake_has_one_kind_and_tables_know_what_they_counted() -> None:
 
 def test_the_nearest_moment_of_a_repeated_text_is_the_same_place_in_another_copy() -> None:
     copy = "".join(np.random.default_rng(0).choice(list("abcdefgh "), 200))
-    path = trace(network("lstm").float(), ids_of(copy, copy, copy), VOCAB)
+    path = trace(TorchModel(network("lstm").float()), ids_of(copy, copy, copy), VOCAB)
     rows = np.array([30, 90, 150])
     places, cosines = nearest_states(path, rows, count=2)
     assert {tuple(p) for p in np.sort(places - rows[:, None], axis=1).tolist()} == {(201, 402)}
@@ -347,25 +351,25 @@ def test_the_nearest_moment_of_a_repeated_text_is_the_same_place_in_another_copy
 def test_an_untrained_twin_has_the_weights_the_run_began_with() -> None:
     begun = CharLM(30, 9, 2, "lstm", embedding_size=4, seed=17)
     trained = CharLM(30, 9, 2, "lstm", embedding_size=4, seed=1)
-    twin = copy_untrained(trained, seed=17)
+    twin = TorchModel(trained).untrained(17).weights()
+    assert len(twin) == len(begun.state_dict())
     for name, weight in begun.state_dict().items():
-        assert torch.equal(weight, twin.state_dict()[name])
+        assert np.array_equal(weight.numpy(), twin[name])
 
 
 def test_a_step_without_hold_gives_what_it_gave() -> None:
     lm = network("lstm", layers=1)
-    walker = Walker(lm)
-    state: list[Values] = walker.zero_state(1)
+    model = TorchModel(lm)
+    given, after = held_step(model, {})(np.array([4]), model.zero_state(1))
     with torch.no_grad():
-        values = walker.step(torch.tensor([4]), state)[0]
         logits, final = lm(torch.tensor([[4]]))
-    assert torch.equal(values["c"], final["c"][0])
-    assert (walker.logits([values]) - logits[0]).abs().max() < EXACT
+    assert np.array_equal(after["c"], final["c"].numpy())
+    assert np.abs(given - logits[0].numpy()).max() < EXACT
 
 
 def test_findings_and_gradients_show_themselves_in_a_notebook() -> None:
-    path = trace(network("lstm").float(), ids_of(TEXT * 6), VOCAB)
-    twin = trace(network("lstm", seed=4).float(), ids_of(TEXT * 6), VOCAB)
+    path = trace(TorchModel(network("lstm").float()), ids_of(TEXT * 6), VOCAB)
+    twin = trace(TorchModel(network("lstm", seed=4).float()), ids_of(TEXT * 6), VOCAB)
     best = find_units(path, twin, features(path.text), top=1)["inside quotes"][0]
     assert f"layer {best.layer}, unit {best.unit}" in best._repr_html_()
     assert "dc of layer 1" in gradients.gradient_flow(path, 5, samples=3)._repr_html_()

@@ -1,6 +1,5 @@
 """Traces and holds: gates against torch's own equations, held values where they are told to be."""
 
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,10 @@ import torch
 import storycell
 from storycell.data.vocab import Vocabulary
 from storycell.errors import SettingsError
-from storycell.inspect.intervene import Walker, held_streams
+from storycell.generation import sampler
+from storycell.generation.sampler import held_step, hold_of
 from storycell.inspect.trace import trace
+from storycell.nn.adapter import TorchModel
 from storycell.nn.cells.cell import Cell, Values, Weights
 from storycell.nn.cells.registry import cell_names, get_cell, register_cell
 from storycell.nn.model import CharLM
@@ -64,7 +65,7 @@ def by_torchs_equations(lm: CharLM, ids: np.ndarray) -> list[dict[str, torch.Ten
 @torch.no_grad()
 def test_every_gate_equals_torchs_lstm_equations() -> None:
     lm, ids = network("lstm"), ids_of(TEXT)
-    path = trace(lm, ids, VOCAB)
+    path = trace(TorchModel(lm), ids, VOCAB)
     expected = by_torchs_equations(lm, ids)
     assert path.names == ("i", "f", "g", "o", "c", "h")
     assert path.text == TEXT
@@ -81,7 +82,7 @@ def test_states_costs_and_guesses_equal_the_models_own(cell: str) -> None:
     lm = network(cell)
     stories = [TEXT, "short. ", TEXT[:300], TEXT[5:700]]
     ids = ids_of(*stories)
-    path = trace(lm, ids, VOCAB)
+    path = trace(TorchModel(lm), ids, VOCAB)
     assert path.text == "\0".join(stories)
     start = 0
     for story in stories:
@@ -99,17 +100,19 @@ def test_states_costs_and_guesses_equal_the_models_own(cell: str) -> None:
 def test_bulk_values_equal_the_walk(cell: str) -> None:
     """States come from the walk, gates from one batch over all characters; asked for together, they agree."""
     lm = network(cell).float()
-    path = trace(lm, ids_of(TEXT, TEXT[:50]), VOCAB)
+    path = trace(TorchModel(lm), ids_of(TEXT, TEXT[:50]), VOCAB)
     for layer in range(2):
-        bulk = path.values(layer)
         for name in get_cell(cell).state_names:
-            assert np.abs(bulk[name] - path[name, layer]).max() < FLOAT32
-        few = path.values(layer, slice(40, 90, 7), names=("h",))
+            bulk = np.concatenate([part[name] for part in path.parts(layer)])
+            assert np.abs(bulk - path[name, layer]).max() < FLOAT32
+        (few,) = path.parts(layer, slice(40, 90, 7))
         assert np.abs(few["h"] - path["h", layer][40:90:7]).max() < FLOAT32
+        (backwards,) = path.parts(layer, slice(90, 40, -7))
+        assert np.abs(backwards["h"] - path["h", layer][90:40:-7]).max() < FLOAT32
 
 
 def test_a_trace_says_what_it_has_and_shows_itself_in_a_notebook() -> None:
-    path = trace(network("gru"), ids_of("<b>" if "<" in VOCAB.characters else "a cat"), VOCAB)
+    path = trace(TorchModel(network("gru")), ids_of("<b>" if "<" in VOCAB.characters else "a cat"), VOCAB)
     with pytest.raises(SettingsError, match=r"no 'c' of layer 0: it has r, z, n, h"):
         path["c", 0]
     with pytest.raises(SettingsError, match="layer 2"):
@@ -122,35 +125,34 @@ def test_a_trace_says_what_it_has_and_shows_itself_in_a_notebook() -> None:
 def test_a_held_gate_changes_the_lines_below_it(cell: str, name: str) -> None:
     """By hand, for one unit: what follows from the held gate, and nothing else moves within the step."""
     lm = network(cell, layers=1)
-    free, held = Walker(lm), Walker(lm, {(name, 0, 4): 0.25})
-    generator = torch.Generator().manual_seed(1)
-    state = [{n: torch.randn(s.shape, dtype=s.dtype, generator=generator) for n, s in free.zero_state(3)[0].items()}]
-    ids = torch.tensor([5, 9, 2])
-    with torch.no_grad():
-        before, after = free.step(ids, state)[0], held.step(ids, state)[0]
-    assert torch.equal(after[name][:, 4], torch.full((3,), 0.25, dtype=torch.float64))
+    model, random = TorchModel(lm), np.random.default_rng(1)
+    state = {n: random.standard_normal((3, 12)) for n in model.state_names}
+    x = model.inputs(np.array([5, 9, 2]))
+    before = model.layer_step(0, x, state)
+    after = model.layer_step(0, x, state, hold_of(0, {(name, 0, 4): 0.25}))
+    assert np.array_equal(after[name][:, 4], np.full(3, 0.25))
     others = [k for k in range(12) if k != 4]
-    assert all(torch.equal(before[n][:, others], after[n][:, others]) for n in before)
+    assert all(np.array_equal(before[n][:, others], after[n][:, others]) for n in before)
     v = {n: value[:, 4] for n, value in after.items()}
     if cell == "lstm":
-        c = v["f"] * state[0]["c"][:, 4] + v["i"] * v["g"]
-        assert (v["c"] - c).abs().max() < EXACT
-        assert (v["h"] - v["o"] * torch.tanh(c)).abs().max() < EXACT
+        c = v["f"] * state["c"][:, 4] + v["i"] * v["g"]
+        assert np.abs(v["c"] - c).max() < EXACT
+        assert np.abs(v["h"] - v["o"] * np.tanh(c)).max() < EXACT
     else:
-        assert (v["h"] - ((1 - v["z"]) * v["n"] + v["z"] * state[0]["h"][:, 4])).abs().max() < EXACT
+        assert np.abs(v["h"] - ((1 - v["z"]) * v["n"] + v["z"] * state["h"][:, 4])).max() < EXACT
         if name == "r":
-            assert (v["n"] - before["n"][:, 4]).abs().min() > 1e-6
-    assert (v["h"] - before["h"][:, 4]).abs().min() > 1e-6
+            assert np.abs(v["n"] - before["n"][:, 4]).min() > 1e-6
+    assert np.abs(v["h"] - before["h"][:, 4]).min() > 1e-6
 
 
 @pytest.mark.parametrize("cell", [name for name in cell_names() if "test" not in name])
 def test_every_value_of_every_cell_can_be_held(cell: str) -> None:
     lm = network(cell, layers=1)
-    names = Walker(lm).names
-    for name in names:
-        walker = Walker(lm, {(name, 0, 3): 0.125, (name, 0, 7): 0.5})
-        with torch.no_grad():
-            value = walker.step(torch.tensor([4, 6]), walker.zero_state(2))[0][name]
+    model = TorchModel(lm)
+    zero = {name: value[0] for name, value in model.zero_state(2).items()}
+    for name in model.value_names:
+        hold = hold_of(0, {(name, 0, 3): 0.125, (name, 0, 7): 0.5})
+        value = model.layer_step(0, model.inputs(np.array([4, 6])), zero, hold)[name]
         assert value[:, [3, 7]].tolist() == [[0.125, 0.5]] * 2
 
 
@@ -190,21 +192,24 @@ def test_a_cell_of_ones_own_is_traced_but_not_held() -> None:
 
     register_cell(Slow)
     lm = network("slow-test", layers=1)
-    path = trace(lm, ids_of("a cat"), VOCAB)
+    path = trace(TorchModel(lm), ids_of("a cat"), VOCAB)
     assert path.names == ("h",)
     with torch.no_grad():
         x = torch.tanh(lm.embedding.weight[VOCAB.characters.index("a") + RESERVED] @ lm.recurrent.weight_ih_l0.T)
         start = torch.tanh(lm.embedding.weight[BOUNDARY] @ lm.recurrent.weight_ih_l0.T)
     assert np.abs(path["h", 0][0] - (0.5 * start + x).numpy()).max() < EXACT
     with pytest.raises(SettingsError, match="lets nothing be held"):
-        Walker(lm, {("h", 0, 1): 1.0})
+        held_step(TorchModel(lm), {("h", 0, 1): 1.0})
 
 
-def test_held_streams_without_a_hold_write_what_the_sampler_writes(made: Path) -> None:
-    from storycell.generation import sampler
-
+def test_the_loop_that_holds_writes_without_a_hold_what_the_sampler_writes(made: Path) -> None:
     model = storycell.load(made)
     prompt, _ = model.vocab.prompt_ids("Once")
-    plain = sampler.streams(model.lm, prompt, storycell.Sampling(), [5, 6, 7], 30)
-    held = held_streams(model.lm, prompt, storycell.Sampling(), [5, 6, 7], 30, {})
-    assert list(islice(held, 30)) == list(islice(plain, 30))
+    written = []
+    for step in (None, held_step(model.network, {})):
+        streams = [sampler.Stream(storycell.Sampling(), seed) for seed in (5, 6, 7)]
+        for stream in streams:
+            sampler.read(model.network, stream, prompt, step)
+        written.append([w.ids for w in sampler.advance(model.network, streams, 30, step=step)])
+    assert written[0] == written[1]
+    assert sum(map(len, written[0])) > 30

@@ -2,7 +2,8 @@
 
 import copy
 import json
-import time
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,17 @@ import torch.nn.functional as F
 from support.instruction_sets import needs_kernel
 from support.tiny_runs import command
 
-from storycell.lab.bench import baselines, results, roofline, train
+from storycell.lab.bench import baselines, results, roofline, timing, train
 from storycell.lab.bench import sample as sample_bench
 from storycell.lab.bench.prepare import prepare
 from storycell.lab.bench.results import chart, measure
 from storycell.lab.bench.sample import sample
-from storycell.lab.bench.timing import Rate, interleaved
+from storycell.lab.bench.timing import Spread, in_turns, interleaved, seconds
 from storycell.lab.bench.workload import V, Workload
+from storycell.nn import adapter
 from storycell.nn.model import CharLM
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 TINY = ["--hidden=16", "--embedding=4", "--streams=2", "--chunk=4", "--rounds=1", "--threads=1"]
 KEYS = {
     "chars_per_s", "torch_fp32_chars_per_s", "torch_bf16_chars_per_s", "ratio_to_best_torch", "machine", "threads",
@@ -33,22 +36,82 @@ def small_product(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roofline.products, "__defaults__", (64,))
 
 
-def test_contestants_are_timed_in_turns_after_a_warm_up() -> None:
-    calls: list[str] = []
+class Clock:
+    """A clock that goes on only where someone says so."""
 
-    def work(name: str, seconds: float, counted: int) -> Any:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 0.0
+        monkeypatch.setattr(timing.time, "perf_counter", lambda: self.now_s)
+        monkeypatch.setattr(timing.time, "sleep", self.wait)
+
+    def wait(self, wait_s: float) -> None:
+        self.now_s += wait_s
+
+
+def test_contestants_are_timed_in_turns_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    clock, took_s = Clock(monkeypatch), iter([0.06] * 6 + [0.06, 0.12] + [0.06] * 4)
+
+    def work(name: str, counted: int) -> Any:
         def run() -> int:
             calls.append(name)
-            time.sleep(seconds)
+            clock.wait(next(took_s))
             return counted
 
         return run
 
-    rates = interleaved({"a": work("a", 0.06, 6), "b": work("b", 0.06, 3)}, rounds=2)
+    rates = interleaved({"a": work("a", 6), "b": work("b", 3)}, rounds=2)
     assert calls == [*"ab", *"aa", *"bb", *"bb", *"aa"]  # warm-up; then untimed and timed, in turns
-    assert rates["a"].slowest <= rates["a"].median <= rates["a"].fastest <= 100
-    assert rates["a"].median == pytest.approx(100, rel=0.5)
-    assert rates["b"].fastest <= 50
+    assert rates["a"] == Spread(*(pytest.approx(rate) for rate in (100, 100, 100)))
+    assert rates["b"] == Spread(*(pytest.approx(rate) for rate in (37.5, 25, 50)))
+
+
+def test_quick_work_is_repeated_and_slow_work_is_not_warmed_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, calls = Clock(monkeypatch), {"quick": 0, "slow": 0}
+
+    def work(name: str, took_s: float) -> Any:
+        def run() -> int:
+            calls[name] += 1
+            clock.wait(took_s)
+            return 1
+
+        return run
+
+    rates = interleaved({"quick": work("quick", 0.02), "slow": work("slow", 1.0)}, rounds=1)
+    assert calls == {"quick": 1 + 1 + 3, "slow": 1 + 1}  # 0.06 s are more than `LEAST_S`
+    assert (rates["quick"].median, rates["slow"].median) == (pytest.approx(50), pytest.approx(1))
+
+
+def test_timings_take_turns_with_something_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    values = {"a": iter([3.0, 1.0, 2.0]), "b": iter([5.0, 5.0, 8.0])}
+    timings = {name: lambda name=name: order.append(name) or next(values[name]) for name in values}
+    found = in_turns(timings, 3, lambda: order.append("-"))
+    assert "".join(order) == "-a-b-b-a-a-b"
+    assert found == {"a": Spread(2.0, 1.0, 3.0), "b": Spread(5.0, 5.0, 8.0)}
+    clock = Clock(monkeypatch)
+    assert seconds(lambda: clock.wait(0.5), 4) == 0.5
+
+
+def test_what_a_script_measured_is_kept_and_printed_with_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results.keep({"rows": [1]}, tmp_path / "kept.json")
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    assert json.loads(printed) == json.loads((tmp_path / "kept.json").read_text())
+    assert json.loads(printed).keys() == {"rows", "machine", "load_average", "commit"}
+    assert {"processor", "cores", "kernel", "torch", "storycell"} <= json.loads(printed)["machine"].keys()
+
+
+@pytest.mark.parametrize("script", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)
+def test_every_benchmark_script_finds_what_it_imports(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if script.stem == "compression":
+        pytest.importorskip("pyppmd", reason="pip install '.[bench]'")
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])  # as a script has it; some add to it
+    found = runpy.run_path(str(script))
+    assert callable(found["main"])
+    assert script.name in (BENCHMARKS / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("task", ["train", "sample"])
@@ -149,7 +212,9 @@ def test_what_writes_writes_as_much_as_it_says() -> None:
     lm = CharLM(V, 8, embedding_size=4).eval()
     with torch.no_grad():
         lm.output.bias[0] = sample_bench._NEVER
-    assert sample_bench.ours(lm, 3)() == 3 * 3  # 10 ms of a guessed millisecond a character and stream
+    assert (
+        sample_bench.ours(adapter.TorchModel(lm), 3)() == 3 * 3
+    )  # 10 ms of a guessed millisecond a character and stream
     assert sample_bench.theirs(baselines.TorchModel("gru", V, 4, 8, 1).eval(), 2)() == 2 * 32
 
 
@@ -158,7 +223,7 @@ def test_the_ceiling_counts_the_products_of_a_step() -> None:
     assert roofline.training_flop("gru", 2, 10, 7) == 6 * (3 * 100 * 3 + 70)
     assert [work() for work in roofline.products("bf16", 32).values()] in ([2 * 32**3], [2 * 32**3] * 2)
     assert roofline.reading()() == 64 * 2**18
-    rates = {roofline.TORCHS: Rate(2e9, 1e9, 3e9), roofline.OURS: Rate(4e9, 1e9, 5e9), "storycell": Rate(1, 1, 1)}
+    rates = {roofline.TORCHS: Spread(2e9, 1e9, 3e9), roofline.OURS: Spread(4e9, 1e9, 5e9), "storycell": Spread(1, 1, 1)}
     assert roofline.best_product(rates) == (4e9, "a product of the kernel's, 4 GFLOP/s")
     assert list(rates) == ["storycell"]
 
@@ -176,12 +241,16 @@ def test_wrong_sizes_are_stated(flags: list[str], word: str, capsys: pytest.Capt
 
 def test_a_grid_is_kept_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def measured(workload: Workload) -> dict[str, Any]:
-        rates = {"storycell": Rate(40.0, 30.0, 50.0), "torch_fp32": Rate(10.0, 9.0, 11.0), "torch_bf16": Rate(8, 7, 9)}
+        rates = {
+            "storycell": Spread(40.0, 30.0, 50.0),
+            "torch_fp32": Spread(10.0, 9.0, 11.0),
+            "torch_bf16": Spread(8, 7, 9),
+        }
         made = workload.model_dump() | {"backend": "native", "streams": 4}
         return results.summary("train", made, rates, results.Ceiling(80.0, "made up"))
 
     workloads = [Workload(hidden=H, layers=L, threads=1) for H in (8, 16) for L in (1, 2)]
-    rows = measure(measured, workloads, tmp_path / "rows.json", "abc")
+    rows = measure(measured, workloads, tmp_path / "rows.json")
     kept = json.loads((tmp_path / "rows.json").read_text())
     assert kept == json.loads(json.dumps(rows))
     assert [(row["hidden"], row["ratio_to_best_torch"], row["share_of_ceiling"]) for row in kept] == [

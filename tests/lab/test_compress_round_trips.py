@@ -16,6 +16,7 @@ from storycell.errors import CodecError
 from storycell.lab.compress import archive, coder
 from storycell.lab.compress import archive as codec
 from storycell.lab.compress.framing import CODE_BITS, Frame
+from storycell.nn.adapter import TorchModel
 from storycell.nn.model import CharLM
 from storycell.types import RESERVED, UNKNOWN
 
@@ -24,33 +25,32 @@ CHOICES = st.lists(st.sampled_from(["likely"] * 20 + ["unlikely", "any", "unknow
 SOAK_FILES = 10_000
 
 
-def sharp(vocab: Vocabulary, seed: int = 1, cell: str = "lstm", layers: int = 1) -> CharLM:
+def sharp(vocab: Vocabulary, seed: int = 1, cell: str = "lstm", layers: int = 1) -> TorchModel:
     """A model that is nearly always sure: what it does not expect has a probability far below 2^-24."""
     lm = CharLM(len(vocab), 8, layers, cell, embedding_size=4, seed=seed)
     with torch.no_grad():
         lm.output.weight.mul_(60.0)
-    return lm
+    return TorchModel(lm)
 
 
 SHARP = {vocab: sharp(vocab) for vocab in (LETTERS, BYTES)}
 
 
-def written(lm: CharLM, vocab: Vocabulary, choices: list[str], chance: random.Random) -> bytes:
+def written(lm: TorchModel, vocab: Vocabulary, choices: list[str], chance: random.Random) -> bytes:
     """A text in which the model's likeliest characters, its least likely ones and others follow one another."""
-    ids, state, text = torch.zeros(1, dtype=torch.int64), lm.zero_state(1), list[str]()
-    with lm.reading():
-        take = coder.step_of(lm)
-        for choice in choices:
-            logits, state = take(ids, state)
-            known = logits[0, RESERVED:]
-            at = {"likely": int(known.argmax()), "unlikely": int(known.argmin())}
-            at["any"] = chance.randrange(len(known))
-            text.append({"unknown": "Ω", "end": "\n<|endoftext|>\n"}.get(choice) or vocab.characters[at.get(choice, 0)])
-            ids = torch.tensor([UNKNOWN if choice == "unknown" else at.get(choice, 0) + RESERVED])
+    ids, state, text = np.zeros(1, np.int64), lm.zero_state(1), list[str]()
+    take = coder.step_of(lm)
+    for choice in choices:
+        logits, state = take(ids, state)
+        known = logits[0, RESERVED:]
+        at = {"likely": int(known.argmax()), "unlikely": int(known.argmin())}
+        at["any"] = chance.randrange(len(known))
+        text.append({"unknown": "Ω", "end": "\n<|endoftext|>\n"}.get(choice) or vocab.characters[at.get(choice, 0)])
+        ids = np.array([UNKNOWN if choice == "unknown" else at.get(choice, 0) + RESERVED])
     return "".join(text).encode("latin-1" if vocab.kind == "bytes" and "Ω" not in text else "utf-8")
 
 
-def there_and_back(data: bytes, lm: CharLM, vocab: Vocabulary) -> bytes:
+def there_and_back(data: bytes, lm: TorchModel, vocab: Vocabulary) -> bytes:
     packed, back = io.BytesIO(), io.BytesIO()
     codec.compress(lm, vocab, io.BytesIO(data), packed)
     packed.seek(0)
@@ -73,12 +73,11 @@ def test_the_least_likely_character_again_and_again_comes_back() -> None:
     lm, choices = SHARP[LETTERS], (["likely"] * 7 + ["unlikely"]) * 40
     data = written(lm, LETTERS, choices, random.Random(1))
     rarest = []
-    with lm.reading():
-        take, state, ids = coder.step_of(lm), lm.zero_state(1), torch.zeros(1, dtype=torch.int64)
-        for character in data.decode():
-            logits, state = take(ids, state)
-            ids = torch.from_numpy(LETTERS.encode(character).astype(np.int64))
-            rarest.append(float(coder.probabilities(logits)[0, int(ids[0])]))
+    take, state, ids = coder.step_of(lm), lm.zero_state(1), np.zeros(1, np.int64)
+    for character in data.decode():
+        logits, state = take(ids, state)
+        ids = LETTERS.encode(character).astype(np.int64)
+        rarest.append(float(coder.probabilities(logits)[0, int(ids[0])]))
     assert np.sum(np.array(rarest) < 2.0**-30) >= 40  # else this test would show nothing
     assert codec.compress(lm, LETTERS, io.BytesIO(data), io.BytesIO()).deflated_bytes == 0  # nor would this
     assert there_and_back(data, lm, LETTERS) == data
@@ -102,7 +101,7 @@ REPORTED = {
 @pytest.mark.parametrize("name", REPORTED)
 def test_what_the_model_in_the_package_once_refused_comes_back(name: str) -> None:
     model, data = storycell.load("demo"), REPORTED[name].encode()
-    assert there_and_back(data, model.lm, model.vocab) == data
+    assert there_and_back(data, model.network, model.vocab) == data
     if name == "eight names in turn":
         assert len(data) == 2859
 
@@ -137,7 +136,7 @@ def test_words_that_were_written_by_earlier_versions_are_read() -> None:
 def test_no_symbol_is_counted_at_more_than_the_coder_charges(seed: int, ids: int, spread: float) -> None:
     """Of the same symbol many times, which shows the charge in whole words, and of many different ones."""
     chance = np.random.default_rng(seed)
-    p = coder.probabilities(torch.from_numpy(chance.normal(0, spread, (1, ids))))
+    p = coder.probabilities(chance.normal(0, spread, (1, ids)))
     for symbols in (np.full(2000, chance.integers(ids)), chance.integers(0, ids, 2000)):
         unknown = int((symbols == UNKNOWN).sum())
         frame = Frame(0, symbols.astype(np.int32), np.full(unknown, 0x3A9, np.int32), 2000)
@@ -160,13 +159,13 @@ def test_a_file_that_would_not_come_back_is_not_said_to_be_compressed(monkeypatc
         runs.append(1)
         if len(runs) == 3:  # the probe, the coding, the reading back
             with torch.no_grad():
-                lm.output.bias[5] += 9.0
+                lm.lm.output.bias[5] += 9.0
         try:
             real(*arguments)  # type: ignore[arg-type]
         finally:
             if len(runs) == 3:
                 with torch.no_grad():
-                    lm.output.bias[5] -= 9.0
+                    lm.lm.output.bias[5] -= 9.0
 
     monkeypatch.setattr(coder, "run", run)
     sink = io.BytesIO()
@@ -179,7 +178,7 @@ def test_a_file_that_would_not_come_back_is_not_said_to_be_compressed(monkeypatc
 def test_every_block_is_read_back_and_no_more_than_one_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     lm, held, real = SHARP[LETTERS], list[int](), archive._read_back
 
-    def read_back(lm: CharLM, vocab: Vocabulary, block: bytes, raw: bytes, progress: archive.Progress) -> None:
+    def read_back(lm: TorchModel, vocab: Vocabulary, block: bytes, raw: bytes, progress: archive.Progress) -> None:
         held.append(len(raw))
         real(lm, vocab, block, raw, progress)
 
@@ -194,7 +193,7 @@ def test_every_block_is_read_back_and_no_more_than_one_is_held(monkeypatch: pyte
 # The soak
 
 
-def kinds(chance: random.Random, models: list[tuple[CharLM, Vocabulary]], size: int) -> tuple[str, bytes]:
+def kinds(chance: random.Random, models: list[tuple[TorchModel, Vocabulary]], size: int) -> tuple[str, bytes]:
     """A file of a random kind, of `size` bytes or so."""
     lm, vocab = chance.choice(models)
     weights = [chance.random() ** 3 for _ in range(5)]
@@ -257,7 +256,7 @@ def test_ten_thousand_random_files_come_back() -> None:
     demo = storycell.load("demo")
     models = [(sharp(vocab, k, cell, 1 + k % 2), vocab)
               for vocab in (LETTERS, BYTES) for k, cell in enumerate(("lstm", "gru", "rnn"))]  # fmt: skip
-    models += [(CharLM(len(LETTERS), 8, seed=9), LETTERS), (demo.lm, demo.vocab)]
+    models += [(TorchModel(CharLM(len(LETTERS), 8, seed=9)), LETTERS), (demo.network, demo.vocab)]
     chance, counts = random.Random(20240601), dict.fromkeys(MADE, 0)
     for k in range(SOAK_FILES):
         size = round(2 ** chance.uniform(0, 11))
@@ -272,12 +271,12 @@ def test_ten_thousand_random_files_come_back() -> None:
 @pytest.mark.timeout(7200)
 def test_a_file_of_blocks_of_full_size_comes_back() -> None:
     """Past the size of a block, with a model that knows how often each byte comes and expects no other."""
-    lm = CharLM(len(BYTES), 4, embedding_size=4)
+    lm = TorchModel(CharLM(len(BYTES), 4, embedding_size=4))
     data = (STORY + ADDED).encode() * (archive.BLOCK_BYTES // 100)
     data = data[: archive.BLOCK_BYTES - 9] + b"\xff\0" * 500 + STORY.encode()
     counts = np.bincount(np.frombuffer(data, np.uint8).astype(int) + RESERVED, minlength=len(BYTES)) + 1e-9
     with torch.no_grad():
-        lm.output.bias.copy_(torch.from_numpy(counts).log())
+        lm.lm.output.bias.copy_(torch.from_numpy(counts).log())
     packed, back = io.BytesIO(), io.BytesIO()
     assert codec.compress(lm, BYTES, io.BytesIO(data), packed).deflated_bytes < 2000
     packed.seek(0)

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from support.instruction_sets import needs_kernel
 
-from storycell.nn.backends.native import library
-from storycell.nn.backends.native.library import check
+from storycell.engine import library
+from storycell.engine.library import check
 
 pytestmark = needs_kernel
 
@@ -29,7 +29,7 @@ def test_the_library_tells_every_struct_of_the_binding() -> None:
     told = set(re.findall(r"^struct (\w+)", layout(), re.M))
     assert (
         told
-        == {struct.__name__ for struct in library._Struct.__subclasses__()}
+        == {struct.__name__ for struct in library.Struct.__subclasses__()}
         == {s.__name__ for s in library._STRUCTS}
     )
     assert layout().count("field") == sum(len(struct._fields_) for struct in library._STRUCTS)
@@ -80,6 +80,7 @@ def test_a_library_that_tells_no_structs_is_not_used(monkeypatch: pytest.MonkeyP
         (5, RuntimeError, "STORYCELL_ISA"),
         (6, MemoryError, "not enough memory"),
         (7, RuntimeError, "failed for a reason"),
+        (8, ValueError, "another number of streams"),
         (99, RuntimeError, "a status they do not know"),
     ],
 )
@@ -92,7 +93,7 @@ def test_every_status_is_an_exception_with_a_sentence(status: int, error: type[E
 NEEDS_SCRATCH = """
 import resource
 import torch
-from storycell.nn.backends.native import library
+from storycell.engine import library
 from storycell.nn.backends.native.library import TransposedProduct, call
 
 rows, m, n = 16, 16, 1 << 22

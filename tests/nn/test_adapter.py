@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from storycell.language_model import Choice, LanguageModel
+from storycell.nn import adapter
 from storycell.nn.adapter import TorchModel
 from storycell.nn.cells import registry
 from storycell.nn.model import CharLM
@@ -47,6 +48,22 @@ def test_steps_of_the_layers_are_the_whole_chunk(cell: str) -> None:
             state[k] = {name: values[name] for name in model.state_names}
             x = state[k][model.state_names[0]]
     np.testing.assert_allclose(model.output(x), model.logits(ids)[0][:, -1], atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("piece", [256, 4])
+def test_all_states_are_those_after_each_character_however_they_are_cut(
+    cell: str, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "_PIECE", piece)
+    _, model = made(cell)
+    ids = np.random.default_rng(2).integers(2, V, (3, 11))
+    _, start = model.logits(ids[:, :2])
+    every = model.states(ids[:, 2:], start)
+    for t in range(9):
+        for name, value in model.state_after(ids[:, 2 : 3 + t], start).items():
+            assert every[name].shape == (L, 3, 9, H)
+            np.testing.assert_allclose(every[name][:, :, t], value, atol=1e-6)
 
 
 def test_a_held_value_stays_and_changes_what_follows_from_it() -> None:

@@ -14,8 +14,8 @@ from support.tiny_runs import NETWORK, TEXT
 
 import storycell
 from storycell import CharLM
-from storycell.generation.sampler import Sampling, Stream, advance
-from storycell.inspect import intervene
+from storycell.generation.sampler import Sampling, Stream, advance, streams
+from storycell.nn.adapter import TorchModel
 from storycell.nn.backends.native import adam
 
 SOURCES = sorted(Path(storycell.__file__).parent.rglob("*.py"))
@@ -72,7 +72,7 @@ def model_numbers() -> dict[str, Any]:
             optimizer.step()
         logits, state = lm(ids)
         nats, _ = lm.nats(ids[:, :-1], ids[:, 1:])
-        written = advance(lm.eval(), [Stream(Sampling(1.0), 7), Stream(Sampling(0.0), 8)], 30, logits=True)
+        written = advance(TorchModel(lm.eval()), [Stream(Sampling(1.0), 7), Stream(Sampling(0.0), 8)], 30, logits=True)
         found |= {f"{name}: loss": loss, f"{name}: logits": logits, f"{name}: state": state["h"], f"{name}: nats": nats}
         found |= {f"{name}: grad {n}": p.grad for n, p in lm.named_parameters()}
         found |= {f"{name}: weight {n}": p for n, p in lm.named_parameters()}
@@ -108,7 +108,7 @@ def run_numbers() -> dict[str, Any]:
     model = storycell.load("demo")
     text = 'Once upon a time, there was a cat. "I am a cat," said the cat. ' * 4
     trace = model.trace(text)
-    held = intervene.held_streams(model.lm, [5], Sampling(1.0), [1, 2], 10, {("h", 0, 3): 1.0})
+    held = streams(model.network, [5], Sampling(1.0), [1, 2], 10, {("h", 0, 3): 1.0})
     return {
         "text": model.generate("Once upon a", chars=60, seed=1),
         "loss": model.evaluate(text).loss_nats,

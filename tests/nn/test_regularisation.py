@@ -15,6 +15,7 @@ from storycell.errors import BackendError
 from storycell.nn.backends import choice
 from storycell.nn.model import CharLM
 from storycell.training.loop import describe_overfitting
+from storycell.training.torch_learner import TorchLearner
 from storycell.training.trainer import Trainer
 
 IDS = np.array([0, *([2, 3, 4, 5, 3, 2] * 300)], dtype=np.uint8)
@@ -26,7 +27,7 @@ CLOSE = 1e-4  # float32 on two backends
 def trainer(lm: CharLM, **changes: object) -> Trainer:
     usual = {"streams": 8, "chunk": 10, "steps": 40, "lr": 1e-2, "precision": "fp32", "warmup": 0.0}
     chosen = TrainSettings.model_validate(usual | changes)
-    return Trainer(lm, batches.make(IDS, chosen), chosen)
+    return Trainer(TorchLearner(lm, chosen), batches.make(IDS, chosen), chosen)
 
 
 def test_hidden_weights_are_dropped_for_a_chunk_and_only_while_training() -> None:
@@ -92,38 +93,45 @@ def test_a_share_of_the_streams_starts_from_the_zero_state_and_which_depends_on_
     some = trainer(lm, reset=SHARE, streams=64)
     for _ in zip(range(3), some.reports(), strict=False):
         pass
-    assert some._state is not None
+    learner = some.learner
+    assert isinstance(learner, TorchLearner)
+    assert learner._state is not None
     shares, rows = [], []
     for step in range(100):
         some.step = step
-        carried = some._carried()
+        kept = some._kept()
+        carried = learner._carried(kept)
+        assert kept is not None
         assert carried is not None
         zero = (carried["h"][0] == 0).all(dim=1)
+        assert np.array_equal(zero.numpy(), ~kept)
+        torch_draws = torch.rand(64, generator=torch.Generator().manual_seed(some.settings.seed * 1_000_003 + step))
+        assert np.array_equal(kept, torch_draws.numpy() >= SHARE), "runs of earlier versions resume to the bit"
         assert ((carried["c"][0] == 0).all(dim=1) == zero).all()
-        assert torch.equal(carried["h"][0][~zero], some._state["h"][0][~zero])
+        assert torch.equal(carried["h"][0][~zero], learner._state["h"][0][~zero])
         shares.append(zero.float().mean().item())
         rows.append(zero)
     assert np.mean(shares) == pytest.approx(SHARE, abs=SPREAD)
     assert not torch.equal(rows[0], rows[1])
     some.step = 0
-    again = some._carried()
+    again = learner._carried(some._kept())
     assert again is not None
     assert torch.equal((again["h"][0] == 0).all(dim=1), rows[0])
     some.settings = some.settings.model_copy(update={"reset": 0.0})
-    assert some._carried() is some._state
+    assert learner._carried(some._kept()) is learner._state
 
 
 def test_the_average_is_a_running_mean_and_is_given_back() -> None:
     lm = CharLM(6, 12, embedding_size=4)
-    learner = trainer(lm, average=0.9, steps=30)
+    made = trainer(lm, average=0.9, steps=30)
     mean: torch.Tensor | None = None
-    for k, _ in enumerate(learner.reports()):
+    for k, _ in enumerate(made.reports()):
         now = lm.output.weight.detach().clone()
         decay = min(0.9, (1 + k) / (10 + k))
         mean = now if mean is None else decay * mean + (1 - decay) * now
     assert mean is not None
     before = {name: value.clone() for name, value in lm.state_dict().items()}
-    with learner.averaged():
+    with made.learner.averaged():
         assert torch.allclose(lm.output.weight, mean, atol=1e-6)
         assert not torch.equal(lm.output.weight, before["output.weight"])
     assert all(torch.equal(value, before[name]) for name, value in lm.state_dict().items())

@@ -21,9 +21,12 @@ from storycell.data.vocab import Vocabulary
 from storycell.errors import SettingsError
 from storycell.inspect import inspection
 from storycell.lab.compress import archive
+from storycell.nn.adapter import TorchModel
 from storycell.nn.backends.native.library import one_torch_thread
 from storycell.nn.model import CharLM
+from storycell.training import start
 from storycell.training.distributed import DistributedGroup
+from storycell.training.engine_learner import EngineLearner
 
 Result = TypeVar("Result")
 TINY = {**NETWORK, "steps": 3}
@@ -124,6 +127,37 @@ def test_within_a_quota_nothing_takes_more_threads_unless_it_was_told_to(many: i
         assert threads.for_kernels() == 2
 
 
+WITHOUT_TORCH = """
+import os, sys
+from storycell import threads
+os.sched_getaffinity = lambda pid: set(range(8))
+threads.quota = lambda root=None: {quota}
+told = [threads.default(), threads.for_kernels()]
+with threads.computing_on(3, 5):
+    told.append(threads.for_kernels())
+told.append(threads.for_kernels())
+threads.keep_to(2)
+print(*told, threads.for_kernels(), "torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "quota", "expected"),
+    [
+        *[(None, None, 8), ("3", None, 3), ("3,2", None, 3), ("", None, 8), ("many", None, 8), ("0", None, 8)],
+        *[(None, 1.5, 2), ("1", 1.5, 1), ("6", 1.5, 2)],
+    ],
+)
+def test_without_torch_the_environment_affinity_and_quota_count_and_torch_is_not_imported(
+    asked: str | None, quota: float | None, expected: int
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment |= {} if asked is None else {"OMP_NUM_THREADS": asked}
+    words = [sys.executable, "-c", WITHOUT_TORCH.format(quota=quota)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [*[str(expected)] * 2, "5", str(expected), "2", "False"]
+
+
 # What a training takes
 
 
@@ -178,6 +212,13 @@ def test_the_kernels_of_a_training_compute_on_the_threads_it_was_given(
         return forward(self, *arguments, **keywords)
 
     monkeypatch.setattr(CharLM, "forward", watched)
+    learners: list[EngineLearner] = []
+    gradient = EngineLearner.gradient
+    monkeypatch.setattr(EngineLearner, "gradient", lambda self, *a: (learners.append(self), gradient(self, *a))[1])
+    trained_on(tmp_path / "engine", text, threads=3, backend="native")
+    assert {learner.engine.threads for learner in learners} == {3}
+    assert not seen
+    monkeypatch.setattr(start, "uses_engine", lambda *_: False)
     trained_on(tmp_path, text, threads=3, backend="native")
     assert seen == {(1, 3)}
     seen.clear()
@@ -280,9 +321,14 @@ print(within, started() > 0)
     assert done.stdout.split() == ["0", "True"]
 
 
-def test_texts_written_at_the_same_time_are_as_alone_and_leave_torch_and_the_model_as_they_were(many: int) -> None:
+@pytest.mark.parametrize("by_torch", [True, False])
+def test_texts_written_at_the_same_time_are_as_alone_and_leave_torch_and_the_model_as_they_were(
+    many: int, by_torch: bool
+) -> None:
     model = storycell.load("demo")
-    model.lm.train().use(precision="auto")
+    lm = model.lm.train().use(precision="auto")
+    if by_torch:
+        model.network = TorchModel(lm)
     alone = [model.generate("Once upon a", chars=120, seed=k) for k in range(6)]
     for _ in range(3):
         together = [""] * len(alone)
@@ -298,7 +344,7 @@ def test_texts_written_at_the_same_time_are_as_alone_and_leave_torch_and_the_mod
             writer.join()
         assert together == alone
         assert counts() == (many, many)
-    assert (threads.for_kernels(), model.lm.training, model.lm.precision) == (many, True, "auto")
+    assert (threads.for_kernels(), lm.training, lm.precision) == (many, True, "auto")
 
 
 def test_reading_in_one_thread_leaves_the_model_to_the_others() -> None:
@@ -315,16 +361,38 @@ def test_reading_in_one_thread_leaves_the_model_to_the_others() -> None:
     assert lm.training
 
 
+def test_numpys_products_take_one_thread_until_the_last_of_all_has_left() -> None:
+    blas = threads._blas()
+    before = blas.get()
+    blas.set(2)
+    asked = blas.get()
+    try:
+        other = threads.one_blas_thread()
+        with threads.one_blas_thread():
+            assert blas.get() == 1
+            other.__enter__()  # as another thread does, which leaves later
+        assert blas.get() == 1
+        other.__exit__(None, None, None)
+        assert blas.get() == asked
+        with pytest.raises(ZeroDivisionError), threads.one_blas_thread():
+            _ = 1 / 0
+        assert blas.get() == asked
+    finally:
+        blas.set(before)
+
+
 def test_compressing_and_inspecting_give_the_threads_back_too(tmp_path: Path, many: int) -> None:
     model = storycell.load("demo")
     path = tmp_path / "a.txt"
     path.write_text("Once upon a time there was a dog.\n" * 4)
     with path.open("rb") as source, (tmp_path / "a.scz").open("wb") as sink:
-        archive.compress(model.lm, model.vocab, source, sink)
+        archive.compress(model.network, model.vocab, source, sink)
     assert counts() == (many, many)
     vocab = Vocabulary("ab")
     with pytest.raises(Exception, match="too few"):
-        inspection.inspect(inspection.Subject("a", CharLM(len(vocab), 4), vocab, torch.ones(9).byte().numpy(), 1))
+        inspection.inspect(
+            inspection.Subject("a", TorchModel(CharLM(len(vocab), 4)), vocab, torch.ones(9).byte().numpy(), 1)
+        )
     assert counts() == (many, many)
 
 
@@ -337,18 +405,19 @@ def test_a_forked_child_reads_prompts_and_writes_as_its_parent_does() -> None:
     code = """
 import os, torch
 from storycell.generation import sampler
+from storycell.nn.adapter import TorchModel
 from storycell.nn.model import CharLM
 torch.set_num_threads(4)
 a = torch.ones(700, 700)
 a @ a, a.exp()  # all of torch's threads are there now
-lm = CharLM(400, 250, embedding_size=64)  # a width that has to be padded
+lm = TorchModel(CharLM(400, 250, embedding_size=64))  # a width that has to be padded
 def written():
     return list(sampler.streams(lm, [*range(2, 400)], sampler.Sampling(), [1, 2], 20))
 here = written()
 for packs_anew in (False, True):
     if not (pid := os.fork()):
         if packs_anew:
-            sampler._packed.clear()
+            lm._packed = None
         os._exit(0 if written() == here else 1)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """

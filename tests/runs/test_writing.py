@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import torch_tensors
 from support.tiny_runs import command
 
 import storycell
 from storycell.errors import RunFolderError
+from storycell.nn.adapter import TorchModel
 from storycell.runs import folder as checkpoint
+from storycell.runs import tensors
 from storycell.runs.files import write_atomically
 from storycell.runs.folder import RunFolder
 
@@ -32,7 +35,7 @@ def test_one_training_at_a_time(run: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_a_folder_appears_complete_or_not_at_all(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = RunFolder(run)
-    config, vocab, lm = folder.config(), folder.vocab(), storycell.load(run).lm
+    config, vocab, weights = folder.config(), folder.vocab(), TorchModel(storycell.load(run).lm).weights()
 
     def fail(handle: int) -> None:
         raise OSError(28, "No space left on device")
@@ -40,9 +43,9 @@ def test_a_folder_appears_complete_or_not_at_all(run: Path, tmp_path: Path, monk
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
         with pytest.raises(RunFolderError, match=r"new cannot be written: no space left on device; make room there"):
-            RunFolder.create(tmp_path / "new", config, vocab, lm, {}, {})
+            RunFolder.create(tmp_path / "new", config, vocab, weights, {}, {})
     assert {p.name for p in tmp_path.iterdir()} == {"run"}
-    RunFolder.create(tmp_path / "new", config, vocab, lm, {}, {})
+    RunFolder.create(tmp_path / "new", config, vocab, weights, {}, {})
     assert {p.name for p in (tmp_path / "new").iterdir()} == {*NAMES, "last.safetensors"}
     assert {p.name for p in tmp_path.iterdir()} == {"run", "new"}
 
@@ -52,17 +55,17 @@ def test_two_trainings_that_make_one_folder_do_not_mix(
 ) -> None:
     """The second comes while the first is still writing: one of them is told, and the other's files are whole."""
     folder = RunFolder(run)
-    config, vocab, lm = folder.config(), folder.vocab(), storycell.load(run).lm
+    config, vocab, weights = folder.config(), folder.vocab(), TorchModel(storycell.load(run).lm).weights()
     rename = Path.rename
 
     def late(partial: Path, path: Path) -> Path:
         monkeypatch.setattr(Path, "rename", rename)
-        RunFolder.create(tmp_path / "new", config, vocab, lm, {}, {})
+        RunFolder.create(tmp_path / "new", config, vocab, weights, {}, {})
         return rename(partial, path)
 
     monkeypatch.setattr(Path, "rename", late)
     with pytest.raises(RunFolderError, match="holds a run already"):
-        RunFolder.create(tmp_path / "new", config, vocab, lm, {}, {})
+        RunFolder.create(tmp_path / "new", config, vocab, weights, {}, {})
     storycell.load(tmp_path / "new")
     assert {p.name for p in tmp_path.iterdir()} == {"run", "new"}
 
@@ -100,6 +103,9 @@ def test_an_empty_folder_is_taken_and_any_other_refused(tmp_path: Path) -> None:
 def test_the_weights_are_float32_whatever_the_file_holds_and_carry_their_step(run: Path) -> None:
     folder, model = RunFolder(run), storycell.load(run)
     assert all(p.dtype == torch.float32 for p in model.lm.parameters())
-    assert folder.load_weights(model.lm)["step"] == 3
-    folder.save_weights(model.lm.bfloat16(), {"step": 3})
-    assert all(p.dtype == torch.float32 for p in storycell.load(run).lm.parameters())
+    assert folder.load_weights(model.lm.shapes())[1]["step"] == 3
+    path, rounded = run / "model.safetensors", model.lm.bfloat16().state_dict()
+    path.write_bytes(torch_tensors.pack(rounded, tensors.read_tensors(path)[1]))
+    again = storycell.load(run).lm
+    assert all(p.dtype == torch.float32 for p in again.parameters())
+    assert all(torch.equal(p, rounded[name].float()) for name, p in again.named_parameters())

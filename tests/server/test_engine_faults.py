@@ -68,11 +68,11 @@ def test_a_stream_that_cannot_be_written_fails_alone(
 ) -> None:
     sizes: list[int] = []
 
-    def faulty(lm: Any, streams: list[Any], chars: int, *, logits: bool = False) -> Any:
+    def faulty(lm: Any, streams: list[Any], chars: int, *, logits: bool = False, step: Any = None) -> Any:
         sizes.append(len(streams))
         if in_batch(streams):
             raise RuntimeError("injected")
-        return advance(lm, streams, chars, logits=logits)
+        return advance(lm, streams, chars, logits=logits, step=step)
 
     monkeypatch.setattr(engines, "advance", faulty)
     *found, failed, again = run(model, [*FINE, FAULTY], FINE[0])
@@ -84,10 +84,10 @@ def test_a_stream_that_cannot_be_written_fails_alone(
 def test_numbers_that_are_not_finite_are_the_servers_fault_and_said(
     model: storycell.Model, alone: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def faulty(lm: Any, streams: list[Any], chars: int, *, logits: bool = False) -> Any:
+    def faulty(lm: Any, streams: list[Any], chars: int, *, logits: bool = False, step: Any = None) -> Any:
         if in_batch(streams):
             raise NotFiniteError("its weights are damaged")
-        return advance(lm, streams, chars, logits=logits)
+        return advance(lm, streams, chars, logits=logits, step=step)
 
     monkeypatch.setattr(engines, "advance", faulty)
     *found, failed = run(model, [*FINE, FAULTY])
@@ -129,7 +129,7 @@ def test_a_fault_of_the_engine_itself_leaves_nobody_waiting_and_the_next_is_serv
 
 
 def test_a_chore_that_fails_at_its_work_or_at_its_end_fails_alone(endless: Path) -> None:
-    lm = storycell.load(endless).lm
+    lm = storycell.load(endless).network
 
     def broken() -> Generator[None, None, int]:
         yield
@@ -168,11 +168,11 @@ def test_a_stream_that_breaks_has_a_status_or_ends_in_an_error(
 ) -> None:
     calls = [0]
 
-    def faulty(lm: Any, streams: list[Any], chars: int, *, logits: bool = False) -> Any:
+    def faulty(lm: Any, streams: list[Any], chars: int, *, logits: bool = False, step: Any = None) -> Any:
         calls[0] += 1
         if calls[0] > 2 * begun:
             raise RuntimeError("injected")
-        return advance(lm, streams, chars, logits=logits)
+        return advance(lm, streams, chars, logits=logits, step=step)
 
     monkeypatch.setattr(engines, "advance", faulty)
 

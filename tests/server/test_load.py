@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import select
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -69,13 +70,19 @@ def test_a_client_that_vanishes_frees_its_streams_at_once(quick: Served) -> None
         assert soon(lambda: quick.streams() == 0)
 
 
-def test_a_reader_that_takes_nothing_holds_nobody_up_and_is_cut_off(quick: Served) -> None:
+def test_a_reader_that_takes_nothing_holds_nobody_up(served: Served) -> None:
+    with opened(served, 2_048) as slow:
+        slow.sendall(head_and_body(ENDLESS, "localhost"))
+        assert soon(lambda: served.streams() > 0)
+        served.post("/v1/completions", {"prompt": PROMPT, "max_tokens": CHARS})
+        assert served.streams() > 0  # it still takes nothing
+    assert soon(lambda: served.streams() == 0)
+
+
+def test_a_reader_that_takes_nothing_is_cut_off(quick: Served) -> None:
     with opened(quick, 2_048) as slow:
         slow.sendall(head_and_body(ENDLESS, "localhost"))
         assert soon(lambda: quick.streams() > 0)
-        began = time.monotonic()
-        quick.post("/v1/completions", {"prompt": PROMPT, "max_tokens": CHARS})
-        assert time.monotonic() - began < SOON_S / 2
         assert soon(lambda: quick.streams() == 0)
         slow.settimeout(SOON_S)
         with contextlib.suppress(ConnectionResetError):
@@ -111,7 +118,7 @@ def test_half_a_request_is_not_waited_for_for_ever(quick: Served, half: bytes) -
         answer = bytearray()
         while piece := connection.recv(4_096):
             answer += piece
-        assert 0.5 < time.monotonic() - began < SOON_S
+        assert time.monotonic() - began > 0.5  # and not cut off at once; `recv` waits for the end, but not for ever
         assert answer == b"" or answer.startswith(b"HTTP/1.1 408")
         assert bool(answer) == half.endswith(b'{"prompt":')
 
@@ -127,17 +134,20 @@ def test_an_endless_head_is_cut_off(quick: Served) -> None:
             send_on(connection)
 
 
-def test_a_long_prompt_does_not_block_the_others(quick: Served) -> None:
-    with opened(quick) as long:
-        long.sendall(head_and_body({"prompt": "Ben had 3 red. " * 6_600, "max_tokens": 1}, "localhost"))
-        began = time.monotonic()
+def test_long_prompts_do_not_block_the_others(quick: Served) -> None:
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(opened(quick)) for _ in range(8)]
+        for long in connections:
+            long.sendall(head_and_body({"prompt": "Ben had 3 red. " * 6_600, "max_tokens": 1}, "localhost"))
         quick.post("/v1/completions", {"prompt": PROMPT, "max_tokens": 5})
-        assert time.monotonic() - began < SOON_S / 2
-        answer = bytearray()
-        while piece := long.recv(65_536):
-            answer += piece
-        assert answer.startswith(b"HTTP/1.1 200")
-        assert b'"prompt_tokens":99000' in answer
+        answered, _, _ = select.select(connections, [], [], 0)
+        assert len(answered) < len(connections)  # the others are still being read
+        for long in connections:
+            answer = bytearray()
+            while piece := long.recv(65_536):
+                answer += piece
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b'"prompt_tokens":99000' in answer
 
 
 def test_the_metrics_count_what_happened(quick: Served) -> None:

@@ -18,6 +18,7 @@ from support.live_server import in_this_process
 import storycell
 from storycell import Sampling
 from storycell.data.vocab import BYTES
+from storycell.nn.adapter import TorchModel
 from storycell.nn.model import CharLM
 from storycell.types import BOUNDARY, UNKNOWN
 
@@ -52,7 +53,7 @@ def byte_model(endless: Path) -> storycell.Model:
     lm = CharLM(len(BYTES), 8, 1, "lstm", embedding_size=4, seed=3).eval()
     with torch.no_grad():
         lm.output.bias[BOUNDARY] = -20.0
-    return storycell.Model(lm, BYTES, known.config, known.path)
+    return storycell.Model(TorchModel(lm), BYTES, known.config, known.path)
 
 
 def answered(model: storycell.Model, *bodies: Any, **settings: Any) -> list[Any]:
@@ -192,9 +193,9 @@ def test_a_stop_of_several_bytes_is_not_counted_and_not_in_the_saved_state(byte_
     ids = BYTES.encode(wanted).tolist()
     with torch.no_grad():
         lm = CharLM(len(BYTES), 8, 1, "lstm", embedding_size=4, seed=3).eval()
-    fixed = storycell.Model(lm, BYTES, byte_model.config, byte_model.path)
+    fixed = storycell.Model(TorchModel(lm), BYTES, byte_model.config, byte_model.path)
 
-    def write(_: CharLM, streams: list[Any], chars: int, logits: bool = False) -> list[Any]:
+    def write(_: Any, streams: list[Any], chars: int, logits: bool = False, step: Any = None) -> list[Any]:
         written = []
         for stream in streams:
             at = getattr(stream, "at", 0)
@@ -319,7 +320,7 @@ def test_what_one_answer_and_all_may_keep_is_bounded_and_said(model: storycell.M
 def test_a_reader_who_is_behind_has_the_fewer_characters_waiting_the_more_is_told_of_each(
     model: storycell.Model,
 ) -> None:
-    engine = Engine(model.lm)
+    engine = Engine(model.network)
     capacity: Callable[[int | None], int] = lambda likeliest: engine.outbox(3, Wanted(likeliest)).capacity  # noqa: E731
     assert capacity(None) == capacity(0)
     assert capacity(20) * 21 <= capacity(0)

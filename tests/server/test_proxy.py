@@ -130,9 +130,9 @@ def test_the_page_writes_through_a_proxy_with_tls_in_a_real_browser(behind: Serv
         refused: list[int] = []
         page.on("response", lambda answer: refused.append(answer.status) if answer.status >= 400 else None)
         page.goto(f"https://localhost:{proxy.server_address[1]}")
-        page.wait_for_selector("#chips button")  # it has asked what may follow
+        page.wait_for_selector("#choices button")  # it has asked what may follow
         with page.expect_response("**/v1/completions") as written:
-            page.click("#write")
+            page.click("#generate")
         assert written.value.status == 200
         browser.close()
         assert refused == []

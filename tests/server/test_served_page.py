@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.accessibility import serious_violations
 from support.live_server import CHROMIUM, FLAGS, Served
 
 import storycell
@@ -39,7 +40,7 @@ def page(browser: "sync.Browser", served: Served) -> Iterator["sync.Page"]:
     opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.goto(served.url)
-    opened.wait_for_selector("#chips button")
+    opened.wait_for_selector("#choices button")
     yield opened
     context.close()
     assert complaints == []
@@ -58,14 +59,14 @@ def text(page: "sync.Page") -> str:
 
 
 def written(page: "sync.Page") -> str:
-    page.click("#write")
-    until(page, "document.querySelector('#write').textContent === 'Write'")
+    page.click("#generate")
+    until(page, "document.querySelector('#generate').textContent === 'Generate'")
     until(page, f"document.querySelector('#text').value.length > {len(BEGINNING)}")
     return text(page)
 
 
 def test_it_shows_what_may_follow_and_writes_what_is_chosen(page: "sync.Page", endless: Path) -> None:
-    chip = page.locator("#chips button").first
+    chip = page.locator("#choices button").first
     shown = chip.locator("b").text_content()
     chosen = {"␣": " ", "↵": "\n"}.get(shown or "", shown)
     greedy = storycell.load(endless).generate(BEGINNING, 1, greedy=True)
@@ -88,8 +89,8 @@ def test_it_writes_a_story_and_colours_every_character_by_its_surprise(page: "sy
     assert all(coloured[k] for k in expected)
     assert page.locator("#shades").inner_text().strip("\u200b")[:10] == story[:10]
     page.evaluate("document.querySelector('#text').setSelectionRange(3, 3)")
-    until(page, "document.querySelector('#under').textContent.includes('surprise')")
-    assert f"surprise {nats[2]:.2f} nats" in (page.text_content("#under") or "")
+    until(page, "document.querySelector('#detail').textContent.includes('surprise')")
+    assert f"surprise {nats[2]:.2f} nats" in (page.text_content("#detail") or "")
 
 
 def test_letters_and_their_colours_lie_on_each_other(page: "sync.Page") -> None:
@@ -101,29 +102,30 @@ def test_letters_and_their_colours_lie_on_each_other(page: "sync.Page") -> None:
 
 
 def test_it_colours_by_a_value_of_a_unit(page: "sync.Page", served: Served) -> None:
-    page.check("input[name=colour][value=value]")
-    page.select_option("#value", "f")
+    page.select_option("#colour", "f")
     page.fill("#unit", "5")
     page.press("#unit", "Tab")
     asked = {"prompt": BEGINNING, "layer": 0, "name": "f", "units": [5]}
     values = served.post("/v1/trace", asked)["values"][0]
     page.evaluate("document.querySelector('#text').setSelectionRange(4, 4)")
-    until(page, f"document.querySelector('#under').textContent.includes('f of unit 5: {values[3]:.2f}')")
+    until(page, f"document.querySelector('#detail').textContent.includes('forget gate f of unit 5: {values[3]:.2f}')")
     assert page.locator("#lively button").count() > 3
 
 
 def test_a_held_unit_changes_the_story_from_the_same_seed(page: "sync.Page") -> None:
     story = written(page)
     page.check("#hold")
-    until(page, "document.querySelector('#write').textContent === 'Write'")
+    until(page, "document.querySelector('#generate').textContent === 'Generate'")
     page.evaluate("(r => { r.value = 4; r.dispatchEvent(new Event('change')); })(document.querySelector('#held-at'))")
-    until(
-        page,
-        "s => document.querySelector('#write').textContent === 'Write' && document.querySelector('#text').value !== s",
-        story,
-    )
+    other = "document.querySelector('#text').value !== s"
+    until(page, f"s => document.querySelector('#generate').textContent === 'Generate' && {other}", story)
     assert text(page).startswith(BEGINNING)
     assert BEGINNING + (page.text_content("#otherwise-text") or "") == story
+    page.select_option("#colour", "f")  # what is coloured is what is held
+    until(page, "story.passage.hold[0].name === 'f' && generating === null")
+    page.select_option("#colour", "loss")
+    assert page.evaluate("story.passage.hold[0].name") == "f"
+    assert page.inner_text("#hold-name").startswith("forget gate f of unit ")
     page.uncheck("#hold")
     until(page, "s => document.querySelector('#text').value === s", story)
 
@@ -149,13 +151,23 @@ def test_markup_in_a_story_stays_text(page: "sync.Page") -> None:
     assert page.locator("#shades b, #shades script").count() == 0
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(page: "sync.Page", scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)
+    written(page)
+    page.select_option("#colour", "c")
+    page.wait_for_selector("#lively [aria-pressed=true]")  # it has chosen a unit, and nothing moves any more
+    until(page, "story.values.length > 0")
+    assert serious_violations(page) == []
+
+
 def test_it_fits_a_phone(browser: "sync.Browser", served: Served) -> None:
     context = browser.new_context(viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
     phone = context.new_page()
     phone.goto(served.url)
-    phone.wait_for_selector("#chips button")
+    phone.wait_for_selector("#choices button")
     assert phone.evaluate("document.documentElement.scrollWidth") <= 360
-    heights = phone.eval_on_selector_all(".buttons button", "all => all.map(b => b.getBoundingClientRect().height)")
+    heights = phone.eval_on_selector_all(".bar .row button", "all => all.map(b => b.getBoundingClientRect().height)")
     assert min(heights) >= 44
     context.close()
 
@@ -167,7 +179,7 @@ def test_it_asks_for_the_key_and_goes_on(browser: "sync.Browser", locked: Served
     guest.wait_for_selector("#key-form:not([hidden])")
     guest.fill("#key", "sesame")
     guest.click("#key-form button")
-    guest.wait_for_selector("#chips button")
+    guest.wait_for_selector("#choices button")
     assert guest.is_hidden("#key-form")
     context.close()
 
@@ -188,7 +200,7 @@ def test_it_says_when_the_server_is_gone_and_goes_on_when_it_is_back(browser: "s
     context = browser.new_context()
     page = context.new_page()
     page.goto(f"http://127.0.0.1:{port}")
-    page.wait_for_selector("#chips button")
+    page.wait_for_selector("#choices button")
     first.terminate()
     assert first.wait(60) == 0
     page.fill("#text", "Ann had 3")

@@ -106,8 +106,9 @@ class Ranks:
         assert self._server.stdin
         assert self._server.stdout
         print(json.dumps(orders), file=self._server.stdin, flush=True)
-        self.pids: list[int] = json.loads(self._server.stdout.readline())
-        return self.pids
+        pids: list[int] = json.loads(self._server.stdout.readline())
+        self.pids = pids
+        return pids
 
     def wait(self) -> Ended:
         """Until all have ended."""

@@ -28,29 +28,31 @@ _setup_privateuseone_for_python_backend(NAME, _Module())
 
 
 class OnGpu(torch.Tensor):
-    """A tensor on the device; `inner` holds its numbers."""
+    """A tensor on the device; `held` is the one on the CPU with its numbers."""
 
-    inner: torch.Tensor
+    held: torch.Tensor
 
     @staticmethod
     def __new__(cls, inner: torch.Tensor) -> "OnGpu":
         if inner.dtype in (torch.float64, torch.complex128):
             raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
-        made = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made = torch.Tensor._make_wrapper_subclass(
             cls, inner.size(), inner.stride(), inner.storage_offset(), dtype=inner.dtype, device=torch.device(NAME, 0)
         )
-        made.inner = inner
-        return made  # type: ignore[no-any-return]
+        made.held = inner
+        return made
 
     def __repr__(self) -> str:  # type: ignore[override]
-        return f"OnGpu({self.inner})"
+        return f"OnGpu({self.held})"
 
     @classmethod
-    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]  # a class method, as torch's guide has it
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         return computed(function, args, kwargs or {})
 
 
-class FakeGpu(TorchDispatchMode):
+class FakeGpu(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Within, `device="mps"` is this device."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -66,18 +68,18 @@ def computed(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     may_meet = function.overloadpacket in (aten._to_copy, aten.copy_, aten.index, aten.index_put, aten.index_put_)
     if here and not may_meet and any(not isinstance(t, OnGpu) and t.dim() > 0 for t in tensors):
         raise RuntimeError(f"Expected all tensors to be on the same device: {function}")
-    plain_args, plain = tree_map_only(OnGpu, lambda t: t.inner, (args, kwargs))
+    plain_args, plain = tree_map_only(OnGpu, lambda t: t.held, (args, kwargs))
     plain = tree_map_only(torch.device, lambda d: torch.device("cpu") if d.type == NAME else d, plain)
     out = function(*plain_args, **plain)
     if function._schema.is_mutable:  # in place, or into `out=`: the tensors that were given are what comes back
-        given = {id(t.inner): t for t in tensors if isinstance(t, OnGpu)}
+        given = {id(t.held): t for t in tensors if isinstance(t, OnGpu)}
         return tree_map_only(torch.Tensor, lambda t: given.get(id(t), t), out)
     lands_here = target.type == NAME if target is not None else here
     return tree_map_only(torch.Tensor, OnGpu, out) if lands_here else out
 
 
 # `torch.tensor(…, device=…)` goes past the mode: it makes room on the device, and copies.
-_LIBRARY = torch.library.Library("aten", "IMPL")
+_LIBRARY: Any = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
 
 
 def _empty_strided(size: Any, stride: Any, *, dtype: Any = None, **_: Any) -> torch.Tensor:
@@ -85,7 +87,7 @@ def _empty_strided(size: Any, stride: Any, *, dtype: Any = None, **_: Any) -> to
 
 
 def _copy(to: OnGpu, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
-    to.inner.copy_(source)
+    to.held.copy_(source)
     return to
 
 

@@ -103,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
         etag = hashlib.sha256(self.hub.files[name]).hexdigest()
         facts = {"X-Repo-Commit": COMMIT, "X-Linked-ETag": f'"{etag}"', "X-Linked-Size": str(len(self.hub.files[name]))}
         chunked = {"X-Xet-Hash": etag, "X-Xet-Refresh-Route": "/api/xet"}  # offers the other transfer, served nowhere
-        store = f"http://localhost:{self.server.server_address[1]}{STORE}{name}"
+        store = f"http://localhost:{self.hub.endpoint.rpartition(':')[2]}{STORE}{name}"
         self.send_response(302)
         for key, value in {**facts, **chunked, "Location": store, "Content-Length": "0"}.items():
             self.send_header(key, value)

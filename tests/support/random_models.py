@@ -2,11 +2,12 @@
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from storycell.config import ModelSettings
 from storycell.data.vocab import BYTES, Vocabulary
 from storycell.generation import sampler
-from storycell.nn.model import CharLM
+from storycell.language_model import LanguageModel
+from storycell.runs.network import new_model
 from storycell.types import BOUNDARY
 
 FORMS = Vocabulary("".join(sorted("\n abefilns-1AếéÅ한국o\u0308")))  # accents in one character, and one by itself
@@ -31,28 +32,26 @@ ROUNDED = {kind: ("fp32", "fp16", "int8")[(k + k // 3) % 3] for k, kind in enume
 PROMPT = "a é”😀\nbad"
 
 
-def model(kind: str, vocab: Vocabulary = CHARACTERS) -> CharLM:
+def model(kind: str, vocab: Vocabulary = CHARACTERS) -> LanguageModel:
     """A model with weights wide enough that its gates open and close, and not so wide that it is chaotic."""
     cell, L, H, D, bias = KINDS[kind]
-    lm = CharLM(len(vocab), H, L, cell, embedding_size=D, gate_bias=bias, seed=3)
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for weight in lm.parameters():
-            weight.normal_(0, 1.5 * H**-0.5, generator=generator)
-    return lm.eval()
+    sizes = ModelSettings(cell=cell, layers=L, hidden=H, embedding=D, gate_bias=bias)
+    drawn, random = new_model(len(vocab), sizes), np.random.default_rng(5)
+    return drawn.with_weights({n: random.normal(0, 1.5 * H**-0.5, w.shape) for n, w in drawn.weights().items()})
 
 
-def logits_after(lm: CharLM, prompt: str, vocab: Vocabulary = CHARACTERS) -> npt.NDArray[np.float32]:
+def logits_after(run: LanguageModel, prompt: str, vocab: Vocabulary = CHARACTERS) -> npt.NDArray[np.float32]:
     """The run's logits of the character after a prompt, `[V]`."""
     ids, _ = vocab.prompt_ids(prompt)
-    with lm.reading():
-        logits, _ = lm(torch.tensor([[BOUNDARY, *ids]]))
-    return np.array(logits[0, -1].numpy())
+    last: npt.NDArray[np.float32] = run.logits([[BOUNDARY, *ids]])[0][0, -1]
+    return last
 
 
-def text(lm: CharLM, prompt: str, chars: int, temperature: float, seed: int, vocab: Vocabulary = CHARACTERS) -> str:
+def text(
+    run: LanguageModel, prompt: str, chars: int, temperature: float, seed: int, vocab: Vocabulary = CHARACTERS
+) -> str:
     """What the run writes, the prompt included."""
     ids, read = vocab.prompt_ids(prompt)
-    drawn = sampler.streams(lm, ids, sampler.Sampling(temperature), [seed], chars)
+    drawn = sampler.streams(run, ids, sampler.Sampling(temperature), [seed], chars)
     written = [k for (k,) in drawn if k is not None]
     return vocab.decode([*ids, *written]) if vocab is BYTES else read + vocab.decode(written)

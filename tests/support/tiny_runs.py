@@ -14,6 +14,7 @@ import torch
 
 import storycell
 from storycell.cli.main import main
+from storycell.nn.adapter import TorchModel
 from storycell.runs.folder import RunFolder
 from storycell.types import BOUNDARY
 
@@ -87,7 +88,7 @@ def endless(made: Path, folder: Path) -> Path:
     lm = storycell.load(run).lm
     with torch.no_grad():
         lm.output.bias[BOUNDARY] = -20.0
-    RunFolder(run).save_weights(lm, {"step": 3, "valid_nats": None})
+    RunFolder(run).save_weights(TorchModel(lm).weights(), {"step": 3, "valid_nats": None})
     return run
 
 

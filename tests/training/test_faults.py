@@ -65,7 +65,7 @@ def killed_again_and_again(nursery: Nursery, learnt: Path, undisturbed: Path, fo
             survived += 1
             if run.exists():
                 assert storycell.load(run).generate("", chars=3) is not None
-                RunFolder(run).load_last(storycell.load(run).lm)
+                RunFolder(run).load_last(storycell.load(run).lm.shapes())
         else:
             assert_equal_runs(run, undisturbed)
             if survived < kills:

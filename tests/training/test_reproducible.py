@@ -16,6 +16,7 @@ import sys, numpy as np, torch
 from storycell.config import TrainSettings
 from storycell.data import batches
 from storycell.nn.model import CharLM
+from storycell.training.torch_learner import TorchLearner
 from storycell.training.trainer import Trainer
 
 torch.set_num_threads(1)
@@ -23,7 +24,8 @@ for cell in ("lstm", "gru", "mlstm"):
     chosen = TrainSettings.model_validate({"streams": 4, "chunk": 10, "steps": 3, "precision": "fp32"})
     lm = CharLM(6, 9, 2, cell, embedding_size=4, weight_dropout=0.3, embedding_dropout=0.2, dropout=0.2)
     ids = np.array([0, *([2, 3, 4, 5, 3, 2] * 300)], dtype=np.uint8)
-    print(cell, [report.train_nats.hex() for report in Trainer(lm, batches.make(ids, chosen), chosen).reports()])
+    trainer = Trainer(TorchLearner(lm, chosen), batches.make(ids, chosen), chosen)
+    print(cell, [report.train_nats.hex() for report in trainer.reports()])
 """
 
 

@@ -89,7 +89,7 @@ def test_a_full_disk_loses_nothing_that_was_saved(
     assert not list(run.glob("*.part"))
     assert not list(run.glob(".*.part"))
     assert command(capsys, "sample", run, "--chars", 3).code == 0
-    assert RunFolder(run).load_last(storycell.load(run).lm)[1]["position"]["step"] >= 9
+    assert RunFolder(run).load_last(storycell.load(run).lm.shapes())[1]["position"]["step"] >= 9
     resumed = command(capsys, "train", "--resume", run, "--json")
     assert resumed.code == 0
     assert '"step": 20' in resumed.out
@@ -151,7 +151,7 @@ def test_a_second_ctrl_c_ends_at_once_and_the_run_goes_on_later(
         _, said = training.communicate(timeout=30)
     assert training.returncode in (130, -signal.SIGINT)
     assert "Traceback" not in said.decode()
-    step = RunFolder(run).load_last(storycell.load(run).lm)[1]["position"]["step"]
+    step = RunFolder(run).load_last(storycell.load(run).lm.shapes())[1]["position"]["step"]
     assert command(capsys, "train", "--resume", run, "--steps", step + 2).code == 0
 
 

@@ -1,40 +1,56 @@
 """`storycell bench train|sample|prepare`: speed, beside torch's own layers, interleaved in one run."""
 
-import argparse
 from typing import Any, get_args
 
-from storycell.cli.flags import print_json
+import click
+
+from storycell import extras
+from storycell.cli.flags import F, Verb, print_json
 from storycell.config import validate
 from storycell.lab.bench import results
 from storycell.lab.bench.prepare import prepare
-from storycell.lab.bench.sample import sample
-from storycell.lab.bench.train import train
 from storycell.lab.bench.workload import Workload
 
-_TASKS = {"train": train, "sample": sample, "prepare": prepare}
+_TASKS = ("train", "sample", "prepare")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A flag for every field of `Workload`."""
-    parser.add_argument("task", choices=_TASKS, help="whole training steps, generation, or text into token files")
-    for name, field in Workload.model_fields.items():
+def _measure(task: str, workload: Workload) -> dict[str, Any]:
+    if task == "prepare":
+        return prepare(workload)
+    extras.require("torch", f"`storycell bench {task}`, which measures torch's layers too,")
+    from storycell.lab.bench import sample, train
+
+    return train.train(workload) if task == "train" else sample.sample(workload)
+
+
+def _workload_options(function: F) -> F:
+    """A flag for every field of `Workload`; None if it is not given."""
+    for name, field in reversed(Workload.model_fields.items()):
         default = "" if field.default is None else f" (default {field.default})"
-        keywords: dict[str, Any] = {"dest": name, "default": None, "help": f"{field.description}{default}"}
+        keywords: dict[str, Any] = {"default": None, "help": f"{field.description}{default}"}
+        declared = f"--{name}"
         if field.annotation is bool:
-            keywords["action"] = argparse.BooleanOptionalAction
-        elif name in ("cell", "precision"):
-            keywords["choices"] = get_args(field.annotation)
+            declared += f"/--no-{name}"
         else:
-            keywords |= {"type": int, "metavar": "N"}
-        parser.add_argument(f"--{name}", **keywords)
+            choices = name in ("cell", "precision")
+            keywords["type"] = click.Choice(get_args(field.annotation)) if choices else click.INT
+        function = click.option(declared, name, **keywords)(function)
+    return function
 
 
-def run(arguments: argparse.Namespace) -> None:
+@click.command("bench", cls=Verb)
+@click.argument(
+    "task",
+    type=click.Choice(_TASKS),
+    metavar="TASK",
+    help="train: whole training steps; sample: generation; prepare: text into token files",
+)
+@_workload_options
+def command(task: str, as_json: bool, **given: Any) -> None:
     """Measure, and print what came out."""
-    given = {name: getattr(arguments, name) for name in Workload.model_fields}
     workload = validate(Workload, {name: value for name, value in given.items() if value is not None})
-    measured = _TASKS[arguments.task](workload)
-    if arguments.json:
+    measured = _measure(task, workload)
+    if as_json:
         print_json(measured)
         return
     for line in results.lines(measured):

@@ -1,52 +1,69 @@
 """`storycell compare RUN… [--text FILE]`: runs and baselines beside each other on one text."""
 
-import argparse
 from pathlib import Path
 
+import click
+
+from storycell import extras
 from storycell.cli.display import say
-from storycell.cli.flags import add_backend, add_reading, print_json
+from storycell.cli.flags import NAME, Verb, backend_option, print_json, reading_options
 from storycell.lab import compare_page
 from storycell.lab.compare import compare
 from storycell.report.page import write_page
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `compare`."""
-    parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="run folders, or demo; the first is what others are held to"
-    )
-    parser.add_argument(
-        "--text",
-        action="append",
-        metavar="FILE",
-        help="text to score (default: what the first run held out); repeatable",
-    )
-    parser.add_argument(
-        "--windows", type=int, metavar="T", help="length of the zero-state windows (default: the runs' longest chunk)"
-    )
-    parser.add_argument("--no-baselines", action="store_true", help="without n-grams and compressors")
-    parser.add_argument("--out", metavar="FILE.html", help="write the page with curves and differences here")
-    add_reading(parser)
-    add_backend(parser)
-
-
-def run(arguments: argparse.Namespace) -> None:
+@click.command("compare", cls=Verb)
+@click.argument(
+    "runs",
+    nargs=-1,
+    required=True,
+    type=NAME,
+    metavar="RUN...",
+    help="run folders, or demo; the first is what others are held to",
+)
+@click.option(
+    "--text",
+    multiple=True,
+    type=NAME,
+    metavar="FILE",
+    help="text to score (default: what the first run held out); repeatable",
+)
+@click.option(
+    "--windows", type=int, metavar="T", help="length of the zero-state windows (default: the runs' longest chunk)"
+)
+@click.option("--no-baselines", is_flag=True, help="without n-grams and compressors")
+@click.option("--out", type=NAME, metavar="FILE.html", help="write the page with curves and differences here")
+@reading_options
+@backend_option
+def command(
+    runs: tuple[str, ...],
+    text: tuple[str, ...],
+    windows: int | None,
+    no_baselines: bool,
+    out: str | None,
+    encoding: str,
+    column: str | None,
+    backend: str,
+    as_json: bool,
+) -> None:
     """Compare; print the table or JSON; write the page."""
+    if out:
+        extras.require("matplotlib", "a page with figures")
     found = compare(
-        arguments.runs,
-        arguments.text,
-        encoding=arguments.encoding or "utf-8",
-        column=arguments.column,
-        windows=arguments.windows,
-        baselines=not arguments.no_baselines,
-        backend=arguments.backend,
+        list(runs),
+        list(text) or None,
+        encoding=encoding,
+        column=column,
+        windows=windows,
+        baselines=not no_baselines,
+        backend=backend,
         say=say,
     )
-    if arguments.out:
-        write_page(Path(arguments.out), compare_page.html(found))
-        say(f"next: open {arguments.out}")
-    if arguments.json:
-        print_json(found.summary() | ({"page": arguments.out} if arguments.out else {}))
+    if out:
+        write_page(Path(out), compare_page.html(found))
+        say(f"next: open {out}")
+    if as_json:
+        print_json(found.summary() | ({"page": out} if out else {}))
     else:
         for note in found.notes:
             say(note)

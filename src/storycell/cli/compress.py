@@ -1,14 +1,15 @@
 """`storycell compress RUN FILE --out FILE`: a model's predictions as a lossless compressor."""
 
-import argparse
 import shlex
 import time
 from pathlib import Path
 from typing import IO
 
+import click
+
 from storycell import api, loss
 from storycell.cli.display import preparing, say
-from storycell.cli.flags import add_backend, print_json
+from storycell.cli.flags import NAME, Verb, backend_option, print_json
 from storycell.errors import CodecError
 from storycell.lab.compress import archive
 from storycell.runs.files import replacing, writing
@@ -17,37 +18,34 @@ ENDING = ".scz"
 ADVICE = "free space, or name another --out"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `compress`."""
-    parser.add_argument("run", metavar="RUN", help="a run folder, or demo; decompressing takes the same one")
-    parser.add_argument("file", metavar="FILE", help="any file")
-    parser.add_argument("--out", metavar="FILE", help=f"the compressed file (default: FILE{ENDING}, if there is none)")
-    add_backend(parser)
-
-
-def run(arguments: argparse.Namespace) -> None:
+@click.command("compress", cls=Verb)
+@click.argument("run", type=NAME, help="a run folder, or demo; decompressing takes the same one")
+@click.argument("file", type=NAME, help="any file")
+@click.option("--out", type=NAME, metavar="FILE", help=f"the compressed file (default: FILE{ENDING}, if there is none)")
+@backend_option
+def command(run: str, file: str, out: str | None, backend: str, as_json: bool) -> None:
     """Compress, and say how far the file went."""
-    path = Path(arguments.file)
-    out = place(path, arguments.out, path.with_name(path.name + ENDING))
-    model = api.load(arguments.run, backend=arguments.backend)
+    path = Path(file)
+    target = place(path, out, path.with_name(path.name + ENDING))
+    model = api.load(run, backend=backend)
     began = time.monotonic()
-    with opened(path) as source, writing(out, ADVICE), replacing(out) as sink, preparing("") as progress:
+    with opened(path) as source, writing(target, ADVICE), replacing(target) as sink, preparing("") as progress:
         total = path.stat().st_size
         sizes = archive.compress(
-            model.lm, model.vocab, source, sink, lambda done: progress("compressing", done, max(total, done))
+            model.network, model.vocab, source, sink, lambda done: progress("compressing", done, max(total, done))
         )
     bits_per_byte = 8 * sizes.bytes_out / max(1, sizes.bytes_in)
-    if arguments.json:
+    if as_json:
         summary = {"bytes_in": sizes.bytes_in, "bytes_out": sizes.bytes_out, "bits_per_byte": bits_per_byte}
         summary |= {"unknown_chars": sizes.unknown_chars, "deflated_bytes": sizes.deflated_bytes}
-        print_json(summary | {"out": str(out), "elapsed_s": round(time.monotonic() - began, 3)})
+        print_json(summary | {"out": str(target), "elapsed_s": round(time.monotonic() - began, 3)})
         return
     print(f"{sizes.bytes_in:,} bytes -> {sizes.bytes_out:,} bytes, {bits_per_byte:.4f} bits per byte")
     if sizes.unknown_chars:
         say(f"{sizes.unknown_chars:,} characters are unknown to the model; each cost {loss.ESCAPE_BITS:g} bits")
     if sizes.deflated_bytes:
         say(f"{sizes.deflated_bytes:,} bytes are no text the model can read; they were deflated, as gzip does")
-    say(f"next: {shlex.join(['storycell', 'decompress', arguments.run, str(out)])}")
+    say(f"next: {shlex.join(['storycell', 'decompress', run, str(target)])}")
 
 
 def opened(path: Path) -> IO[bytes]:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+from rich import progress
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -27,23 +29,44 @@ def say(note: str) -> None:
 
 @contextmanager
 def preparing(work: str = "reading the text: ") -> Iterator[Progress]:
-    """A progress callback, as of `tokens`: a bar on a terminal, nothing elsewhere. The line is gone when it is done."""
+    """A progress callback, as of `tokens`: a bar on a terminal, nothing elsewhere. The bar is gone when it is done.
+
+    Each step has a bar of its own, from its first call to the one that is done; a total of 0 is one that is not known.
+    """
     console = Console(stderr=True)
-    shown_at, clear = 0.0, "\r\033[K"
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(compact=True))
+    bar = progress.Progress(
+        *columns,
+        console=console,
+        auto_refresh=False,  # a thread of its own would slow the reading, and not survive a fork
+        transient=True,
+        redirect_stdout=False,  # the console is standard error
+        disable=not console.is_interactive,
+    )
+    step, shown_at = "", 0.0
 
     def show(what: str, done: int, total: int) -> None:
-        nonlocal shown_at
-        if console.is_terminal and (time.monotonic() - shown_at > _REFRESH_S or done >= total):
+        nonlocal step, shown_at
+        if bar.disable:
+            return
+        if what != step:
+            for task in bar.task_ids:
+                bar.remove_task(task)
+            bar.add_task(f"{work}{what}", total=total or None)
+            step, shown_at = what, 0.0
+        bar.update(bar.task_ids[0], completed=done, total=total or None)
+        if done >= total > 0:
+            bar.stop()
+            step = ""
+        elif time.monotonic() - shown_at > _REFRESH_S:
             shown_at = time.monotonic()
-            sys.stderr.write(f"{clear}{work}{what} {done / max(total, 1):4.0%}{clear if done >= total else ''}")
-            sys.stderr.flush()
+            bar.start()
+            bar.refresh()
 
     try:
         yield show
     finally:
-        if shown_at:  # an error in the middle must not be written after the bar
-            sys.stderr.write(clear)
-            sys.stderr.flush()
+        bar.stop()
 
 
 class TrainingDisplay:
@@ -77,12 +100,12 @@ class TrainingDisplay:
             self._smooth_nats = report.train_nats if last is None else 0.95 * last + 0.05 * report.train_nats
         if report.valid_nats is not None or report.sample is not None:
             self._valid_nats, self._sample = report.valid_nats, report.sample or ""
-            if not self._console.is_terminal:
+            if not self._console.is_interactive:
                 say(self._line(report))
-        if self._console.is_terminal and (time.monotonic() - self._shown_at > _REFRESH_S or report.spent >= 1):
+        if self._console.is_interactive and (time.monotonic() - self._shown_at > _REFRESH_S or report.spent >= 1):
             self._shown_at = time.monotonic()
             if self._live is None:
-                self._live = Live(console=self._console, auto_refresh=False, transient=False)
+                self._live = Live(console=self._console, auto_refresh=False, transient=False, redirect_stdout=False)
                 self._live.start()
             self._live.update(self._picture(report), refresh=True)
         if report.spent >= 1 and report.valid_nats is not None:

@@ -1,12 +1,13 @@
 """`storycell eval [RUN] [TEXT…]`: the loss of a model on a text."""
 
-import argparse
 import dataclasses
 import math
 
+import click
+
 from storycell import api, loss
 from storycell.cli.display import preparing, say
-from storycell.cli.flags import add_backend, add_reading, print_json
+from storycell.cli.flags import NAME, Verb, backend_option, print_json, reading_options, run_argument
 from storycell.data.resumable import Progress
 from storycell.data.tokens import Prepared
 from storycell.errors import CorpusError, SettingsError
@@ -14,34 +15,36 @@ from storycell.evaluation.evaluator import Evaluation
 from storycell.runs.text import Scored, open_held_out, open_words
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `eval`."""
-    parser.add_argument("run", nargs="?", default="demo", metavar="RUN", help="a run folder, or demo (the default)")
-    parser.add_argument("text", nargs="*", metavar="TEXT", help="text to score (default: what the run held out)")
-    parser.add_argument(
-        "--windows", type=int, metavar="T", help="score zero-state windows of T characters instead of stories"
-    )
-    add_reading(parser)
-    add_backend(parser)
-
-
-def run(arguments: argparse.Namespace) -> None:
+@click.command("eval", cls=Verb)
+@run_argument
+@click.argument("text", nargs=-1, type=NAME, help="text to score (default: what the run held out)")
+@click.option("--windows", type=int, metavar="T", help="score zero-state windows of T characters instead of stories")
+@reading_options
+@backend_option
+def command(
+    run: str,
+    text: tuple[str, ...],
+    windows: int | None,
+    encoding: str,
+    column: str | None,
+    backend: str,
+    as_json: bool,
+) -> None:
     """Score the text and print the result."""
-    if arguments.windows is not None and arguments.windows < 1:
-        raise SettingsError(f"windows = {arguments.windows}: it must be at least 1")
-    model = api.load(arguments.run, backend=arguments.backend)
-    words = arguments.text or model.config.text.valid_words or model.config.text.words
-    encoding, column = arguments.encoding or "utf-8", arguments.column
+    if windows is not None and windows < 1:
+        raise SettingsError(f"windows = {windows}: it must be at least 1")
+    model = api.load(run, backend=backend)
+    words = list(text) or model.config.text.valid_words or model.config.text.words
     with preparing() as progress:
-        if arguments.text:
-            text = open_words(words, model.vocab, encoding=encoding, column=column, progress=progress)
+        if text:
+            scored = open_words(words, model.vocab, encoding=encoding, column=column, progress=progress)
         else:
-            text = _held_out(model, progress)
-    if isinstance(text, Prepared):
-        result = model.evaluate_prepared(text, windows=arguments.windows)
+            scored = _held_out(model, progress)
+    if isinstance(scored, Prepared):
+        result = model.evaluate_prepared(scored, windows=windows)
     else:
-        result = model.evaluate(text, windows=arguments.windows)
-    if arguments.json:
+        result = model.evaluate(scored, windows=windows)
+    if as_json:
         print_json(dataclasses.asdict(result) | {"run": str(model.path), "text": " ".join(words)})
     else:
         _show(result, " ".join(words))

@@ -1,12 +1,13 @@
 """`storycell export [RUN] FILE`: a model as a page, a C program or an ONNX graph, checked by reading it back."""
 
-import argparse
 import dataclasses
 import shlex
 
+import click
+
 from storycell import api
 from storycell.cli.display import say
-from storycell.cli.flags import add_backend, print_json
+from storycell.cli.flags import NAME, Verb, backend_option, print_json
 from storycell.errors import SettingsError
 
 _NEXT = {
@@ -16,23 +17,22 @@ _NEXT = {
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `export`."""
-    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or demo (the default)")
-    parser.add_argument("file", nargs="?", metavar="FILE", help="what to write: story.html, story.onnx or story.c")
-    parser.add_argument(
-        "--weights", choices=("fp32", "fp16", "int8"), help="how to store weights (default fp32; fp16 in .html)"
-    )
-    add_backend(parser)
-
-
-def run(arguments: argparse.Namespace) -> None:
+@click.command("export", cls=Verb)
+@click.argument("run", required=False, type=NAME, help="a run folder, or demo (the default)")
+@click.argument("file", required=False, type=NAME, help="what to write: story.html, story.onnx or story.c")
+@click.option(
+    "--weights",
+    type=click.Choice(("fp32", "fp16", "int8")),
+    help="how to store weights (default fp32; fp16 in .html)",
+)
+@backend_option
+def command(run: str | None, file: str | None, weights: str | None, backend: str, as_json: bool) -> None:
     """Write the file; print what was made and how exact it is."""
-    name, file = ("demo", arguments.run) if arguments.file is None else (arguments.run, arguments.file)
+    name, file = ("demo", run) if file is None else (run or "", file)
     if file is None:
         raise SettingsError("name the file to write, such as story.html, story.onnx or story.c")
-    done = api.load(name, backend=arguments.backend).export(file, arguments.weights)
-    if arguments.json:
+    done = api.load(name, backend=backend).export(file, weights)
+    if as_json:
         print_json(dataclasses.asdict(done))
         return
     print(f"{done.file}  {done.bytes / 1e6:.2f} MB, {done.weights} weights")

@@ -1,29 +1,25 @@
 """`storycell info [RUN]`: a run; the machine; which backend computes, and why."""
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-import torch
+import click
 
-from storycell import api, loss
-from storycell.cli.flags import print_json
+from storycell import api, extras, loss, threads
+from storycell.cli.flags import NAME, Verb, print_json
 from storycell.data import prepare
-from storycell.nn.backends import choice
-from storycell.nn.backends.native import library
+from storycell.engine.library import isa
 from storycell.runs.folder import RunFolder
 from storycell.runs.machine import best_device, machine, versions
+from storycell.runs.network import GET_TORCH, engine_obstacle
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `info`."""
-    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or demo")
-
-
-def run(arguments: argparse.Namespace) -> None:
+@click.command("info", cls=Verb)
+@click.argument("run", required=False, type=NAME, help="a run folder, or demo")
+def command(run: str | None, as_json: bool) -> None:
     """Print what there is to know, as lines or as JSON."""
-    facts = {"machine": _machine()} | ({"run": _run(arguments.run)} if arguments.run else {})
-    if arguments.json:
+    facts = {"machine": _machine()} | ({"run": _run(run)} if run else {})
+    if as_json:
         print_json(facts)
         return
     for title, lines in facts.items():
@@ -38,22 +34,34 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _machine() -> dict[str, Any]:
     device = best_device("auto")
-    backend, reason = choice.choose_backend("auto", "lstm", torch.empty(0, dtype=torch.float32, device=device))
+    backend, multiplies_bf16 = _backend(device)
     return {
         **machine(),
-        "threads": torch.get_num_threads(),
-        "device": str(device),
-        "backend": f"{backend.name}: {reason}",
+        "threads": threads.default(),
+        "device": device,
+        "backend": backend,
         "native_kernel": _kernel(),
-        "bf16": f"{'' if backend.multiplies_bf16(device) else 'not '}multiplied in hardware",
+        "bf16": f"{'' if multiplies_bf16 else 'not '}multiplied in hardware",
         **versions(),
         "prepared_texts": str(prepare.cache_folder()),
     }
 
 
+def _backend(device: str) -> tuple[str, bool]:
+    """What computes an LSTM there, and why; whether it multiplies bf16 in hardware."""
+    obstacle = engine_obstacle("lstm", device=device)
+    if obstacle is None:
+        return "native: our own engine, the fastest on a CPU", isa() in ("amx", "avx512bf16")
+    if not extras.is_installed("torch"):
+        return f"none: {obstacle}; {GET_TORCH}", False
+    from storycell.nn.backends.choice import describe
+
+    return describe("lstm", device)
+
+
 def _kernel() -> str:
     try:
-        return f"built, computing with {library.isa()}"
+        return f"built, computing with {isa()}"
     except (ImportError, RuntimeError) as error:
         return str(error)
 

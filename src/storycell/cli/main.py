@@ -1,11 +1,11 @@
 """The command line: one module a verb, imported when that verb is called, so that `--help` answers at once.
 
-Each verb's module has `add_arguments(parser)` and `run(arguments)`. Text goes to standard output, notes and progress to
-standard error. Errors that a user can make end in one or two sentences and exit code 1, wrong values in 2.
+Each verb's module has a Click command named `command`. Text goes to standard output, notes and progress to standard
+error. Errors that a user can make end in one or two sentences and exit code 1, wrong flags and values in 2.
 """
 
-import argparse
 import contextlib
+import difflib
 import importlib
 import logging
 import os
@@ -13,10 +13,15 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, cast
+
+import click
 
 import storycell
-from storycell.errors import SettingsError, StorycellError
+from storycell.errors import StorycellError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 VERBS = {
     "prepare": "turn text of any size into token files",
@@ -36,7 +41,8 @@ VERBS = {
 }
 
 _EXAMPLES = """\
-examples:
+\b
+Examples:
   storycell sample                                  a story from the model in the package
   storycell train                                   a minute on the embedded stories
   storycell train book.txt --recipe small           three minutes on a text of your own
@@ -45,19 +51,57 @@ examples:
   storycell sample runs/book-small-1 "Chapter 1"    what it writes after these words
 """
 
-_PLAIN = "\0"
+_COMPLETE = "_STORYCELL_COMPLETE"  # Click's protocol: the shell's completion sets this variable
 _HOW_TO_GO_ON = {
     "train": "; a run that had begun goes on from its last save with `storycell train --resume RUN`",
     "prepare": "; the same command goes on from where it was",
 }
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse with an error of one line, and the place of the help."""
+class Verbs(click.Group):
+    """The verbs by name; a verb's module is imported when it is called, not to list or complete names."""
 
-    def error(self, message: str) -> NoReturn:
-        """Print the message and exit with 2."""
-        self.exit(2, f"storycell: {message.replace(_PLAIN, '')}; see `{self.prog} --help`\n")
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in pipeline order."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A verb's command, from its module; None where there is no such verb."""
+        if cmd_name not in VERBS:
+            return None
+        command = cast(click.Command, importlib.import_module(f"storycell.cli.{cmd_name}").command)
+        command.help = f"{VERBS[cmd_name].capitalize()}."
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing them."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(VERBS.items())
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list["CompletionItem"]:
+        """Complete a verb without importing any, or a flag of the program itself."""
+        from click.shell_completion import CompletionItem
+
+        verbs = [CompletionItem(name, help=about) for name, about in VERBS.items() if name.startswith(incomplete)]
+        return verbs + click.Command.shell_complete(self, ctx, incomplete)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the program's own flags; Click would take a verb after `--`, where only texts are expected."""
+        if args[:1] == ["--"]:
+            ctx.fail("The verb comes first")
+        return super().parse_args(ctx, args)
+
+
+_PROGRAM = click.version_option(storycell.__version__, message="storycell %(version)s")(
+    Verbs(
+        "storycell",
+        help=(storycell.__doc__ or "").split("\n")[0],
+        epilog=_EXAMPLES,
+        no_args_is_help=False,
+        subcommand_metavar="VERB ...",
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    )
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,7 +119,7 @@ def _answered(given: list[str]) -> int:
     logging.getLogger("storycell").addHandler(_NOTES)
     try:
         try:
-            return _run_verb(given[0], given[1:]) if given and given[0] in VERBS else _without_verb(given)
+            return _run(given)
         finally:
             sys.stdout.flush()  # here, where an error of it can still be answered
     except BrokenPipeError:  # whoever was reading has seen enough
@@ -86,6 +130,10 @@ def _answered(given: list[str]) -> int:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         print(f"storycell: interrupted{_HOW_TO_GO_ON.get(given[0], '') if given else ''}", file=sys.stderr)
         return 128 + signal.SIGINT
+    except click.UsageError as error:
+        verb = f" {given[0]}" if given and given[0] in VERBS else ""
+        print(f"storycell: {_sentence(error)}; see `storycell{verb} --help`", file=sys.stderr)
+        return error.exit_code
     except Exception as error:
         if "--debug" in given:
             raise
@@ -96,70 +144,45 @@ def _answered(given: list[str]) -> int:
         return code
 
 
+def _run(given: list[str]) -> int:
+    """Run one command through Click; returns the exit code.
+
+    Not by Click's own `main`, which ends at a broken pipe with 1 and hides Ctrl-C.
+    """
+    if instruction := os.environ.get(_COMPLETE):
+        from click.shell_completion import shell_complete
+
+        return shell_complete(_PROGRAM, {}, "storycell", _COMPLETE, instruction)
+    try:
+        with _PROGRAM.make_context("storycell", given.copy()) as context:
+            return int(_PROGRAM.invoke(context) or 0)
+    except click.exceptions.Exit as end:  # after --help and --version
+        return end.exit_code
+
+
 class _Notes(logging.Handler):
-    """What readers of texts have to say, on a line of its own: a bar may be there."""
+    """What readers of texts have to say; a bar that is there moves on by a line."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a note."""
-        clear = "\r\033[K" if sys.stderr.isatty() else ""
-        print(f"{clear}{record.getMessage()}", file=sys.stderr, flush=True)
+        print(record.getMessage(), file=sys.stderr, flush=True)
 
 
 _NOTES = _Notes()
 
 
-class _Help(argparse.RawDescriptionHelpFormatter):
-    """Help with room for the longest verb beside its description; argparse forgets that verbs are indented twice."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog)
-        self._action_max_length = max(map(len, VERBS)) + 2 * self._indent_increment
-
-
-def _without_verb(given: list[str]) -> int:
-    parser = Parser(
-        prog="storycell",
-        description=(storycell.__doc__ or "").split("\n")[0],
-        epilog=_EXAMPLES,
-        formatter_class=_Help,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"storycell {storycell.__version__}")
-    verbs = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True)
-    for name, about in VERBS.items():
-        verbs.add_parser(name, help=about)
-    parser.parse_args(given)
-    parser.error("the verb comes first")
-
-
-def _run_verb(verb: str, given: list[str]) -> int:
-    if verb != "train" and os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ:
-        raise SettingsError(f"storycell {verb} runs in one process; only train can be started by torchrun")
-    module = importlib.import_module(f"storycell.cli.{verb}")
-    parser = Parser(prog=f"storycell {verb}", description=f"{VERBS[verb].capitalize()}.", allow_abbrev=False)
-    module.add_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    arguments = _parsed(parser, given)
-    if "torch" in sys.modules:  # a verb that computes: in a container on fewer threads than the machine has cores
-        threads = importlib.import_module("storycell.threads")
-        sys.modules["torch"].set_num_threads(threads.default())
-    return int(module.run(arguments) or 0)
-
-
-def _parsed(parser: Parser, given: list[str]) -> argparse.Namespace:
-    """The arguments; flags may stand between positionals, and after `--` nothing is a flag.
-
-    argparse can do the one or the other, so what follows `--` goes through it with a mark that no argument can hold.
-    """
-    end = given.index("--") if "--" in given else len(given)
-    parsed = parser.parse_intermixed_args([*given[:end], *(_PLAIN + word for word in given[end + 1 :])])
-    for name, value in vars(parsed).items():
-        if isinstance(value, str):
-            setattr(parsed, name, value.removeprefix(_PLAIN))
-        elif isinstance(value, list):
-            setattr(parsed, name, [word.removeprefix(_PLAIN) for word in value])
-    return parsed
+def _sentence(error: click.UsageError) -> str:
+    """What is wrong with a verb, a flag or a value, as a part of one sentence."""
+    if isinstance(error, click.exceptions.NoSuchCommand):
+        closest = difflib.get_close_matches(error.command_name, VERBS)
+        known = f"the closest: {', '.join(closest)}" if closest else f"the verbs are {', '.join(VERBS)}"
+        return f"there is no verb {error.command_name!r}; {known}"
+    if isinstance(error, click.NoSuchOption):
+        more = "" if isinstance(error.cmd, click.Group) else "; a text that begins with a hyphen comes after --"
+        more = f"; the closest: {', '.join(error.possibilities)}" if error.possibilities else more
+        return f"there is no flag {error.option_name}{more}"
+    said = " ".join(error.format_message().split()).removesuffix(".")
+    return said[:1].lower() + said[1:]
 
 
 def _explained(error: Exception) -> tuple[str, int]:

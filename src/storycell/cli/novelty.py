@@ -1,12 +1,13 @@
 """`storycell novelty RUN TEXT…`: does a model copy the text it was trained on?"""
 
-import argparse
 import time
 from typing import Any
 
+import click
+
 from storycell import api
 from storycell.cli.display import preparing, say
-from storycell.cli.flags import add_backend, add_reading, print_json
+from storycell.cli.flags import NAME, Verb, backend_option, print_json, reading_options
 from storycell.data.corpus import Corpus, held_out_words, open_corpus
 from storycell.data.prepare import prepare_cached
 from storycell.data.resumable import Progress
@@ -18,49 +19,55 @@ from storycell.runs.text import open_valid_if_there, open_words, prepared_folder
 from storycell.types import Ids
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `novelty`."""
-    parser.add_argument("run", metavar="RUN", help="a run folder, or demo")
-    parser.add_argument("text", nargs="*", metavar="TEXT", help="its training text (default: the text of the run)")
-    parser.add_argument(
-        "--heldout",
-        action="append",
-        metavar="FILE",
-        help="text of the same kind that it was not trained on; default: what the run held out",
-    )
-    parser.add_argument("--count", type=int, default=100, help="how many stories to generate (default 100)")
-    parser.add_argument("--chars", type=int, default=1000, help="most characters of each (default 1000)")
-    parser.add_argument("--temperature", type=float, default=0.8, help="as for sample (default 0.8)")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed generates the same stories (default 1)")
-    parser.add_argument("--show", type=int, default=5, metavar="N", help="how many copied passages to show (default 5)")
-    add_reading(parser)
-    add_backend(parser)
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Write, compare, and say how long the longest copied spans are."""
-    model = api.load(arguments.run, backend=arguments.backend)
-    encoding, column = arguments.encoding or "utf-8", arguments.column
+@click.command("novelty", cls=Verb)
+@click.argument("run", type=NAME, help="a run folder, or demo")
+@click.argument("text", nargs=-1, type=NAME, help="its training text (default: the text of the run)")
+@click.option(
+    "--heldout",
+    multiple=True,
+    type=NAME,
+    metavar="FILE",
+    help="text of the same kind that it was not trained on; default: what the run held out",
+)
+@click.option("--count", type=int, default=100, help="how many stories to generate (default 100)")
+@click.option("--chars", type=int, default=1000, help="most characters of each (default 1000)")
+@click.option("--temperature", type=float, default=0.8, help="as for sample (default 0.8)")
+@click.option("--seed", type=int, default=1, help="the same seed generates the same stories (default 1)")
+@click.option("--show", type=int, default=5, metavar="N", help="how many copied passages to show (default 5)")
+@reading_options
+@backend_option
+def command(
+    run: str,
+    text: tuple[str, ...],
+    heldout: tuple[str, ...],
+    count: int,
+    chars: int,
+    temperature: float,
+    seed: int,
+    show: int,
+    encoding: str,
+    column: str | None,
+    backend: str,
+    as_json: bool,
+) -> None:
+    """Generate, compare, and say how long the longest copied spans are."""
+    model = api.load(run, backend=backend)
     began = time.monotonic()
     with preparing("") as progress:
-        learnt, heldout = _texts(model, arguments.text, arguments.heldout, encoding, column, progress)
+        learnt, unseen = _texts(model, list(text), list(heldout) or None, encoding, column, progress)
         result = novelty(
             model,
             learnt,
-            heldout,
-            count=arguments.count,
-            chars=arguments.chars,
-            temperature=arguments.temperature,
-            seed=arguments.seed,
-            shown=arguments.show,
+            unseen,
+            count=count,
+            chars=chars,
+            temperature=temperature,
+            seed=seed,
+            shown=show,
             progress=progress,
         )
-    if arguments.json:
-        about = {
-            "run": str(model.path),
-            "text": " ".join(arguments.text or model.config.text.words),
-            "seed": arguments.seed,
-        }
+    if as_json:
+        about = {"run": str(model.path), "text": " ".join(text or model.config.text.words), "seed": seed}
         print_json(_summary(result) | about | {"elapsed_s": round(time.monotonic() - began, 3)})
     else:
         _show(result)

@@ -1,34 +1,50 @@
 """`storycell prepare TEXT… --out DIR`: text -> token files."""
 
-import argparse
 import time
 from pathlib import Path
 
+import click
+
 from storycell.cli.display import preparing, say
-from storycell.cli.flags import add_reading, print_json
+from storycell.cli.flags import NAME, Verb, print_json, reading_options
 from storycell.data import corpus, prepare
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `prepare`."""
-    parser.add_argument("text", nargs="+", metavar="TEXT", help="files, folders, globs, - or a named corpus")
-    parser.add_argument("--out", required=True, metavar="DIR", help="the folder to make")
-    parser.add_argument(
-        "--valid", action="append", metavar="FILE", help="text to hold out, not a part of TEXT; may be repeated"
-    )
-    parser.add_argument("--vocab", choices=("characters", "bytes"), default="characters", help="what an id stands for")
-    add_reading(parser)
-
-
-def run(arguments: argparse.Namespace) -> None:
+@click.command("prepare", cls=Verb)
+@click.argument("text", nargs=-1, required=True, type=NAME, help="files, folders, globs, - or a named corpus")
+@click.option("--out", required=True, type=NAME, metavar="DIR", help="the folder to make")
+@click.option(
+    "--valid",
+    "valid_words",
+    multiple=True,
+    type=NAME,
+    metavar="FILE",
+    help="text to hold out, not a part of TEXT; may be repeated",
+)
+@click.option(
+    "--vocab",
+    type=click.Choice(("characters", "bytes")),
+    default="characters",
+    help="what an id stands for (default characters)",
+)
+@reading_options
+def command(
+    text: tuple[str, ...],
+    out: str,
+    valid_words: tuple[str, ...],
+    vocab: str,
+    encoding: str,
+    column: str | None,
+    as_json: bool,
+) -> None:
     """Prepare, and say what came out."""
-    encoding, column = arguments.encoding or "utf-8", arguments.column
-    text = corpus.open_corpus(arguments.text, encoding, column=column)
-    held_out = corpus.held_out_words(arguments.text, arguments.valid)
+    words = list(text)
+    learnt = corpus.open_corpus(words, encoding, column=column)
+    held_out = corpus.held_out_words(words, list(valid_words) or None)
     valid = corpus.open_corpus(held_out, encoding, "valid", column) if held_out else None
     began = time.monotonic()
     with preparing() as progress:
-        prepared = prepare.prepare(text, Path(arguments.out), valid=valid, vocab=arguments.vocab, progress=progress)
+        prepared = prepare.prepare(learnt, Path(out), valid=valid, vocab=vocab, progress=progress)
     elapsed_s = time.monotonic() - began
     halves = [half for half in (prepared.train, prepared.valid) if half]
     summary = {
@@ -42,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
         "elapsed_s": round(elapsed_s, 3),
         "bytes_per_s": round(sum(half.utf8_bytes for half in halves) / max(elapsed_s, 1e-9)),
     }
-    if arguments.json:
+    if as_json:
         print_json(summary)
         return
     stories = "1 story" if prepared.stories == 1 else f"{prepared.stories:,} stories"

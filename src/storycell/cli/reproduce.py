@@ -1,13 +1,15 @@
 """`storycell reproduce`: the article's models, trained on equal terms, measured and tabulated."""
 
-import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import click
+
+from storycell import extras
 from storycell.cli.display import TrainingDisplay, say
-from storycell.cli.flags import print_json
+from storycell.cli.flags import NAME, Verb, print_json
 from storycell.lab.reproduce import plan as plans
 from storycell.lab.reproduce import report
 from storycell.lab.reproduce.report import shown
@@ -16,54 +18,71 @@ from storycell.training.loop import Callback
 from storycell.training.start import name_texts
 
 _SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
-_OF_RUNS = ("backend", "precision", "threads", "evaluations")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `reproduce`."""
-    parser.add_argument(
-        "--text", action="append", metavar="TEXT", help="training text (default: TinyStories, or stories)"
-    )
-    parser.add_argument("--valid", action="append", metavar="FILE", help="text to hold out, not a part of TEXT")
-    parser.add_argument("--chars", type=int, help=f"characters to train each model on (default {plans.CHARS:,})")
-    parser.add_argument("--minutes", type=float, help="minutes to train each model for, instead")
-    parser.add_argument("--seeds", type=int, default=1, help="how many seeds, for mean and spread (default 1)")
-    parser.add_argument(
-        "--cells", nargs="+", default=[], metavar="CELL", help="more cells, in the two-layer LSTM's place"
-    )
-    parser.add_argument(
-        "--samples", type=int, default=plans.SAMPLES, help=f"samples to count on (default {plans.SAMPLES})"
-    )
-    parser.add_argument("--out", default="runs/reproduce", metavar="DIR", help="folder of runs and report")
-    parser.add_argument("--backend", help="backend for the recurrent layers, for every run (default: auto)")
-    parser.add_argument("--precision", help="auto, fp32 or bf16, for every run")
-    parser.add_argument("--threads", type=int, help="processor threads, for every run")
-    parser.add_argument("--evaluations", type=int, help="points of each learning curve (default 12)")
-
-
-def run(arguments: argparse.Namespace) -> int:
+@click.command("reproduce", cls=Verb)
+@click.option(
+    "--text",
+    "words",
+    multiple=True,
+    type=NAME,
+    metavar="TEXT",
+    help="training text (default: TinyStories, or stories); may be repeated",
+)
+@click.option(
+    "--valid",
+    "valid_words",
+    multiple=True,
+    type=NAME,
+    metavar="FILE",
+    help="text to hold out, not a part of TEXT; may be repeated",
+)
+@click.option("--chars", type=int, help=f"characters to train each model on (default {plans.CHARS:,})")
+@click.option("--minutes", type=float, help="minutes to train each model for, instead")
+@click.option("--seeds", type=int, default=1, help="how many seeds, for mean and spread (default 1)")
+@click.option(
+    "--cells", default="", metavar="CELL,...", help="more cells, with commas between, in the two-layer LSTM's place"
+)
+@click.option("--samples", type=int, default=plans.SAMPLES, help=f"samples to count on (default {plans.SAMPLES})")
+@click.option("--out", "folder", default="runs/reproduce", type=NAME, metavar="DIR", help="folder of runs and report")
+@click.option("--backend", help="backend for the recurrent layers, for every run (default: auto)")
+@click.option("--precision", help="auto, fp32 or bf16, for every run")
+@click.option("--threads", type=int, help="processor threads, for every run")
+@click.option("--evaluations", type=int, help="points of each learning curve (default 12)")
+def command(
+    words: tuple[str, ...],
+    valid_words: tuple[str, ...],
+    chars: int | None,
+    minutes: float | None,
+    seeds: int,
+    cells: str,
+    samples: int,
+    folder: str,
+    as_json: bool,
+    **of_runs: Any,
+) -> int:
     """Train what is not there yet, report on what is; print the table or JSON."""
-    out = Path(arguments.out)
-    text, valid, note = plans.text_of(arguments.text, arguments.valid)
+    out = Path(folder)
+    text, valid, note = plans.text_of(list(words) or None, list(valid_words) or None)
     if note:
         say(note)
-    settings = {name: value for name in _OF_RUNS if (value := getattr(arguments, name)) is not None}
     plan = plans.make(
         name_texts(text),
         None if valid is None else name_texts(valid),
-        chars=arguments.chars,
-        minutes=arguments.minutes,
-        seeds=arguments.seeds,
-        more_cells=arguments.cells,
-        samples=arguments.samples,
-        settings=settings,
+        chars=chars,
+        minutes=minutes,
+        seeds=seeds,
+        more_cells=[name for name in cells.split(",") if name],
+        samples=samples,
+        settings={name: value for name, value in of_runs.items() if value is not None},
     )
     plans.settle(plan, out)
+    extras.require("matplotlib", "the report")
     interrupted = carry_out(plan, out, say, _watching, after_run=lambda: report.write(plan, out))
     summary = report.write(plan, out)
     if interrupted:
         say(f"stopped by {interrupted}, everything saved; next: the same command goes on")
-    elif arguments.json:
+    elif as_json:
         print_json(summary | {"page": str(out / "report.html")})
     else:
         print(_table(summary))

@@ -1,100 +1,109 @@
 """`storycell sample [RUN] [PROMPT]`: text from a model, character by character."""
 
-import argparse
 import os
 import secrets
 import sys
 import time
 from collections.abc import Iterable, Iterator
 
+import click
+
 from storycell import api
 from storycell.cli.display import say
-from storycell.cli.flags import add_backend, add_writing_precision, print_json
+from storycell.cli.flags import NAME, Verb, backend_option, precision_option, print_json
 from storycell.data import corpus
 from storycell.data.vocab import SEPARATOR, plain_text
 from storycell.errors import SettingsError
-from storycell.generation.generate import CHARS
+from storycell.generation.generate import CHARS, Unknown
 from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import gathered
 
 _SHOWN = 300  # characters of a prompt in a notice
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `sample`."""
-    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or demo (the default)")
-    parser.add_argument(
-        "prompt",
-        nargs="?",
-        metavar="PROMPT",
-        help="what the text begins with, - from standard input (default: as the model's own texts begin)",
-    )
-    parser.add_argument(
-        "--prompt-file", metavar="FILE", help="the prompt from a file, without the last line end (- standard input)"
-    )
-    parser.add_argument("--encoding", default="utf-8", help="encoding of the file or standard input (default utf-8)")
-    parser.add_argument(
-        "--chars",
-        type=int,
-        default=CHARS,
-        help=f"most characters to generate (default {CHARS}); a story may end before",
-    )
-    parser.add_argument(
-        "--temperature", type=float, default=0.8, help="above 1 bolder, below 1 safer, 0 greedy (default 0.8)"
-    )
-    parser.add_argument("--top-k", type=int, metavar="K", help="choose among the K likeliest only")
-    parser.add_argument(
-        "--top-p", type=float, metavar="P", help="choose among the likeliest that together have probability P"
-    )
-    parser.add_argument(
-        "--min-p", type=float, metavar="P", help="choose among those at least P times as likely as the likeliest"
-    )
-    parser.add_argument("--greedy", action="store_true", help="always choose the likeliest")
-    parser.add_argument("--seed", type=int, help="the same seed generates the same text (default: a new one)")
-    parser.add_argument("--stop", action="append", metavar="TEXT", help="end before this text; may be repeated")
-    parser.add_argument(
-        "--count", type=int, default=1, help="generate several at once, separated by a line " + SEPARATOR
-    )
-    parser.add_argument(
-        "--unknown",
-        choices=("error", "replace", "skip"),
-        default="error",
-        help="what to do with characters the model does not know",
-    )
-    add_backend(parser)
-    add_writing_precision(parser)
-
-
-def run(arguments: argparse.Namespace) -> None:
+@click.command("sample", cls=Verb)
+@click.argument("run", required=False, type=NAME, help="a run folder, or demo (the default)")
+@click.argument(
+    "prompt",
+    required=False,
+    help="what the text begins with, - from standard input (default: as the model's own texts begin)",
+)
+@click.option(
+    "--prompt-file",
+    type=NAME,
+    metavar="FILE",
+    help="the prompt from a file, without the last line end (- standard input)",
+)
+@click.option("--encoding", default="utf-8", help="encoding of the file or standard input (default utf-8)")
+@click.option(
+    "--chars", type=int, default=CHARS, help=f"most characters to generate (default {CHARS}); a story may end before"
+)
+@click.option("--temperature", type=float, default=0.8, help="above 1 bolder, below 1 safer, 0 greedy (default 0.8)")
+@click.option("--top-k", type=int, metavar="K", help="choose among the K likeliest only")
+@click.option("--top-p", type=float, metavar="P", help="choose among the likeliest that together have probability P")
+@click.option("--min-p", type=float, metavar="P", help="choose among those at least P times as likely as the likeliest")
+@click.option("--greedy", is_flag=True, help="always choose the likeliest")
+@click.option("--seed", type=int, help="the same seed generates the same text (default: a new one)")
+@click.option("--stop", multiple=True, metavar="TEXT", help="end before this text; may be repeated")
+@click.option(
+    "--count", type=int, default=1, help=f"generate several at once (default 1), separated by a line {SEPARATOR}"
+)
+@click.option(
+    "--unknown",
+    type=click.Choice(("error", "replace", "skip")),
+    default="error",
+    help="what to do with characters the model does not know (default error)",
+)
+@backend_option
+@precision_option
+def command(
+    run: str | None,
+    prompt: str | None,
+    prompt_file: str | None,
+    encoding: str,
+    chars: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    min_p: float | None,
+    greedy: bool,
+    seed: int | None,
+    stop: tuple[str, ...],
+    count: int,
+    unknown: Unknown,
+    backend: str,
+    precision: str,
+    as_json: bool,
+) -> None:
     """Write to standard output as the characters come, or a JSON object at the end."""
-    name, given = _run_and_prompt(arguments.run, arguments.prompt)
-    prompt = _prompt(given, arguments.prompt_file, arguments.encoding)
-    sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.min_p, arguments.greedy)
-    model = api.load(name, backend=arguments.backend, precision=arguments.precision)
+    name, given = _run_and_prompt(run, prompt)
+    prompt = _prompt(given, prompt_file, encoding)
+    sampling = Sampling(temperature, top_k, top_p, min_p, greedy)
+    model = api.load(name, backend=backend, precision=precision)
     if prompt is None:
         prompt = model.default_prompt
-    _, read = model.vocab.prompt_ids(prompt, arguments.unknown)
+    _, read = model.vocab.prompt_ids(prompt, unknown)
     if read != plain_text(prompt):
         shown = read if len(read) <= _SHOWN else f"{read[:_SHOWN]}…"
         say(f"characters the model does not know were left out or replaced: the prompt is now {shown!r}")
-    seed = secrets.randbits(32) if arguments.seed is None else arguments.seed
+    seed = secrets.randbits(32) if seed is None else seed
     pieces: Iterable[tuple[int, str]] = model.streams(
         prompt,
-        arguments.chars,
-        count=arguments.count,
+        chars,
+        count=count,
         sampling=sampling,
         seed=seed,
-        stop=[_as_utf8(stop) for stop in arguments.stop or ()],
-        unknown=arguments.unknown,
+        stop=[_as_utf8(text) for text in stop],
+        unknown=unknown,
     )
-    live = not arguments.json and arguments.count == 1
+    live = not as_json and count == 1
     if live:
         _write(read)
         pieces = _shown(pieces)
     began = time.monotonic()
-    texts = [read + written for written in gathered(pieces, arguments.count)]
+    texts = [read + written for written in gathered(pieces, count)]
     elapsed_s = time.monotonic() - began
-    if arguments.json:
+    if as_json:
         written = sum(len(text) - len(read) for text in texts)
         summary = {
             "text": texts[0],
@@ -102,7 +111,7 @@ def run(arguments: argparse.Namespace) -> None:
             "chars_per_s": round(written / max(elapsed_s, 1e-9), 1),
             "seed": seed,
         }
-        print_json(summary | ({"texts": texts} if arguments.count > 1 else {}))
+        print_json(summary | ({"texts": texts} if count > 1 else {}))
     else:
         _write("\n" if live else f"\n{SEPARATOR}\n".join(texts) + "\n")
 

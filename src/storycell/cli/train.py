@@ -1,15 +1,18 @@
 """`storycell train [TEXT…]` and `storycell train --resume RUN`."""
 
-import argparse
 import shlex
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
 
 from storycell import api, config, loss, threads
 from storycell.api import Run
 from storycell.cli.display import TrainingDisplay, preparing, say
-from storycell.cli.flags import add_reading, add_settings, given_settings, print_json
+from storycell.cli.flags import NAME, Verb, given_settings, print_json, reading_options, settings_options
 from storycell.errors import CorpusError, SettingsError
 
 FINAL_SAMPLE_TEMPERATURE = (
@@ -18,67 +21,88 @@ FINAL_SAMPLE_TEMPERATURE = (
 _SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `train`: the text, where it goes, and every setting."""
-    parser.add_argument(
-        "text", nargs="*", metavar="TEXT", help="files, folders, globs, - or a named corpus (default: stories)"
-    )
-    parser.add_argument("--out", metavar="RUN", help="the run folder to make (default: a new name in runs/)")
-    parser.add_argument("--recipe", help=f"settings to start from: {', '.join(config.recipes())} (default quick)")
-    parser.add_argument(
-        "--valid", action="append", metavar="FILE", help="text to validate on, not a part of TEXT; may be repeated"
-    )
-    parser.add_argument("--vocab", choices=("characters", "bytes"), help="what an id stands for (default characters)")
-    add_reading(parser)
-    parser.add_argument("--init", metavar="RUN", help="start from the weights of another run, or of demo")
-    parser.add_argument("--resume", metavar="RUN", help="go on with a run from its last save")
-    add_settings(parser)
-
-
-def run(arguments: argparse.Namespace) -> int:
+@click.command("train", cls=Verb)
+@click.argument("text", nargs=-1, type=NAME, help="files, folders, globs, - or a named corpus (default: stories)")
+@click.option("--out", type=NAME, metavar="RUN", help="the run folder to make (default: a new name in runs/)")
+@click.option(
+    "--recipe", default="quick", help=f"settings to start from: {', '.join(config.recipes())} (default quick)"
+)
+@click.option(
+    "--valid",
+    multiple=True,
+    type=NAME,
+    metavar="FILE",
+    help="text to validate on, not a part of TEXT; may be repeated",
+)
+@click.option(
+    "--vocab",
+    type=click.Choice(("characters", "bytes")),
+    default="characters",
+    help="what an id stands for (default characters)",
+)
+@reading_options
+@click.option("--init", type=NAME, metavar="RUN", help="start from the weights of another run, or of demo")
+@click.option("--resume", type=NAME, metavar="RUN", help="go on with a run from its last save")
+@settings_options
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    text: tuple[str, ...],
+    out: str | None,
+    recipe: str,
+    valid: tuple[str, ...],
+    vocab: str,
+    encoding: str,
+    column: str | None,
+    init: str | None,
+    resume: str | None,
+    as_json: bool,
+    **settings: Any,
+) -> int:
     """Train or resume; show it live; print a story and what to type next, or the summary as JSON."""
-    settings = given_settings(arguments)
-    _refuse_runs_as_text(arguments.text)
+    given = given_settings(settings)
+    _refuse_runs_as_text(text)
     display = TrainingDisplay()
     with preparing() as progress, display:
-        if arguments.resume is not None:
-            _refuse(arguments, ("out", "recipe", "vocab", "encoding", "column", "init"))
+        if resume is not None:
+            _refuse(context, ("out", "recipe", "vocab", "encoding", "column", "init"))
             run = api.resume(
-                arguments.resume,
-                text=arguments.text or None,
-                valid=arguments.valid,
+                resume,
+                text=list(text) or None,
+                valid=list(valid) or None,
                 callback=display.show,
                 progress=progress,
-                **settings,
+                **given,
             )
         else:
             run = api.train(
-                arguments.text or None,
-                valid=arguments.valid,
-                out=arguments.out,
-                recipe=arguments.recipe or "quick",
-                init=arguments.init,
-                vocab=arguments.vocab or "characters",
-                encoding=arguments.encoding or "utf-8",
-                column=arguments.column,
+                list(text) or None,
+                valid=list(valid) or None,
+                out=out,
+                recipe=recipe,
+                init=init,
+                vocab=vocab,
+                encoding=encoding,
+                column=column,
                 callback=display.show,
                 progress=progress,
-                **settings,
+                **given,
             )
     if run.summary:  # of several processes only the first one has something to say
-        asked = arguments.threads
+        asked = settings["threads"]
         with threads.computing_on(asked, asked) if asked else nullcontext():
-            _report(run, as_json=arguments.json)
+            _report(run, as_json=as_json)
     return _SIGNALS.get(run.interrupted, 0)
 
 
-def _refuse(arguments: argparse.Namespace, names: tuple[str, ...]) -> None:
+def _refuse(context: click.Context, names: tuple[str, ...]) -> None:
     for name in names:
-        if getattr(arguments, name) is not None:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise SettingsError(f"--{name} does not go with --resume: a resumed run keeps what it has")
 
 
-def _refuse_runs_as_text(words: list[str]) -> None:
+def _refuse_runs_as_text(words: tuple[str, ...]) -> None:
     for word in words:
         if Path(word, "config.json").is_file() and Path(word, "vocab.json").is_file():
             raise CorpusError(

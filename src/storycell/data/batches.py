@@ -10,12 +10,13 @@ stops, and every epoch is cut into chunks at other places.
 from typing import Protocol
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
 from storycell.config import TrainSettings
 from storycell.errors import CorpusError
 from storycell.types import Ids
 
+Chunk = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]  # inputs and targets, [B T] each
 ALL = slice(None)
 
 
@@ -26,7 +27,7 @@ class Batches(Protocol):
     T: int
     carries_state: bool
 
-    def at(self, step: int, rows: slice = ALL) -> tuple[torch.Tensor, torch.Tensor]:
+    def at(self, step: int, rows: slice = ALL) -> Chunk:
         """The chunk of step 0, 1, 2, …: inputs `[B T]` and targets `[B T]`, int64, targets one character later.
 
         `rows` are the streams that are wanted, where several processes share them: only those are read.
@@ -41,7 +42,7 @@ class Streams:
     def __init__(self, ids: Ids, B: int, T: int) -> None:
         self.ids, self.B, self.T = ids, B, T
 
-    def at(self, step: int, rows: slice = ALL) -> tuple[torch.Tensor, torch.Tensor]:
+    def at(self, step: int, rows: slice = ALL) -> Chunk:
         """As `Batches.at`."""
         N = len(self.ids)
         starts = [(b * N // self.B + step * self.T) % N for b in range(self.B)[rows]]
@@ -56,21 +57,20 @@ class Windows:
     def __init__(self, ids: Ids, B: int, T: int, seed: int) -> None:
         self.ids, self.B, self.T, self.seed = ids, B, T, seed
 
-    def at(self, step: int, rows: slice = ALL) -> tuple[torch.Tensor, torch.Tensor]:
+    def at(self, step: int, rows: slice = ALL) -> Chunk:
         """As `Batches.at`."""
         draws = np.random.Generator(np.random.Philox(key=self.seed, counter=step << 128))
         return _chunk(self.ids, draws.integers(0, len(self.ids), self.B)[rows].tolist(), self.T)
 
 
-def _chunk(ids: Ids, starts: list[int], T: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _chunk(ids: Ids, starts: list[int], T: int) -> Chunk:
     rows = np.empty((len(starts), T + 1), dtype=np.int64)
     for row, start in zip(rows, starts, strict=True):
         ahead = ids[start : start + T + 1]
         row[: len(ahead)] = ahead
         if len(ahead) < T + 1:
             row[len(ahead) :] = ids[: T + 1 - len(ahead)]
-    chunk = torch.from_numpy(rows)
-    return chunk[:, :-1], chunk[:, 1:]
+    return rows[:, :-1], rows[:, 1:]
 
 
 def make(ids: Ids, settings: TrainSettings) -> Batches:

@@ -1,11 +1,11 @@
 """Compressed files -> the bytes in them, a chunk at a time, through all members or frames.
 
 Damaged or truncated input raises one of `FAILURES`. Memory is bounded: chunks are no larger than is asked for, and a
-`.zst` that wants more than 128 MB is refused. `.zst` goes through zstandard's lower interface, because its stream
-reader takes a truncated file for a complete one.
+`.zst` that wants more than 128 MB is refused.
 """
 
 import gzip
+import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import IO, Protocol
@@ -49,9 +49,12 @@ def read(stream: Readable, size: int) -> Iterator[bytes]:
 
 def _zstd_parts(raw: IO[bytes]) -> Iterator[bytes]:
     """The contents of all frames, in parts of any size; `EOFError` if a frame is damaged or lacks its end."""
-    import zstandard
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
 
-    unpacker = zstandard.ZstdDecompressor().decompressobj()
+    unpacker = zstd.ZstdDecompressor()
     complete = True
     try:
         while packed := raw.read(_ZSTD_BYTES):
@@ -59,8 +62,8 @@ def _zstd_parts(raw: IO[bytes]) -> Iterator[bytes]:
                 yield unpacker.decompress(packed)
                 complete, packed = unpacker.eof, unpacker.unused_data
                 if complete:
-                    unpacker = zstandard.ZstdDecompressor().decompressobj()
-    except zstandard.ZstdError as error:
+                    unpacker = zstd.ZstdDecompressor()
+    except zstd.ZstdError as error:
         raise EOFError(str(error)) from None
     if not complete:
         raise EOFError("it ends too early")

@@ -5,43 +5,49 @@ because the data set is frozen: nothing newer can be missed. A download that fai
 what, why, and what works instead.
 
 The body is not fetched by `hf_hub_download`, which deletes a partial file when it is interrupted, so that every new
-attempt at the 2.2 GB starts at zero, and which waits 23 seconds on a hub that is down. Here the hub's own `http_get`
-writes the body to a part file next to its place in the cache, which the next call continues; once it is whole and its
-checksum is right it takes its place, and `hf_hub_download` finds it there and links it.
+attempt at the 2.2 GB starts at zero (https://github.com/huggingface/huggingface_hub/issues/4196), and which waits 23
+seconds on a hub that is down. Here it is streamed, with the hub's headers, proxies and time limits, to a part file next
+to its place in the cache, which the next call continues; once it is whole and its checksum is right it takes its place,
+and `hf_hub_download` finds it there and links it. Only documented functions of the hub are used, and the documented
+layout of its cache (https://huggingface.co/docs/huggingface_hub/guides/manage-cache).
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import logging
 import os
 import re
 import socket
 import ssl
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from logging import CRITICAL
 from pathlib import Path
+from typing import Any, BinaryIO
 
+from storycell import extras
 from storycell.errors import CorpusError
 
 REPOSITORY = "roneneldan/TinyStories"
 KIND = "dataset"
+FOLDER = "datasets--roneneldan--TinyStories"  # of the repository in the hub's cache
 FILES = {"train": "TinyStoriesV2-GPT4-train.txt", "valid": "TinyStoriesV2-GPT4-valid.txt"}
 ANSWER_SECONDS = 5.0  # for every address of the hub, unless HF_HUB_ETAG_TIMEOUT says otherwise
+PIECE_BYTES = 1 << 20
+PAUSE_S = 1.0  # before a broken transfer goes on
 PLAIN_ETAG = re.compile(r"[\w-]+")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 REASONS: tuple[tuple[type[BaseException], str], ...] = (
-    (ImportError, "the package huggingface_hub cannot be imported"),
     (socket.gaierror, "the hub's address could not be looked up (is there a network connection?)"),
     (ConnectionRefusedError, "the hub refused the connection"),
     (ssl.SSLError, "no secure connection to the hub could be made"),
     (TimeoutError, "the hub did not answer in time"),
     (ConnectionResetError, "the connection to the hub was broken off"),
 )
-NAMED_REASONS = {  # by name, because the module they live in differs from one hub version to the next
-    "OfflineModeIsEnabled": "the hub is switched off by HF_HUB_OFFLINE",
+NAMED_REASONS = {  # by name: the transport beneath the hub is another package from one version to the next
     "RemoteProtocolError": "the connection to the hub was broken off",
     "UnsupportedProtocol": "HF_ENDPOINT is not a web address",
 }
@@ -51,6 +57,7 @@ def tinystories(split: str) -> Path:
     """Path of the text file of a split, "train" or "valid"; it is downloaded if it is not in the hub's cache yet."""
     if split not in FILES:
         raise CorpusError(f"TinyStories has no split {split!r}, only {' and '.join(map(repr, FILES))}")
+    extras.require("huggingface_hub", "downloading TinyStories")
     try:
         with _silence():
             return _cached(FILES[split]) or _downloaded(FILES[split])
@@ -63,17 +70,16 @@ def tinystories(split: str) -> Path:
 @contextmanager
 def _silence() -> Iterator[None]:
     """Keep the hub's warnings off standard error; its progress bar stays."""
+    from huggingface_hub import logging
+
+    level = logging.get_verbosity()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import huggingface_hub.file_download  # noqa: F401 (sets the level of its logger, so it comes before ours)
-
-        logger = logging.getLogger("huggingface_hub")
-        level = logger.level
-        logger.setLevel(logging.CRITICAL)
+        logging.set_verbosity(CRITICAL)
         try:
             yield
         finally:
-            logger.setLevel(level)
+            logging.set_verbosity(level)
 
 
 def _cached(filename: str) -> Path | None:
@@ -84,15 +90,15 @@ def _cached(filename: str) -> Path | None:
 
 
 def _downloaded(filename: str) -> Path:
+    from filelock import FileLock
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # public, but not marked as such
 
     etag, size = _described(filename)
     folder = _cache_folder()
-    blob, lock = folder / "blobs" / etag, folder.parent / ".locks" / folder.name / f"{etag}.lock"
+    blob, lock = folder / "blobs" / etag, folder.parent / ".locks" / folder.name / f"{etag}.lock"  # the hub's own lock
     for parent in (blob.parent, lock.parent):
         parent.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(lock):
+    with FileLock(lock):
         if not blob.exists():
             _fetch(filename, blob, size)
     return Path(hf_hub_download(REPOSITORY, filename, repo_type=KIND, etag_timeout=_patience()))
@@ -124,21 +130,46 @@ def _fetch(filename: str, blob: Path, size: int | None) -> None:
 
 
 def _append(filename: str, part: Path, size: int | None) -> None:
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # likewise
+    """Bring what is missing of the body; a connection that breaks off goes on as long as each brings something."""
+    from huggingface_hub.utils import tqdm as bar_class  # type: ignore[attr-defined]  # public, but not marked as such
+
+    tqdm: Any = bar_class
+    progress = tqdm(desc=filename, total=size, initial=_length(part), unit="B", unit_scale=True, disable=None)
+    with part.open("ab") as file, progress as bar:
+        while (start := file.tell()) != size:
+            try:
+                _stream(filename, file, bar.update)
+            except OSError:  # the disk's, or an answer that is an error
+                raise
+            except Exception:
+                if file.tell() <= start:
+                    raise
+                time.sleep(PAUSE_S)
+            else:
+                if size is None or file.tell() <= start:
+                    break  # all there is; the checksum says whether that is enough
+
+
+def _stream(filename: str, file: BinaryIO, advance: Callable[[int], object]) -> None:
+    """One request for the body from where the file ends, or all of it from a server that knows no ranges."""
+    from huggingface_hub import constants, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_stream_backoff  # type: ignore[attr-defined]
 
     headers = {**build_hf_headers(), "Accept-Encoding": "identity"}  # a position in a compressed body means nothing
-    url = hf_hub_url(REPOSITORY, filename, repo_type=KIND)
-    with part.open("ab") as file:
-        http_get(
-            url,
-            file,
-            resume_size=file.tell(),
-            headers=headers,
-            expected_size=size,
-            displayed_filename=filename,
-        )
+    if start := file.tell():
+        headers["Range"] = f"bytes={start}-"
+    url, timeout = hf_hub_url(REPOSITORY, filename, repo_type=KIND), constants.HF_HUB_DOWNLOAD_TIMEOUT
+    with http_stream_backoff(
+        "GET", url, headers=headers, timeout=timeout, retry_on_exceptions=(), retry_on_status_codes=(429,)
+    ) as response:
+        hf_raise_for_status(response)
+        if start and response.status_code == 200:
+            advance(-start)
+            file.seek(0)
+            file.truncate()
+        for piece in response.iter_bytes(PIECE_BYTES):
+            file.write(piece)
+            advance(len(piece))
 
 
 def _failure(filename: str, reason: str, kept: int = 0) -> CorpusError:
@@ -151,9 +182,15 @@ def _failure(filename: str, reason: str, kept: int = 0) -> CorpusError:
 
 def _reason(error: BaseException) -> str:
     """Why it failed, in plain words."""
+    if isinstance(error, ImportError):
+        return "the package huggingface_hub cannot be imported"
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status is not None:
         return "the hub does not have this file (status 404)" if status == 404 else f"the hub answered {status}"
+    if isinstance(error, OfflineModeIsEnabled):
+        return "the hub is switched off by HF_HUB_OFFLINE"
     if type(error).__name__ in NAMED_REASONS:
         return NAMED_REASONS[type(error).__name__]
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError | TimeoutError):
@@ -180,9 +217,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _cache_folder() -> Path:
     from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
 
-    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=REPOSITORY, repo_type=KIND)
+    return Path(constants.HF_HUB_CACHE) / FOLDER
 
 
 def _patience() -> float:

@@ -1,51 +1,44 @@
-"""`EngineModel`: a character model of native/engine/model.h; weights, gradients and moments as numpy arrays.
+"""`EngineModel`: a character model of native/engine/model.h that learns; numpy in and out.
 
-The library is found by `engine.library`. Calls on one model must not overlap.
+    nats, norm = model.gradient(ids, targets, carries=True)
+    model.apply(rate, clip=1.0)
+
+Tensors have the names, shapes and order of gates that torch gives them. Calls on one model must not overlap.
 """
 
 import ctypes
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storycell.engine.library import library
+from storycell.engine import random
+from storycell.engine.inference import EngineNetwork
+from storycell.engine.library import CELLS, PRECISIONS, Chunk, ModelConfig, Update, check, library
 
-CELLS = {"lstm": 0, "gru": 1, "rnn": 2}
-KINDS = {"weight": 0, "gradient": 1, "exp_avg": 2, "exp_avg_sq": 3, "step": 4}
-ADAMW_BETAS = (0.9, 0.99)
-_ERRORS: dict[int, type[Exception]] = {
-    1: ValueError,
-    2: IndexError,
-    3: ValueError,
-    4: FloatingPointError,
-    6: MemoryError,
+# What the library keeps of each tensor, by number. Those after `gradient` and before `average` are the optimiser's.
+KINDS = {"weight": 0, "gradient": 1, "exp_avg": 2, "exp_avg_sq": 3, "step": 4, "momentum_buffer": 5, "average": 6}
+OPTIMIZER_STATE = ("exp_avg", "exp_avg_sq", "step", "momentum_buffer")
+# How each optimiser is done: its number, AdamW's betas, and whether it knows weight decay.
+OPTIMIZERS = {
+    "adamw": (0, (0.9, 0.99), True),
+    "adam": (0, (0.9, 0.999), False),
+    "sgd": (1, (0.0, 0.0), False),
+    "muon": (2, (0.9, 0.99), True),
 }
 
 Floats = NDArray[np.float32]
 
 
-class _Config(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_int64)
-        for name in ("cell", "layers", "units", "characters", "embedding", "gate_bias", "precision", "threads")
-    ]
-
-
-class _Chunk(ctypes.Structure):
-    _fields_ = [
-        ("streams", ctypes.c_int64),
-        ("steps", ctypes.c_int64),
-        ("ids", ctypes.c_void_p),
-        ("targets", ctypes.c_void_p),
-        ("carries", ctypes.c_int64),
-        ("nats", ctypes.c_double),
-        ("norm", ctypes.c_double),
-    ]
-
-
 class EngineModel:
-    """Starts with all weights zero: `write` them. `embedding_size` 0 feeds one-hot characters."""
+    """A character-level recurrent language model whose weights are the engine's.
+
+    Weights start at zero: `initialise` or `write` them. `embedding_size` 0 feeds one-hot characters. `precision` is
+    `fp32` or `bf16`, which rounds what goes into the products of `gradient`. The dropouts hold in `gradient` alone.
+    `ValueError` for a size out of range.
+    """
 
     def __init__(
         self,
@@ -58,13 +51,23 @@ class EngineModel:
         gate_bias: bool = True,
         precision: str = "fp32",
         threads: int = 1,
+        dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        embedding_dropout: float = 0.0,
     ) -> None:
+        if cell not in CELLS:
+            raise ValueError(f"the engine has no cell {cell!r}; it has {', '.join(CELLS)}")
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision = {precision!r}: it is fp32 or bf16")
         self._library = library()
-        self._state_shape = layers, hidden_size
-        self._state_names = ("h", "c") if cell == "lstm" else ("h",)
-        config = _Config(
-            CELLS[cell], layers, hidden_size, vocab_size, embedding_size, gate_bias, precision == "bf16", threads
-        )
+        self.vocab_size, self.hidden_size, self.num_layers, self.cell = vocab_size, hidden_size, layers, cell
+        self.embedding_size, self.gate_bias = embedding_size, gate_bias
+        self.precision, self.threads = precision, threads
+        self.dropout, self.weight_dropout, self.embedding_dropout = dropout, weight_dropout, embedding_dropout
+        self.state_names = ("h", "c") if cell == "lstm" else ("h",)
+        config = ModelConfig(CELLS[cell], layers, hidden_size, vocab_size, embedding_size, gate_bias)
+        config.precision, config.threads = PRECISIONS[precision], threads
+        config.dropout, config.weight_dropout, config.embedding_dropout = dropout, weight_dropout, embedding_dropout
         self._model: int | None = self._library.storycell_model_create(ctypes.byref(config))
         if not self._model:
             raise ValueError("a size of the model is out of range, or there is not enough memory for it")
@@ -81,64 +84,150 @@ class EngineModel:
             self._library.storycell_model_free(self._model)
             self._model = None
 
+    def initialise(self, seed: int, forget_bias: float = -1.0) -> None:
+        """Draw all weights anew: those that `CharLM.initialise` draws from this seed, to rounding."""
+        self.write(random.draw_weights(self.shapes, self.cell, self.hidden_size, seed, forget_bias))
+
     def read(self, kind: str = "weight") -> dict[str, Floats]:
-        """Copies of all tensors of a kind (`weight`, `gradient`, `exp_avg`, `exp_avg_sq`, `step`), by torch's names."""
+        """Copies of the tensors of a kind (`KINDS`), by name: those that are there."""
         out = {}
         for name, i in self._index.items():
-            array = np.empty(() if kind == "step" else self.shapes[name], np.float32)
-            self._check(self._library.storycell_model_read(self._model, KINDS[kind], i, array.ctypes.data))
-            out[name] = array
+            if self._library.storycell_model_has(self._model, KINDS[kind], i):
+                array = np.empty(() if kind == "step" else self.shapes[name], np.float32)
+                check(self._library.storycell_model_read(self._model, KINDS[kind], i, array.ctypes.data))
+                out[name] = array
         return out
 
-    def write(self, tensors: dict[str, Any], kind: str = "weight") -> None:
-        """Set tensors of a kind; `ValueError` for a name or shape that is not this model's."""
-        for name, value in tensors.items():
-            array = np.ascontiguousarray(value, np.float32)
-            shape = () if kind == "step" else self.shapes.get(name)
-            if name not in self._index or array.size != np.prod(shape or (1,)):
-                raise ValueError(f"{name} of shape {array.shape}: this model has {self.shapes.get(name, 'none')}")
-            self._check(
-                self._library.storycell_model_write(self._model, KINDS[kind], self._index[name], array.ctypes.data)
-            )
+    def network(self, **keywords: Any) -> EngineNetwork:
+        """The weights of now, to evaluate and generate with; learning goes on and leaves it. `keywords` are its own."""
+        return EngineNetwork(self.read(), self.cell, **{"threads": self.threads, **keywords})
+
+    def write(self, tensors: Mapping[str, Any], kind: str = "weight") -> None:
+        """Set tensors of a kind; `ValueError`, and nothing set, for a name or shape that is not this model's."""
+        arrays = {name: self._checked(name, value, kind) for name, value in tensors.items()}
+        for name, array in arrays.items():
+            check(self._library.storycell_model_write(self._model, KINDS[kind], self._index[name], array.ctypes.data))
+
+    def _checked(self, name: str, value: Any, kind: str) -> Floats:
+        array = np.ascontiguousarray(value, np.float32)
+        shape = () if kind == "step" else self.shapes.get(name)
+        if name not in self._index or array.size != np.prod(shape or (1,)):
+            raise ValueError(f"{name} of shape {array.shape}: this model has {self.shapes.get(name, 'none')}")
+        return array
 
     def state(self) -> dict[str, Floats]:
         """What the chunk applied last left to be carried on, `[L B H]` by name; empty where there is none."""
         B = self._library.storycell_model_streams(self._model)
-        L, H = self._state_shape
-        state = {name: np.empty((L, B, H), np.float32) for name in self._state_names if B}
+        state = {name: np.empty(self._state_shape(B), np.float32) for name in self.state_names if B}
         if B:
-            places = [state[name].ctypes.data for name in self._state_names]
-            self._check(self._library.storycell_model_read_state(self._model, *[*places, None][:2]))
+            places = [array.ctypes.data for array in state.values()]
+            check(self._library.storycell_model_read_state(self._model, *[*places, None][:2]))
         return state
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Carry on from this state `[L B H]`; an empty one is the zero state."""
-        arrays = [np.ascontiguousarray(state[name], np.float32) for name in self._state_names if state]
-        L, H = self._state_shape
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Carry on from this state `[L B H]` by name; an empty one is the zero state of any number of streams."""
+        arrays = self._checked_state(state)
         B = arrays[0].shape[1] if arrays else 0
-        if any(a.shape != (L, B, H) for a in arrays):
-            raise ValueError(f"a state of shapes {[a.shape for a in arrays]}: this model's are {(L, B, H)}")
         places = [a.ctypes.data for a in arrays]
-        self._check(self._library.storycell_model_write_state(self._model, B, *[*places, None, None][:2]))
+        check(self._library.storycell_model_write_state(self._model, B, *[*places, None, None][:2]))
 
-    def gradient(self, ids: Any, targets: Any, *, carries: bool = False) -> tuple[float, float]:
+    def _checked_state(self, state: Mapping[str, Any]) -> list[Floats]:
+        arrays = [np.ascontiguousarray(state[name], np.float32) for name in self.state_names if state]
+        B = arrays[0].shape[1] if arrays and arrays[0].ndim == 3 else 0
+        if any(a.shape != self._state_shape(B) for a in arrays):
+            raise ValueError(f"a state of shapes {[a.shape for a in arrays]}: this model's are {self._state_shape(B)}")
+        return arrays
+
+    def _state_shape(self, B: int) -> tuple[int, int, int]:
+        return self.num_layers, B, self.hidden_size
+
+    def gradient(
+        self, ids: Any, targets: Any, *, carries: bool = False, resets: Any = None, seed: int = 0
+    ) -> tuple[float, float]:
         """Mean loss in nats of ids and targets `[B T]`, and the norm of the gradient; weights are left alone.
 
-        With `carries` streams go on from the state after the chunk applied last. `IndexError` for an id outside [0, V).
+        With `carries` streams go on from the state after the chunk applied last, but for those whose `resets [B]` is
+        true, which start from the zero state; `ValueError` if there were another number of streams. What dropout drops
+        is decided by `seed` (its low 64 bits). `IndexError` for an id outside [0, V).
         """
         ids, targets = np.ascontiguousarray(ids, np.int64), np.ascontiguousarray(targets, np.int64)
         if ids.ndim != 2 or ids.shape != targets.shape:
             raise ValueError(f"ids {ids.shape} and targets {targets.shape} must both be [B T]")
-        chunk = _Chunk(*ids.shape, ids.ctypes.data, targets.ctypes.data, carries, 0.0, 0.0)
-        self._check(self._library.storycell_model_gradient(self._model, ctypes.byref(chunk)))
+        chunk = Chunk(*ids.shape, ids.ctypes.data, targets.ctypes.data)
+        if resets is not None:
+            resets = np.ascontiguousarray(resets, np.bool_)
+            if resets.shape != ids.shape[:1]:
+                raise ValueError(f"resets {resets.shape} must have one entry for each of the {len(ids)} streams")
+            chunk.resets = resets.ctypes.data
+        chunk.carries, chunk.seed = carries, seed % (1 << 64)
+        check(self._library.storycell_model_gradient(self._model, ctypes.byref(chunk)))
         return chunk.nats, chunk.norm
 
-    def apply(
-        self, rate: float, *, clip: float = 0.0, decay: float = 0.0, betas: tuple[float, float] = ADAMW_BETAS
-    ) -> None:
-        """A step of AdamW with the last gradient, once; `FloatingPointError` where it was not finite."""
-        self._check(self._library.storycell_model_apply(self._model, rate, clip, decay, *betas))
+    def apply(self, rate: float, *, optimizer: str = "adamw", clip: float | None = None, decay: float = 0.0) -> None:
+        """A step of an optimiser with the last gradient, once; the chunk's last state is carried on from here.
 
-    def _check(self, status: int) -> None:
-        if status:
-            raise _ERRORS.get(status, RuntimeError)(self._library.storycell_explain(status).decode())
+        `optimizer` is `adamw`, `adam` or `sgd` (which know no decay), or `muon`: that for the recurrent layers'
+        matrices, AdamW for all else. A gradient with a norm above `clip` is scaled down to it. Matrices but the
+        embedding decay. `FloatingPointError`, and nothing changed, where loss or gradient was not finite; `ValueError`
+        without a gradient.
+        """
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer = {optimizer!r}: it is {', '.join(OPTIMIZERS)}")
+        method, betas, decays = OPTIMIZERS[optimizer]
+        update = Update(method, rate, clip or 0.0, decay if decays else 0.0, *betas)
+        check(self._library.storycell_model_apply(self._model, ctypes.byref(update)))
+
+    def average(self, decay: float) -> None:
+        """Move the running mean of the weights to decay * mean + (1 - decay) * weights; at first it is the weights."""
+        check(self._library.storycell_model_average(self._model, decay))
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, the model has the running mean of its weights, where one is kept; do not learn within."""
+        check(self._library.storycell_model_swap_average(self._model))
+        try:
+            yield
+        finally:
+            check(self._library.storycell_model_swap_average(self._model))
+
+    def snapshot(self) -> dict[str, Floats]:
+        """Copies of all that the next step depends on, by the names of a run's last.safetensors.
+
+        `model.NAME`, `optimizer.NAME.exp_avg` and what else the optimiser keeps, `state.h`, `average.NAME`.
+        """
+        out = {f"model.{name}": value for name, value in self.read().items()}
+        kept = {key: self.read(key) for key in OPTIMIZER_STATE}
+        for name in self._index:
+            out |= {f"optimizer.{name}.{key}": kept[key][name] for key in OPTIMIZER_STATE if name in kept[key]}
+        out |= {f"state.{name}": value for name, value in self.state().items()}
+        return out | {f"average.{name}": value for name, value in self.read("average").items()}
+
+    def restore(self, tensors: Mapping[str, Any]) -> None:
+        """Go on from a snapshot, to the bit; names that are no part of one are ignored.
+
+        `ValueError`, and nothing changed, if it does not fit this model: a weight is missing, or a shape is another.
+        """
+        found: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
+        state = {}
+        for full, value in tensors.items():
+            start, _, name = full.partition(".")
+            if start == "model":
+                found["weight"][name] = value
+            elif start == "optimizer":
+                name, _, key = name.rpartition(".")
+                if key in OPTIMIZER_STATE:  # SGD with momentum keeps what nothing here reads
+                    found[key][name] = value
+            elif start == "average":
+                found["average"][name] = value
+            elif start == "state":
+                state[name] = value
+        if lacking := [name for name in self._index if name not in found["weight"]]:
+            raise ValueError(f"the snapshot has no model.{lacking[0]}")
+        self._checked_state(state)
+        for kind, values in found.items():
+            found[kind] = {name: self._checked(name, value, kind) for name, value in values.items()}
+        for kind in (*OPTIMIZER_STATE, "average"):
+            check(self._library.storycell_model_forget(self._model, KINDS[kind]))
+        for kind, values in found.items():
+            self.write(values, kind)
+        self.set_state(state)

@@ -9,18 +9,18 @@ are scored side by side; a single story is one stream, since its state goes on f
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from storycell import loss
 from storycell.data.vocab import Vocabulary
 from storycell.errors import CorpusError, SettingsError
-from storycell.nn.model import CharLM
+from storycell.evaluation.statistics import mean_and_stderr
+from storycell.language_model import LanguageModel
 from storycell.types import BOUNDARY, UNKNOWN, Ids
 
 _ROWS = 64  # stories scored side by side
@@ -50,7 +50,7 @@ class Evaluation:
 
 
 def evaluate(
-    lm: CharLM, ids: Ids, vocab: Vocabulary, *, windows: int | None = None, utf8_bytes: int | None = None
+    lm: LanguageModel, ids: Ids, vocab: Vocabulary, *, windows: int | None = None, utf8_bytes: int | None = None
 ) -> Evaluation:
     """Score a text `[tokens]`, laid out as in a token file (`0 s1 … sn 0 s1 … sm`).
 
@@ -74,7 +74,7 @@ def evaluate(
     return _summary(draws, utf8_bytes, len(starts), windows)
 
 
-def score(lm: CharLM, ids: Ids, *, windows: int | None = None) -> Nats:
+def score(lm: LanguageModel, ids: Ids, *, windows: int | None = None) -> Nats:
     """Nats of every target `[chars]`, in the order of the text."""
     starts = story_starts(ids)
     nats = np.zeros(len(ids) if len(starts) > 1 and windows is None else len(ids) - 1)
@@ -147,12 +147,10 @@ def _windows(ids: Ids, T: int) -> Iterator[list[_Row]]:
         yield [_Row(k, k * T, min((k + 1) * T + 1, len(ids)), closes=False) for k in rows]
 
 
-def _scored(lm: CharLM, ids: Ids, groups: Iterator[list[_Row]]) -> Iterator[_Piece]:
+def _scored(lm: LanguageModel, ids: Ids, groups: Iterator[list[_Row]]) -> Iterator[_Piece]:
     """What the rows cost, piece by piece. The rows of a group come longest first."""
-    device = lm.output.weight.device
     at_a_time = min(_TARGETS, max(_ROWS, _LOGITS // lm.vocab_size))
-    with lm.reading():
-        nats_of = lm.scorer()
+    lm = lm.frozen()
     for rows in groups:
         state, t = lm.zero_state(len(rows)), 0
         while alive := sum(row.targets > t for row in rows):
@@ -161,11 +159,9 @@ def _scored(lm: CharLM, ids: Ids, groups: Iterator[list[_Row]]) -> Iterator[_Pie
             for line, row in zip(chunk, rows, strict=False):
                 piece = ids[row.start + t : min(row.start + t + width + 1, row.end)]
                 line[: len(piece)] = piece
-            both = torch.from_numpy(chunk).to(device)
-            with lm.reading():
-                state = {name: value[:, :alive].contiguous() for name, value in state.items()}
-                costs, state = nats_of(both[:, :-1], both[:, 1:], state)
-                nats = costs.cpu().double().numpy()
+            state = {name: value[:, :alive] for name, value in state.items()}
+            costs, state = lm.nats(chunk[:, :-1], chunk[:, 1:], state)
+            nats = costs.astype(np.float64)
             for k, row in enumerate(rows[:alive]):
                 n = min(width, row.targets - t)
                 unknown = chunk[k, 1 : n + 1] == UNKNOWN
@@ -220,11 +216,3 @@ def _summary(draws: _Draws, utf8_bytes: int, stories: int, windows: int | None) 
         unknown_chars=draws.unknown_chars,
         windows=windows,
     )
-
-
-def mean_and_stderr(sums: Sequence[float] | Nats, counts: Sequence[int] | npt.NDArray[np.int64]) -> tuple[float, float]:
-    """The mean of what `sums` sum up, `counts` at a time, and its standard error: nan where there is one sum only."""
-    chars, n = int(sum(counts)), len(sums)
-    mean = math.fsum(sums) / chars
-    residuals = np.array(sums) - mean * np.array(counts)  # the ratio estimator's
-    return mean, math.sqrt(n / (n - 1) * float(residuals @ residuals)) / chars if n > 1 else math.nan

@@ -13,11 +13,13 @@ from storycell.data.tokens import Prepared, split_stories
 from storycell.data.vocab import Vocabulary
 from storycell.errors import CorpusError, RunFolderError, VocabularyError
 from storycell.evaluation.evaluator import Evaluation, evaluate
-from storycell.nn.model import CharLM
+from storycell.language_model import LanguageModel
 from storycell.types import Ids
 
 
-def evaluate_text(lm: CharLM, vocab: Vocabulary, text: str | Corpus, *, windows: int | None = None) -> Evaluation:
+def evaluate_text(
+    lm: LanguageModel, vocab: Vocabulary, text: str | Corpus, *, windows: int | None = None
+) -> Evaluation:
     """The loss on a text; `windows=T` scores zero-state windows of T characters."""
     corpus = text_corpus(text) if isinstance(text, str) else text
     with _temporary_folder() as folder:
@@ -30,7 +32,9 @@ def evaluate_text(lm: CharLM, vocab: Vocabulary, text: str | Corpus, *, windows:
             del ids  # and with it the mapping: Windows removes no file that is mapped
 
 
-def evaluate_split(lm: CharLM, vocab: Vocabulary, prepared: Prepared, *, windows: int | None = None) -> Evaluation:
+def evaluate_split(
+    lm: LanguageModel, vocab: Vocabulary, prepared: Prepared, *, windows: int | None = None
+) -> Evaluation:
     """The loss on the validation split of a prepared text, whose vocabulary must be `vocab`."""
     ids = prepared.valid_ids
     if ids is None or prepared.valid is None:

@@ -13,7 +13,7 @@ from storycell.data.vocab import Vocabulary
 from storycell.errors import ExportError
 from storycell.export import encoding
 from storycell.export.encoding import Weights, checked
-from storycell.export.network import CELLS, Network, Shape
+from storycell.export.network import Network, Shape
 
 _STRING = 4000  # characters of weights in one string
 _SPELT = 3  # characters, at most, that one is spelt out with
@@ -56,8 +56,7 @@ def _string(text: str) -> str:
 def _model(shape: Shape, vocab: Vocabulary, weights: Weights, strings: int, prompt: str) -> str:
     codes = [f"{ord(c)}," for c in vocab.characters]
     lines = [" ".join(codes[k : k + 20]) for k in range(0, len(codes), 20)]
-    names = dict(zip(CELLS, ("LSTM", "GRU", "RNN"), strict=True))
-    constants: dict[str, object] = {"CELL": names[shape.cell], "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L}
+    constants: dict[str, object] = {"CELL": shape.cell.upper(), "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L}
     constants |= {"G": shape.G, "WEIGHTS": weights.upper(), "STRINGS": strings, "BYTES": int(vocab.kind == "bytes")}
     constants |= {"PROMPT": _string(prompt), "SPELT": _SPELT}
     defined = "".join(f"#define {name} {value}\n" for name, value in constants.items())

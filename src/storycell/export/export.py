@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from storycell.data.vocab import Vocabulary
 from storycell.errors import ExportError, SettingsError
@@ -18,8 +17,8 @@ from storycell.export import c, check, html, onnx
 from storycell.export.encoding import BYTE, PRINTABLE, Weights, checked, rounded
 from storycell.export.network import Network
 from storycell.generation import sampler
+from storycell.language_model import LanguageModel
 from storycell.naming import shown
-from storycell.nn.model import CharLM
 from storycell.runs import files
 from storycell.types import BOUNDARY, UNKNOWN
 
@@ -42,7 +41,7 @@ class Export:
 
 
 def export(
-    lm: CharLM,
+    model: LanguageModel,
     vocab: Vocabulary,
     path: str | Path,
     weights: str | None = None,
@@ -62,12 +61,13 @@ def export(
         raise SettingsError(f"{path}: the file's ending says what to make, and it must be .html, .onnx or .c")
     chosen = checked(weights) if weights is not None else DEFAULT_WEIGHTS[path.suffix]
     vocab.prompt_ids(prompt)
-    network = Network.of(lm)
+    network = Network.of(model)
     stored = rounded(network, chosen, BYTE if path.suffix == ".onnx" else PRINTABLE)
-    data = _file(network, vocab, path, chosen, shown(name), maker, prompt)
-    ids = _probe(lm)
-    run = _run(lm, ids)
-    expected = run if chosen == "fp32" else _run(stored.as_model(lm.backend.name), ids)
+    params = sum(weight.size for weight in model.weights().values())
+    data = _file(network, vocab, path, chosen, shown(name), maker, prompt, params)
+    ids = _probe(model)
+    run = _run(model, ids)
+    expected = run if chosen == "fp32" else _run(stored.as_model(model.backend), ids)
 
     def error_of(back: bytes) -> float:
         return _largest(np.array([_played(path, back, row) for row in ids]), expected)
@@ -78,14 +78,15 @@ def export(
 
 
 def _file(
-    network: Network, vocab: Vocabulary, path: Path, weights: Weights, name: str, maker: str, prompt: str
+    network: Network, vocab: Vocabulary, path: Path, weights: Weights, name: str, maker: str, prompt: str, params: int
 ) -> bytes:
     shape = network.shape
-    about = f"{shape.cell}, {shape.L} x {shape.H}, {len(vocab)} ids, weights {weights}"
     if path.suffix == ".c":
+        about = f"{shape.cell}, {shape.L} x {shape.H}, {len(vocab)} ids, weights {weights}"
         line = f"{name}: {about}{f'; {maker}' if maker else ''}"
         return c.write(network, vocab, weights, line, path.name, prompt).encode()
     if path.suffix == ".html":
+        about = f"{shape.cell.upper()}, {shape.L} × {shape.H}, {params:,} parameters"
         return html.write(network, vocab, weights, name, about, prompt).encode()
     facts = {"name": name, "cell": shape.cell, "weights": weights, "made_by": maker, "vocabulary": vocab.to_json()}
     return onnx.write(network, weights, facts)
@@ -99,19 +100,17 @@ def _played(path: Path, data: bytes, ids: list[int]) -> Logits:
     return check.logits(read(data.decode()), ids)
 
 
-def _run(lm: CharLM, ids: list[list[int]]) -> Logits:
-    with lm.reading():
-        logits, _ = lm(torch.tensor(ids, dtype=torch.int64, device=lm.output.weight.device))
-    return np.array(logits.cpu().numpy(), np.float64)
+def _run(model: LanguageModel, ids: list[list[int]]) -> Logits:
+    return model.logits(np.array(ids))[0].astype(np.float64)
 
 
-def _probe(lm: CharLM) -> list[list[int]]:
+def _probe(model: LanguageModel) -> list[list[int]]:
     """Ids to compare on `[rows, columns]`: what the model itself writes, and others from all over its vocabulary."""
     half = _ROWS // 2
-    drawn = list(sampler.streams(lm, [], sampler.Sampling(), list(range(half)), _COLUMNS - 1))
+    drawn = list(sampler.streams(model, [], sampler.Sampling(), list(range(half)), _COLUMNS - 1))
     written = [[BOUNDARY, *(BOUNDARY if row[k] is None else row[k] for row in drawn)] for k in range(half)]
     written = [row + [BOUNDARY] * (_COLUMNS - len(row)) for row in written]
-    spread = np.linspace(0, lm.vocab_size - 1, half * _COLUMNS).astype(int)
+    spread = np.linspace(0, model.vocab_size - 1, half * _COLUMNS).astype(int)
     others = np.where(spread == UNKNOWN, BOUNDARY, spread).reshape(_COLUMNS, half).T
     return written + others.tolist()
 

@@ -1,5 +1,5 @@
-"""Export to one page that generates stories: `page.html` beside this module, with its style, scripts and a model put
-in.
+"""Export to one page that generates stories: `page.html` beside this module, with its style, its scripts, those of
+`web` and a model put in.
 
 Its content security policy allows only its own two scripts and its style, by their digests. So nothing in it, a name or
 a character of the vocabulary, can become a script, and it never uses the network.
@@ -18,8 +18,7 @@ from storycell.errors import ExportError
 from storycell.export import encoding
 from storycell.export.encoding import Weights, checked
 from storycell.export.network import Network, Shape
-
-_PARTS = {"STYLE": "page.css", "RUNTIME": "runtime.js", "PAGE": "page.js"}
+from storycell.web import theme
 
 
 def write(network: Network, vocab: Vocabulary, weights: Weights, name: str, about: str, prompt: str = "") -> str:
@@ -29,7 +28,11 @@ def write(network: Network, vocab: Vocabulary, weights: Weights, name: str, abou
         **{"name": name, "about": about, "cell": shape.cell, "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L},
         **{"weights": weights, "kind": vocab.kind, "characters": vocab.characters},
     }
-    parts = {key: _file(file) for key, file in _PARTS.items()}
+    parts = {
+        "STYLE": theme.css("web/story.css", "web/generate.css", "export/page.css"),
+        "RUNTIME": _file("runtime.js"),
+        "PAGE": theme.script("export/page.js"),
+    }
     rules = {"script": ("RUNTIME", "PAGE"), "style": ("STYLE",)}
     allowed = [f"{kind}-src {' '.join(_digest(parts[key]) for key in keys)}" for kind, keys in rules.items()]
     parts |= {

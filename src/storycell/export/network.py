@@ -1,6 +1,6 @@
 """`Network`: a model as the arrays that an exported file stores, in one fixed order.
 
-The tensors of a `CharLM` are simplified without changing what they compute: two biases that are only ever added become
+The tensors of a model are simplified without changing what they compute: two biases that are only ever added become
 one, and an embedding is multiplied by the first layer's weights, which leaves one-hot characters, where the product is
 smaller than the two. Every runtime computes with the product, and multiplying takes milliseconds; it is size that
 decides, since a file is kept and sent for longer than it takes to open.
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from storycell.config import ModelSettings
+from storycell.engine.cells import CELLS
 from storycell.errors import ExportError
-from storycell.nn.cells import registry
-from storycell.nn.model import CharLM
+from storycell.language_model import LanguageModel
+from storycell.runs.network import new_model
 
 Array = npt.NDArray[np.float32]
-CELLS = ("lstm", "gru", "rnn")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Shape:
     @property
     def G(self) -> int:  # noqa: N802 - the axis
         """Gates of the cell."""
-        return registry.get_cell(self.cell).gates
+        return CELLS[self.cell].gates
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor by name, in the order in which files store them."""
@@ -56,15 +56,15 @@ class Network:
     tensors: dict[str, Array]
 
     @classmethod
-    def of(cls, lm: CharLM) -> "Network":
+    def of(cls, model: LanguageModel) -> "Network":
         """The network of a model; `ExportError` for a cell of the user's own or weights that are not finite."""
-        if lm.cell not in CELLS:
-            raise ExportError(f"the cell {lm.cell!r} cannot be exported; {', '.join(CELLS)} can")
-        weights = {name: w.detach().cpu().double().numpy() for name, w in lm.state_dict().items()}
+        if model.cell not in CELLS:
+            raise ExportError(f"the cell {model.cell!r} cannot be exported; {', '.join(CELLS)} can")
+        weights = {name: w.astype(np.float64) for name, w in model.weights().items()}
         spoilt = next((name for name, w in weights.items() if not np.isfinite(w).all()), None)
         if spoilt:
             raise ExportError(f"{spoilt} holds numbers that are not finite; there is no model to export")
-        shape = Shape(lm.cell, lm.vocab_size, lm.embedding_size, lm.hidden_size, lm.num_layers)
+        shape = Shape(model.cell, model.vocab_size, model.embedding_size, model.hidden_size, model.num_layers)
         tensors: dict[str, npt.NDArray[np.float64]] = {}
         for k in range(shape.L):
             tensors |= _layer(shape, k, weights)
@@ -78,10 +78,10 @@ class Network:
                 tensors["embedding"] = embedding
         return cls(shape, {name: tensors[name].astype(np.float32) for name in shape.tensors()})
 
-    def as_model(self, backend: str = "auto") -> CharLM:
-        """A `CharLM` with these tensors: the run as the file has it."""
+    def as_model(self, backend: str = "auto") -> LanguageModel:
+        """A model with these tensors: the run as the file has it."""
         shape = self.shape
-        lm = CharLM(shape.V, shape.H, shape.L, shape.cell, embedding_size=shape.D, backend=backend)
+        sizes = ModelSettings(cell=shape.cell, layers=shape.L, hidden=shape.H, embedding=shape.D)
         weights = {"output.weight": self.tensors["output"], "output.bias": self.tensors["output_bias"]}
         if shape.D:
             weights["embedding.weight"] = self.tensors["embedding"]
@@ -92,10 +92,7 @@ class Network:
             for name in ("weight_ih", "weight_hh"):
                 weights[f"recurrent.{name}_l{k}"] = self.tensors[f"{name}_l{k}"]
             weights |= {f"recurrent.bias_ih_l{k}": self.tensors[f"bias_l{k}"], f"recurrent.bias_hh_l{k}": bias_hh}
-        lm.load_state_dict(
-            {name: torch.tensor(array, dtype=torch.float32, device="cpu") for name, array in weights.items()}
-        )
-        return lm.eval()
+        return new_model(shape.V, sizes, backend=backend).with_weights(weights)
 
 
 def _layer(shape: Shape, k: int, weights: dict[str, npt.NDArray[np.float64]]) -> dict[str, npt.NDArray[np.float64]]:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from storycell.engine.cells import CELLS
 from storycell.errors import ExportError
 from storycell.export.encoding import BYTE, Scaled, Weights
 from storycell.export.network import Network
-from storycell.nn.cells import registry
 
 _OPSET = 13  # of December 2020, onnxruntime 1.6; the first with these rules of Split and Unsqueeze
 _IR_VERSION = 7  # of the same time
@@ -77,7 +77,7 @@ def write(network: Network, weights: Weights, facts: dict[str, str]) -> bytes:
     """The bytes of the ONNX file; `facts` become its metadata."""
     onnx, graph, shape = _onnx(), _Graph(weights), network.shape
     helper, kinds = onnx.helper, onnx.TensorProto
-    states = registry.get_cell(shape.cell).state_names
+    states = CELLS[shape.cell].state_names
     names = {name: graph.matrix(name, array) if array.ndim == 2 else graph.constant(name, array)
              for name, array in network.tensors.items()}  # fmt: skip
     old = {state: _layers_of(graph, state, shape.L) for state in states}

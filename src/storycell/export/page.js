@@ -1,7 +1,10 @@
 // The page: a text of which every character keeps its trace, a mark in it, and what stands around.
 //
-// Everything before the mark is kept; choosing or writing replaces what is behind it. Needs `storycell` of runtime.js.
-"use strict";
+// Everything before the mark is kept; choosing or generating replaces what is behind it. Needs `storycell` of runtime.js.
+
+import { ColourChoice, describe, newSeed, showChoices, showGenerating, showSlider } from "../web/generate.js";
+import { Story, scaleOf } from "../web/story.js";
+import { offerTheme } from "../web/theme.js";
 
 const model = JSON.parse(document.getElementById("model").textContent);
 const weightsText = document.getElementById("weights");
@@ -12,11 +15,6 @@ weightsText.remove();
 const $ = (id) => document.getElementById(id);
 const CHOICES = 9;
 const LONGEST = Math.floor((96 << 20) / (4 * net.newTrace().length)); // characters whose traces fit into 96 MB
-const NAMES = {
-  i: "input gate", f: "forget gate", g: "candidate", o: "output gate", c: "cell state", h: "output",
-  r: "reset gate", z: "update gate", n: "candidate",
-};
-const GATES = "ifo" + "rz"; // from 0 to 1; the rest is from -1 to 1
 
 // ---- The text ----
 
@@ -47,17 +45,16 @@ function cutAt(k) {
   story.ids.length = story.traces.length = story.nats.length = story.mark = k;
   story.given = Math.min(story.given, k);
   story.ended = false;
-  dirty = Math.min(dirty, k);
 }
 
-// Begins anew from the box and the seed; false, with a word why, if that cannot be.
+// Begins anew from the prompt and the seed; false, with a word why, if that cannot be.
 function begin() {
   const prompt = $("prompt").value, seed = $("seed").value.trim();
   const { ids, strangers } = vocabulary.encode(prompt);
   const unknown = strangers.map((c) => `“${c}”`).join(" ");
-  if (strangers.length) return trouble(`The model does not know ${unknown}; write the beginning without.`);
+  if (strangers.length) return trouble(`The model does not know ${unknown}; write the prompt without.`);
   if (!storycell.isSeed(seed)) return trouble("A seed is a whole number from 0 to 18446744073709551615.");
-  if (ids.length >= LONGEST) return trouble(`A beginning has at most ${LONGEST.toLocaleString("en")} characters here.`);
+  if (ids.length >= LONGEST) return trouble(`A prompt has at most ${LONGEST.toLocaleString("en")} characters here.`);
   trouble("");
   cutAt(0);
   for (const id of ids) append(id);
@@ -73,7 +70,7 @@ function trouble(sentence) {
 }
 
 // One character behind the mark, drawn; false when the text has ended or is full.
-function writeOne() {
+function generateOne() {
   if (story.mark >= LONGEST) {
     trouble(`A text has at most ${LONGEST.toLocaleString("en")} characters here; begin another.`);
     return false;
@@ -85,11 +82,11 @@ function writeOne() {
   return !story.ended;
 }
 
-// ---- Writing, a little in every frame ----
+// ---- Generating, a little in every frame ----
 
-let writing = null; // {left, began, at, owed} while it writes
+let generating = null; // {left, generated, busy, at, owed} while it does
 
-// Drops what is behind the mark; or begins anew, where the box or the seed has changed.
+// Drops what is behind the mark; or begins anew, where the prompt or the seed has changed.
 function ready() {
   const changed = story.prompt !== $("prompt").value || story.seed !== $("seed").value.trim();
   if (changed || !story.draw) return begin();
@@ -100,35 +97,35 @@ function ready() {
 function start() {
   if (story.ended && story.mark === story.ids.length) $("seed").value = newSeed();
   if (!ready()) return;
-  writing = { left: Math.max(1, Number($("chars").value) || 1), written: 0, busy: 0, at: performance.now(), owed: 1 };
-  $("write").textContent = "Stop";
+  generating = { left: Math.max(1, Number($("chars").value) || 1), generated: 0, busy: 0, at: performance.now(), owed: 1 };
+  showGenerating($("generate"), true);
   requestAnimationFrame(frame);
 }
 
 function frame(now) {
-  if (!writing) return;
+  if (!generating) return;
   const pace = Number($("pace").value), began = performance.now();
-  writing.owed = pace ? Math.min(writing.owed + ((now - writing.at) / 1000) * pace, 10) : Infinity;
-  writing.at = now;
+  generating.owed = pace ? Math.min(generating.owed + ((now - generating.at) / 1000) * pace, 10) : Infinity;
+  generating.at = now;
   let goes = true;
-  while (goes && writing.left > 0 && writing.owed >= 1 && performance.now() - began < 14) {
-    goes = writeOne();
-    writing.left--;
-    writing.owed--;
-    writing.written += goes ? 1 : 0;
+  while (goes && generating.left > 0 && generating.owed >= 1 && performance.now() - began < 14) {
+    goes = generateOne();
+    generating.left--;
+    generating.owed--;
+    generating.generated += goes ? 1 : 0;
   }
-  writing.busy += performance.now() - began;
+  generating.busy += performance.now() - began;
   show();
-  if (goes && writing.left > 0) requestAnimationFrame(frame);
+  if (goes && generating.left > 0) requestAnimationFrame(frame);
   else stop();
 }
 
 function stop() {
-  if (!writing) return;
-  const rate = Math.round(writing.written / Math.max(writing.busy / 1000, 1e-6));
-  const speed = writing.written > 99 ? `, ${rate.toLocaleString("en")} a second` : "";
-  writing = null;
-  $("write").textContent = "Write";
+  if (!generating) return;
+  const rate = Math.round(generating.generated / Math.max(generating.busy / 1000, 1e-6));
+  const speed = generating.generated > 99 ? `, ${rate.toLocaleString("en")} a second` : "";
+  generating = null;
+  showGenerating($("generate"), false);
   show();
   $("status").textContent += speed;
 }
@@ -153,189 +150,96 @@ function again() {
   start();
 }
 
-const newSeed = () => String(crypto.getRandomValues(new Uint32Array(1))[0]);
-
 // ---- Showing ----
 
-const spans = []; // one for each character
+const choice = new ColourChoice($("colours"), { layers: net.L, hidden: net.H, values: net.values, onChange: paint });
+const view = new Story($("story"), {
+  legend: choice.legend,
+  onPoint: (k) => showDetail(k ?? story.mark - 1),
+  onChoose: moveTo,
+});
+
+const map = new Story($("map"), { onChoose: pickUnit }); // one square of each unit
+
+const valueAt = (trace, unit) => trace[net.placeOf(choice.layer, choice.symbol, unit)];
+
+function values() {
+  return choice.symbol ? story.traces.map((trace) => valueAt(trace, choice.unit)) : story.nats;
+}
+
+let isInside = false, wasGiven = 0; // whether the mark stood inside the text, and how much of it was the prompt
+
+function paint() {
+  const { ids, mark, given } = story, shown = values();
+  view.draw(vocabulary.texts(ids), shown, choice.scale(shown));
+  for (let k = 0; k < Math.max(given, wasGiven); k++) view.spans[k]?.classList.toggle("given", k < given);
+  if (isInside || mark < ids.length) view.spans.forEach((span, k) => span.classList.toggle("after", k >= mark));
+  isInside = mark < ids.length;
+  wasGiven = given;
+  view.setMark(mark);
+  showDetail(mark - 1);
+  $("map").hidden = choice.symbol === null;
+  if ($("map").hidden) return;
+  const here = Array.from({ length: net.H }, (_, unit) => valueAt(traceAt(mark), unit));
+  map.draw(here.map(() => ""), here, scaleOf(choice.symbol, here));
+  map.setMark(choice.unit);
+}
 
 function show() {
-  const texts = vocabulary.isBytes ? vocabulary.texts(story.ids) : null; // a byte may complete the one before
-  while (spans.length > story.ids.length) spans.pop().remove();
-  const fresh = document.createDocumentFragment(), from = spans.length;
-  for (let k = from; k < story.ids.length; k++) {
-    const span = document.createElement("span");
-    spans.push(span);
-    fresh.append(span);
-  }
-  $("story").append(fresh);
-  for (let k = Math.min(from, dirty); k < spans.length; k++) {
-    spans[k].textContent = texts ? texts[k] : vocabulary.texts([story.ids[k]])[0];
-    paint(k);
-  }
-  dirty = Infinity;
-  placeMark();
+  paint();
+  view.scrollTo(story.mark);
   $("ending").hidden = !story.ended;
   $("status").textContent = story.ids.length ? `${story.ids.length.toLocaleString("en")} characters` : "";
-  if (!writing) showChoices();
-  drawMap();
+  if (!generating) showNext();
 }
 
-let dirty = Infinity; // the first character whose text or colour is out of date
-let marked = { at: -1, length: -1 };
-
-function placeMark() {
-  const { mark } = story, length = spans.length;
-  if (marked.at < marked.length || mark < length) {
-    spans.forEach((span, k) => {
-      span.classList.toggle("after", k >= mark);
-      span.classList.toggle("mark", k === mark);
-    });
-  }
-  marked = { at: mark, length };
-  const last = spans[Math.min(mark, length - 1)], box = $("story");
-  if (!last) return;
-  const top = last.offsetTop - box.offsetTop;
-  if (top > box.scrollTop + box.clientHeight - 60 || top < box.scrollTop) box.scrollTop = top - box.clientHeight / 2;
+function showDetail(k) {
+  const { ids, nats, traces } = story;
+  const value = choice.symbol && traces[k] ? valueAt(traces[k], choice.unit) : undefined;
+  $("detail").textContent = k in ids ? describe(textOf(ids[k]), nats[k], choice, value) : "";
 }
 
-function showChoices() {
+// A character as the page names it; a byte that is none by itself is named by its number.
+function textOf(id) {
+  if (id === storycell.BOUNDARY) return "story boundary";
+  return model.kind === "bytes" && id >= 130 ? `0x${(id - 2).toString(16)}` : vocabulary.characters[id - 2];
+}
+
+function showNext() {
   const probabilities = expected(story.mark);
-  const ranked = [...probabilities.keys()].filter((k) => k !== storycell.UNKNOWN);
+  const ranked = Array.from(probabilities.keys()).filter((id) => id !== storycell.UNKNOWN);
   ranked.sort((a, b) => probabilities[b] - probabilities[a]);
-  $("choices").replaceChildren(...ranked.slice(0, CHOICES).map((id, n) => {
-    const button = document.createElement("button"), share = probabilities[id];
-    const parts = ["b", "small", "i"].map((tag) => document.createElement(tag));
-    parts[0].textContent = shown(id);
-    parts[1].textContent = share >= 0.0995 ? `${Math.round(100 * share)} %` : `${(100 * share).toFixed(1)} %`;
-    parts[2].style.width = `${100 * share}%`;
-    button.append(...parts);
-    button.title = `key ${n + 1}`;
-    button.classList.toggle("actual", story.ids[story.mark] === id);
-    button.addEventListener("click", () => choose(id));
-    return button;
-  }));
-}
-
-function shown(id) {
-  if (id === storycell.BOUNDARY) return "end";
-  const text = model.kind === "bytes" && id >= 130 ? "0x" + (id - 2).toString(16) : vocabulary.characters[id - 2];
-  return { " ": "␣", "\n": "↵", "\t": "⇥" }[text] ?? text;
-}
-
-// ---- Colours ----
-
-const shade = { kind: "surprise", layer: 0, name: "", unit: 0 };
-
-function valueAt(trace, unit) {
-  const value = trace[net.placeOf(shade.layer, shade.name, unit)];
-  return shade.name === "c" ? Math.tanh(value) : value;
-}
-
-function colour(value) {
-  if (shade.kind === "surprise") return `hsl(28 95% 50% / ${0.8 * Math.min(value / 5, 1)})`;
-  if (GATES.includes(shade.name)) return `hsl(168 80% 40% / ${0.8 * value})`;
-  return value < 0 ? `hsl(350 80% 55% / ${-0.8 * value})` : `hsl(210 90% 55% / ${0.8 * value})`;
-}
-
-function paint(k) {
-  const value = shade.kind === "surprise" ? story.nats[k] : shade.kind ? valueAt(story.traces[k], shade.unit) : 0;
-  spans[k].style.backgroundColor = shade.kind ? colour(value) : "";
-  spans[k].classList.toggle("given", k < story.given);
-}
-
-function repaint() {
-  spans.forEach((_, k) => paint(k));
-  const isUnit = shade.kind === "unit", scale = $("scale");
-  scale.className = isUnit ? (GATES.includes(shade.name) ? "gate" : "value") : shade.kind;
-  const ends = { surprise: ["expected", "surprising"], gate: ["0", "1"], value: ["−1", "+1"] }[scale.className] ?? ["", ""];
-  $("low").textContent = ends[0];
-  $("high").textContent = shade.name === "c" && isUnit ? "+1 (tanh)" : ends[1];
-  scale.hidden = !shade.kind;
-  $("unitbox").hidden = $("map").hidden = !isUnit;
-  $("unit").value = shade.unit;
-  drawMap();
-}
-
-function fillShades() {
-  const options = [["", "nothing"], ["surprise", "surprise"]];
-  for (let l = 0; l < net.L; l++)
-    for (const name of net.values) options.push([`${l} ${name}`, `layer ${l + 1}: ${NAMES[name]} ${name}`]);
-  $("shade").replaceChildren(...options.map(([value, text]) => new Option(text, value)));
-  $("shade").value = "surprise";
-  $("unit").max = net.H - 1;
-}
-
-function pickShade() {
-  const [layer, name] = $("shade").value.split(" ");
-  Object.assign(shade, name ? { kind: "unit", layer: Number(layer), name } : { kind: layer, name: "" });
-  repaint();
+  showChoices($("choices"), ranked.slice(0, CHOICES).map((id) => ({
+    id, probability: probabilities[id], isActual: story.ids[story.mark] === id,
+    text: id === storycell.BOUNDARY ? null : textOf(id),
+  })), ({ id }) => choose(id));
 }
 
 function pickUnit(unit) {
-  shade.unit = ((Math.round(unit) || 0) + net.H) % net.H;
-  repaint();
-}
-
-// ---- The map of units ----
-
-const map = $("map");
-
-function mapShape() {
-  const columns = Math.min(net.H, innerWidth < 560 ? 16 : 32), rows = Math.ceil(net.H / columns);
-  return { columns, rows };
-}
-
-function drawMap() {
-  if (map.hidden) return;
-  const { columns, rows } = mapShape(), width = map.clientWidth || 300, side = width / columns;
-  const dots = devicePixelRatio || 1, height = Math.round(side * rows * (side > 24 ? 0.6 : 1));
-  if (map.width !== Math.round(width * dots) || map.height !== Math.round(height * dots)) {
-    map.width = Math.round(width * dots);
-    map.height = Math.round(height * dots);
-  }
-  const context = map.getContext("2d"), w = map.width / columns, h = map.height / rows;
-  context.clearRect(0, 0, map.width, map.height);
-  for (let unit = 0; unit < net.H; unit++) {
-    const x = (unit % columns) * w, y = Math.floor(unit / columns) * h;
-    context.fillStyle = colour(valueAt(traceAt(story.mark), unit));
-    context.fillRect(x + 0.5, y + 0.5, w - 1, h - 1);
-    if (unit !== shade.unit) continue;
-    context.strokeStyle = getComputedStyle(document.body).color;
-    context.lineWidth = 2 * dots;
-    context.strokeRect(x + dots, y + dots, w - 2 * dots, h - 2 * dots);
-  }
-}
-
-function unitUnder(event) {
-  const { columns, rows } = mapShape(), box = map.getBoundingClientRect();
-  const column = Math.floor(((event.clientX - box.left) / box.width) * columns);
-  const row = Math.floor(((event.clientY - box.top) / box.height) * rows);
-  return Math.max(0, Math.min(row * columns + column, net.H - 1));
+  choice.unit = unit;
+  paint();
 }
 
 // ---- What people do ----
 
-function move(by) {
+function moveTo(k) {
   stop();
-  story.mark = Math.max(0, Math.min(story.mark + by, story.ids.length));
+  story.mark = k;
   show();
 }
 
 const KEYS = {
-  " ": () => (writing ? stop() : start()),
+  " ": () => (generating ? stop() : start()),
   Enter: () => {
     stop();
     cutAt(story.mark);
-    if (story.draw) writeOne();
+    if (story.draw) generateOne();
     show();
   },
   Backspace: back,
-  ArrowLeft: () => move(-1),
-  ArrowRight: () => move(1),
-  Escape: () => move(Infinity),
-  "[": () => pickUnit(shade.unit - 1),
-  "]": () => pickUnit(shade.unit + 1),
+  Escape: () => moveTo(story.ids.length),
+  "[": () => pickUnit(choice.unit - 1),
+  "]": () => pickUnit(choice.unit + 1),
   n: again,
   N: again,
 };
@@ -343,54 +247,27 @@ const KEYS = {
 document.addEventListener("keydown", (event) => {
   if (event.target === $("prompt") && event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();
-    if (!writing) start();
+    if (!generating) start();
     return;
   }
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.matches("textarea, input, select") && event.key !== "Escape") return;
   if (event.target.matches("button, summary") && (event.key === " " || event.key === "Enter")) return;
   const digit = /^[1-9]$/.test(event.key) ? $("choices").children[Number(event.key) - 1] : null;
-  const act = digit && !writing ? () => digit.click() : KEYS[event.key];
+  const isMove = event.target === $("story") || event.key === "ArrowLeft" || event.key === "ArrowRight";
+  const to = isMove ? view.keyFrom(story.mark, event, story.ids.length) : null;
+  const act = digit && !generating ? () => digit.click() : to !== null ? () => moveTo(to) : KEYS[event.key];
   if (!act) return;
   event.preventDefault();
   act();
 });
 
-$("story").addEventListener("click", (event) => {
-  const k = spans.indexOf(event.target);
-  if (k < 0 || String(getSelection())) return; // a selection is for copying
-  stop();
-  story.mark = k;
-  show();
-});
-
-$("story").addEventListener("mouseover", (event) => {
-  const k = spans.indexOf(event.target);
-  if (k < 0) return;
-  const unit = shade.kind === "unit" ? `; unit ${shade.unit}: ${valueAt(story.traces[k], shade.unit).toFixed(3)}` : "";
-  const likely = (100 * Math.exp(-story.nats[k])).toPrecision(2);
-  spans[k].title = `${shown(story.ids[k])}  ${likely} %, surprise ${story.nats[k].toFixed(2)} nats${unit}`;
-});
-
-$("write").addEventListener("click", () => (writing ? stop() : start()));
+$("generate").addEventListener("click", () => (generating ? stop() : start()));
 $("back").addEventListener("click", back);
 $("again").addEventListener("click", again);
-$("shade").addEventListener("change", pickShade);
-$("unit").addEventListener("change", () => pickUnit(Number($("unit").value)));
-$("earlier").addEventListener("click", () => pickUnit(shade.unit - 1));
-$("later").addEventListener("click", () => pickUnit(shade.unit + 1));
-$("temperature").addEventListener("input", showWarmth);
-map.addEventListener("click", (event) => pickUnit(unitUnder(event)));
-addEventListener("resize", drawMap);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawMap);
-
-function showWarmth() {
-  $("warmth").textContent = Number($("temperature").value).toFixed(2);
-}
+showSlider($("temperature"), $("temperature-value"));
+offerTheme($("theme"));
 
 $("about").textContent = model.about;
 $("seed").value = newSeed();
-showWarmth();
-fillShades();
-pickShade();
 begin();

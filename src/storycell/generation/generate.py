@@ -1,7 +1,7 @@
 """From a prompt to text: checks, seeds, and the pieces of several streams side by side."""
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from storycell.data.vocab import Vocabulary
@@ -9,18 +9,16 @@ from storycell.errors import SettingsError
 from storycell.generation import sampler
 from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import Pieces
-from storycell.nn.model import CharLM
+from storycell.language_model import Held, LanguageModel
 
 CHARS = 1000
 MOST_STREAMS = 65_536
 LARGEST_SEED = 2**64 - 1
 Unknown = Literal["error", "replace", "skip"]
-# (network, ids of the prompt, sampling, seeds, characters) -> rows of one id for each stream, None at its end
-Rows = Callable[[CharLM, list[int], Sampling, list[int], int], Iterator[list[int | None]]]
 
 
 def stream_texts(
-    lm: CharLM,
+    lm: LanguageModel,
     vocab: Vocabulary,
     prompt: str,
     chars: int = CHARS,
@@ -30,9 +28,12 @@ def stream_texts(
     seed: int | None = None,
     stop: str | Sequence[str] | None = None,
     unknown: Unknown = "error",
-    rows: Rows = sampler.streams,
+    hold: Held | None = None,
 ) -> Iterator[tuple[int, str]]:
-    """Several continuations of one prompt side by side: (number of the stream, piece). Stream k has seed + k."""
+    """Several continuations of one prompt side by side: (number of the stream, piece). Stream k has seed + k.
+
+    `hold` keeps values of units where they are told to be (`sampler.held_step`).
+    """
     _check_whole("chars", chars, 0, None)
     _check_whole("count", count, 1, MOST_STREAMS)
     if seed is None:
@@ -41,11 +42,12 @@ def stream_texts(
     stops = _stop_texts(stop)
     ids, _ = vocab.prompt_ids(prompt, unknown)
     seeds = [seed + k for k in range(count)]
-    return _pieces(rows(lm, ids, sampling or Sampling(), seeds, chars), vocab, count, stops)
+    rows = sampler.streams(lm, ids, sampling or Sampling(), seeds, chars, hold)
+    return _pieces(rows, vocab, count, stops)
 
 
 def generate_text(
-    lm: CharLM,
+    lm: LanguageModel,
     vocab: Vocabulary,
     prompt: str,
     chars: int = CHARS,
@@ -54,11 +56,11 @@ def generate_text(
     seed: int | None = None,
     stop: str | Sequence[str] | None = None,
     unknown: Unknown = "error",
-    rows: Rows = sampler.streams,
+    hold: Held | None = None,
 ) -> str:
     """The prompt, as it was read, and what follows it; see `stream_texts`."""
     _, read = vocab.prompt_ids(prompt, unknown)
-    pieces = stream_texts(lm, vocab, prompt, chars, sampling=sampling, seed=seed, stop=stop, unknown=unknown, rows=rows)
+    pieces = stream_texts(lm, vocab, prompt, chars, sampling=sampling, seed=seed, stop=stop, unknown=unknown, hold=hold)
     return read + "".join(piece for _, piece in pieces)
 
 

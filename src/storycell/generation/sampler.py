@@ -2,7 +2,8 @@
 
 A `Stream` is one text in the making: `read` feeds it a prompt, `advance` generates on any number of streams side by
 side, choosing as each one's `Sampling` says. Every stream has a generator and a state of its own, so its text depends
-on no other.
+on no other. A model that generates by itself is asked to (`LanguageModel.write`); any other, and one with values held,
+is stepped here, in `_write_stepwise`.
 
 The random generator is xoshiro128++ (Blackman & Vigna, https://prng.di.unimi.it), twenty lines that are the same in
 Python, C, C++ and JavaScript, so that one seed gives one story wherever the model runs.
@@ -10,26 +11,22 @@ Python, C, C++ and JavaScript, so that one seed gives one story wherever the mod
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from storycell.errors import NotFiniteError, SettingsError
 from storycell.generation.slicing import Pace
-from storycell.nn.backends.native.backend import NativeBackend
-from storycell.nn.backends.native.generator import Generator
-from storycell.nn.backends.native.library import Choice, one_torch_thread
-from storycell.nn.model import CharLM
-from storycell.types import BOUNDARY, UNKNOWN, State
+from storycell.language_model import Choice, Floats, Held, Hold, Integers, LanguageModel, State, unheld
+from storycell.types import BOUNDARY, UNKNOWN
 
 PROMPT_PIECE = 4096  # characters of a prompt that are read in one pass
 SLICE_S = 0.01  # of writing, between two looks at a signal; each slice costs a quarter of a millisecond on top
 LONGEST_SLICE = 4096  # characters
 
+_DAMAGED = "the model's logits are not finite, so nothing can be drawn; its weights are damaged"
 _MASK_32, _MASK_64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 
 
@@ -84,7 +81,7 @@ class Sampling:
         scores[..., UNKNOWN] = -np.inf
         best = scores.max(axis=-1, keepdims=True)
         if not np.isfinite(best).all():
-            raise NotFiniteError("the model's logits are not finite, so nothing can be drawn; its weights are damaged")
+            raise NotFiniteError(_DAMAGED)
         if self.is_greedy:
             weights = np.zeros_like(scores)
             np.put_along_axis(weights, scores.argmax(axis=-1, keepdims=True), 1.0, axis=-1)
@@ -165,33 +162,104 @@ class Written:
     logits: npt.NDArray[np.float32] | None  # [n V], what each id was drawn from, where that was asked for
 
 
-def read(lm: CharLM, stream: Stream, ids: list[int]) -> None:
+# ids fed [B] and the state before them [L B H] -> logits [B V] and the state after them
+Step = Callable[[Integers, State], tuple[Floats, State]]
+
+
+def plain_step(lm: LanguageModel) -> Step:
+    """One character of every stream, as the model computes it."""
+
+    def step(fed: Integers, state: State) -> tuple[Floats, State]:
+        logits, state = lm.logits(fed[:, None], state)
+        return logits[:, 0], state
+
+    return step
+
+
+def held_step(lm: LanguageModel, held: Held) -> Step:
+    """The same by the cells' own lines, with values held, which takes a few times as long.
+
+    `SettingsError` where the model has no such value, layer or unit, or its cell lets none be held.
+    """
+    _check_held(lm, held)
+    holds = [hold_of(layer, held) for layer in range(lm.num_layers)]
+
+    def step(fed: Integers, state: State) -> tuple[Floats, State]:
+        x, layers = lm.inputs(fed), []
+        for k, hold in enumerate(holds):
+            layers.append(lm.layer_step(k, x, {name: value[k] for name, value in state.items()}, hold))
+            x = layers[-1][lm.state_names[0]]
+        return lm.output(x), {name: np.stack([values[name] for values in layers]) for name in lm.state_names}
+
+    return step
+
+
+def hold_of(layer: int, held: Held) -> Hold:
+    """What holds the values of one layer's step."""
+    columns: dict[str, dict[int, float]] = {}
+    for (name, k, unit), kept in held.items():
+        if k == layer:
+            columns.setdefault(name, {})[unit] = float(kept)
+    if not columns:
+        return unheld
+
+    def hold(name: str, value: Floats) -> Floats:
+        if name in columns:
+            value = value.copy()
+            value[:, list(columns[name])] = list(columns[name].values())
+        return value
+
+    return hold
+
+
+def _check_held(lm: LanguageModel, held: Held) -> None:
+    names = lm.value_names
+    for name, layer, unit in held:
+        if name not in names:
+            raise SettingsError(f"hold {name!r}: the values of a {lm.cell} are {', '.join(names)}")
+        if not 0 <= layer < lm.num_layers or not 0 <= unit < lm.hidden_size:
+            raise SettingsError(
+                f"hold {name!r} of layer {layer}, unit {unit}: layers count from 0 to {lm.num_layers - 1}, units from "
+                f"0 to {lm.hidden_size - 1}"
+            )
+    if held and not lm.can_hold:
+        raise SettingsError(
+            f"the cell {lm.cell!r} lets nothing be held: give its `step` a fourth argument `hold` and pass each value "
+            "through it, as in storycell/nn/cells/lstm.py"
+        )
+
+
+def read(lm: LanguageModel, stream: Stream, ids: list[int], step: Step | None = None) -> None:
     """Feed a prompt, or a piece of one: afterwards `next_id` is its last id and everything before is in `state`."""
     if not ids:
         return
-    fed = [stream.next_id, *ids[:-1]]
-    state = None if stream.state is None else {name: value.unsqueeze(1) for name, value in stream.state.items()}
-    for at in range(0, len(fed), PROMPT_PIECE):
-        piece = torch.tensor([fed[at : at + PROMPT_PIECE]], dtype=torch.int64, device=lm.output.weight.device)
-        with lm.reading(), lm.backend.exclusive():
-            state = lm.state_after(piece, state)
+    fed = np.array([[stream.next_id, *ids[:-1]]])
+    state = None if stream.state is None else {name: value[:, None] for name, value in stream.state.items()}
+    if step is None:
+        for at in range(0, len(ids), PROMPT_PIECE):
+            state = lm.state_after(fed[:, at : at + PROMPT_PIECE], state)
+    else:
+        state = state or lm.zero_state(1)
+        for at in range(len(ids)):
+            _, state = step(fed[:, at], state)
     assert state is not None
     stream.state = {name: value[:, 0] for name, value in state.items()}
     stream.next_id = ids[-1]
 
 
-def advance(lm: CharLM, streams: list[Stream], chars: int, *, logits: bool = False) -> list[Written]:
-    """Let every stream write up to `chars` characters more, each by its own sampling and draws.
+def advance(
+    lm: LanguageModel, streams: list[Stream], chars: int, *, logits: bool = False, step: Step | None = None
+) -> list[Written]:
+    """Let every stream write up to `chars` characters more, each by its own sampling and draws; `step` if it is given.
 
     A stream whose story ends writes less and is `ended`. One that has ended must not be given again.
     Raises `NotFiniteError` where the model's logits are not finite; the streams are then as they were.
     """
-    write = _write_native if isinstance(lm.backend, NativeBackend) else _write_stepwise
     zero = {name: value[:, 0] for name, value in lm.zero_state(1).items()}
     states = [stream.state or zero for stream in streams]
-    with one_torch_thread():
-        state = {name: torch.stack([s[name] for s in states], dim=1) for name in zero}
-        ids, kept, state = write(lm, streams, state, chars, logits)
+    state = {name: np.stack([s[name] for s in states], axis=1) for name in zero}
+    rows = _write(lm, streams, state, chars, logits) if step is None else None
+    ids, kept, state = rows or _write_stepwise(step or plain_step(lm), streams, state, chars, logits)
     written = []
     for k, (stream, row) in enumerate(zip(streams, ids, strict=True)):
         n = row.index(BOUNDARY) if BOUNDARY in row else len(row)
@@ -207,90 +275,50 @@ def new_pace() -> Pace:
     return Pace(SLICE_S, 1, LONGEST_SLICE)
 
 
-def paced(lm: CharLM, streams: list[Stream], limit: int, pace: Pace) -> list[Written]:
+def paced(lm: LanguageModel, streams: list[Stream], limit: int, pace: Pace, step: Step | None = None) -> list[Written]:
     """As `advance`, by as many characters as make a slice, `limit` at most."""
     chars, began = min(pace.chars(len(streams)), limit), time.perf_counter()
-    written = advance(lm, streams, chars)
+    written = advance(lm, streams, chars, step=step)
     pace.learn(len(streams), chars, time.perf_counter() - began)
     return written
 
 
-@dataclass(frozen=True)
-class Packed:
-    """A model's weights packed for the kernel, and the weights that were packed."""
-
-    precision: str
-    weights: list[npt.NDArray[np.float32]]
-    generator: Generator
-
-    def is_of(self, precision: str, weights: list[npt.NDArray[np.float32]]) -> bool:
-        """Whether these are the weights, bit for bit; that costs less than any hash of them."""
-        if precision != self.precision or len(weights) != len(self.weights):
-            return False
-        return all(np.array_equal(_bits(a), _bits(b)) for a, b in zip(self.weights, weights, strict=True))
+_Rows = tuple[list[list[int]], Floats | None, State]  # ids, logits [B n V], state [L B H]
 
 
-def _bits(array: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
-    return array.view(np.uint32)  # NaN is what it was, too, and -0 is not 0
-
-
-_Rows = tuple[list[list[int]], npt.NDArray[np.float32] | None, State]  # ids, logits [B n V], state [L B H]
-_packed: WeakKeyDictionary[CharLM, Packed] = WeakKeyDictionary()
-
-
-def _write_native(lm: CharLM, streams: list[Stream], state: State, chars: int, logits: bool) -> _Rows:
-    """All characters of all streams in one call of the kernel."""
+def _write(lm: LanguageModel, streams: list[Stream], state: State, chars: int, logits: bool) -> _Rows | None:
+    """All characters of all streams in one call of the model; None where it has none."""
     choices = [
         Choice(
             s.sampling.temperature or 1.0,
             1.0 if s.sampling.top_p is None else s.sampling.top_p,
             s.sampling.min_p or 0.0,
-            min(s.sampling.top_k or 0, lm.vocab_size),  # which the kernel takes as an int64
-            int(s.sampling.is_greedy),
+            min(s.sampling.top_k or 0, lm.vocab_size),  # which kernels take as an int64
+            s.sampling.is_greedy,
         )
         for s in streams
     ]
-    fed = torch.tensor([s.next_id for s in streams], dtype=torch.int64, device="cpu")
-    random = torch.tensor([s.draw.words for s in streams], dtype=torch.int64, device="cpu")
+    fed, random = np.array([s.next_id for s in streams]), np.array([s.draw.words for s in streams])
     try:
-        written = _generator(lm).write(fed, state, random, choices, chars, keeps_logits=logits)
+        written = lm.write(fed, state, random, choices, chars, logits=logits)
     except FloatingPointError:
-        raise NotFiniteError(
-            "the model's logits are not finite, so nothing can be drawn; its weights are damaged"
-        ) from None
+        raise NotFiniteError(_DAMAGED) from None
+    if written is None:
+        return None
     for stream, words in zip(streams, written.random.tolist(), strict=True):
         stream.draw.words = words
-    kept = None if written.logits is None else written.logits.numpy()
-    return written.ids.tolist(), kept, written.state
+    return written.ids.tolist(), written.logits, written.state
 
 
-def _generator(lm: CharLM) -> Generator:
-    """The model's weights packed for the kernel; packed anew where they are not what they were.
-
-    Compared with a copy: a tensor's version says nothing of what torch's fused optimisers, or numpy, change in place.
-    """
-    weights = [p.detach().numpy() for p in lm.parameters()]
-    packed = _packed.get(lm)
-    if packed is None or not packed.is_of(lm.writing_precision, weights):
-        copies = [array.copy() for array in weights]  # first: what another thread changes now is packed again
-        with lm.reading():
-            packed = Packed(lm.writing_precision, copies, Generator(lm.network(), UNKNOWN, lm.writing_precision))
-        _packed[lm] = packed
-    return packed.generator
-
-
-def _write_stepwise(lm: CharLM, streams: list[Stream], state: State, chars: int, logits: bool) -> _Rows:
-    """The same through any backend, a character at a time."""
-    device = lm.output.weight.device
+def _write_stepwise(step: Step, streams: list[Stream], state: State, chars: int, logits: bool) -> _Rows:
+    """The same, a character at a time."""
     ids: list[list[int]] = [[] for _ in streams]
-    kept: list[npt.NDArray[np.float32]] = []
-    fed = torch.tensor([[s.next_id] for s in streams], dtype=torch.int64, device=device)
+    kept: list[Floats] = []
+    fed = np.array([s.next_id for s in streams])
     ended = [False] * len(streams)
     draws = [copy.deepcopy(s.draw) for s in streams]  # a call that fails leaves the streams as they were
     for _ in range(chars):
-        with lm.reading():
-            out, state = lm(fed, state)
-        last = out[:, -1].float().cpu().numpy()
+        last, state = step(fed, state)
         chosen = [
             BOUNDARY if end else s.sampling.choose(row, draw)
             for end, s, row, draw in zip(ended, streams, last, draws, strict=True)
@@ -302,27 +330,34 @@ def _write_stepwise(lm: CharLM, streams: list[Stream], state: State, chars: int,
             kept.append(last)
         if all(ended):
             break
-        fed = torch.tensor(chosen, dtype=torch.int64, device=device).unsqueeze(1)
+        fed = np.array(chosen)
     for s, draw in zip(streams, draws, strict=True):
         s.draw = draw
     return ids, np.stack(kept, axis=1) if kept else None, state
 
 
 def streams(
-    lm: CharLM, prompt: list[int], sampling: Sampling, seeds: list[int], limit: int
+    lm: LanguageModel,
+    prompt: list[int],
+    sampling: Sampling,
+    seeds: list[int],
+    limit: int,
+    held: Held | None = None,
 ) -> Iterator[list[int | None]]:
     """Continue one prompt in several streams at once, `limit` characters at most.
 
-    Yields, for every character, one id a stream; None for a stream whose story has ended.
+    Yields, for every character, one id a stream; None for a stream whose story has ended. The values in `held` are
+    kept where they are told to be from the first character of the prompt on; see `held_step`.
     """
+    step = held_step(lm, held) if held else None
     first, pace = Stream(sampling, seeds[0]), new_pace()
-    read(lm, first, prompt)
+    read(lm, first, prompt, step)
     all_streams = [first.copy() for _ in seeds]
     for stream, seed in zip(all_streams, seeds, strict=True):
         stream.draw = Draw(seed)
     while limit > 0 and (writing := [stream for stream in all_streams if not stream.ended]):
         pieces: dict[Stream, list[int | None]] = {}
-        for stream, written in zip(writing, paced(lm, writing, limit, pace), strict=True):
+        for stream, written in zip(writing, paced(lm, writing, limit, pace, step), strict=True):
             pieces[stream] = [*written.ids, None] if stream.ended else [*written.ids]
         limit -= max(len(piece) for piece in pieces.values())
         for n in range(max(map(len, pieces.values()))):

@@ -1,26 +1,22 @@
 """How far back the loss of one character reaches: the norm of its gradient with respect to earlier states.
 
 `GradientFlow` has, for sampled characters t of a `Trace`, ‖dL_t/dc_(t-k)‖ and ‖dL_t/dh_(t-k)‖ for k = 0, 1, … lags, L_t
-being the loss of the character after t. It is autograd on the cells' own lines.
+being the loss of the character after t: backpropagation through the cells' own lines.
 
 An LSTM's gradient is split into the two terms that the article describes. With h cut off from the gates of the next
 character, what still arrives came through the sum c = f * c + i * g alone; the rest went through h and the gates.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from storycell.config import ModelSettings
 from storycell.errors import SettingsError
-from storycell.inspect.intervene import Walker
 from storycell.inspect.trace import Trace
-from storycell.nn.cells import registry, rnn
-from storycell.nn.cells.cell import Values
-from storycell.nn.loss import nats_each
-from storycell.nn.model import CharLM
+from storycell.language_model import LanguageModel
+from storycell.runs.network import new_model
 from storycell.types import BOUNDARY
 
 LAGS = 128
@@ -72,32 +68,33 @@ def gradient_flow(trace: Trace, lags: int = LAGS, samples: int = SAMPLES, seed: 
     last = _sampled_rows(trace, lags, samples, seed)
     rows = last[:, None] - np.arange(lags, -1, -1)  # of `states`: [samples lags+1]
     ids, targets = trace.all_ids[rows], trace.all_ids[last + 1]
-    start = [{n: s[rows[:, 0] - 1].clone() for n, s in layer.items()} for layer in trace.states]
-    walker = Walker(trace.lm)
-    whole = _gradients(walker, ids, targets, start, lambda state: state)
+    start = [{n: s[rows[:, 0] - 1] for n, s in layer.items()} for layer in trace.states]
+    whole = trace.model.state_gradients(ids, targets, start)
     norms = {key: _norms(grads) for key, grads in whole.items()}
-    if "c" not in walker.cell.state_names:
+    if "c" not in trace.model.state_names:
         return GradientFlow(norms)
-    cut = _gradients(walker, ids, targets, start, lambda state: state | {"h": state["h"].detach()})
+    cut = trace.model.state_gradients(ids, targets, start, cuts_h=True)
     summed = {key: grads for key, grads in cut.items() if key[0] == "c"}
     rest = {key: _norms(whole[key] - grads) for key, grads in summed.items()}
     return GradientFlow(norms, {key: _norms(grads) for key, grads in summed.items()}, rest)
 
 
-def spectral_radius(lm: CharLM, layer: int = 0) -> float:
+def spectral_radius(model: LanguageModel, layer: int = 0) -> float:
     """The largest absolute eigenvalue of an RNN's hidden weights."""
-    return rnn.spectral_radius(lm.recurrent.layers()[layer]["weight_hh"])
+    return _radius(model.weights()[f"recurrent.weight_hh_l{layer}"])
 
 
-def rnn_at_radius(lm: CharLM, radius: float, seed: int = 1) -> CharLM:
-    """An untrained RNN of the sizes of `lm`, its hidden weights scaled to a spectral radius."""
-    untrained = CharLM(
-        lm.vocab_size, lm.hidden_size, 1, "rnn", embedding_size=lm.embedding_size, backend="reference", seed=seed
-    ).to(lm.output.weight)
-    with torch.no_grad():
-        weight = untrained.recurrent.layers()[0]["weight_hh"]
-        weight.mul_(radius / spectral_radius(untrained))
-    return untrained
+def _radius(W: npt.NDArray[np.floating]) -> float:
+    return float(np.abs(np.linalg.eigvals(W.astype(np.float64))).max())
+
+
+def rnn_at_radius(model: LanguageModel, radius: float, seed: int = 1) -> LanguageModel:
+    """An untrained RNN of the sizes of `model`, its hidden weights scaled to a spectral radius."""
+    sizes = ModelSettings(hidden=model.hidden_size, layers=1, cell="rnn", embedding=model.embedding_size)
+    untrained = new_model(model.vocab_size, sizes, seed=seed)
+    weights = untrained.weights()
+    weight = weights["recurrent.weight_hh_l0"]
+    return untrained.with_weights(weights | {"recurrent.weight_hh_l0": weight * (radius / _radius(weight))})
 
 
 def longest(trace: Trace) -> int:
@@ -118,36 +115,9 @@ def _sampled_rows(trace: Trace, lags: int, samples: int, seed: int) -> npt.NDArr
     return np.sort(np.random.default_rng(seed).choice(good, samples, replace=len(good) < samples))
 
 
-def _gradients(
-    walker: Walker,
-    ids: npt.NDArray[np.int64],
-    targets: npt.NDArray[np.int64],
-    start: list[Values],
-    between: Callable[[Values], Values],
-) -> dict[tuple[str, int], torch.Tensor]:
-    """dL/dstate at every step, `[samples lags+1 H]`, newest first; `between` changes a state before the next step."""
-    device = walker.lm.output.weight.device
-    path: list[list[Values]] = []
-    state = [{n: s.to(device) for n, s in layer.items()} for layer in start]
-    with torch.enable_grad():
-        for t in range(ids.shape[1]):
-            values = walker.step(torch.from_numpy(ids[:, t]).to(device), state)
-            path.append([{n: v[n] for n in walker.cell.state_names} for v in values])
-            state = [between(layer) for layer in path[-1]]
-        total = nats_each(walker.logits(path[-1]), torch.from_numpy(targets).to(device)).sum()
-        nodes = [step[k][n] for n, k in _keys(walker) for step in reversed(path)]
-        grads = torch.autograd.grad(total, nodes, allow_unused=True)
-    found = [g if g is not None else torch.zeros_like(n) for g, n in zip(grads, nodes, strict=True)]
-    T = ids.shape[1]
-    return {key: torch.stack(found[j * T : (j + 1) * T], dim=1) for j, key in enumerate(_keys(walker))}
-
-
-def _keys(walker: Walker) -> list[tuple[str, int]]:
-    return [(n, k) for k in range(walker.lm.num_layers) for n in registry.get_cell(walker.lm.cell).state_names]
-
-
-def _norms(grads: torch.Tensor) -> Norms:
-    return np.asarray(grads.cpu().double().norm(dim=-1).numpy())
+def _norms(grads: npt.NDArray[np.floating]) -> Norms:
+    """Of gradients `[samples lags+1 H]`, oldest first: `[samples lags+1]`, lag 0 first."""
+    return np.asarray(np.sqrt(np.square(grads.astype(np.float64)).sum(-1))[:, ::-1])
 
 
 def geometric(norms: Norms) -> Norms:

@@ -1,8 +1,8 @@
 """`inspect`: everything that a report shows about a run, as arrays and numbers in an `Inspection`.
 
-The input is a `CharLM`, its vocabulary and a text as ids; perhaps a second model on the same text. Analyses run in two
-threads, each with one of torch's. Stepping through a model makes thousands of small matrix products, in which several
-threads would mostly wait for each other (LOG.md); two analyses side by side keep both cores busy.
+The input is a model, its vocabulary and a text as ids; perhaps a second model on the same text. Analyses run in two
+threads, each of which computes alone. Stepping through a model makes thousands of small matrix products, in which
+several threads would mostly wait for each other (LOG.md); two analyses side by side keep both cores busy.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from storycell import threads
 from storycell.data.vocab import Vocabulary
@@ -20,14 +19,13 @@ from storycell.inspect import gradients, latch, memory
 from storycell.inspect import trace as neighbours
 from storycell.inspect.features import Feature, features
 from storycell.inspect.gradients import GradientFlow
-from storycell.inspect.intervene import Walker
 from storycell.inspect.latch import LATCH, HeldStory, HoldResult, HoldTest, LatchReading, Moments, handwired
 from storycell.inspect.memory import ContextCost, PlaceCost
 from storycell.inspect.mistakes import MistakeKind, mistakes
 from storycell.inspect.saturation import Saturation, saturation
 from storycell.inspect.trace import Trace, trace
-from storycell.inspect.units import Finding, copy_untrained, find_units
-from storycell.nn.model import CharLM
+from storycell.inspect.units import Finding, find_units
+from storycell.language_model import LanguageModel
 from storycell.types import Ids
 
 FEWEST_CHARS = 4000
@@ -44,7 +42,7 @@ class Subject:
     """A model to look at: the network, its vocabulary, the text as its ids, and what to call it."""
 
     name: str
-    lm: CharLM
+    model: LanguageModel
     vocab: Vocabulary
     ids: Ids
     seed: int = 1  # what its weights were drawn from before training
@@ -101,15 +99,15 @@ def inspect(subject: Subject, against: Subject | None = None, extra: Mapping[str
     if against and against.name == subject.name:
         against = replace(against, name=f"{against.name} (the second)")
     pool = ThreadPoolExecutor(2, initializer=threads.keep_to, initargs=(1,))
-    with threads.computing_on(1, 1), pool, subject.lm.reading():
+    with threads.computing_on(1, 1), threads.one_blas_thread(), pool:
         return _gathered(pool, subject, against, extra or {})
 
 
 def _gathered(
     pool: ThreadPoolExecutor, subject: Subject, against: Subject | None, extra: Mapping[str, Feature]
 ) -> Inspection:
-    twin_job = pool.submit(lambda: trace(copy_untrained(subject.lm, subject.seed), subject.ids, subject.vocab))
-    path = pool.submit(trace, subject.lm, subject.ids, subject.vocab).result()
+    twin_job = pool.submit(lambda: trace(subject.model.untrained(subject.seed), subject.ids, subject.vocab))
+    path = pool.submit(trace, subject.model, subject.ids, subject.vocab).result()
     second = pool.submit(_second_trace, against, path) if against else None
     saturated = pool.submit(saturation, path)
     twin = twin_job.result()
@@ -139,7 +137,7 @@ def _gathered(
 
 
 def _second_trace(against: Subject, path: Trace) -> Trace:
-    other = trace(against.lm, against.ids, against.vocab)
+    other = trace(against.model, against.ids, against.vocab)
     if len(other) != len(path):
         raise CorpusError(
             f"{against.name} reads this text in {len(other):,} pieces where the first run reads {len(path):,}; "
@@ -174,7 +172,7 @@ def _flows(
 
 def _rnn_trace(subject: Subject, path: Trace, radius: float) -> Trace:
     part = subject.ids if len(path.starts) < 2 else subject.ids[: _whole_stories(path)]
-    return trace(gradients.rnn_at_radius(subject.lm, radius), part, subject.vocab)
+    return trace(gradients.rnn_at_radius(subject.model, radius), part, subject.vocab)
 
 
 def _whole_stories(path: Trace) -> int:
@@ -184,13 +182,10 @@ def _whole_stories(path: Trace) -> int:
 
 def _radii(subject: Subject, twin: Trace, against: Subject | None) -> dict[str, tuple[float, float]]:
     found = {}
-    for name, lm, start in (
-        (subject.name, subject.lm, twin.lm),
-        *([(against.name, against.lm, None)] if against else []),
-    ):
-        if lm.cell == "rnn":
-            begun = start or copy_untrained(lm)
-            found[name] = (gradients.spectral_radius(begun), gradients.spectral_radius(lm))
+    for one in (subject, against):
+        if one is not None and one.model.cell == "rnn":
+            begun = twin.model if one is subject else one.model.untrained(one.seed)
+            found[one.name] = (gradients.spectral_radius(begun), gradients.spectral_radius(one.model))
     return found
 
 
@@ -205,15 +200,15 @@ def _mistakes(
 
 def _latch_jobs(pool: ThreadPoolExecutor, path: Trace, found: list[Finding]) -> Callable[[], Latch]:
     """Start the readings and the causal test; the result gathers them."""
-    lm, vocab = path.lm, path.vocab
-    ideal_lm, ideal_vocab = handwired("".join(latch.SENTENCES))
-    ideal = pool.submit(latch.read_sentence, ideal_lm, ideal_vocab, latch.SENTENCES[0], 0, LATCH)
+    model, vocab = path.model, path.vocab
+    ideal_model, ideal_vocab = handwired("".join(latch.SENTENCES))
+    ideal = pool.submit(latch.read_sentence, ideal_model, ideal_vocab, latch.SENTENCES[0], 0, LATCH)
     if not found or latch.quote_of(vocab) is None:
         return lambda: Latch(ideal.result(), [], [])
     best = found[0]
-    readings = [pool.submit(latch.read_sentence, lm, vocab, s, best.layer, best.unit) for s in latch.SENTENCES]
+    readings = [pool.submit(latch.read_sentence, model, vocab, s, best.layer, best.unit) for s in latch.SENTENCES]
     means = pool.submit(latch.moments, path, best.layer, best.unit)
-    test = HoldTest(path) if Walker(lm).can_hold else None
+    test = HoldTest(path) if model.can_hold else None
     if test is None or not test.is_possible:
         return lambda: Latch(ideal.result(), [r.result() for r in readings], means.result())
     units = [(f.name, f.layer, f.unit) for f in found]
@@ -252,7 +247,7 @@ def _telling(found: Mapping[str, list[Finding]], path: Trace) -> list[tuple[int,
     for f in ranked:
         units.setdefault((f.layer, f.unit), f.feature if f.is_finding else "")
     for layer in range(path.layers):
-        spread = path.states[layer][path.output][1:].var(dim=0).numpy()
+        spread = path.states[layer][path.output][1:].var(axis=0)
         for unit in np.argsort(-spread)[:2]:
             units.setdefault((layer, int(unit)), "")
     return [(layer, unit, label) for (layer, unit), label in units.items()][:_SHOWN_UNITS]
@@ -260,7 +255,7 @@ def _telling(found: Mapping[str, list[Finding]], path: Trace) -> list[tuple[int,
 
 def _browsed(path: Trace, units: list[tuple[int, int, str]]) -> Browsed:
     rows = range(min(_BROWSED, len(path)))
-    probabilities = torch.from_numpy(path.probabilities(slice(rows.start, rows.stop)))
-    likely = probabilities.topk(min(5, probabilities.shape[1]), dim=1)
+    chances = path.probabilities(slice(rows.start, rows.stop))
+    likely = np.argsort(-chances, axis=1, kind="stable")[:, :5]
     similar, cosines = neighbours.nearest(path, np.arange(rows.start, rows.stop))
-    return Browsed(rows, units, likely.indices.numpy(), likely.values.numpy(), similar, cosines)
+    return Browsed(rows, units, likely, np.take_along_axis(chances, likely, axis=1), similar, cosines)

@@ -22,16 +22,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from storycell.config import ModelSettings
 from storycell.data.vocab import Vocabulary
-from storycell.generation.sampler import Sampling
+from storycell.evaluation.statistics import clustered_mean
+from storycell.generation.sampler import Sampling, held_step, streams
 from storycell.inspect.features import inside_quotes, is_quote
-from storycell.inspect.intervene import Held, Walker, held_streams
-from storycell.inspect.memory import clustered_error
-from storycell.inspect.trace import Trace, trace
-from storycell.nn.model import CharLM
+from storycell.inspect.trace import Trace, probabilities, trace
+from storycell.language_model import Held, LanguageModel
+from storycell.runs.network import new_model
 from storycell.types import BOUNDARY, RESERVED, UNKNOWN
+
+Floats = npt.NDArray[np.floating]
 
 LATCH, MAY_CLOSE, MAY_OPEN, SPACE = range(4)
 UNITS = ("inside quotes", "may close", "may open", "space")
@@ -40,22 +42,20 @@ _SHOWN = 0.7615941559557649  # tanh(1): what the hidden state shows of a cell at
 _INPUT, _FORGET, _CANDIDATE, _OUTPUT = range(4)  # the blocks of rows in a weight, in torch's order i f g o
 
 
-def handwired(text: str) -> tuple[CharLM, Vocabulary]:
+def handwired(text: str) -> tuple[LanguageModel, Vocabulary]:
     """The latch, for the characters of `text` and those it needs."""
     vocab = Vocabulary("".join(sorted(set(text) | set('",.!? '))))
-    lm = CharLM(len(vocab), 4, embedding_size=0, seed=0)
+    model = new_model(len(vocab), ModelSettings(cell="lstm", layers=1, hidden=4, embedding=0))
     place = {c: k + RESERVED for k, c in enumerate(vocab.characters)}
-    with torch.no_grad():
-        for weight in lm.parameters():
-            weight.zero_()
-        first = lm.recurrent.layers()[0]
-        _wire(first["weight_ih"].view(4, 4, -1), first["weight_hh"].view(4, 4, 4), first["bias_ih"].view(4, 4), place)
-        lm.output.weight[place['"']] = lm.output.weight.new_tensor([0.0, 16.0, 8.0, 8.0]) / _SHOWN
-        lm.output.bias[place['"']] = 8.0
-    return lm, vocab
+    w = {name: np.zeros_like(weight) for name, weight in model.weights().items()}
+    W_x, W_h = w["recurrent.weight_ih_l0"].reshape(4, 4, -1), w["recurrent.weight_hh_l0"].reshape(4, 4, 4)
+    _wire(W_x, W_h, w["recurrent.bias_ih_l0"].reshape(4, 4), place)
+    w["output.weight"][place['"']] = np.array([0.0, 16.0, 8.0, 8.0]) / _SHOWN
+    w["output.bias"][place['"']] = 8.0
+    return model.with_weights(w), vocab
 
 
-def _wire(W_x: torch.Tensor, W_h: torch.Tensor, bias: torch.Tensor, place: dict[str, int]) -> None:
+def _wire(W_x: Floats, W_h: Floats, bias: Floats, place: dict[str, int]) -> None:
     """Weights `[gate unit input]`, `[gate unit unit]` and biases `[gate unit]`, in place."""
     bias[_OUTPUT] = _K  # always shown
     bias[_INPUT], bias[_FORGET] = _K, -_K  # every unit writes anew ...
@@ -84,7 +84,6 @@ SENTENCES = (
 _STORIES, _CHARS = 32, 320  # of the causal test
 _WRITTEN, _WRITTEN_CHARS = 8, 300  # stories written under a hold
 
-Floats = npt.NDArray[np.floating]
 Unit = tuple[str, int, int]  # name of the value, layer, unit
 
 
@@ -141,23 +140,22 @@ def quote_of(vocab: Vocabulary) -> tuple[str, str] | None:
     return None
 
 
-def read_sentence(lm: CharLM, vocab: Vocabulary, sentence: str, layer: int, unit: int) -> LatchReading:
+def read_sentence(model: LanguageModel, vocab: Vocabulary, sentence: str, layer: int, unit: int) -> LatchReading:
     """A unit along a sentence with straight quotes, which are made those that the model knows."""
     quotes = quote_of(vocab) or ('"', '"')
     first, _, rest = sentence.partition('"')
     said, _, last = rest.partition('"')
     text = f"{first}{quotes[0]}{said}{quotes[1]}{last}"
     ids, read = vocab.prompt_ids(text, "replace")
-    path = trace(lm, np.array([BOUNDARY, *ids]), vocab)
+    path = trace(model, np.array([BOUNDARY, *ids]), vocab)
     quote_ids = _quote_ids(vocab)
-    values = {name: column[:, unit] for name, column in path.values(layer).items()}
-    return LatchReading(read, layer, unit, values, path.probabilities()[:, quote_ids].sum(1))
+    return LatchReading(read, layer, unit, path.unit(layer, unit), path.probabilities()[:, quote_ids].sum(1))
 
 
 def moments(path: Trace, layer: int, unit: int) -> list[Moments]:
     """What a unit's gates and states are on average at opening quotes, inside, at closing quotes and outside."""
     inside, quote = inside_quotes(path.text) > 0, is_quote(path.text)
-    columns = {name: values[:, unit].astype(np.float64) for name, values in path.values(layer).items()}
+    columns = path.unit(layer, unit)
     block = np.arange(len(path)) // 1000
     found = []
     kinds = {
@@ -168,7 +166,7 @@ def moments(path: Trace, layer: int, unit: int) -> list[Moments]:
     }
     for where, here in kinds.items():
         if here.sum() > 1:
-            each = {name: clustered_error(column[here], block[here]) for name, column in columns.items()}
+            each = {name: clustered_mean(column[here], block[here]) for name, column in columns.items()}
             means, stderrs = {n: m for n, (m, _) in each.items()}, {n: s for n, (_, s) in each.items()}
             found.append(Moments(where, int(here.sum()), means, stderrs))
     return found
@@ -214,8 +212,8 @@ class HoldTest:
             closing = self._probabilities(outside)[self.closings]
             opening = self._probabilities(inside)[self.openings]
         story = np.repeat(np.arange(len(self.ids))[:, None], self.ids.shape[1], axis=1)
-        closed, closed_stderr = clustered_error(closing, story[self.closings])
-        opened, opened_stderr = clustered_error(opening, story[self.openings])
+        closed, closed_stderr = clustered_mean(closing, story[self.closings])
+        opened, opened_stderr = clustered_mean(opening, story[self.openings])
         return HoldResult(label, tuple(units), closed, closed_stderr, len(closing), opened, opened_stderr, len(opening))
 
     def random_units(self, count: int, name: str, seed: int) -> list[Unit]:
@@ -228,10 +226,10 @@ class HoldTest:
 
     def written(self, label: str, held: Held, prompt: str, seed: int = 1) -> HeldStory:
         """Stories written with some units held."""
-        lm, vocab = self.path.lm, self.path.vocab
+        vocab = self.path.vocab
         ids, read = vocab.prompt_ids(prompt, "replace")
         seeds = list(range(seed, seed + _WRITTEN))
-        rows = list(held_streams(lm, ids, Sampling(), seeds, _WRITTEN_CHARS, held))
+        rows = list(streams(self.path.model, ids, Sampling(), seeds, _WRITTEN_CHARS, held))
         texts = [
             vocab.decode([k for row in rows if (k := row[b]) is not None and k != BOUNDARY]) for b in range(_WRITTEN)
         ]
@@ -239,13 +237,11 @@ class HoldTest:
 
     def _probabilities(self, held: Held) -> npt.NDArray[np.float64]:
         """Probability of a quote after every character, `[stories chars]`."""
-        walker = Walker(self.path.lm, held)
-        state = walker.zero_state(len(self.ids))
+        step, state = held_step(self.path.model, held), self.path.model.zero_state(len(self.ids))
         columns = []
-        with self.path.lm.reading():
-            for k in self.ids.T:
-                state = walker.step(torch.from_numpy(np.ascontiguousarray(k)), state)
-                columns.append(walker.logits(state).softmax(-1)[:, self._quotes].sum(1).cpu().double().numpy())
+        for k in self.ids.T:
+            logits, state = step(k, state)
+            columns.append(probabilities(logits)[:, self._quotes].sum(1, dtype=np.float64))
         return np.stack(columns, axis=1)
 
     def _stories(self) -> npt.NDArray[np.int64]:

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from storycell.evaluation.evaluator import mean_and_stderr
+from storycell.evaluation.statistics import clustered_mean
 from storycell.inspect.features import features
 from storycell.inspect.trace import Trace
-from storycell.nn.loss import nats_each
 
 WINDOW = 256
 _ROWS = 64
@@ -57,7 +55,7 @@ def context_costs(trace: Trace, window: int = WINDOW) -> list[ContextCost]:
         if here.sum() < 2:
             continue
         mean_full = float(full[here].mean())
-        mean, stderr = clustered_error(extra[here], owner[here])
+        mean, stderr = clustered_mean(extra[here], owner[here])
         costs.append(ContextCost(least, end - 1, mean + mean_full, mean_full, stderr, int(here.sum())))
     return costs
 
@@ -68,17 +66,13 @@ def _windows(trace: Trace, window: int) -> tuple[npt.NDArray[np.int64], Floats, 
     firsts = [a for s, e in _stories(trace) for a in range(s + 1, e - 1, window)]  # never the boundary itself
     ends = {a: e for s, e in _stories(trace) for a in range(s + 1, e - 1, window)}
     parts: list[tuple[npt.NDArray[np.int64], Floats, Floats, npt.NDArray[np.int64]]] = []
-    lm, device = trace.lm, trace.lm.output.weight.device
     for a in range(0, len(firsts), _ROWS):
         group = firsts[a : a + _ROWS]
         padded = np.zeros((len(group), window + 1), dtype=np.int64)
         lengths = [min(window + 1, ends[first] - first) for first in group]
         for row, first, n in zip(padded, group, lengths, strict=True):
             row[:n] = ids[first : first + n]
-        both = torch.from_numpy(padded).to(device)
-        with lm.reading():
-            logits, _ = lm(both[:, :-1])
-            nats = nats_each(logits, both[:, 1:]).cpu().double().numpy()
+        nats = trace.model.nats(padded[:, :-1], padded[:, 1:])[0].astype(np.float64)
         for b, (first, n) in enumerate(zip(group, lengths, strict=True)):
             full = trace.nats[first : first + n - 1]  # nats[j] is the loss of ids[j + 1]
             parts.append((np.arange(1, n), nats[b, : n - 1] - full, full, np.full(n - 1, a + b)))
@@ -111,7 +105,7 @@ def place_costs(trace: Trace) -> list[PlaceCost]:
         for least, end in zip(edges, [*edges[1:], 10**9], strict=True):
             here = where & (value >= least) & (value < end)
             if here.sum() >= 30:
-                mean, stderr = clustered_error(trace.nats[here], block[here])
+                mean, stderr = clustered_mean(trace.nats[here], block[here])
                 costs.append(PlaceCost(place, _label(least, end), mean, stderr, int(here.sum())))
     return costs
 
@@ -125,9 +119,3 @@ def _run_lengths(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     count = np.arange(1, len(inside) + 1)
     outside = np.maximum.accumulate(np.where(inside, 0, count))
     return np.where(inside, count - outside, 0)
-
-
-def clustered_error(values: Floats, owner: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """The mean, and its standard error over the groups that `owner` names (the ratio estimator's)."""
-    _, group = np.unique(owner, return_inverse=True)
-    return mean_and_stderr(np.bincount(group, values).astype(np.float64), np.bincount(group))

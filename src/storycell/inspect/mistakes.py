@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from storycell.evaluation.statistics import clustered_mean
 from storycell.inspect.features import names_of, words
-from storycell.inspect.memory import clustered_error
 
 RARE = 5  # a word seen less often in the first half
 _ORDERS = (3, 6)  # n-grams up to these many characters, context and character together
@@ -47,7 +47,7 @@ def mistakes(text: str, nats: npt.NDArray[np.float64]) -> list[MistakeKind]:
 
 
 def _counted(kind: str, these: Bools, nats: npt.NDArray[np.float64], block: npt.NDArray[np.int64]) -> MistakeKind:
-    mean, stderr = clustered_error(these.astype(np.float64), block)
+    mean, stderr = clustered_mean(these.astype(np.float64), block)
     return MistakeKind(
         kind, 1000 * mean, 1000 * stderr, float(nats[these].sum() / nats.sum()), int(these.sum()), len(these)
     )

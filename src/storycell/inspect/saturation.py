@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell.inspect.trace import Trace
+from storycell.web.names import GATES
 
 LOW, HIGH = 0.1, 0.9
 _TANH_LOW = -0.9
-_GATES = ("i", "f", "o", "r", "z")
 _ROWS = 16_384  # characters of one pass; bounds the memory
 
 
@@ -32,7 +32,7 @@ class Saturation:
 
 def saturation(trace: Trace) -> list[Saturation]:
     """Every gate of every layer; of a cell without gates its output, as a tanh."""
-    gates = tuple(name for name in _GATES if name in trace.names) or (trace.output,)
+    gates = tuple(name for name in GATES if name in trace.names) or (trace.output,)
     found = []
     for layer in range(trace.layers):
         counts = {gate: np.zeros((2, trace.hidden)) for gate in gates}

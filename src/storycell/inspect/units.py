@@ -7,8 +7,8 @@ above a random no), for a count Spearman's rank correlation.
 * Null: the same statistic, of the whole text, beside what it is with the text shifted against the units, its largest
   value over all units and features each time; so the p-value is corrected for everything that was tried (Westfall &
   Young 1993).
-* Untrained network (`copy_untrained`): a random recurrence remembers recent input too; only what exceeds its best unit
-  counts.
+* Untrained network (`LanguageModel.untrained`): a random recurrence remembers recent input too; only what exceeds its
+  best unit counts.
 * Interval: 95 %, from a bootstrap over stories (blocks of 1,000 characters in a text of few stories).
 """
 
@@ -18,29 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from storycell.errors import SettingsError
 from storycell.inspect.features import Feature
 from storycell.inspect.trace import Trace
-from storycell.nn.model import CharLM
-
-
-def copy_untrained(lm: CharLM, seed: int = 1) -> CharLM:
-    """A network of the same cell and sizes with the weights that `seed` draws."""
-    first = lm.recurrent.layers()[0]
-    return CharLM(
-        lm.vocab_size,
-        lm.hidden_size,
-        lm.num_layers,
-        lm.cell,
-        embedding_size=lm.embedding_size,
-        gate_bias="bias_ih" in first,
-        forget_bias=lm.forget_bias,
-        backend=lm.backend.name,
-        seed=seed,
-    ).to(lm.output.weight)
-
 
 SHIFTS = 99  # so the smallest p-value is 0.01
 SIGNIFICANT = 0.05
@@ -138,15 +119,19 @@ def _tellable(feature: Feature, half: int) -> bool:
 
 def ranks(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     """Ranks along the last axis, 1 the lowest, equal values their mean rank."""
-    rows = torch.from_numpy(np.ascontiguousarray(np.atleast_2d(values)))
-    ordered, order = rows.sort(dim=-1)
-    place = torch.arange(1, rows.shape[-1] + 1, dtype=torch.int32, device="cpu").expand(rows.shape)
+    rows = np.atleast_2d(values)
+    order = rows.argsort(axis=-1)
+    ordered = np.take_along_axis(rows, order, axis=-1)
     changes = ordered[:, 1:] != ordered[:, :-1]  # between neighbours that are not equal
-    edge = torch.ones((len(rows), 1), dtype=torch.bool, device="cpu")
-    firsts = place.where(torch.cat([edge, changes], 1), 0).cummax(-1).values
-    lasts = place.where(torch.cat([changes, edge], 1), rows.shape[-1]).flip(-1).cummin(-1).values.flip(-1)
-    mean = (firsts + lasts).float() / 2
-    return torch.empty_like(mean).scatter_(-1, order, mean).numpy().reshape(values.shape)
+    place = np.broadcast_to(np.arange(1, rows.shape[-1] + 1, dtype=np.float32), rows.shape)
+    if not changes.all():
+        edge = np.ones((len(rows), 1), dtype=np.bool_)
+        firsts = np.maximum.accumulate(np.where(np.hstack([edge, changes]), place, 0), axis=-1)
+        lasts = np.where(np.hstack([changes, edge]), place, np.float32(rows.shape[-1]))
+        place = (firsts + np.minimum.accumulate(lasts[:, ::-1], axis=-1)[:, ::-1]) / 2
+    ranked = np.empty(rows.shape, dtype=np.float32)
+    np.put_along_axis(ranked, order, place, axis=-1)
+    return ranked.reshape(values.shape)
 
 
 def _ranked(feature: Feature, part: slice) -> npt.NDArray[np.float32]:

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from storycell.evaluation.statistics import clustered_mean
+from storycell.inspect.features import inside_quotes
 from storycell.lab.scored_text import END, ScoredText
-from storycell.lab.scoring import Scores, groups_of, mean_over
+from storycell.lab.scoring import Scores, groups_of
 
 KINDS = ("small letter", "capital", "digit", "space", "line end", "quote", "other mark", "end of the story", "other")
 PLACES = ("1st letter", "2nd letter", "3rd letter", "4th letter", "5th or 6th letter", "7th letter or later")
 SIDES = ("outside quotes", "inside quotes")
 _UPPER_ENDS = (2, 3, 4, 5, 7)  # the letter at which the next of PLACES begins, from 1
 _QUOTES = '"“”„«»'
-_OPENING, _CLOSING = "“„«", "”»"
 
 Labels = npt.NDArray[np.int64]
 
@@ -55,21 +56,12 @@ def places(passage: ScoredText) -> Labels:
 
 
 def sides(passage: ScoredText) -> Labels:
-    """Whether a target is predicted inside a quotation: 0 outside, 1 inside, `[targets]`.
+    """Whether a target is predicted inside a quotation, as its characters before say: 0 outside, 1 inside, `[targets]`.
 
-    The mark that opens a quotation is outside, the one that closes it inside; the end of a paragraph closes all.
+    So the mark that opens a quotation is outside, the one that closes it inside.
     """
-    inside, out = 0, np.zeros(len(passage.targets), dtype=np.int64)
-    for k, code in enumerate(passage.targets.tolist()):
-        out[k] = inside
-        character = chr(code) if code < END else "\n"
-        if character == '"':
-            inside = 1 - inside
-        elif character in _OPENING:
-            inside = 1
-        elif character in _CLOSING or character == "\n":
-            inside = 0
-    return out
+    text = "".join(chr(code) if code < END else "\0" for code in passage.targets.tolist())
+    return np.concatenate([[0], inside_quotes(text)[:-1]]).astype(np.int64)
 
 
 def breakdown(passage: ScoredText, scored: list[Scores]) -> list[dict[str, Any]]:
@@ -100,8 +92,8 @@ def _means(models: list[Scores], chosen: npt.NDArray[np.bool_], passage: ScoredT
     means = []
     for scores in models:
         assert scores.nats is not None
-        nats, _ = mean_over(scores.nats[chosen], groups)
-        less, stderr = mean_over((scores.nats - first)[chosen], groups)
+        nats, _ = clustered_mean(scores.nats[chosen], groups)
+        less, stderr = clustered_mean((scores.nats - first)[chosen], groups)
         means.append(
             {
                 "name": scores.name,

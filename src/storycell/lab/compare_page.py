@@ -1,41 +1,28 @@
 """The page of a comparison: table, curves, and where one model beats another; and the table as plain text.
 
-It is one offline HTML file. Nothing is computed here.
+It is one offline HTML file, whose words are in `compare.html`. Nothing is computed here.
 """
 
 from typing import Any
 
 from storycell import loss
 from storycell.lab.compare import Comparison
-from storycell.report import charts
-from storycell.report.charts import Series
-from storycell.report.page import Figure, Section, escaped, figure, page, table
-
-WIDE = "main { max-width: 76rem; } td { white-space: nowrap; } tbody th { min-width: 8rem; }"
-_COLUMNS = (
-    "model",
-    "nats per character, whole stories",
-    "zero-state windows",
-    "bits",
-    "perplexity",
-    "difference from the first",
-    "95 % interval",
-    "parameters",
-    "characters read",
-    "characters/s",
-)
+from storycell.report.drawings import Series, draw_bars, draw_curves
+from storycell.report.page import Figure, render
 
 
 def html(found: Comparison) -> str:
     """The whole page."""
-    where = f"{found.passage.name}: {len(found.passage.targets):,} targets in {_stories(found)}"
-    lead = f"<p>{escaped(where)}.</p>" + "".join(f'<p class="note">{escaped(note)}</p>' for note in found.notes)
-    sections = [Section("Table", table(_COLUMNS, [_cells(row) for row in found.rows]) + _how_to_read(found))]
-    if curves := _curves(found):
-        sections.append(Section("Learning curves", curves))
-    sections.append(Section("Where they differ", _breakdown(found), "where"))
-    title = " beside ".join(row["name"] for row in found.rows if row["kind"] == "run")
-    return page(title, sections, lead=lead, data={"comparison": found.summary()}, style=WIDE)
+    return render(
+        "lab/compare.html",
+        found=found,
+        rows=[_cells(row) for row in found.rows],
+        windows=next((row["windows"] for row in found.rows if "windows" in row), None),
+        curves=_draw_curves(found),
+        bars=[_draw_bars(found, row["name"]) for row in found.rows[1:] if row["kind"] == "run"],
+        models=[model["name"] for model in found.breakdown[0]["models"]],
+        breakdown=_breakdown(found),
+    )
 
 
 def plain(found: Comparison) -> str:
@@ -48,10 +35,6 @@ def plain(found: Comparison) -> str:
         for row in found.rows
     ]
     return "\n".join(lines)
-
-
-def _stories(found: Comparison) -> str:
-    return "one story" if len(found.passage.stories) == 1 else f"{len(found.passage.stories):,} stories"
 
 
 def _pm(value: float | None, error: float | None) -> str:
@@ -84,19 +67,7 @@ def _whole(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
 
 
-def _how_to_read(found: Comparison) -> str:
-    windows = next((row["windows"] for row in found.rows if "windows" in row), None)
-    said = (
-        "Whole stories: each from a zero state to its end. "
-        f"Windows: the text cut into pieces of {windows}, each from a zero state. "
-        "± is one standard error, over stories (blocks of 1,000 characters of a single-story text). "
-        "Differences are paired, character by character on the same text; below zero is better than the first row. "
-        "A compressor's figure holds its container; an n-gram's numbers are the n-grams it has seen."
-    )
-    return f'<p class="note">{escaped(said)}</p>'
-
-
-def _curves(found: Comparison) -> str:
+def _draw_curves(found: Comparison) -> list[Figure]:
     drawn = []
     for name, key, label, scale in (
         ("loss-against-characters", "chars", "characters read, millions", 1e-6),
@@ -109,26 +80,22 @@ def _curves(found: Comparison) -> str:
                 x, y = zip(*points, strict=True)
                 series.append(Series(scores.name, x, y, k))
         if not series:
-            return ""
+            return []
         numbers = {s.name: {key: list(s.x), "valid_nats": list(s.y)} for s in series}
-        svg = charts.curves(series, label, "validation loss, nats per character", log_x=True)
-        alt = f"Validation loss on the way against {label}: " + "; ".join(
-            f"{s.name} ends at {s.y[-1]:.3f}" for s in series
-        )
+        svg = draw_curves(series, label, "validation loss, nats per character", log_x=True)
+        ends = "; ".join(f"{s.name} ends at {s.y[-1]:.3f}" for s in series)
         caption = "The validation loss that each run logged on the way, on a part of its own held-out text."
-        drawn.append(figure(Figure(name, svg, alt, caption, numbers)))
-    return "".join(drawn)
+        drawn.append(Figure(name, svg, f"Validation loss on the way against {label}: {ends}", caption, numbers))
+    return drawn
 
 
-def _breakdown(found: Comparison) -> str:
-    parts = []
-    names = [m["name"] for m in found.breakdown[0]["models"]]
-    for group in dict.fromkeys(row["group"] for row in found.breakdown):
-        rows = [row for row in found.breakdown if row["group"] == group]
-        lines = [[row["part"], f"{row['share']:.1%}", *map(_part, row["models"])] for row in rows]
-        parts.append(table(["", "share of the text", *names], lines, f"Nats per character by {group}"))
-    runs = [row["name"] for row in found.rows if row["kind"] == "run"]
-    return "".join([*(_bars(found, name) for name in runs[1:]), *parts])
+def _breakdown(found: Comparison) -> dict[str, list[list[str]]]:
+    """The rows of a table for each group of the text's characters."""
+    groups: dict[str, list[list[str]]] = {}
+    for row in found.breakdown:
+        line = [row["part"], f"{row['share']:.1%}", *map(_part, row["models"])]
+        groups.setdefault(row["group"], []).append(line)
+    return groups
 
 
 def _part(model: dict[str, Any]) -> str:
@@ -138,17 +105,15 @@ def _part(model: dict[str, Any]) -> str:
     return said
 
 
-def _bars(found: Comparison, name: str) -> str:
+def _draw_bars(found: Comparison, name: str) -> Figure:
     """How much each part of the text adds to the difference between a run and the first one."""
-    first = found.rows[0]["name"]
     chosen = [(row, next(m for m in row["models"] if m["name"] == name)) for row in found.breakdown]
     labels = [row["part"] for row, _ in chosen]
     weights = [model["weight"] for _, model in chosen]
     errors = [row["share"] * model["difference_stderr_nats"] for row, model in chosen]
-    errors = [error if error == error else 0.0 for error in errors]
-    svg = charts.bars(labels, weights, errors, f"nats per character of the whole text: {name} minus {first}")
+    first = found.rows[0]["name"]
+    svg = draw_bars(labels, weights, errors, f"nats per character of the whole text: {name} minus {first}")
     alt = f"What each part of the text adds to the difference between {name} and {first}"
-    caption = f"{escaped(alt)}; to the left, {escaped(name)} is better. Each of the three groups sums to the whole."
-    numbers = {"part": labels, "weight": weights, "stderr": errors}
+    caption = f"{alt}; to the left, {name} is better. Each of the three groups sums to the whole."
     slug = "".join(c if c.isalnum() else "-" for c in f"difference-{name}")
-    return figure(Figure(slug, svg, alt, caption, numbers))
+    return Figure(slug, svg, alt, caption, {"part": labels, "weight": weights, "stderr": errors})

@@ -19,8 +19,8 @@ from storycell.data.stories import corpus
 from storycell.data.vocab import BOUNDARY_BYTE, Vocabulary
 from storycell.evaluation import evaluator
 from storycell.evaluation.compressors import compressed_bits
-from storycell.evaluation.evaluator import mean_and_stderr
 from storycell.evaluation.ngram import NGram
+from storycell.evaluation.statistics import clustered_mean
 from storycell.lab.scored_text import ScoredText
 from storycell.runs.folder import RunFolder
 from storycell.types import BOUNDARY, UNKNOWN, Ids
@@ -60,8 +60,8 @@ def of_run(model: Model, passage: ScoredText, windows: int, name: str) -> Scores
         "precision": training.precision,
         "unknown_chars": int(np.count_nonzero(ids == UNKNOWN)),
     }
-    nats = by_character(evaluator.score(model.lm, ids), ids, model.vocab, several=len(passage.stories) > 1)
-    in_windows = evaluator.score(model.lm, ids, windows=windows)
+    nats = by_character(evaluator.score(model.network, ids), ids, model.vocab, several=len(passage.stories) > 1)
+    in_windows = evaluator.score(model.network, ids, windows=windows)
     if model.vocab.kind == "bytes":
         in_windows = by_character(in_windows, ids, model.vocab, several=False)
     return Scores(name, about, nats, windows=windows, windows_nats=in_windows, metrics=metrics)
@@ -117,7 +117,7 @@ def row(scores: Scores, passage: ScoredText, against: Scores) -> dict[str, Any]:
     """A line of the table: losses with their standard errors, units, and the paired difference from `against`."""
     targets = len(passage.targets)
     groups = groups_of(passage)
-    mean, stderr = (scores.total_nats / targets, None) if scores.nats is None else mean_over(scores.nats, groups)
+    mean, stderr = (scores.total_nats / targets, None) if scores.nats is None else clustered_mean(scores.nats, groups)
     entry: dict[str, Any] = {"name": scores.name, **scores.about, "loss_nats": mean, "stderr_nats": stderr}
     entry |= {
         "bits_per_char": loss.bits_per_char(mean),
@@ -127,7 +127,7 @@ def row(scores: Scores, passage: ScoredText, against: Scores) -> dict[str, Any]:
     }
     if scores.windows_nats is not None and scores.windows:
         in_windows = np.arange(len(scores.windows_nats)) // scores.windows
-        nats, error = mean_over(scores.windows_nats, in_windows)
+        nats, error = clustered_mean(scores.windows_nats, in_windows)
         entry |= {"windows": scores.windows, "windows_nats": nats, "windows_stderr_nats": error}
     if scores is not against and scores.nats is not None and against.nats is not None:
         entry |= difference(scores.nats, against.nats, groups)
@@ -136,7 +136,7 @@ def row(scores: Scores, passage: ScoredText, against: Scores) -> dict[str, Any]:
 
 def difference(ours: Floats, theirs: Floats, groups: npt.NDArray[np.int64]) -> dict[str, Any]:
     """The mean of ours - theirs, with its standard error and 95 % interval: paired, over stories or blocks."""
-    mean, stderr = mean_over(ours - theirs, groups)
+    mean, stderr = clustered_mean(ours - theirs, groups)
     half = INTERVAL * stderr
     return {
         "difference_nats": mean,
@@ -152,9 +152,3 @@ def groups_of(passage: ScoredText) -> npt.NDArray[np.int64]:
     chars = len(passage.targets)
     blocks = np.array_split(np.zeros(chars), max(1, chars // BLOCK))
     return np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
-
-
-def mean_over(nats: Floats, groups: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """The mean per target and its standard error over groups."""
-    sums, counts = np.bincount(groups, weights=nats), np.bincount(groups)
-    return mean_and_stderr(sums[counts > 0].tolist(), counts[counts > 0].tolist())

@@ -8,19 +8,23 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
-from storycell.language_model import Choice, Floats, Hold, State, Values, Written, unheld
+from storycell.language_model import Choice, Floats, Hold, Integers, State, Values, Written, unheld
+from storycell.nn.backends.backend import Scorer
 from storycell.nn.backends.native import library
 from storycell.nn.backends.native.backend import NativeBackend
 from storycell.nn.backends.native.generator import Generator
 from storycell.nn.cells import registry
 from storycell.nn.loss import nats_each
 from storycell.nn.model import CharLM
-from storycell.types import UNKNOWN
+from storycell.types import UNKNOWN, check
+
+_PIECE = 256  # characters stepped one after the other
 
 
 class TorchModel:
@@ -65,7 +69,7 @@ class TorchModel:
         """A model of the same sizes and backend with other weights; `ValueError` where they do not fit."""
         lm = self._fresh(1)
         try:
-            lm.load_state_dict({name: torch.as_tensor(np.array(w)) for name, w in weights.items()})
+            lm.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in weights.items()})
         except RuntimeError as error:
             raise ValueError(str(error)) from None
         return TorchModel(lm.eval())
@@ -88,6 +92,10 @@ class TorchModel:
             seed=seed,
         ).to(lm.output.weight)
 
+    def frozen(self) -> "TorchModel":
+        """The same module, whose weights are packed once, when that is first needed."""
+        return _Frozen(self.lm)
+
     def zero_state(self, B: int) -> State:
         """Zeros `[L B H]` by name."""
         return {name: np.zeros((self.num_layers, B, self.hidden_size), np.float32) for name in self.state_names}
@@ -100,14 +108,57 @@ class TorchModel:
 
     def nats(self, ids: Any, targets: Any, state: State | None = None) -> tuple[Floats, State]:
         """ids and targets `[B T]` -> nats `[B T]` and the state after them."""
+        both = self._ids(ids), self._ids(targets)
+        check("ids", both[0], "B T")
+        check("targets", both[1], "B T", B=len(both[0]), T=both[0].shape[1])
         with self._reading():
-            nats, after = self.lm.nats(self._ids(ids), self._ids(targets), self._state(state))
+            before = self._state(state) or self.lm.zero_state(len(both[0]))
+            nats, after = self._scorer(*both, before)
             return _array(nats), _arrays(after)
+
+    @property
+    def _scorer(self) -> Scorer:
+        return self.lm.scorer()
 
     def state_after(self, ids: Any, state: State | None = None) -> State:
         """The state after ids `[B T]`."""
         with self._reading():
             return _arrays(self.lm.state_after(self._ids(ids), self._state(state)))
+
+    def states(self, ids: Any, state: State | None = None) -> State:
+        """Every state on the way of ids `[B T]`: `[L B T H]` by name, by the cell's own lines.
+
+        Long rows are cut: the backend finds the state before each piece, and then all pieces are stepped together.
+        """
+        ids = np.ascontiguousarray(ids, np.int64)
+        B, T = ids.shape
+        width = min(T, _PIECE)
+        pieces = -(-T // width)
+        before = [self.zero_state(B) if state is None else state]
+        for a in range(0, (pieces - 1) * width, width):
+            before.append(self.state_after(ids[:, a : a + width], before[-1]))
+        padded = np.pad(ids, ((0, 0), (0, pieces * width - T))).reshape(B * pieces, width)
+        starts = {name: np.stack([state[name] for state in before], axis=2) for name in self.state_names}
+        every = self._stepped(padded, {name: s.reshape(self.num_layers, -1, s.shape[-1]) for name, s in starts.items()})
+        shape = (self.num_layers, B, pieces * width, self.hidden_size)
+        return {name: values.reshape(shape)[:, :, :T] for name, values in every.items()}
+
+    def _stepped(self, ids: Integers, state: State) -> State:
+        """The same, one character of all rows after the other."""
+        weights = self.lm.recurrent.layers()
+        size = (self.num_layers, *ids.shape, self.hidden_size)
+        dtype = self.output(np.zeros((1, self.hidden_size), np.float32)).dtype
+        every = {name: np.empty(size, dtype) for name in self.state_names}
+        with self._reading():
+            layers = [{name: self._tensor(value[k]) for name, value in state.items()} for k in range(self.num_layers)]
+            for t in range(ids.shape[1]):
+                x = self.lm.network().vectors(self._ids(ids[:, t]))
+                for k, w in enumerate(weights):
+                    layers[k] = self._cell.step(x, layers[k], w)
+                    x = layers[k][self.state_names[0]]
+                    for name in self.state_names:
+                        every[name][k, :, t] = _array(layers[k][name])
+        return every
 
     def write(
         self, fed: Any, state: State, random: Any, choices: list[Choice], chars: int, *, logits: bool = False
@@ -117,9 +168,9 @@ class TorchModel:
             return None
         with library.one_torch_thread():
             written = self._generator().write(
-                torch.as_tensor(np.asarray(fed, np.int64)),
-                {name: torch.as_tensor(value) for name, value in state.items()},
-                torch.as_tensor(np.asarray(random, np.int64)),
+                torch.from_numpy(np.asarray(fed, np.int64)),
+                {name: torch.from_numpy(value) for name, value in state.items()},
+                torch.from_numpy(np.asarray(random, np.int64)),
                 [library.Choice(*choice) for choice in choices],
                 chars,
                 keeps_logits=logits,
@@ -176,10 +227,10 @@ class TorchModel:
             yield
 
     def _ids(self, ids: Any) -> torch.Tensor:
-        return torch.as_tensor(np.ascontiguousarray(ids, np.int64)).to(self.lm.output.weight.device)
+        return torch.from_numpy(np.ascontiguousarray(ids, np.int64)).to(self.lm.output.weight.device)
 
     def _tensor(self, array: Any) -> torch.Tensor:
-        return torch.as_tensor(np.ascontiguousarray(array)).to(self.lm.output.weight)
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.lm.output.weight)
 
     def _state(self, state: State | None) -> dict[str, torch.Tensor] | None:
         return None if state is None else {name: self._tensor(value) for name, value in state.items()}
@@ -200,6 +251,21 @@ class TorchModel:
             return self._packed.generator
 
 
+class _Frozen(TorchModel):
+    """A module whose weights stay as they are while this is used."""
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return self.lm.scorer()
+
+    @cached_property
+    def _once(self) -> Generator:
+        return super()._generator()
+
+    def _generator(self) -> Generator:
+        return self._once
+
+
 @dataclass(frozen=True)
 class _Packed:
     """Weights packed for the kernel, and the weights that were packed."""
@@ -218,7 +284,8 @@ class _Packed:
 
 
 def _array(tensor: torch.Tensor) -> Floats:
-    array: Floats = tensor.detach().cpu().numpy()
+    tensor = tensor.detach()  # numpy has float64, which a model may compute in, and has no bfloat16
+    array: Floats = (tensor if tensor.dtype == torch.float64 else tensor.float()).cpu().numpy()
     return array
 
 

@@ -7,10 +7,11 @@ them; so a model can change its backend at any time and its state_dict never doe
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -20,7 +21,8 @@ from storycell.errors import BackendError, SettingsError
 from storycell.nn.backends import choice
 from storycell.nn.backends.backend import Backend, Network, Scorer
 from storycell.nn.cells import registry
-from storycell.types import UNKNOWN, State, check
+from storycell.nn.cells.cell import State
+from storycell.types import UNKNOWN, check
 
 EMBEDDING_STD = 4.0  # wide, so that a character is heard over the recurrence from the first step (LOG.md)
 HIDDEN_TO_HIDDEN = ("weight_hh", "weight_mh")  # what weight dropout drops
@@ -146,6 +148,16 @@ class CharLM(nn.Module):
                 f"precision = bf16: only the native backend writes in bf16, and here {self.backend_reason}"
             )
         self.writing_precision = precision
+        return self
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of all weights, by name."""
+        return {name: tuple(weight.shape) for name, weight in self.named_parameters()}
+
+    def take(self, weights: Mapping[str, Any]) -> "CharLM":
+        """Take the numbers of arrays, by name, which must fit; a meta model, which is nowhere, gets them on the CPU."""
+        given = {name: torch.from_numpy(np.array(weight)) for name, weight in weights.items()}
+        self.load_state_dict(given, assign=self.output.weight.is_meta)
         return self
 
     @property

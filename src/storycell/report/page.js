@@ -1,12 +1,9 @@
-"use strict";
 // The frame's own behaviour: dark or light, where one is in the page, and saving figures.
+
+import { offerTheme } from "../web/theme.js";
+
 {
-  const root = document.documentElement;
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  document.getElementById("theme").addEventListener("click", () => {
-    const now = root.dataset.theme ?? (dark.matches ? "dark" : "light");
-    root.dataset.theme = now === "dark" ? "light" : "dark";
-  });
+  offerTheme(document.getElementById("theme"));
 
   const links = new Map([...document.querySelectorAll("nav a")].map((a) => [a.hash.slice(1), a]));
   const seen = new IntersectionObserver((entries) => {

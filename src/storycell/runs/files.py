@@ -4,9 +4,10 @@ Whatever the disk refuses becomes a `RunFolderError` of one sentence.
 """
 
 import json
+import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +22,7 @@ _PAUSES_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _GOES_ON = (
     "what was saved before is whole, and `storycell train --resume` goes on from it once there is room and permission"
 )
+OTHER_OUT = "free space, or name another --out"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -142,3 +144,21 @@ def read_json(path: Path) -> Any:
 def to_json(data: dict[str, Any]) -> bytes:
     """The bytes of a JSON file for people to read."""
     return (json.dumps(data, indent=2) + "\n").encode()
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a JSON file, of arrays too; its folder is made if need be, and numbers that are not finite become null."""
+    with writing(path, OTHER_OUT):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, to_json(plain(data)))
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold: arrays as lists, numbers that are not finite as null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

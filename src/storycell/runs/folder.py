@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -21,15 +21,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import filelock
-import torch
+import numpy as np
 from pydantic import Field
 
+from storycell import extras
 from storycell.config import Settings, StrictModel, validate
 from storycell.data.vocab import Vocabulary
+from storycell.engine.library import CELLS
 from storycell.errors import RunFolderError, SettingsError, VocabularyError
-from storycell.nn.cells import registry
-from storycell.nn.model import CharLM
+from storycell.language_model import Floats
 from storycell.runs import files, tensors
+from storycell.runs.tensors import Array
 
 
 class TextRecord(StrictModel):
@@ -63,6 +65,8 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+Shapes = Mapping[str, tuple[int, ...]]  # of a model's weights, by torch's names
+
 LOGS = ("metrics.jsonl", "samples.txt")
 _ALWAYS = ("step", "elapsed_s", "chars", "chars_per_s")  # numbers in every line of metrics.jsonl
 _AT_TIMES = ("train_nats", "valid_nats")  # numbers or null
@@ -88,8 +92,8 @@ class RunFolder:
         path: str | Path,
         config: RunConfig,
         vocab: Vocabulary,
-        model: CharLM,
-        state: dict[str, torch.Tensor],
+        weights: Mapping[str, Any],
+        state: Mapping[str, Any],
         about: dict[str, Any],
     ) -> "RunFolder":
         """A new run folder, complete from the moment it exists; `state` and `about` are those of `save_last`."""
@@ -102,7 +106,7 @@ class RunFolder:
                 files.write_atomically(partial / "config.json", files.to_json(config.model_dump()))
                 files.write_atomically(partial / "vocab.json", vocab.to_json().encode())
                 run = cls(partial)
-                run.save_weights(model, {"step": 0})
+                run.save_weights(weights, {"step": 0})
                 run.save_last(state, about)
                 _put_in_place(partial, path)
         finally:
@@ -144,7 +148,7 @@ class RunFolder:
         path = self.path / "config.json"
         try:
             config = validate(RunConfig, files.read_json(path))
-            registry.get_cell(config.settings.model.cell)
+            refuse_unknown_cell(config.settings.model.cell)
         except SettingsError as error:
             raise RunFolderError(f"{path} is damaged or was edited by hand: {error}") from None
         return config
@@ -163,32 +167,27 @@ class RunFolder:
                 f"{path} is damaged or was edited by hand: {error}; restore it from a copy, or train again"
             ) from None
 
-    def save_weights(self, model: CharLM, about: dict[str, Any]) -> None:
-        """Write `model.safetensors`: the best weights so far; `about` becomes its metadata."""
-        self._save("model.safetensors", model.state_dict(), about)
+    def save_weights(self, weights: Mapping[str, Any], about: dict[str, Any]) -> None:
+        """Write `model.safetensors`: the best weights so far, by torch's names; `about` becomes its metadata."""
+        self._save("model.safetensors", weights, about)
 
-    def load_weights(self, model: CharLM) -> dict[str, Any]:
-        """Give a model the best weights, where it is and as the type it has; returns their metadata.
-
-        A meta model, which is nowhere, gets them on the CPU in float32.
-        """
+    def load_weights(self, shapes: Shapes) -> tuple[dict[str, Floats], dict[str, Any]]:
+        """The best weights in float32, checked to have the `shapes` of the model they are for, and their metadata."""
         weights, about = self._load("model.safetensors")
-        self._refuse_misfit("model.safetensors", weights, model)
-        nowhere = any(parameter.is_meta for parameter in model.parameters())
-        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=nowhere)
-        return about
+        self._refuse_misfit("model.safetensors", weights, shapes)
+        return {name: weight.astype(np.float32, copy=False) for name, weight in weights.items()}, about
 
-    def save_last(self, state: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
+    def save_last(self, state: Mapping[str, Any], about: dict[str, Any]) -> None:
         """Write `last.safetensors`, with the present length of the logs; the logs reach the disk first."""
         with files.writing(self.path):
             lengths = {name: files.flushed_length(self.path / name) for name in LOGS}
         self._save("last.safetensors", state, {**about, "log_bytes": lengths})
 
-    def load_last(self, model: CharLM) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """What `save_last` wrote, checked to fit the model, which may be a meta model."""
+    def load_last(self, shapes: Shapes) -> tuple[dict[str, Array], dict[str, Any]]:
+        """What `save_last` wrote, its weights checked to have the `shapes` of the model they are for."""
         state, about = self._load("last.safetensors")
         weights = {name.removeprefix("model."): t for name, t in state.items() if name.startswith("model.")}
-        self._refuse_misfit("last.safetensors", weights, model)
+        self._refuse_misfit("last.safetensors", weights, shapes)
         return state, about
 
     def cut_logs(self, lengths: dict[str, int]) -> None:
@@ -233,10 +232,10 @@ class RunFolder:
     def _vocab_digest(self) -> str:
         return _vocab_digest(self.vocab())
 
-    def _save(self, name: str, state: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
+    def _save(self, name: str, state: Mapping[str, Any], about: dict[str, Any]) -> None:
         self.write(name, tensors.pack_tensors(state, {**about, "vocab": self._vocab_digest}))
 
-    def _load(self, name: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    def _load(self, name: str) -> tuple[dict[str, Array], dict[str, Any]]:
         state, about = tensors.read_tensors(self.path / name)
         if about.pop("vocab", None) != self._vocab_digest:
             raise RunFolderError(
@@ -245,9 +244,8 @@ class RunFolder:
             )
         return state, about
 
-    def _refuse_misfit(self, name: str, found: dict[str, torch.Tensor], model: CharLM) -> None:
-        expected = model.state_dict()
-        wrong = sorted(set(found) ^ set(expected)) or [k for k in expected if found[k].shape != expected[k].shape]
+    def _refuse_misfit(self, name: str, found: Mapping[str, Array], shapes: Shapes) -> None:
+        wrong = sorted(set(found) ^ set(shapes)) or [k for k in shapes if found[k].shape != tuple(shapes[k])]
         if wrong:
             raise RunFolderError(
                 f"{self.path / name} does not fit the config.json beside it (see {wrong[0]}): one of the two was "
@@ -279,6 +277,14 @@ def _put_in_place(partial: Path, path: Path) -> None:
         refuse_occupied(path)  # another training was faster
         raise
     files.flush_folder(path.parent)
+
+
+def refuse_unknown_cell(cell: str) -> None:
+    """`SettingsError` where there is no such cell. Without torch only the engine's are known, and others let pass."""
+    if cell not in CELLS and extras.is_installed("torch"):
+        from storycell.nn.cells import registry
+
+        registry.get_cell(cell)
 
 
 def _vocab_digest(vocab: Vocabulary) -> str:

@@ -1,51 +1,63 @@
 """What this machine is and has: recorded in every run, printed by `storycell info`."""
 
 import platform
+import sys
 from importlib import metadata
-
-import torch
+from pathlib import Path
 
 import storycell
-from storycell.errors import BackendError
+from storycell import extras
+from storycell.engine.library import isa
 from storycell.threads import cores
 
 PACKAGES = ("torch", "numpy", "safetensors")
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of what computes."""
+    """Versions of Python and of what computes, as far as it is installed."""
     ours = {"python": platform.python_version(), "storycell": storycell.__version__}
-    return ours | {name: metadata.version(name) for name in PACKAGES}
+    return ours | {name: metadata.version(name) for name in PACKAGES if extras.is_installed(name)}
 
 
 def machine() -> dict[str, str | int]:
     """Processor, instruction set, cores, system."""
     return {
         "processor": _processor(),
-        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "instruction_set": instruction_set(),
         "cores": cores(),
         "system": f"{platform.system()} {platform.machine()}",
     }
 
 
-def best_device(asked: str) -> torch.device:
-    """`auto` takes an NVIDIA GPU where there is one; `BackendError` if the device that is asked for is not there.
+def instruction_set() -> str:
+    """What the engine computes with, such as avx512bf16; where it was not built, the processor's family."""
+    try:
+        return isa()
+    except (ImportError, RuntimeError):
+        return platform.machine()
 
-    Apple's is taken only by its name: its recurrent layers are slower than the CPU, and dropout between them has given
-    wrong gradients.
+
+def best_device(asked: str) -> str:
+    """The device that `asked` means here: `cpu`, or one that torch finds, `auto` an NVIDIA GPU where there is one.
+
+    `BackendError` if it is not there, `MissingExtraError` where only torch could compute on it.
     """
-    if asked == "auto":
-        asked = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, number = asked.partition(":")
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if kind not in there or (number and not number.isdecimal()):
-        raise BackendError(f"there is no device {asked!r}; the devices are auto, cpu, cuda, cuda:1 and mps")
-    if int(number or 0) >= there[kind]:
-        raise BackendError(
-            f"torch {torch.__version__} finds no device {asked} on this machine; leave --device out to take the best "
-            "there is, or install the torch that is built for your GPU (https://pytorch.org/get-started)"
-        )
-    return torch.device(asked)
+    if asked == "cpu" or (asked == "auto" and not _may_have_gpu()):
+        return "cpu"
+    extras.require("torch", f"the device {asked}")
+    from storycell.nn.devices import find_device
+
+    return str(find_device(asked))
+
+
+def _may_have_gpu(devices: Path = Path("/dev")) -> bool:
+    """Whether torch has to be asked for a GPU: its import takes seconds, which a machine without a driver saves."""
+    if "torch" in sys.modules or not extras.is_installed("torch"):
+        return extras.is_installed("torch")
+    if metadata.version("torch").endswith("+cpu") or sys.platform == "darwin":
+        return False
+    drivers = ("nvidiactl", "kfd", "dxg")  # of NVIDIA, of AMD, and of either under Windows' Linux
+    return sys.platform != "linux" or any((devices / name).exists() for name in drivers)
 
 
 def _processor() -> str:

@@ -4,35 +4,117 @@ import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+from storycell import extras
+from storycell.config import ModelSettings
 from storycell.data.vocab import Vocabulary
-from storycell.nn.model import CharLM
+from storycell.engine import EngineNetwork
+from storycell.engine.cells import weight_shapes
+from storycell.engine.library import CELLS, PRECISIONS, isa
+from storycell.engine.random import draw_weights
+from storycell.errors import BackendError, SettingsError
+from storycell.language_model import LanguageModel
 from storycell.runs.folder import RunConfig, RunFolder
 from storycell.runs.machine import best_device
+
+GET_TORCH = "`pip install 'storycell[torch]'` installs torch, which has every cell"
 
 
 @dataclass(frozen=True)
 class LoadedRun:
     """What a run folder holds of a model."""
 
-    lm: CharLM
+    network: LanguageModel
     vocab: Vocabulary
     config: RunConfig
     path: Path
 
+    @property
+    def lm(self) -> Any:
+        """The network as a torch module; see `torch_module`."""
+        return torch_module(self.network, self.config.settings.model)
 
-def load_run(run: str | Path, *, backend: str = "auto", device: str = "cpu") -> LoadedRun:
-    """The best weights of a run, in `eval` mode; `demo` is the model in the package. Nothing is unpickled.
 
-    Raises `RunFolderError` where a file is missing or damaged, `BackendError` where backend or device cannot be had.
+def load_run(run: str | Path, *, backend: str = "auto", device: str = "cpu", precision: str = "fp32") -> LoadedRun:
+    """The best weights of a run; `demo` is the model in the package. Nothing is unpickled.
+
+    `precision` is that of products in generation. Raises `RunFolderError` where a file is missing or damaged,
+    `BackendError` where backend, device or precision cannot be had, `MissingExtraError` where only torch has them.
     """
+    if precision not in PRECISIONS:
+        raise SettingsError(f"precision = {precision!r}: text is written in {' or '.join(PRECISIONS)}")
     place = best_device(device)
     folder = RunFolder(demo_folder() if str(run) == "demo" and not Path("demo/config.json").exists() else run)
     config, vocab = folder.config(), folder.vocab()
+    network = _open_network(folder, len(vocab), config.settings.model, backend, place, precision)
+    return LoadedRun(network, vocab, config, folder.path)
+
+
+def _open_network(
+    folder: RunFolder, V: int, model: ModelSettings, backend: str, device: str, precision: str
+) -> LanguageModel:
+    """The network of a folder: the engine computes it where it can, torch otherwise and where it is asked for."""
+    obstacle = engine_obstacle(model.cell, backend, device)
+    if obstacle is None:
+        D, biases = model.embedding, model.gate_bias
+        weights, _ = folder.load_weights(weight_shapes(V, model.hidden, model.layers, model.cell, D, biases))
+        return EngineNetwork(weights, model.cell, generates_in=precision, forget_bias=model.forget_bias)
+    _require_torch(backend, obstacle)
+    from storycell.nn.adapter import TorchModel
+    from storycell.nn.model import CharLM
+
     # On meta nothing is allocated before the weights are known to fit.
-    lm = CharLM.from_settings(len(vocab), config.settings.model, backend=backend, device="meta")
-    folder.load_weights(lm)
-    return LoadedRun(lm.to(place).eval(), vocab, config, folder.path)
+    lm = CharLM.from_settings(V, model, backend=backend, device="meta")
+    weights, _ = folder.load_weights(lm.shapes())
+    return TorchModel(lm.take(weights).to(device).eval().write_in(precision))
+
+
+def new_model(V: int, model: ModelSettings, *, seed: int = 1, backend: str = "auto") -> LanguageModel:
+    """A network of these sizes with the weights that `seed` draws, on the CPU; computed as that of a folder is."""
+    obstacle = engine_obstacle(model.cell, backend)
+    if obstacle is None:
+        shapes = weight_shapes(V, model.hidden, model.layers, model.cell, model.embedding, model.gate_bias)
+        weights = draw_weights(shapes, model.cell, model.hidden, seed, model.forget_bias)
+        return EngineNetwork(weights, model.cell, forget_bias=model.forget_bias)
+    _require_torch(backend, obstacle)
+    from storycell.nn.adapter import TorchModel
+    from storycell.nn.model import CharLM
+
+    return TorchModel(CharLM.from_settings(V, model, backend=backend, seed=seed).eval())
+
+
+def _require_torch(backend: str, obstacle: str) -> None:
+    if not extras.is_installed("torch") and backend in ("auto", "native"):
+        raise BackendError(f"without torch the engine has to compute, and it cannot: {obstacle}; {GET_TORCH}")
+    extras.require("torch", f"the backend {backend}")
+
+
+def engine_obstacle(cell: str, backend: str = "auto", device: str = "cpu") -> str | None:
+    """Why it is not the engine that computes such a network, None where it is."""
+    if backend not in ("auto", "native"):
+        return f"{backend} was asked for"
+    if device != "cpu":
+        return f"the engine runs on the CPU, not on {device}"
+    if cell not in CELLS:
+        return f"the engine has no cell {cell!r}"
+    try:
+        isa()
+    except (ImportError, RuntimeError) as error:
+        return str(error)
+    return None
+
+
+def torch_module(network: LanguageModel, model: ModelSettings) -> Any:
+    """The network as a `CharLM`: its own where torch computes it, a copy otherwise, which needs torch."""
+    extras.require("torch", "a network as a torch module")
+    from storycell.nn.adapter import TorchModel
+    from storycell.nn.model import CharLM
+
+    if isinstance(network, TorchModel):
+        return network.lm
+    lm = CharLM.from_settings(network.vocab_size, model, device="meta").take(network.weights()).eval()
+    return lm.write_in(network.generates_in)
 
 
 def demo_folder() -> Path:

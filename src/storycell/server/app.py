@@ -7,7 +7,6 @@ No part of a request becomes a path of the file system: the page's few files are
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
-from importlib import resources
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Request, Response, Security
@@ -24,6 +23,7 @@ from storycell.server.http import ClientGoneError, Drain, EventStream, LongJSON,
 from storycell.server.inspect_routes import Traces, following
 from storycell.server.security import Guard, ServerSettings
 from storycell.server.service import CONTENT_TYPE, Service
+from storycell.web import theme
 
 _ERRORS = {
     400: "The request makes no sense; the message says why",
@@ -47,11 +47,12 @@ _EVENT = {
     },
     "required": ["data"],
 }
-_PAGE = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
-    **{f"/{name}": (name, "text/javascript; charset=utf-8") for name in ("page.js", "server.js", "shades.js")},
+_STYLES = ("web/story.css", "web/generate.css", "server/page/page.css")
+_PAGE: dict[str, tuple[Callable[[], str], str]] = {
+    "/": (lambda: theme.read("server/page/index.html"), "text/html; charset=utf-8"),
+    "/page.css": (lambda: theme.css(*_STYLES), "text/css; charset=utf-8"),
+    "/page.js": (lambda: theme.script("server/page/page.js"), "text/javascript; charset=utf-8"),
+    "/icon.svg": (lambda: theme.read("server/page/icon.svg"), "image/svg+xml"),
 }
 Handler = Callable[[Request], Awaitable[Response]]
 Name = Annotated[str, Path(min_length=1)]
@@ -119,8 +120,8 @@ class BoundedRoute(APIRoute):
         return handle_bounded
 
 
-def _page_file(name: str, media_type: str) -> Handler:
-    content = (resources.files("storycell.server") / "page" / name).read_bytes()
+def _page_file(read: Callable[[], str], media_type: str) -> Handler:
+    content = read().encode()
 
     async def serve(request: Request) -> Response:
         return Response(content, media_type=media_type)

@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from storycell.data.vocab import Vocabulary
-from storycell.generation.sampler import Draw, Sampling, Stream
+from storycell.generation.sampler import Draw, Sampling, Stream, held_step
 from storycell.generation.text_stream import Pieces, Shown
 from storycell.server.engine import Slice, StreamQueue, Writing
 from storycell.server.errors import ApiError, as_api_error, error_body
-from storycell.server.held import held_advance
 from storycell.server.jobs import SLICE, CharLogprobs, Wanted, going_on, reading, scoring, surprises, token_text
 from storycell.server.schemas import CompletionRequest
 from storycell.server.service import Prompt, Service
@@ -181,7 +180,7 @@ class Answer:
         self.n = asked.n or 1
         self.limit = MAX_TOKENS if asked.max_tokens is None else asked.max_tokens
         held = {(hold.name, hold.layer, hold.unit): hold.value for hold in asked.hold}
-        self._advance = held_advance(service.model.lm, held) if held else None
+        self._step = held_step(service.model.network, held) if held else None
         self._stops = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
         self._seed = secrets.randbits(32) if asked.seed is None else asked.seed
         self._began_at = time.monotonic()
@@ -199,7 +198,7 @@ class Answer:
     @property
     def held(self) -> bool:
         """Whether units are held."""
-        return self._advance is not None
+        return self._step is not None
 
     @property
     def kept_bytes(self) -> int:
@@ -248,13 +247,13 @@ class Answer:
             async for echo in self._echo(prompt, stream, indices):
                 yield echo
         else:
-            await service.engine.run(reading(service.model.lm, stream, prompt.ids))
+            await service.engine.run(reading(service.model.network, stream, prompt.ids))
         service.metrics.read.inc(len(prompt.ids))
         for k, index in enumerate(indices):
             forked = stream.copy()
             forked.draw = Draw((self._seed + k) % _SEEDS)
             marks: deque[tuple[int, Stream]] | None = deque() if asked.save_state else None
-            writing = Writing(index, forked, self.limit, outbox, self.wanted, self._advance, marks)
+            writing = Writing(index, forked, self.limit, outbox, self.wanted, self._step, marks)
             self._transcripts[index] = Transcript(
                 service.model.vocab, writing, self._stops, len(prompt.text) if asked.echo else 0
             )
@@ -265,7 +264,7 @@ class Answer:
 
     async def _echo(self, prompt: Prompt, stream: Stream, indices: range) -> AsyncGenerator[Said]:
         """Read a prompt, moving `stream` along, and say it; a slice at a time, as a text that is written."""
-        lm, vocab = self._service.model.lm, self._service.model.vocab
+        lm, vocab = self._service.model.network, self._service.model.vocab
         pieces, waiting = Pieces(vocab), list[CharLogprobs]()
         nothing_before = self.asked.state is None
         for start in range(0, len(prompt.ids), SLICE):
@@ -290,7 +289,7 @@ class Answer:
         writing, stream = transcript.writing, transcript.writing.stream
         if transcript.stopped and writing.marks:
             written, stream = writing.marks[0]
-            lm = self._service.model.lm
+            lm = self._service.model.network
             await self._service.engine.run(going_on(lm, stream, transcript.chars - written))
         prompt = self._prompts[index // self.n]
         self.states[index] = slots.save(stream, self._behind + len(prompt.ids) + transcript.chars).name

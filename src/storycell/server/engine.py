@@ -21,9 +21,9 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from storycell.generation.sampler import Stream, advance
+from storycell.generation.sampler import Step, Stream, advance
 from storycell.generation.slicing import Pace
-from storycell.nn.model import CharLM
+from storycell.language_model import LanguageModel
 from storycell.server.jobs import CharLogprobs, Wanted, describe
 
 T = TypeVar("T")
@@ -77,7 +77,6 @@ class StreamQueue(Generic[T]):
 
 R = TypeVar("R")
 Chore = Generator[None, None, R]  # yields between slices of work, returns its result
-Advance = Callable[[CharLM, list[Stream], int], list[Any]]
 
 _CAPACITY = 1_024  # characters that a stream may be ahead of its reader; so much fewer as more is told of each
 SLICE_S = 0.06  # seconds of computing that a slice aims at
@@ -104,7 +103,7 @@ class Writing:
     left: int
     outbox: StreamQueue[Slice]
     wanted: Wanted  # what to report of each character
-    advance: Advance | None = None  # writes this stream by itself instead of in the batch
+    step: Step | None = None  # writes this stream by itself instead of in the batch
     marks: deque[tuple[int, Stream]] | None = None  # copies of the stream by characters written, where they are wanted
     written: int = 0
     cancelled: bool = False
@@ -131,7 +130,7 @@ class Measure:
 class Engine:
     """Owns the model from `start` to `stop`; the other methods are called on the event loop."""
 
-    def __init__(self, lm: CharLM) -> None:
+    def __init__(self, lm: LanguageModel) -> None:
         self._lm, self._pace = lm, Pace(SLICE_S, LEAST, MOST)
         self._arrivals: deque[Writing | _Errand] = deque()
         self._writings: list[Writing] = []
@@ -245,7 +244,7 @@ class Engine:
             deliveries = self._advance(group, chars)
             elapsed_s = time.monotonic() - began
             slice_s += elapsed_s
-            if group[0].advance is None:
+            if group[0].step is None:
                 self._pace.learn(len(group), chars, elapsed_s)
             if self._loop is not None:
                 self._tell(self._loop, _deliver, deliveries)
@@ -255,12 +254,9 @@ class Engine:
 
     def _advance(self, group: list[Writing], chars: int) -> list[tuple[StreamQueue[Slice], Slice]]:
         """Write `chars` characters of every stream of a group that can be written in one call."""
-        streams, alone = [writing.stream for writing in group], group[0].advance
+        streams, first = [writing.stream for writing in group], group[0]
         try:
-            if alone is not None:
-                results = alone(self._lm, streams, chars)
-            else:
-                results = advance(self._lm, streams, chars, logits=group[0].wanted.anything)
+            results = advance(self._lm, streams, chars, logits=first.wanted.anything, step=first.step)
         except Exception as error:
             if len(group) > 1:  # one may be at fault; the call has left all as they were, so each is tried by itself
                 return [delivery for writing in group for delivery in self._advance([writing], chars)]
@@ -306,7 +302,7 @@ def _groups(ready: Sequence[Writing], chars: int) -> list[tuple[int, list[Writin
     groups: dict[Any, list[Writing]] = {}
     for writing in sorted(ready, key=lambda one: one.written > 0):
         length = min(FIRST if writing.written == 0 else chars, writing.left)
-        alone = id(writing) if writing.advance is not None else None
+        alone = id(writing) if writing.step is not None else None
         groups.setdefault((length, writing.wanted.anything, alone), []).append(writing)
     return [(length, group) for (length, _, _), group in groups.items()]
 

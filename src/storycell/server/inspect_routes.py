@@ -28,7 +28,7 @@ _KEPT = 4  # traces, of 4 MB at most each
 async def following(service: Service, asked: NextRequest) -> dict[str, Any]:
     """The likeliest next characters, and how surprising each character of the prompt was."""
     prompt = await service.prompt(asked.prompt, asked.unknown, service.settings.max_prompt)
-    lm, vocab, nats = service.model.lm, service.model.vocab, None
+    lm, vocab, nats = service.model.network, service.model.vocab, None
     stream, _ = service.start(asked.state, Sampling())
     if asked.score:
         stream, scored = await service.engine.run(scoring(lm, stream, prompt.ids, Wanted(nats=True)))
@@ -76,11 +76,11 @@ class Traces:
         model = self._service.model
         yield
         if not ids:
-            return np.zeros((0, model.lm.hidden_size))
-        return trace(model.lm, np.array([BOUNDARY, *ids], dtype=model.vocab.dtype), model.vocab)[name, layer]
+            return np.zeros((0, model.network.hidden_size))
+        return trace(model.network, np.array([BOUNDARY, *ids], dtype=model.vocab.dtype), model.vocab)[name, layer]
 
     def _check(self, asked: TraceRequest) -> None:
-        lm, names = self._service.model.lm, self._service.value_names
+        lm, names = self._service.model.network, self._service.value_names
         if asked.layer >= lm.num_layers:
             raise ApiError(400, f"layer: the model has {lm.num_layers} layers, counted from 0", param="layer")
         if asked.name not in names:

@@ -16,11 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from storycell.data.vocab import SEPARATOR, Vocabulary
 from storycell.generation.sampler import Sampling, Stream, advance, read
-from storycell.nn.model import CharLM
+from storycell.language_model import LanguageModel
 from storycell.types import BOUNDARY, UNKNOWN
 
 _DIGITS = 4  # of a surprise
@@ -120,7 +119,7 @@ def token_text(vocab: Vocabulary, k: int) -> str:
 SLICE = 256  # characters
 
 
-def reading(lm: CharLM, stream: Stream, ids: list[int]) -> Generator[None, None, Stream]:
+def reading(lm: LanguageModel, stream: Stream, ids: list[int]) -> Generator[None, None, Stream]:
     """Feed a prompt to a stream; returns the stream."""
     for start in range(0, len(ids), SLICE):
         if start:
@@ -130,7 +129,7 @@ def reading(lm: CharLM, stream: Stream, ids: list[int]) -> Generator[None, None,
 
 
 def scoring(
-    lm: CharLM, stream: Stream, ids: list[int], wanted: Wanted
+    lm: LanguageModel, stream: Stream, ids: list[int], wanted: Wanted
 ) -> Generator[None, None, tuple[Stream, list[CharLogprobs]]]:
     """Feed a prompt and say how likely each of its characters was to the model."""
     scored: list[CharLogprobs] = []
@@ -143,7 +142,7 @@ def scoring(
     return stream, scored
 
 
-def foreseeing(lm: CharLM, stream: Stream) -> Generator[None, None, npt.NDArray[np.float32]]:
+def foreseeing(lm: LanguageModel, stream: Stream) -> Generator[None, None, npt.NDArray[np.float32]]:
     """The logits `[V]` of the character that comes next."""
     ahead = stream.copy()
     yield
@@ -151,7 +150,7 @@ def foreseeing(lm: CharLM, stream: Stream) -> Generator[None, None, npt.NDArray[
     return logits
 
 
-def going_on(lm: CharLM, stream: Stream, chars: int) -> Generator[None, None, Stream]:
+def going_on(lm: LanguageModel, stream: Stream, chars: int) -> Generator[None, None, Stream]:
     """Write `chars` characters that are known already, for the state after them; returns the stream."""
     for start in range(0, chars, SLICE):
         if start:
@@ -160,11 +159,10 @@ def going_on(lm: CharLM, stream: Stream, chars: int) -> Generator[None, None, St
     return stream
 
 
-def _logits(lm: CharLM, stream: Stream, ids: list[int]) -> npt.NDArray[np.float32]:
+def _logits(lm: LanguageModel, stream: Stream, ids: list[int]) -> npt.NDArray[np.float32]:
     """Feed `ids` to a stream's state; returns the logits after each, `[T V]`."""
-    state = None if stream.state is None else {name: value.unsqueeze(1) for name, value in stream.state.items()}
-    with lm.reading():
-        logits, state = lm(torch.tensor([ids], dtype=torch.int64, device=lm.output.weight.device), state)
+    before = None if stream.state is None else {name: value[:, None] for name, value in stream.state.items()}
+    logits, state = lm.logits(np.array([ids]), before)
     stream.state = {name: value[:, 0] for name, value in state.items()}
-    found: npt.NDArray[np.float32] = logits[0].float().cpu().numpy()
+    found: npt.NDArray[np.float32] = logits[0]
     return found

@@ -11,15 +11,14 @@ import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-import torch
 import uvicorn
 
+from storycell import threads
 from storycell.api import Model
 from storycell.errors import SettingsError
 from storycell.server.app import create_app
 from storycell.server.http import Connection
 from storycell.server.security import ServerSettings
-from storycell.threads import cores, default
 
 _SWITCH_S = 0.001  # how long the engine's Python may keep the event loop waiting; Python's own 5 ms add up
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -28,7 +27,7 @@ _GRACE_S = 3  # for answers under way when the server is stopped
 
 def serve(model: Model, settings: ServerSettings, port: int, on_ready: Callable[[str], None]) -> None:
     """Serve until SIGINT (unless it is ignored) or SIGTERM; `SettingsError` if the address cannot be had."""
-    torch.set_num_threads(min(default(), max(1, cores() - 1)))  # one core stays free to answer while others write
+    threads.use(min(threads.default(), max(1, threads.cores() - 1)))  # one core stays free to answer while others write
     sys.setswitchinterval(_SWITCH_S)
     listener = _listener(settings.host, port)
     connection = type("TimedConnection", (Connection,), {"head_timeout_s": settings.request_timeout_s})

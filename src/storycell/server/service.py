@@ -28,7 +28,6 @@ from prometheus_client.registry import Collector
 from storycell.api import Model
 from storycell.errors import UnknownCharacterError
 from storycell.generation.sampler import Sampling, Stream
-from storycell.inspect.intervene import Walker
 from storycell.server.engine import Engine, Measure
 from storycell.server.errors import ApiError
 from storycell.server.schemas import Unknown
@@ -74,7 +73,7 @@ class Slots:
         self.require_room(1)
         now, kept = self._clock(), stream.copy()
         if kept.state is not None:  # what the batch gives are views: one would keep the states of all streams alive
-            kept.state = {name: value.clone() for name, value in kept.state.items()}
+            kept.state = {name: value.copy() for name, value in kept.state.items()}
         slot = Slot("state-" + secrets.token_urlsafe(_NAME_BYTES), kept, chars, now, now + self._expiry_s)
         self._slots[slot.name] = slot
         return slot
@@ -166,17 +165,16 @@ class Service:
 
     def __init__(self, model: Model, settings: ServerSettings) -> None:
         self.model, self.settings = model, settings
-        self.engine = Engine(model.lm)
+        self.engine = Engine(model.network)
         self.slots = Slots(settings.max_slots, settings.slot_expiry_s)
         self.metrics = Metrics(self.engine.measure, self.slots)
         self.model_id = model.name
-        walker = Walker(model.lm)
-        self.value_names, self.holds = list(walker.names), walker.can_hold
+        self.value_names, self.holds = list(model.network.value_names), model.network.can_hold
         self._streams = self._held = self._kept_bytes = 0
 
     def card(self) -> dict[str, Any]:
         """What `/v1/models` says of the model."""
-        lm, config = self.model.lm, self.model.config
+        lm, config = self.model.network, self.model.config
         return {
             "id": self.model_id,
             "object": "model",

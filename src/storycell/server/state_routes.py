@@ -13,7 +13,7 @@ async def save(service: Service, asked: StateRequest) -> dict[str, Any]:
     service.slots.require_room(1)
     prompt = await service.prompt(asked.prompt, asked.unknown, service.settings.max_prompt)
     stream, behind = service.start(asked.state, Sampling())
-    await service.engine.run(reading(service.model.lm, stream, prompt.ids))
+    await service.engine.run(reading(service.model.network, stream, prompt.ids))
     service.metrics.read.inc(len(prompt.ids))
     return described(service.slots.save(stream, behind + len(prompt.ids)))
 

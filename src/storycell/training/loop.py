@@ -24,25 +24,20 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
 from storycell import loss
-from storycell.config import StrictModel, TrainSettings, validate
-from storycell.data import batches
+from storycell.config import StrictModel, validate
 from storycell.data.tokens import Prepared
 from storycell.errors import ResumeError, SettingsError
 from storycell.evaluation import evaluator
 from storycell.evaluation.texts import evaluate_split
 from storycell.generation.generate import generate_text
-from storycell.nn.cells import registry
-from storycell.nn.model import CharLM
-from storycell.nn.optim import OptimizerGroup
+from storycell.language_model import Floats
 from storycell.runs.default_prompt import default_prompt
 from storycell.runs.folder import LOGS, RunConfig, RunFolder
-from storycell.runs.machine import best_device
-from storycell.training import curve
-from storycell.training.distributed import ProcessGroup
+from storycell.runs.tensors import Array
+from storycell.training.learner import Layout
 from storycell.training.trainer import GOOD, Report, Trainer
 
 
@@ -115,9 +110,7 @@ class Saved(StrictModel):
     log_bytes: dict[str, NonNegativeInt]
 
 
-def check_save(
-    name: str, tensors: dict[str, torch.Tensor], about: object, lm: CharLM, optimizer: OptimizerGroup, streams: int
-) -> Saved:
+def check_save(name: str, tensors: dict[str, Array], about: object, layout: Layout, streams: int) -> Saved:
     """The JSON of a save, once it and the tensors are known to fit what goes on from them; `name` is the file's."""
     try:
         saved = validate(Saved, about)
@@ -128,62 +121,50 @@ def check_save(
     good = {key.removeprefix(GOOD): tensor for key, tensor in tensors.items() if key.startswith(GOOD)}
     if bool(good) != (saved.position.good_step is not None):
         raise _unfit_error(name, "the last good state and its step are not both there")
-    _check({key: t for key, t in tensors.items() if not key.startswith(GOOD)}, name, lm, optimizer, streams)
+    _check({key: t for key, t in tensors.items() if not key.startswith(GOOD)}, name, layout, streams)
     if good:
-        _check(good, name, lm, optimizer, streams)
+        _check(good, name, layout, streams)
     return saved
 
 
-def _check(tensors: dict[str, torch.Tensor], name: str, lm: CharLM, optimizer: OptimizerGroup, streams: int) -> None:
+def _check(tensors: dict[str, Array], name: str, layout: Layout, streams: int) -> None:
     """Raise `ResumeError` unless the tensors of one state are those that training goes on from."""
-    weights = {f"model.{key}": tuple(weight.shape) for key, weight in lm.state_dict().items()}
-    if missing := sorted(weights.keys() - tensors.keys()):
+    shapes = layout.parameters
+    if missing := sorted({f"model.{key}" for key in shapes} - tensors.keys()):
         raise _unfit_error(name, f"{missing[0]} is missing")
-    shapes = {key: tuple(parameter.shape) for key, parameter in lm.named_parameters()}
-    states = {f"state.{key}" for key in registry.get_cell(lm.cell).state_names}
     carried = {key for key in tensors if key.startswith("state.")}
-    if carried and carried != states:
+    if carried and carried != {f"state.{key}" for key in layout.state_names}:
         raise _unfit_error(name, f"it has the states {', '.join(sorted(carried))}")
     for key, tensor in tensors.items():
         kind, _, rest = key.partition(".")
         if kind == "state":
-            fits = tuple(tensor.shape) == (lm.num_layers, streams, lm.hidden_size)
+            fits = tensor.shape == (layout.layers, streams, layout.hidden)
         elif kind == "optimizer":
             parameter, _, moment = rest.rpartition(".")
-            expected = () if moment == "step" else shapes.get(parameter)
-            fits = parameter in shapes and tuple(tensor.shape) == expected
-        elif kind == "model":
-            fits = weights.get(key) == tuple(tensor.shape)
+            fits = parameter in shapes and tensor.shape == (() if moment == "step" else shapes[parameter])
         else:
-            fits = kind == "average" and shapes.get(rest) == tuple(tensor.shape)
-        if not fits or not tensor.is_floating_point():
+            fits = kind in ("model", "average") and shapes.get(rest) == tensor.shape
+        if not fits or tensor.dtype.kind != "f":
             raise _unfit_error(name, f"{key} has shape {list(tensor.shape)} and type {tensor.dtype}")
-    for key, weight in lm.named_parameters():
+    for key, moments in layout.moments.items():
         start = f"optimizer.{key}."
         found = {moment.removeprefix(start) for moment in tensors if moment.startswith(start)}
-        if found and found != optimizer.moments[weight]:
-            raise _unfit_error(name, f"of {key} the optimiser needs {', '.join(sorted(optimizer.moments[weight]))}")
+        if found and found != moments:
+            raise _unfit_error(name, f"of {key} the optimiser needs {', '.join(sorted(moments))}")
 
 
 def _unfit_error(name: str, reason: str) -> ResumeError:
     return ResumeError(f"{name} does not hold what resuming needs ({reason}); restore it from a copy, or train again")
 
 
-def build_trainer(settings: TrainSettings, prepared: Prepared, lm: CharLM, processes: ProcessGroup) -> Trainer:
-    """The trainer of this process, at step 0, with its share of the streams."""
-    lm.use(settings.backend, settings.precision)
-    lm = lm.to(processes.device(best_device(settings.device)))
-    return Trainer(lm, batches.make(prepared.train_ids, settings), settings, processes=processes)
-
-
 def restore_trainer(folder: RunFolder, trainer: Trainer) -> Saved:
     """Bring the trainer to the last save of a run; `ResumeError` if that does not fit, in any process."""
-    tensors, about = folder.load_last(trainer.model)
+    tensors, about = folder.load_last(trainer.learner.layout.parameters)
     name = str(folder.path / "last.safetensors")
-    saved = check_save(name, tensors, about, trainer.model, trainer.optimizer, trainer.batches.B)
+    saved = check_save(name, tensors, about, trainer.learner.layout, trainer.batches.B)
     try:
         trainer.restore(tensors, saved.position.model_dump())
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ResumeError(f"{name} does not hold what resuming needs ({error}); train again") from None
     trainer.processes.require_same("a last.safetensors", saved.position.model_dump_json())
     return saved
@@ -227,13 +208,11 @@ class TrainLoop:
         self,
         run_config: RunConfig,
         prepared: Prepared,
-        lm: CharLM,
-        processes: ProcessGroup,
+        trainer: Trainer,
         callback: Callback | None = None,
     ) -> None:
         self.config, self.prepared, self.settings = run_config, prepared, run_config.settings.training
-        self.trainer = build_trainer(self.settings, prepared, lm, processes)
-        self.lm, self.processes = self.trainer.model, processes
+        self.trainer, self.learner, self.processes = trainer, trainer.learner, trainer.processes
         self.save_timer = SaveTimer(self.settings.save_every)
         self.callback = callback or (lambda report: None)
         self.best_nats = math.inf
@@ -246,7 +225,8 @@ class TrainLoop:
 
     def start(self, path: Path) -> TrainingResult:
         """Make the run folder, which can be resumed from the moment it exists, and train into it."""
-        self.folder = RunFolder.create(path, self.config, self.prepared.vocab, self.lm, *self._everything())
+        weights = self.learner.model.weights()
+        self.folder = RunFolder.create(path, self.config, self.prepared.vocab, weights, *self._everything())
         self.note = self.prepared.held_out
         with self.folder.locked():
             return self._drive()
@@ -280,7 +260,7 @@ class TrainLoop:
         self.spent_before = self.trainer.spent
         self.folder.write_config(self.config)
 
-    def _everything(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    def _everything(self) -> tuple[dict[str, Floats], dict[str, Any]]:
         """What `last.safetensors` holds: tensors, and what is said about them."""
         tensors, position = self.trainer.snapshot()
         return tensors, {
@@ -317,16 +297,22 @@ class TrainLoop:
 
     def _evaluated(self, report: Report) -> Report:
         """The report with its validation loss and a sample; the weights are kept if they are the best so far."""
-        with self.trainer.averaged():
+        with self.learner.averaged():
             nats = self._valid_nats(report)
             if nats is None or nats < self.best_nats:
                 self.best_nats = self.best_nats if nats is None else nats
-                self.folder.save_weights(self.lm, {"step": report.step, "valid_nats": nats})
+                weights = self.learner.model.weights()
+                self.folder.save_weights(weights, {"step": report.step, "valid_nats": nats})
             vocab, seed = self.prepared.vocab, self.settings.seed
-            sample = generate_text(self.lm, vocab, default_prompt(vocab, self.config.text), SAMPLE_CHARS, seed=seed)
+            prompt = default_prompt(vocab, self.config.text)
+            sample = generate_text(self.learner.model, vocab, prompt, SAMPLE_CHARS, seed=seed)
         said = f"step {report.step:,}" + (f", validation {nats:.4f} nats per character" if nats is not None else "")
         self.folder.add_sample(said, sample)
-        advice = "" if nats is None else describe_overfitting(self.folder.metrics(), nats, self.lm.dropout)
+        advice = (
+            ""
+            if nats is None
+            else describe_overfitting(self.folder.metrics(), nats, self.config.settings.model.dropout)
+        )
         notice = "; ".join(filter(None, (report.notice, advice)))
         return dataclasses.replace(report, valid_nats=nats, sample=sample, notice=notice)
 
@@ -340,7 +326,7 @@ class TrainLoop:
             chars = {"steps": amount * per_step, "chars": amount, "minutes": amount * 60 * report.chars_per_s}[unit]
             self.part_chars = int(chars * EVALUATION_SHARE / self.settings.evaluations)
         part = evaluator.take_part(ids, max(1, self.part_chars))
-        result = evaluator.evaluate(self.lm, part, self.prepared.vocab)
+        result = evaluator.evaluate(self.learner.model, part, self.prepared.vocab)
         self.unknown_chars = result.unknown_chars
         return result.loss_nats
 
@@ -358,24 +344,21 @@ class TrainLoop:
             "skipped": report.skipped,
         }
         if report.sample is not None:
-            entry |= self._watched()
+            entry |= self.learner.watched()
         self.folder.log(entry)
         self.sum_nats, self.counted = 0.0, 0
 
-    def _watched(self) -> dict[str, float]:
-        """What the cell has worth following, of every layer."""
-        watch = registry.get_cell(self.lm.cell).watch
-        layers = enumerate(self.lm.recurrent.layers())
-        return {f"{name}_l{k}": value for k, weights in layers for name, value in watch(weights).items()}
-
     def _draw(self) -> None:
+        from storycell.training import curve  # Pillow, which the first step need not wait for
+
         self.folder.write("loss.png", curve.loss_curve(self.folder.metrics(), str(self.folder.path)))
 
     def _measure(self) -> None:
         """The best weights on the whole validation text: the number that the run stands for."""
-        self.folder.load_weights(self.lm)
+        best, _ = self.folder.load_weights(self.learner.layout.parameters)
         if self.prepared.valid is not None:
-            self.final = asdict(evaluate_split(self.lm, self.prepared.vocab, self.prepared))
+            model = self.learner.model.with_weights(best)
+            self.final = asdict(evaluate_split(model, self.prepared.vocab, self.prepared))
 
     def _summary(self) -> dict[str, Any]:
         metrics = self.folder.metrics()
@@ -384,7 +367,7 @@ class TrainLoop:
             nats = self.best_nats
         summary = {
             "run": str(self.folder.path),
-            "params": sum(p.numel() for p in self.lm.parameters()),
+            "params": sum(math.prod(shape) for shape in self.learner.layout.parameters.values()),
             "step": self.trainer.step,
             "chars": self.trainer.chars,
             "train_nats": metrics[-1]["train_nats"] if metrics else None,
@@ -393,7 +376,7 @@ class TrainLoop:
             "perplexity": None if nats is None else loss.perplexity(nats),
             "chars_per_s": metrics[-1]["chars_per_s"] if metrics else None,
             "elapsed_s": round(self.elapsed_s, 2),
-            "backend": self.lm.backend.name,
+            "backend": self.learner.model.backend,
             "precision": self.settings.precision,
             "processes": self.processes.count,
             "skipped": self.trainer.skipped,
@@ -429,12 +412,11 @@ def _passes_mark(before: float, now: float, marks: int) -> bool:
 
 
 class TrainWorker:
-    """The other side of a `Session`: between two reports it does what all processes have to do together."""
+    """The other side of a `TrainLoop`: between two reports it does what all processes have to do together."""
 
-    def __init__(self, run_config: RunConfig, prepared: Prepared, lm: CharLM, processes: ProcessGroup) -> None:
-        settings, self.prepared = run_config.settings.training, prepared
-        self.trainer = build_trainer(settings, prepared, lm, processes)
-        self.save_timer = SaveTimer(settings.save_every)
+    def __init__(self, run_config: RunConfig, prepared: Prepared, trainer: Trainer) -> None:
+        self.prepared, self.trainer = prepared, trainer
+        self.save_timer = SaveTimer(run_config.settings.training.save_every)
 
     def start(self, path: Path) -> TrainingResult:
         """Train along from step 0."""

@@ -15,32 +15,35 @@ keeps its fresh input weights and starts less likely than any of the donor's.
 
 import os
 from bisect import bisect_right
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
-from storycell import config, threads
+from storycell import config, extras, threads
 from storycell.config import BUDGETS, Settings
 from storycell.data import batches, corpus
 from storycell.data.resumable import Progress, no_progress
 from storycell.data.survey import build_vocabulary
 from storycell.data.tokens import Prepared
 from storycell.data.vocab import Vocabulary
+from storycell.engine import library
+from storycell.engine.cells import weight_shapes
 from storycell.errors import ResumeError, SettingsError
-from storycell.nn.backends import choice
-from storycell.nn.model import CharLM
+from storycell.language_model import Floats
 from storycell.runs import default_prompt
 from storycell.runs import folder as folder_module
 from storycell.runs.folder import RunConfig, RunFolder, TextRecord, refuse_occupied
 from storycell.runs.machine import best_device, machine, versions
-from storycell.runs.network import LoadedRun, load_run
+from storycell.runs.network import LoadedRun, engine_obstacle, load_run
 from storycell.runs.text import has_changed, open_text, prepared_folder, read_text
-from storycell.training import distributed
-from storycell.training.distributed import ProcessGroup
+from storycell.training.engine_learner import EngineLearner
+from storycell.training.learner import Learner
 from storycell.training.loop import Callback, TrainingResult, TrainLoop, TrainWorker
+from storycell.training.processes import ProcessGroup, is_launched
+from storycell.training.trainer import Trainer
 from storycell.types import RESERVED
 
 NARROW, WIDE = 256, 384  # hidden units of each of two layers
@@ -70,22 +73,23 @@ def fit_recipe(settings: Settings, train_chars: int, *, keeps_network: bool = Fa
     return fit if keeps_network else fit | {"hidden": WIDE if wide else NARROW}
 
 
-@torch.no_grad()
-def transfer_weights(lm: CharLM, vocab: Vocabulary, donor: LoadedRun) -> None:
-    """Fill `lm`, whose vocabulary `vocab` contains the donor's, with the donor's weights."""
+def transfer_weights(
+    fresh: dict[str, Floats], vocab: Vocabulary, given: dict[str, Floats], given_vocab: Vocabulary
+) -> dict[str, Floats]:
+    """The `given` weights, spread out for `vocab`, which contains theirs; what is new is as in the `fresh` ones."""
     place = {c: k + RESERVED for k, c in enumerate(vocab.characters)}
-    columns = [*range(RESERVED), *(place[c] for c in donor.vocab.characters)]
-    rows = torch.tensor(columns, dtype=torch.int64, device="cpu")
-    given = donor.lm.state_dict()
-    lm.output.weight.mul_(0.1)
-    lm.output.bias.fill_(given["output.bias"][RESERVED:].min().item() - 2.0)
-    for name, weight in lm.state_dict().items():
+    rows = [*range(RESERVED), *(place[c] for c in given_vocab.characters)]
+    weights = {name: weight.copy() for name, weight in fresh.items()}
+    weights["output.weight"] *= np.float32(0.1)
+    weights["output.bias"][:] = given["output.bias"][RESERVED:].min() - np.float32(2.0)
+    for name, weight in weights.items():
         if name in ("embedding.weight", "output.weight", "output.bias"):
             weight[rows] = given[name]
-        elif name == "recurrent.weight_ih_l0" and lm.embedding is None:
+        elif name == "recurrent.weight_ih_l0" and "embedding.weight" not in weights:
             weight[:, rows] = given[name]
         else:
-            weight.copy_(given[name])
+            weight[:] = given[name]
+    return weights
 
 
 Texts = str | Path | Sequence[str | Path]
@@ -110,7 +114,7 @@ def train(
     **settings: Any,
 ) -> TrainingResult:
     """Train a model on a text; the arguments are those of `storycell.train`."""
-    with distributed.joined() as group:
+    with joined() as group:
         donor = None if init is None else _load_donor(init, vocab)
         chosen = _resolve_settings(group, _choose_settings(recipe, donor, settings))
         words = name_texts(corpus.Named("stories") if text is None else text)
@@ -131,9 +135,6 @@ def train(
             fitted = fit_recipe(chosen, prepared.train.chars, keeps_network=donor is not None)
             chosen = _resolve_settings(group, _choose_settings(recipe, donor, {**fitted, **settings}))
         group.rows(batches.make(prepared.train_ids, chosen.training).B)
-        lm = CharLM.from_settings(len(prepared.vocab), chosen.model, seed=chosen.training.seed)
-        if donor:
-            transfer_weights(lm, prepared.vocab, donor)
         run_config = RunConfig(
             made_at=folder_module.now(),
             settings=chosen,
@@ -143,7 +144,7 @@ def train(
             machine=machine(),
         )
         with _threads(group, chosen):
-            return _join_training(group, run_config, prepared, lm, callback).start(out)
+            return _join_training(group, run_config, prepared, callback, donor).start(out)
 
 
 def resume(
@@ -159,7 +160,7 @@ def resume(
 
     Raises `ResumeError` where the text is another one, or a setting is changed that cannot be honoured.
     """
-    with distributed.joined() as group:
+    with joined() as group:
         folder = RunFolder(run)
         run_config = folder.config()
         chosen = _resolve_settings(group, _change_settings(run_config.settings, settings))
@@ -170,8 +171,7 @@ def resume(
             }
         )
         vocab = folder.vocab()
-        # On meta nothing is allocated before the weights are known to fit.
-        folder.load_last(CharLM.from_settings(len(vocab), chosen.model, device="meta"))
+        folder.load_last(_weight_shapes(group, chosen, len(vocab)))  # before anything is allocated
         prepared = _prepare_in_turn(group, record, vocab if run_config.init else None, progress, may_merge=False)
         if has_changed(prepared, run_config.text) or prepared.vocab != vocab:
             raise ResumeError(
@@ -180,9 +180,21 @@ def resume(
                 f"give the same text, or start a new run from these weights with --init {folder.path}"
             )
         run_config = run_config.model_copy(update={"settings": chosen})
-        lm = CharLM.from_settings(len(vocab), chosen.model, seed=chosen.training.seed)
         with _threads(group, chosen):
-            return _join_training(group, run_config, prepared, lm, callback).go_on(folder)
+            return _join_training(group, run_config, prepared, callback).go_on(folder)
+
+
+@contextmanager
+def joined() -> Iterator[ProcessGroup]:
+    """Within, the processes that torchrun started are connected; without torchrun there is this one."""
+    if not is_launched():
+        yield ProcessGroup()
+        return
+    extras.require("torch", "training in several processes")
+    from storycell.training.distributed import connected
+
+    with connected() as group:
+        yield group
 
 
 def _load_donor(init: str | Path, vocab: str) -> LoadedRun:
@@ -215,19 +227,36 @@ def _resolve_settings(group: ProcessGroup, settings: Settings) -> Settings:
     """`auto` and unset values as what they come to on this machine."""
     training = settings.training
     device = best_device(training.device)
-    weight = torch.empty(0, dtype=torch.float32, device=device)
-    backend, _ = choice.choose_backend(training.backend, settings.model.cell, weight)
+    if uses_engine(group, settings, device):
+        backend, multiplies_bf16 = "native", library.isa() in ("amx", "avx512bf16")
+    else:
+        extras.require("torch", _torch_is_for(group, settings, device))
+        from storycell.training.torch_learner import choose_backend
+
+        backend, multiplies_bf16 = choose_backend(training.backend, settings.model.cell, device)
     precision = training.precision
     if precision == "auto":
-        precision = "bf16" if backend.multiplies_bf16(device) else "fp32"
+        precision = "bf16" if multiplies_bf16 else "fp32"
     unit, amount = training.budget
     return settings.changed(
-        device=str(device),
-        backend=backend.name,
+        device=device,
+        backend=backend,
         precision=precision,
         threads=training.threads or group.default_threads(),
         **{unit: amount},
     )
+
+
+def uses_engine(group: ProcessGroup, settings: Settings, device: str) -> bool:
+    """Whether the engine trains: alone, on the processor, a network that it knows; otherwise torch does."""
+    return group.count == 1 and engine_obstacle(settings.model.cell, settings.training.backend, device) is None
+
+
+def _torch_is_for(group: ProcessGroup, settings: Settings, device: str) -> str:
+    """What torch is needed for, where the engine does not do."""
+    if group.count > 1:
+        return "training in several processes"
+    return f"this training ({engine_obstacle(settings.model.cell, settings.training.backend, device)})"
 
 
 def _change_settings(settings: Settings, changes: dict[str, Any]) -> Settings:
@@ -247,15 +276,59 @@ def _threads(group: ProcessGroup, settings: Settings) -> AbstractContextManager[
     return threads.computing_on(share, share)
 
 
+def build_trainer(settings: Settings, prepared: Prepared, group: ProcessGroup) -> Trainer:
+    """The trainer of this process, at step 0, with its share of the streams."""
+    training = settings.training
+    made = batches.make(prepared.train_ids, training)
+    share = len(range(made.B)[group.rows(made.B)]) / made.B
+    return Trainer(build_learner(settings, len(prepared.vocab), group, share), made, training, processes=group)
+
+
+def build_learner(
+    settings: Settings, vocab_size: int, group: ProcessGroup | None = None, share: float = 1.0
+) -> Learner:
+    """What computes a training of these settings (`_resolve_settings`), with the weights that the seed draws."""
+    group = group or ProcessGroup()
+    if uses_engine(group, settings, settings.training.device):
+        return EngineLearner(settings, vocab_size)
+    from storycell.training.torch_learner import TorchLearner
+
+    return TorchLearner.from_settings(settings, vocab_size, group, share)
+
+
+def _weight_shapes(group: ProcessGroup, settings: Settings, vocab_size: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of what `build_learner` would make."""
+    if uses_engine(group, settings, settings.training.device):
+        model = settings.model
+        return weight_shapes(vocab_size, model.hidden, model.layers, model.cell, model.embedding, model.gate_bias)
+    from storycell.training.torch_learner import torch_shapes
+
+    return torch_shapes(settings.model, vocab_size)
+
+
+def _take_weights(learner: Learner, vocab: Vocabulary, donor: LoadedRun) -> None:
+    fresh = learner.model.weights()
+    given = donor.network.weights()
+    weights = transfer_weights(fresh, vocab, given, donor.vocab)
+    learner.restore({f"model.{name}": weight for name, weight in weights.items()})
+
+
 def _join_training(
-    group: ProcessGroup, run_config: RunConfig, prepared: Prepared, lm: CharLM, callback: Callback | None
+    group: ProcessGroup,
+    run_config: RunConfig,
+    prepared: Prepared,
+    callback: Callback | None,
+    donor: LoadedRun | None = None,
 ) -> TrainLoop | TrainWorker:
     """What this process does in the training, once it is sure that the others do the same."""
     settings = run_config.settings.changed(threads=None)  # a machine may have more cores than another
     group.require_same("settings or a text", settings.model_dump_json() + prepared.digest)
+    trainer = build_trainer(run_config.settings, prepared, group)
+    if donor:
+        _take_weights(trainer.learner, prepared.vocab, donor)
     if group.leads:
-        return TrainLoop(run_config, prepared, lm, group, callback)
-    return TrainWorker(run_config, prepared, lm, group)
+        return TrainLoop(run_config, prepared, trainer, callback)
+    return TrainWorker(run_config, prepared, trainer)
 
 
 def _prepare_in_turn(

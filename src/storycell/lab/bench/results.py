@@ -1,21 +1,23 @@
 """Rates -> the figures of a benchmark: a dict with the keys that `storycell bench --json` promises, and lines to read.
 
-`measure` runs many workloads one after the other and keeps their figures in a JSON file as they come; `chart` draws
-them.
+For the scripts in `benchmarks/`: `about` says where something was measured, and `keep` prints and keeps it; `measure`
+runs many workloads one after the other and keeps their figures as they come; `chart` draws them.
 """
 
 import io
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from storycell.lab.bench.timing import Rate
+from storycell import extras
+from storycell.engine.library import isa
+from storycell.lab.bench.timing import Spread
 from storycell.lab.bench.workload import Workload
-from storycell.nn.backends.native.library import isa
 from storycell.runs.machine import machine, versions
-from storycell.training.curve import BLUE, GREY, ORANGE
+from storycell.web.theme import BLUE, GREY, LINE, ORANGE
 
 NAMES = {
     "storycell": "storycell",
@@ -34,7 +36,7 @@ class Ceiling(NamedTuple):
     reason: str
 
 
-def summary(task: str, made: dict[str, Any], rates: dict[str, Rate], ceiling: Ceiling | None) -> dict[str, Any]:
+def summary(task: str, made: dict[str, Any], rates: dict[str, Spread], ceiling: Ceiling | None) -> dict[str, Any]:
     """The figures: sizes, rates, ratios of medians, spread, ceiling, machine."""
     medians = {name: rate.median for name, rate in rates.items()}
     own = medians["storycell"]
@@ -49,10 +51,31 @@ def summary(task: str, made: dict[str, Any], rates: dict[str, Rate], ceiling: Ce
         "ceiling_chars_per_s": round(ceiling.chars_per_s) if ceiling else None,
         "share_of_ceiling": round(own / ceiling.chars_per_s, 3) if ceiling else None,
         "ceiling": ceiling.reason if ceiling else None,
-        "spread": {name: [round(rate.slowest), round(rate.fastest)] for name, rate in rates.items()},
+        "spread": {name: [round(rate.least), round(rate.most)] for name, rate in rates.items()},
+        **about(),
+    }
+
+
+def about() -> dict[str, Any]:
+    """Where something is measured: the machine, the kernel and the versions, and how busy the machine is."""
+    return {
         "machine": machine() | {"kernel": _kernel()} | versions(),
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
+
+
+def commit() -> str:
+    """The commit of the working folder, with `-dirty` where it is changed; empty where there is none."""
+    described = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(described, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def keep(figures: dict[str, Any], path: Path | None = None) -> None:
+    """Print figures as one JSON line, with the place and the commit; write them to `path` too."""
+    figures = figures | about() | {"commit": commit()}
+    if path is not None:
+        path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(figures), flush=True)
 
 
 def _rounded(rate: float | None) -> int | None:
@@ -98,16 +121,14 @@ def _what(figures: dict[str, Any]) -> str:
 
 
 Figures = dict[str, Any]
-_BARS = (("article", "#cccccc"), ("torch_fp32", GREY), ("torch_bf16", ORANGE), ("storycell", BLUE))
+_BARS = (("article", LINE), ("torch_fp32", GREY), ("torch_bf16", ORANGE), ("storycell", BLUE))
 
 
-def measure(
-    task: Callable[[Workload], Figures], workloads: Iterable[Workload], path: Path, commit: str
-) -> list[Figures]:
+def measure(task: Callable[[Workload], Figures], workloads: Iterable[Workload], path: Path) -> list[Figures]:
     """Measure each workload, print its lines, and write all figures to `path` after each."""
     rows: list[Figures] = []
     for workload in workloads:
-        rows.append(task(workload) | {"commit": commit})
+        rows.append(task(workload) | {"commit": commit()})
         print("\n".join(lines(rows[-1])), flush=True)
         path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return rows
@@ -116,6 +137,7 @@ def measure(
 def chart(rows: list[Figures], threads: int) -> bytes:
     """Characters per second against hidden width, a panel for each number of layers; above our bars, how many times
     the better of torch's two."""
+    extras.require("matplotlib", "a chart")
     from matplotlib.figure import Figure
 
     rows = [row for row in rows if row["threads"] == threads]

@@ -10,7 +10,8 @@ reason: weights that are used again for every character may stay in a near cache
 
 import torch
 
-from storycell.lab.bench.timing import Rate, Work
+from storycell.engine.cells import CELLS
+from storycell.lab.bench.timing import Spread, Work
 from storycell.nn.backends.native import library
 from storycell.nn.backends.native.backend import NativeBackend
 from storycell.nn.backends.native.ops import product as native_product
@@ -18,7 +19,6 @@ from storycell.nn.backends.native.ops import product as native_product
 PRODUCT = 1024  # rows, columns and depth; larger matrix products are hardly faster
 NEAR_BYTES, _READ_TIMES = 1 << 18, 64  # fits the second-level cache of any processor; longer than a call costs
 READING, TORCHS, OURS = "reading", "a product of torch's", "a product of the kernel's"
-_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
 def products(precision: str, size: int = PRODUCT) -> dict[str, Work]:
@@ -42,7 +42,7 @@ def products(precision: str, size: int = PRODUCT) -> dict[str, Work]:
     return {TORCHS: torchs, OURS: ours}
 
 
-def best_product(rates: dict[str, Rate]) -> tuple[float, str]:
+def best_product(rates: dict[str, Spread]) -> tuple[float, str]:
     """Takes the matrix products out of the rates: operations per second of the better one, and its name."""
     measured = {name: rates.pop(name).median for name in (TORCHS, OURS) if name in rates}
     best = max(measured, key=measured.__getitem__)
@@ -63,7 +63,7 @@ def reading() -> Work:
 def weights_read(cell: str, layers: int, H: int, V: int) -> int:
     """Weights that meet a state for each character: recurrent, between layers, output. The first layer's input is a row
     looked up in a table."""
-    return _GATES[cell] * H * H * (2 * layers - 1) + H * V
+    return CELLS[cell].gates * H * H * (2 * layers - 1) + H * V
 
 
 def training_flop(cell: str, layers: int, H: int, V: int) -> int:

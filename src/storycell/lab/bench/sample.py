@@ -15,8 +15,10 @@ from storycell.generation import sampler
 from storycell.generation.sampler import Sampling, Stream
 from storycell.lab.bench import results, roofline
 from storycell.lab.bench.baselines import PlainLoop, TorchModel
-from storycell.lab.bench.timing import Rate, Work, interleaved
+from storycell.lab.bench.timing import Spread, Work, interleaved
 from storycell.lab.bench.workload import V, Workload
+from storycell.language_model import LanguageModel
+from storycell.nn import adapter
 from storycell.nn.model import CharLM
 from storycell.types import BOUNDARY
 
@@ -38,7 +40,7 @@ def sample(workload: Workload) -> dict[str, Any]:
         lm.write_in(precision)
         with torch.no_grad():
             lm.output.bias[BOUNDARY] = _NEVER  # a story that ended would stop the measurement
-        contestants = {"storycell": ours(lm, workload.streams)} | _rivals(workload)
+        contestants = {"storycell": ours(adapter.TorchModel(lm), workload.streams)} | _rivals(workload)
         limits = {roofline.READING: roofline.reading()} if one else roofline.products(precision)
         rates = interleaved(contestants | limits, workload.rounds)
     ceiling = _ceiling(rates, weights, precision)
@@ -46,7 +48,7 @@ def sample(workload: Workload) -> dict[str, Any]:
     return results.summary("sample", workload.model_dump() | chosen, rates, ceiling)
 
 
-def _ceiling(rates: dict[str, Rate], weights: int, precision: str) -> results.Ceiling:
+def _ceiling(rates: dict[str, Spread], weights: int, precision: str) -> results.Ceiling:
     """Takes what the machine can do out of the rates: bytes read, or operations done, in a second."""
     if roofline.READING in rates:
         rate = rates.pop(roofline.READING).median
@@ -57,7 +59,7 @@ def _ceiling(rates: dict[str, Rate], weights: int, precision: str) -> results.Ce
     return results.Ceiling(flop_per_s / (2 * weights), f"{reason} in {precision}")
 
 
-def ours(lm: CharLM, streams: int) -> Work:
+def ours(lm: LanguageModel, streams: int) -> Work:
     """storycell's sampler, in the slices in which it serves text."""
     writing, pace = [Stream(Sampling(TEMPERATURE), seed) for seed in range(streams)], sampler.new_pace()
 

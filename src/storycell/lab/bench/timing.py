@@ -1,4 +1,4 @@
-"""Fair timing of contestants: in turns within one run, after a warm-up, with median and spread (`Rate`).
+"""Fair timing of contestants: in turns within one run, after a warm-up, with median and spread (`Spread`).
 
 Between two contestants there is a pause, because the threads of the one that ran last go on spinning for a while on the
 cores that the next one needs; and every timing of a quick contestant follows an untimed run, so that the caches hold
@@ -7,7 +7,7 @@ its own data.
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 PAUSE_S = 0.02  # OpenMP's threads spin for some milliseconds
@@ -18,33 +18,55 @@ Work = Callable[[], int]
 
 
 @dataclass(frozen=True)
-class Rate:
-    """What a contestant does in a second: median, slowest and fastest round."""
+class Spread:
+    """What was measured in several rounds: the median, the least and the most."""
 
     median: float
-    slowest: float
-    fastest: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> "Spread":
+        """The spread of some values, one at least."""
+        return cls(statistics.median(values), min(values), max(values))
 
 
-def interleaved(contestants: dict[str, Work], rounds: int) -> dict[str, Rate]:
-    """The rate of each contestant, from `rounds` rounds in which each is timed once."""
-    slow = {name: _seconds(work) > SLOW_S for name, work in contestants.items()}
-    rates: dict[str, list[float]] = {name: [] for name in contestants}
-    names = list(contestants)
+def interleaved(contestants: Mapping[str, Work], rounds: int) -> dict[str, Spread]:
+    """What each contestant does in a second, from `rounds` rounds in which each is timed once."""
+    slow = {name: seconds(work) > SLOW_S for name, work in contestants.items()}
+
+    def timing(name: str, work: Work) -> Callable[[], float]:
+        def timed() -> float:
+            if not slow[name]:
+                work()
+            return _rate(work)
+
+        return timed
+
+    timings = {name: timing(name, work) for name, work in contestants.items()}
+    return in_turns(timings, rounds, lambda: time.sleep(PAUSE_S))
+
+
+def in_turns(
+    timings: Mapping[str, Callable[[], float]], rounds: int, between: Callable[[], object]
+) -> dict[str, Spread]:
+    """The values that each timing gives in `rounds` rounds; `between` is called before each."""
+    values: dict[str, list[float]] = {name: [] for name in timings}
+    names = list(timings)
     for _ in range(rounds):
         for name in names:
-            time.sleep(PAUSE_S)
-            if not slow[name]:
-                contestants[name]()
-            rates[name].append(_rate(contestants[name]))
+            between()
+            values[name].append(timings[name]())
         names.reverse()  # so that nobody always follows the same neighbour
-    return {name: Rate(statistics.median(r), min(r), max(r)) for name, r in rates.items()}
+    return {name: Spread.of(found) for name, found in values.items()}
 
 
-def _seconds(work: Work) -> float:
+def seconds(task: Callable[[], object], times: int = 1) -> float:
+    """Seconds a call, the mean of so many."""
     began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+    for _ in range(times):
+        task()
+    return (time.perf_counter() - began) / times
 
 
 def _rate(work: Work) -> float:

@@ -20,7 +20,7 @@ from storycell.lab.compress import coder, container
 from storycell.lab.compress.coder import Decoder, Encoder
 from storycell.lab.compress.container import BLOCK_BYTES, CODED, END, BlockHead
 from storycell.lab.compress.framing import STORIES, Frame, even_lengths, frame, unframe
-from storycell.nn.model import CharLM
+from storycell.language_model import LanguageModel
 
 _SEPARATOR_LINE = f"\n{SEPARATOR}\n".encode()
 
@@ -41,7 +41,9 @@ class Sizes:
     deflated_bytes: int = 0  # of the original, in blocks that the model would not have made smaller
 
 
-def compress(lm: CharLM, vocab: Vocabulary, source: IO[bytes], sink: IO[bytes], progress: Progress = _silent) -> Sizes:
+def compress(
+    lm: LanguageModel, vocab: Vocabulary, source: IO[bytes], sink: IO[bytes], progress: Progress = _silent
+) -> Sizes:
     """Write `source` to `sink`, compressed. Any bytes will do. `CodecError` if a block does not come back as it was."""
     check = hashlib.blake2b(digest_size=container.CHECK_BYTES)
     done = unknown_chars = deflated_bytes = 0
@@ -68,7 +70,7 @@ def compress(lm: CharLM, vocab: Vocabulary, source: IO[bytes], sink: IO[bytes], 
 
 
 def decompress(
-    lm: CharLM, vocab: Vocabulary, source: IO[bytes], sink: IO[bytes], name: str, progress: Progress = _silent
+    lm: LanguageModel, vocab: Vocabulary, source: IO[bytes], sink: IO[bytes], name: str, progress: Progress = _silent
 ) -> Sizes:
     """Write what `source` was made from to `sink`. `CodecError`, with the `name` of the file, if that cannot be."""
     head = container.read_head(source, name)
@@ -93,7 +95,7 @@ def decompress(
     return Sizes(source.seek(0, 2), done)
 
 
-def _coded(lm: CharLM, vocab: Vocabulary, raw: bytes, progress: Progress) -> tuple[Frame, bytes | None]:
+def _coded(lm: LanguageModel, vocab: Vocabulary, raw: bytes, progress: Progress) -> tuple[Frame, bytes | None]:
     """A block as the model reads it and codes it; no payload where that would be larger than the block."""
     framed = frame(raw, vocab)
     if len(framed.escaped) * loss.ESCAPE_BITS >= 8 * len(raw) or not len(framed.symbols):
@@ -105,7 +107,7 @@ def _coded(lm: CharLM, vocab: Vocabulary, raw: bytes, progress: Progress) -> tup
     return framed, payload if len(payload) < len(raw) else None
 
 
-def _read_back(lm: CharLM, vocab: Vocabulary, block: bytes, raw: bytes, progress: Progress) -> None:
+def _read_back(lm: LanguageModel, vocab: Vocabulary, block: bytes, raw: bytes, progress: Progress) -> None:
     """Decode a block as `decompress` will; `CodecError` unless that gives what it was made from."""
     file = io.BytesIO(block)
     try:
@@ -121,7 +123,9 @@ def _read_back(lm: CharLM, vocab: Vocabulary, block: bytes, raw: bytes, progress
         )
 
 
-def _decoded(lm: CharLM, vocab: Vocabulary, kind: int, block: BlockHead, payload: bytes, progress: Progress) -> bytes:
+def _decoded(
+    lm: LanguageModel, vocab: Vocabulary, kind: int, block: BlockHead, payload: bytes, progress: Progress
+) -> bytes:
     if kind == CODED:
         words = np.frombuffer(payload[: len(payload) // 4 * 4], dtype="<u4").astype(np.uint32)
         share = block.raw_bytes / block.symbols

@@ -3,7 +3,7 @@
 `run` reads one segment a lane, each from a zero state; when a segment ends its lane begins the next one, and when none
 is left the batch shrinks. Encoding and decoding are this one loop with another coder. Which lanes there are, in which
 batch, depends only on symbols that both sides know by then, so each number that the model computes for the one is
-computed for the other by the same instructions. With the native kernel a step is the one that generates text, whose
+computed for the other by the same instructions. Where the model generates by itself a step is one of those, whose
 results for a lane do not depend on the lanes beside it; the character it draws is ignored.
 
 The entropy coder is constriction's range coder (Bamler 2022, arXiv:2201.01741), which rounds probabilities to multiples
@@ -22,41 +22,30 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from storycell import loss, threads
 from storycell.errors import CodecError, NotFiniteError
+from storycell.generation.sampler import Step, plain_step
 from storycell.lab.compress.framing import CODE_BITS, Frame, Symbols
-from storycell.nn.backends.native.backend import NativeBackend
-from storycell.nn.backends.native.generator import Generator
-from storycell.nn.backends.native.library import Choice
-from storycell.nn.model import CharLM
-from storycell.types import BOUNDARY, UNKNOWN, State
+from storycell.language_model import Choice, Floats, Integers, LanguageModel, State
+from storycell.types import BOUNDARY, UNKNOWN
 
-Step = Callable[[torch.Tensor, State], tuple[torch.Tensor, State]]
-
-_GREEDY = Choice(1.0, 1.0, 0.0, 0, 1)
+_GREEDY = Choice(1.0, 1.0, 0.0, 0, True)
 
 
-def step_of(lm: CharLM) -> Step:
-    """The step of a model as it is now; it has to be taken within `lm.reading()`."""
-    if isinstance(lm.backend, NativeBackend):
-        return _native(Generator(lm.network(), UNKNOWN))
+def step_of(lm: LanguageModel) -> Step:
+    """The step of a model, whose weights must stay as they are: ids `[B]` and the state -> logits `[B V]`, state."""
+    lm = lm.frozen()
+    plain = plain_step(lm)
 
-    def step(ids: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        logits, state = lm(ids[:, None].to(lm.output.weight.device), state)
-        return logits[:, 0], state
-
-    return step
-
-
-def _native(generator: Generator) -> Step:
-    def step(ids: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        draws = torch.ones(len(ids), 4, dtype=torch.int64, device="cpu")
+    def step(fed: Integers, state: State) -> tuple[Floats, State]:
+        B = len(fed)
         try:
-            written = generator.write(ids, state, draws, [_GREEDY] * len(ids), 1, keeps_logits=True)
+            written = lm.write(fed, state, np.ones((B, 4), np.int64), [_GREEDY] * B, 1, logits=True)
         except FloatingPointError:
             raise NotFiniteError("the model computes numbers that are not finite; its weights are damaged") from None
+        if written is None:
+            return plain(fed, state)
         assert written.logits is not None
         return written.logits[:, 0], written.state
 
@@ -79,46 +68,44 @@ class Coder(Protocol):
         """Write or read the next symbol of each of `segments [B]`, given `probabilities [B V]`; returns them `[B]`."""
 
 
-def run(lm: CharLM, lengths: Numbers | None, segments: int, coder: Coder) -> None:
+def run(lm: LanguageModel, lengths: Numbers | None, segments: int, coder: Coder) -> None:
     """Code `segments` segments. `lengths [segments]` says where each ends; without, each ends with a boundary."""
     begun = min(LANES, segments)
     lanes = np.arange(begun)  # the segment of each lane
     left = None if lengths is None else lengths[:begun].copy()
     fed = np.zeros(begun, dtype=np.int64)
-    state = lm.zero_state(begun)
-    with lm.reading():
-        step = step_of(lm)
-        while len(lanes):
-            logits, state = step(torch.from_numpy(fed), state)
-            symbols = coder.code(lanes, probabilities(logits))
-            if left is None:
-                ended = symbols == BOUNDARY
-            else:
-                left -= 1
-                ended = left == 0
-            fed = symbols.astype(np.int64)
-            if not ended.any():
-                continue
-            fresh = np.flatnonzero(ended)[: segments - begun]
-            lanes[fresh] = np.arange(begun, begun + len(fresh))
-            if left is not None and lengths is not None:
-                left[fresh] = lengths[lanes[fresh]]
-            begun += len(fresh)
-            fed[fresh], ended[fresh] = BOUNDARY, False
-            lanes, fed, left = lanes[~ended], fed[~ended], None if left is None else left[~ended]
-            state = {name: _moved_on(value, fresh, ended) for name, value in state.items()}
+    state, step = lm.zero_state(begun), step_of(lm)
+    while len(lanes):
+        logits, state = step(fed, state)
+        symbols = coder.code(lanes, probabilities(logits))
+        if left is None:
+            ended = symbols == BOUNDARY
+        else:
+            left -= 1
+            ended = left == 0
+        fed = symbols.astype(np.int64)
+        if not ended.any():
+            continue
+        fresh = np.flatnonzero(ended)[: segments - begun]
+        lanes[fresh] = np.arange(begun, begun + len(fresh))
+        if left is not None and lengths is not None:
+            left[fresh] = lengths[lanes[fresh]]
+        begun += len(fresh)
+        fed[fresh], ended[fresh] = BOUNDARY, False
+        lanes, fed, left = lanes[~ended], fed[~ended], None if left is None else left[~ended]
+        state = {name: _moved_on(value, fresh, ended) for name, value in state.items()}
 
 
-def _moved_on(value: torch.Tensor, fresh: Numbers, ended: npt.NDArray[np.bool_]) -> torch.Tensor:
+def _moved_on(value: Floats, fresh: Numbers, ended: npt.NDArray[np.bool_]) -> Floats:
     """The state `[L B H]` with zeros where a segment begins, without the lanes that have ended."""
-    value = value.clone()
-    value[:, torch.from_numpy(fresh)] = 0.0
-    return value[:, torch.from_numpy(~ended)].contiguous() if ended.any() else value
+    value = value.copy()
+    value[:, fresh] = 0.0
+    return value[:, ~ended]
 
 
-def probabilities(logits: torch.Tensor) -> Probabilities:
+def probabilities(logits: Floats) -> Probabilities:
     """Logits `[B V]` -> probabilities `[B V]` in float64: the softmax over what the model knows, and the escape."""
-    x = logits.cpu().double().numpy()
+    x = logits.astype(np.float64)
     if not np.isfinite(x).all():
         raise NotFiniteError(
             "the model computes numbers that are not finite, so nothing can be coded; its weights are damaged"

@@ -17,13 +17,12 @@ import zlib
 from dataclasses import dataclass
 from typing import IO, Protocol
 
-import torch
-
 from storycell.data.vocab import Vocabulary
 from storycell.errors import CodecError
 from storycell.lab.compress import fingerprint, framing
 from storycell.lab.compress.framing import Frame
-from storycell.nn.model import CharLM
+from storycell.language_model import LanguageModel
+from storycell.runs.machine import instruction_set, versions
 
 MAGIC = b"SCZ\x01"
 BLOCK_BYTES = 8 << 20  # of the original in one block, at most
@@ -53,20 +52,20 @@ class BlockHead:
     segments: int = 0
 
 
-def head(lm: CharLM, vocab: Vocabulary) -> bytes:
+def head(lm: LanguageModel, vocab: Vocabulary) -> bytes:
     """What the file starts with."""
     return MAGIC + fingerprint.of_model(lm, vocab) + fingerprint.of_arithmetic(lm)
 
 
-def check_head(found: bytes, name: str, lm: CharLM, vocab: Vocabulary) -> None:
+def check_head(found: bytes, name: str, lm: LanguageModel, vocab: Vocabulary) -> None:
     """Refuse a file that another model, or other arithmetic, wrote."""
     model, arithmetic = found[len(MAGIC) : -fingerprint.BYTES], found[-fingerprint.BYTES :]
     if model != fingerprint.of_model(lm, vocab):
         raise CodecError(f"{name} was compressed with another model; decompress it with the run that it was made with")
     if arithmetic != fingerprint.of_arithmetic(lm):
+        here = f"backend {lm.backend}, {instruction_set()} here; {', '.join(map(' '.join, versions().items()))}"
         raise CodecError(
-            f"{name} was compressed where the model's arithmetic differs (backend {lm.backend.name}, torch "
-            f"{torch.__version__}, {torch.backends.cpu.get_cpu_capability()} here); decompress it on the machine, with "
+            f"{name} was compressed where the model's arithmetic differs ({here}); decompress it on the machine, with "
             "the versions and the --backend it was made with"
         )
 

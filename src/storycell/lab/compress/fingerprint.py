@@ -12,24 +12,24 @@ from storycell.data.vocab import Vocabulary
 from storycell.lab.compress import coder
 from storycell.lab.compress.coder import Encoder
 from storycell.lab.compress.framing import Frame
-from storycell.nn.model import CharLM
+from storycell.language_model import LanguageModel
 from storycell.types import RESERVED
 
 BYTES = 8
 _PROBE_SYMBOLS = 16 * coder.LANES + 1  # sixteen steps of all lanes and one of a single lane
 
 
-def of_model(lm: CharLM, vocab: Vocabulary) -> bytes:
+def of_model(lm: LanguageModel, vocab: Vocabulary) -> bytes:
     """A digest of weights, settings and vocabulary."""
     content = hashlib.blake2b(digest_size=BYTES)
     content.update(f"{lm.cell} {lm.num_layers} {lm.hidden_size} {lm.embedding_size}\n{vocab.to_json()}".encode())
-    for name, weight in sorted(lm.state_dict().items()):
+    for name, weight in sorted(lm.weights().items()):
         content.update(f"{name} {tuple(weight.shape)}".encode())
-        content.update(weight.detach().cpu().float().contiguous().numpy().data)
+        content.update(np.ascontiguousarray(weight, np.float32).data)
     return content.digest()
 
 
-def of_arithmetic(lm: CharLM) -> bytes:
+def of_arithmetic(lm: LanguageModel) -> bytes:
     """A digest of the probabilities, and of what the coder makes of them, for symbols that are always the same."""
     known = np.arange(RESERVED, lm.vocab_size, dtype=np.int32)
     framed = Frame(0, np.resize(known, _PROBE_SYMBOLS), known[:0], coder.LANES)

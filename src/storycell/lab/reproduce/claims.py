@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from storycell.evaluation.evaluator import mean_and_stderr
+from storycell.evaluation.statistics import mean_and_stderr
 from storycell.lab.reproduce import measure
 from storycell.lab.reproduce.plan import ADAM_CLAIM, Entrant, Plan, folder_of
 from storycell.loss import plus_minus

@@ -24,13 +24,12 @@ from storycell.data.tokens import as_blocks
 from storycell.data.vocab import BOUNDARY_BYTE, Vocabulary
 from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import gathered
+from storycell.inspect.gradients import spectral_radius
 from storycell.lab import scoring
 from storycell.lab.reproduce.plan import SAMPLE_CHARS, TEMPERATURE
 from storycell.lab.scored_text import ScoredText
-from storycell.nn.cells import registry
-from storycell.nn.model import CharLM
-from storycell.report.page import write_json
 from storycell.runs import files
+from storycell.runs.files import write_json
 from storycell.runs.folder import RunFolder
 from storycell.types import Ids
 
@@ -195,11 +194,11 @@ def write_samples(model: Model, count: int) -> list[tuple[str, bool]]:
 
 
 def _at_start(model: Model) -> dict[str, float]:
-    """What the cell has worth watching, in the weights that the run's seed draws."""
-    settings = model.config.settings
-    lm = CharLM.from_settings(len(model.vocab), settings.model, seed=settings.training.seed)
-    layers = enumerate(lm.recurrent.layers())
-    return {f"{name}_l{k}": v for k, w in layers for name, v in registry.get_cell(lm.cell).watch(w).items()}
+    """The spectral radius of each layer of an RNN, in the weights that the run's seed draws."""
+    if model.network.cell != "rnn":
+        return {}
+    begun = model.network.untrained(model.config.settings.training.seed)
+    return {f"spectral_radius_l{k}": spectral_radius(begun, k) for k in range(begun.num_layers)}
 
 
 def yardstick_of(ids: Ids, vocab: Vocabulary) -> Yardstick:

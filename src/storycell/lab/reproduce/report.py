@@ -14,9 +14,9 @@ from typing import Any
 from storycell.lab.reproduce import measure
 from storycell.lab.reproduce.claims import Claim, Finished, Line, claims_of, context_of, lines_of, mean_of, spread_of
 from storycell.lab.reproduce.plan import TEMPERATURE, Plan
-from storycell.report import charts
-from storycell.report.charts import Series
-from storycell.report.page import Figure, Section, escaped, figure, page, write_json, write_page
+from storycell.report.drawings import Series, draw_curves
+from storycell.report.page import Cell, Figure, render, write_page
+from storycell.runs.files import write_json
 
 _LOSSES = (  # heading, figure, format
     ("loss, whole stories", "measured.loss_nats", ".4f"),
@@ -46,14 +46,12 @@ _COUNTS = (
 )
 
 
-def losses(lines: Sequence[Line], context: Mapping[str, Any]) -> str:
-    """The article's table, beside the article's figures, the baselines under it."""
+def losses(lines: Sequence[Line], context: Mapping[str, Any]) -> list[list[str | Cell]]:
+    """The rows of the article's table, beside the article's figures; the baselines are the last ones."""
     columns = (*_LOSSES, *_EFFORT)
-    head = ["model", "article: loss", "article: perplexity", *(heading for heading, *_ in columns)]
-    rows = []
+    rows: list[list[str | Cell]] = []
     for line in lines:
-        article = line.entrant.article or ()
-        said = [f'<td class="article">{value:g}</td>' for value in article] or ["<td></td>"] * 2
+        said = [Cell(f"{value:g}", {"class": "article"}) for value in line.entrant.article or ()] or [Cell(), Cell()]
         rows.append([line.entrant.title, *said, *(_of_runs(line, name, form) for _, name, form in columns)])
     for k, baseline in enumerate(context["baselines"]):
         told = {"metrics.chars": "train_chars", "metrics.elapsed_s": "elapsed_s", "metrics.chars_per_s": "chars_per_s"}
@@ -61,38 +59,29 @@ def losses(lines: Sequence[Line], context: Mapping[str, Any]) -> str:
         found = [
             _of_context(context, f"baselines.{k}.{name}", form) for name, (*_, form) in zip(names, columns, strict=True)
         ]
-        rows.append([baseline["name"], "<td></td>", "<td></td>", *found])
-    return table(head, rows, "Losses in nats per character of held-out text")
+        rows.append([baseline["name"], "", "", *found])
+    return rows
 
 
-def judgements(lines: Sequence[Line], context: Mapping[str, Any]) -> str:
-    """The counts on the samples of each model, and on real stories."""
-    used = [entry for entry in _COUNTS if _lookup(context, f"judgements.{entry[1]}") is not None]
-    rows = [["held-out stories themselves", *(_of_context(context, f"judgements.{n}", form) for _, n, form in used)]]
-    rows += [
-        [line.entrant.title, *(_of_runs(line, f"measured.judgements.{n}", form) for _, n, form in used)]
-        for line in lines
+def counts(
+    lines: Sequence[Line], context: Mapping[str, Any], used: Sequence[tuple[str, str, str]]
+) -> list[list[str | Cell]]:
+    """The counts on real stories, and on the samples of each model."""
+    rows: list[list[str | Cell]] = [
+        ["held-out stories themselves", *(_of_context(context, f"judgements.{name}", form) for _, name, form in used)]
     ]
-    return table(["", *(heading for heading, *_ in used)], rows, "Counts on the samples")
+    for line in lines:
+        found = (_of_runs(line, f"measured.judgements.{name}", form) for _, name, form in used)
+        rows.append([line.entrant.title, *found])
+    return rows
 
 
-def claims(found: Sequence[Claim]) -> str:
+def claims(found: Sequence[Claim]) -> list[list[str | Cell]]:
     """What became of each claim."""
-    rows = []
-    for k, claim in enumerate(found):
-        verdict, evidence = escaped(claim.verdict), escaped(claim.evidence)
-        rows.append([claim.claim, f'<td class="verdict">{verdict}</td>', f'<td data-claim="{k}">{evidence}</td>'])
-    return table(["claim", "here", "evidence"], rows, "What the article claims")
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
-    """A table whose first column is text and whose other cells are `<td>` elements."""
-    top = "".join(f'<th scope="col">{escaped(cell)}</th>' for cell in head)
-    body = "".join(f'<tr><th scope="row">{escaped(row[0])}</th>{"".join(row[1:])}</tr>' for row in rows)
-    return (
-        f'<div class="table" tabindex="0" role="region" aria-label="{escaped(caption)}"><table>'
-        f"<caption>{escaped(caption)}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    return [
+        [claim.claim, Cell(claim.verdict, {"class": "verdict"}), Cell(claim.evidence, {"data-claim": f"{k}"})]
+        for k, claim in enumerate(found)
+    ]
 
 
 def shown(values: Sequence[float], form: str) -> str:
@@ -103,48 +92,26 @@ def shown(values: Sequence[float], form: str) -> str:
     return f"{mean:{form}} ± {spread:{form}}" if spread else f"{mean:{form}}"
 
 
-def _of_runs(line: Line, name: str, form: str) -> str:
+def _of_runs(line: Line, name: str, form: str) -> Cell:
     runs = " ".join(run.path.name for run in line.runs)
     return _cell(line.values(name), name, runs, form)
 
 
-def _of_context(context: Mapping[str, Any], name: str, form: str) -> str:
+def _of_context(context: Mapping[str, Any], name: str, form: str) -> Cell:
     value = _lookup(context, name)
     return _cell([] if value is None else [value], name, "context", form)
 
 
-def _cell(values: list[float], name: str, source: str, form: str) -> str:
+def _cell(values: list[float], name: str, source: str, form: str) -> Cell:
     if not values:
-        return "<td></td>"
-    return f'<td data-from="{source}" data-figure="{name}" data-format="{form}">{shown(values, form)}</td>'
+        return Cell()
+    return Cell(shown(values, form), {"data-from": source, "data-figure": name, "data-format": form})
 
 
 def _lookup(data: Any, name: str) -> float | None:
     for part in name.split("."):
         data = data[int(part)] if isinstance(data, list) else data.get(part) if isinstance(data, dict) else None
     return None if data is None else float(data)
-
-
-_STYLE = """
-main { max-width: 86rem; } td { white-space: nowrap; } tbody th { min-width: 11rem; }
-table { font-size: 0.82rem; } th, td { padding-right: 0.6rem; } figure { max-width: 54rem; }
-td[data-claim], td.verdict { white-space: normal; text-align: left; } td.article { color: var(--yellow); }
-.sample { white-space: pre-wrap; font: 0.95rem/1.55 var(--serif); max-width: 44rem;
-  border-left: 3px solid var(--line); padding-left: 0.9rem; }
-"""
-_READING = (
-    "Stories: each from a zero state to its end. Windows: cut from the text as it lies, each from a zero state, as "
-    "long as the chunk that the model was trained on (for the baselines, as the longest of these). "
-    "With several seeds: mean ± standard deviation over seeds. Perplexity is exp(loss). The article's own figures are "
-    "in the second and third column; it does not say on what text and how long it trained, so they are no target, only "
-    "the claim. A compressor's figure holds its container; an n-gram's numbers are the n-grams it has seen."
-)
-_COUNTING = (
-    "{samples} samples a model and seed, from the article's beginning, at temperature {temperature:g}, the model's own "
-    "distribution. A quote or bracket has a partner if it is closed, or opened, within its paragraph. Names are words "
-    "that the training text writes with a capital in the middle of sentences; one that is said once and never again is "
-    "what a wandering story is made of. The first row is real text, cut to the same length."
-)
 
 
 def write(plan: Plan, out: Path) -> dict[str, Any]:
@@ -178,34 +145,26 @@ def summary_of(plan: Plan, out: Path, lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def html(plan: Plan, out: Path, lines: Sequence[Line], summary: dict[str, Any]) -> str:
-    """The page."""
+    """The page; its words are in `report.html`."""
     context = context_of(out)
-    reading = f'<p class="note">{escaped(_READING)}</p>'
-    sections = [
-        Section("The table", losses(lines, context) + reading),
-        Section("What the article claims", claims(claims_of(lines)), "claims"),
-        Section("Learning curves", _curves(lines)),
-        Section("What the samples are like", judgements(lines, context) + _how_counted(plan), "counts"),
-        Section("Samples", "".join(map(_sample, lines))),
-    ]
-    if radius := _radius(lines):
-        sections.append(Section("The spectral radius of the RNN", radius, "radius"))
-    items = "".join(f"<li>{escaped(item)}</li>" for item in summary["differs"])
-    sections.append(Section("What differs from the article", f"<ul>{items}</ul>", "differs"))
-    return page("The article's models, on equal terms", sections, lead=_lead(plan, summary), style=_STYLE)
+    counted = [entry for entry in _COUNTS if _lookup(context, f"judgements.{entry[1]}") is not None]
+    return render(
+        "lab/reproduce/report.html",
+        plan=plan,
+        summary=summary,
+        temperature=TEMPERATURE,
+        loss_heads=[heading for heading, *_ in (*_LOSSES, *_EFFORT)],
+        losses=losses(lines, context),
+        claims=claims(claims_of(lines)),
+        curves=_draw_curves(lines),
+        count_heads=[heading for heading, *_ in counted],
+        counts=counts(lines, context, counted),
+        samples=[(line.entrant.title, measure.read_samples(line.runs[0].path)[0]) for line in lines],
+        radius=_draw_radius(lines),
+    )
 
 
-def _lead(plan: Plan, summary: dict[str, Any]) -> str:
-    each = f"{plan.amount:,.0f} characters" if plan.unit == "chars" else f"{plan.amount:g} minutes"
-    done, planned = summary["runs_finished"], summary["runs_planned"]
-    said = f"Held-out text: {summary['text']}, {summary['targets']:,} targets. {each} of training for every model."
-    if done < planned:
-        said += f" {done} of {planned} runs are finished; the others are not in the tables yet."
-    notes = "".join(f'<p class="note">{escaped(note)}</p>' for note in summary["notes"])
-    return f"<p>{escaped(said)}</p>{notes}"
-
-
-def _curves(lines: Sequence[Line]) -> str:
+def _draw_curves(lines: Sequence[Line]) -> list[Figure]:
     drawn = []
     for name, label, x_of in (
         ("loss-against-characters", "characters read, millions", lambda m: m["chars"] / 1e6),
@@ -214,10 +173,10 @@ def _curves(lines: Sequence[Line]) -> str:
         series = _series(lines, x_of, lambda m: m["valid_nats"])
         alt = f"Validation loss against {label}: " + "; ".join(f"{s.name} ends at {s.y[-1]:.3f}" for s in series)
         numbers = {s.name: {"x": list(s.x), "valid_nats": list(s.y)} for s in series}
-        svg = charts.curves(series, label, "validation loss, nats per character")
+        svg = draw_curves(series, label, "validation loss, nats per character")
         caption = "Logged on the way, on a part of the held-out text; the band is from the lowest to the highest seed."
-        drawn.append(figure(Figure(name, svg, alt, caption, numbers)))
-    return "".join(drawn)
+        drawn.append(Figure(name, svg, alt, caption, numbers))
+    return drawn
 
 
 Picked = Callable[[dict[str, Any]], Any]
@@ -238,7 +197,7 @@ def _series(lines: Sequence[Line], x_of: Picked, y_of: Picked) -> list[Series]:
     return series
 
 
-def _radius(lines: Sequence[Line]) -> str:
+def _draw_radius(lines: Sequence[Line]) -> Figure | None:
     def start(run: Finished) -> dict[str, Any]:
         return {"chars": 0, "spectral_radius_l0": run.figure("measured.watched_at_start.spectral_radius_l0")}
 
@@ -250,22 +209,12 @@ def _radius(lines: Sequence[Line]) -> str:
         x, y = [m["chars"] / 1e6 for m in points], [m["spectral_radius_l0"] for m in points]
         series.append(Series(line.entrant.title, x, y, k))
     if not series:
-        return ""
+        return None
     alt = "; ".join(f"{s.name}: from {s.y[0]:.3f} to {s.y[-1]:.3f}" for s in series)
-    svg = charts.curves(series, "characters read, millions", "largest |eigenvalue| of the hidden weights")
+    svg = draw_curves(series, "characters read, millions", "largest |eigenvalue| of the hidden weights")
     caption = "It starts at 1, so that gradients neither vanish nor explode at first. First seed."
     numbers = {s.name: {"chars_millions": list(s.x), "spectral_radius": list(s.y)} for s in series}
-    return figure(Figure("spectral-radius", svg, alt, caption, numbers))
-
-
-def _sample(line: Line) -> str:
-    text = measure.read_samples(line.runs[0].path)[0]
-    return f'<h3>{escaped(line.entrant.title)}</h3><p class="sample">{escaped(text)}</p>'
-
-
-def _how_counted(plan: Plan) -> str:
-    said = _COUNTING.format(samples=plan.samples, temperature=TEMPERATURE)
-    return f'<p class="note">{escaped(said)}</p>'
+    return Figure("spectral-radius", svg, alt, caption, numbers)
 
 
 def differences(plan: Plan, lines: Sequence[Line], context: dict[str, Any]) -> list[str]:

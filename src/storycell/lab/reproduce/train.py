@@ -17,7 +17,7 @@ from storycell.lab.reproduce import measure
 from storycell.lab.reproduce.measure import Yardstick
 from storycell.lab.reproduce.plan import Entrant, Plan, folder_of
 from storycell.lab.scored_text import ScoredText
-from storycell.report.page import write_json
+from storycell.runs.files import write_json
 from storycell.runs.folder import RunFolder
 from storycell.training.loop import Callback
 

@@ -13,8 +13,8 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
+from storycell.nn.cells.cell import State
 from storycell.nn.loss import mean_nats, nats_each
-from storycell.types import State
 
 Weights = dict[str, torch.Tensor]
 Scorer = Callable[[torch.Tensor, torch.Tensor, State], tuple[torch.Tensor, State]]  # as `Backend.nats`

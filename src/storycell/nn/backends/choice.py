@@ -3,6 +3,7 @@
 An explicit backend that cannot serve raises `BackendError` and says why; only `auto` chooses, and its reason is kept.
 """
 
+import torch
 from torch import Tensor
 
 from storycell.errors import BackendError
@@ -17,6 +18,13 @@ _BACKENDS: dict[str, Backend] = {b.name: b for b in (NativeBackend(), TorchBacke
 def backend_names() -> list[str]:
     """The names that can be asked for, `auto` first."""
     return ["auto", *_BACKENDS]
+
+
+def describe(cell: str, device: str) -> tuple[str, bool]:
+    """What `auto` takes for a cell on a device, with the reason, and whether it multiplies bf16 in hardware there."""
+    weight = torch.empty(0, dtype=torch.float32, device=device)
+    backend, reason = choose_backend("auto", cell, weight)
+    return f"{backend.name}: {reason}", backend.multiplies_bf16(weight.device)
 
 
 def choose_backend(name: str, cell: str, weight: Tensor | None = None) -> tuple[Backend, str]:

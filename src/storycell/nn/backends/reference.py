@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from storycell.nn.backends.backend import Backend
-from storycell.nn.cells.cell import Cell, Weights
+from storycell.nn.cells.cell import Cell, State, Weights
 from storycell.nn.cells.registry import get_cell
-from storycell.types import State
 
 
 class ReferenceBackend(Backend):

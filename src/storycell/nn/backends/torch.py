@@ -7,7 +7,7 @@ order.
 import torch
 
 from storycell.nn.backends.backend import Backend
-from storycell.types import State
+from storycell.nn.cells.cell import State
 
 
 class TorchBackend(Backend):

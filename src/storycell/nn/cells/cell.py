@@ -10,6 +10,7 @@ import torch
 
 Weights = dict[str, torch.Tensor]
 Values = dict[str, torch.Tensor]
+State = dict[str, torch.Tensor]  # state name -> [L B H] (inside one layer: [B H])
 Hold = Callable[[str, torch.Tensor], torch.Tensor]  # (name, value as computed) -> the value to go on with
 
 

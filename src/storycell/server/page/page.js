@@ -1,102 +1,58 @@
 // The page: a text, what may follow it, and what the model does inside while it reads it.
 //
-// One text area holds everything that was typed and written. `story` knows the surprise of each character, and how the last
-// passage was written (where it began, with which seed), so that it can be written again with a unit held.
+// One text area holds everything that was typed and generated. `story` knows the surprise of each character, and how the
+// last passage was generated (where it began, with which seed), so that it can be generated again with a unit held.
 
+import { ColourChoice, describe, element, newSeed, showChoices, showGenerating, showSlider } from "../../web/generate.js";
+import { Story, inOrder, isGate, nameOf } from "../../web/story.js";
+import { offerTheme } from "../../web/theme.js";
 import { Gone, NeedsKey, Refused, call, isThere, keepKey, parts } from "./server.js";
-import { draw } from "./shades.js";
 
-const PASSAGE = 600; // characters that one press of Write asks for
+const PASSAGE = 600; // characters that one press of Generate asks for
 const PER_SECOND = 70; // characters shown in a second; the model is far faster than a reader
 const LIKELIEST = 12;
 const POLL_MS = 2000;
 const TRACE_MS = 800; // between two looks inside while the story comes
-const GATES = ["i", "f", "o", "r", "z"];
-const MEANINGS = {
-  i: "Input gate: how much of the new the cell takes in.",
-  f: "Forget gate: 1 keeps what the cell held, 0 erases it.",
-  g: "Candidate: what could be written into the cell.",
-  o: "Output gate: how much of the cell the rest of the network sees.",
-  c: "Cell state: what the unit remembers.",
-  h: "Hidden state: what the unit shows to the layer above and to the next step.",
-  r: "Reset gate: how much of the past the candidate sees.",
-  z: "Update gate: 1 keeps the old state.",
-  n: "Candidate: what the state could become.",
-};
-const ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth"];
 
 const $ = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const story = { nats: [], values: [], passage: null, original: null };
 let model = null;
-let writing = null; // the AbortController of the passage that is being written
+let choice = null; // what the colours show; there once the model is known
+const view = new Story($("shades"));
+let generating = null; // the AbortController of the passage that is being generated
 let looking = null; // that of the question what may follow
 let lookTimer = 0;
 let tracedAt = 0;
 let unitChosen = false;
+let heldName = null;
 
 const characters = () => Array.from($("text").value);
-const chosenColour = () => document.querySelector("input[name=colour]:checked").value;
 const temperature = () => Number($("temperature").value);
 const say = (message) => { $("said").textContent = message; };
 
 // ---- drawing
 
-function shadeKind() {
-  const chosen = chosenColour();
-  if (chosen !== "value") return chosen;
-  return GATES.includes($("value").value) ? "gate" : "signed";
-}
-
 function redraw(fresh = 0) {
-  const text = characters();
-  const values = chosenColour() === "surprise" ? story.nats : story.values;
-  draw(text, values, shadeKind(), fresh);
+  const text = characters(), values = choice?.symbol ? story.values : story.nats;
+  view.draw(text, values, choice?.scale(values), fresh);
   sessionStorage.setItem("storycell-text", $("text").value);
-  const idle = writing === null;
-  $("write").textContent = idle ? "Write" : "Stop";
-  $("write").setAttribute("aria-pressed", String(!idle));
-  $("one").disabled = !idle;
-  $("back").disabled = !idle || text.length === 0;
-  underCaret();
+  const isIdle = generating === null;
+  showGenerating($("generate"), !isIdle);
+  $("one").disabled = !isIdle;
+  $("back").disabled = !isIdle || text.length === 0;
+  showDetail();
 }
 
-function underCaret() {
+// About the character before the caret.
+function showDetail() {
   const at = Array.from($("text").value.slice(0, $("text").selectionStart)).length - 1;
   const character = characters()[at];
-  const nats = story.nats[at];
-  const value = story.values[at];
-  if (character === undefined) { $("under").textContent = ""; return; }
-  const parts = [`“${named(character)}”`];
-  if (nats !== undefined) parts.push(`probability ${percent(Math.exp(-nats))}`, `surprise ${nats.toFixed(2)} nats`);
-  if (chosenColour() === "value" && value !== undefined) parts.push(`${$("value").value} of unit ${$("unit").value}: ${value.toFixed(2)}`);
-  $("under").textContent = parts.join(" · ");
+  $("detail").textContent = character === undefined ? "" : describe(character, story.nats[at], choice, story.values[at]);
 }
 
-function named(character) {
-  return { " ": "space", "\n": "new line", "\t": "tab" }[character] ?? character;
-}
-
-function percent(probability) {
-  if (probability >= 0.995) return probability > 0.99999 ? "100 %" : ">99 %";
-  return probability < 0.005 ? "<1 %" : `${Math.round(probability * 100)} %`;
-}
-
-function showChips(likely) {
-  $("chips").replaceChildren(...likely.map(({ text, probability }) => {
-    const chip = document.createElement("button");
-    const shown = document.createElement("b");
-    const share = document.createElement("small");
-    shown.textContent = text === null ? "the end" : { " ": "␣", "\n": "↵" }[text] ?? text;
-    share.textContent = percent(probability);
-    chip.type = "button";
-    chip.disabled = text === null;
-    chip.style.setProperty("--share", probability.toFixed(3));
-    chip.setAttribute("aria-label", `${text === null ? "end of the story" : named(text)}, ${percent(probability)}`);
-    chip.append(shown, share);
-    chip.addEventListener("click", () => choose(text, probability));
-    return chip;
-  }));
+function showNext(likely) {
+  showChoices($("choices"), likely.map((next) => ({ ...next, canChoose: next.text !== null })), choose);
 }
 
 // ---- asking the server
@@ -123,14 +79,14 @@ async function waitForServer() {
   begin();
 }
 
-// What may follow, and the colours: asked again whenever the text has changed and nobody is writing.
+// What may follow, and the colours: asked again whenever the text has changed and nothing is being generated.
 function look(delay = 150) {
   clearTimeout(lookTimer);
   lookTimer = setTimeout(() => attempt(lookNow), delay);
 }
 
 async function lookNow() {
-  if (writing !== null || model === null) return;
+  if (generating !== null || model === null) return;
   looking?.abort();
   looking = new AbortController();
   const { signal } = looking;
@@ -141,22 +97,23 @@ async function lookNow() {
   if ($("text").value !== text) return;
   story.nats = found.nats.length === length ? found.nats : [];
   if (found.prompt !== text) say("The model does not know every character here; it reads the closest one it knows.");
-  showChips(found.next);
+  showNext(found.next);
   redraw();
-  if (chosenColour() === "value") await trace(text, signal);
+  if (choice.symbol) await trace(text, signal);
 }
 
 async function trace(text, signal) {
   const all = Array.from(text);
   const seen = all.slice(-model.max_traced);
-  const body = { prompt: seen.join(""), layer: Number($("layer").value), name: $("value").value, units: [unit()], unknown: "replace" };
+  const body = { prompt: seen.join(""), layer: choice.layer, name: choice.symbol, units: [choice.unit], unknown: "replace" };
   const found = await call("/v1/trace", body, signal);
   if (!$("text").value.startsWith(text)) return;
   const values = found.values[0].length === seen.length ? found.values[0] : [];
   story.values = [...Array(all.length - seen.length), ...values];
-  if (seen.length < all.length) say(`Coloured are the last ${model.max_traced.toLocaleString()} characters.`);
-  if (!unitChosen && found.lively.length > 0) { // the first look shows a unit that does something
-    $("unit").value = found.lively[0];
+  if (seen.length < all.length) say(`Coloured are the last ${model.max_traced.toLocaleString("en")} characters.`);
+  const isTyping = document.activeElement === choice.units;
+  if (!unitChosen && !isTyping && found.lively.length > 0) { // the first look shows a unit that does something
+    choice.unit = found.lively[0];
     unitChanged();
   }
   showLively(found.lively);
@@ -166,42 +123,37 @@ async function trace(text, signal) {
 
 // The slider of the hold covers what the value can be; a cell's, what it is over this text.
 function reachTo(values) {
-  const name = $("value").value;
+  const { name } = heldAt();
   const most = name === "c" ? Math.max(4, Math.ceil(Math.max(...values.map((value) => Math.abs(value ?? 0))))) : 1;
-  const least = GATES.includes(name) ? 0 : -most;
+  const least = isGate(name) ? 0 : -most;
   if (most === Number($("held-at").max) && least === Number($("held-at").min)) return;
   Object.assign($("held-at"), { min: least, max: most, step: (most - least) / 32 });
-  describe();
+  showHold();
 }
 
 function showLively(units) {
-  const label = document.createElement("span");
-  label.className = "quiet";
-  label.textContent = "Lively here: ";
-  $("lively").replaceChildren(label, ...units.map((k) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = k;
-    button.setAttribute("aria-label", `unit ${k}`);
-    button.setAttribute("aria-pressed", String(k === unit()));
-    button.addEventListener("click", () => { $("unit").value = k; unitChanged(); });
-    return button;
-  }));
+  $("lively").hidden = choice.symbol === null;
+  $("lively").replaceChildren(element("span", { class: "note" }, "Lively here:"), ...units.map((k) =>
+    element("button", { type: "button", "aria-label": `unit ${k}`, "aria-pressed": k === choice.unit,
+      click: () => { choice.unit = k; unitChanged(); } }, k)));
 }
 
-// ---- writing
+// ---- generating
 
-const unit = () => Math.max(0, Math.min(model.hidden - 1, Math.trunc(Number($("unit").value)) || 0));
-
+// The value that the colours show, or showed last, is the one to hold.
 function hold() {
-  if (!$("hold").checked) return [];
-  return [{ name: $("value").value, layer: Number($("layer").value), unit: unit(), value: Number($("held-at").value) }];
+  return $("hold").checked ? [heldAt()] : [];
 }
 
-async function writePassage(passage) {
-  writing?.abort();
+function heldAt() {
+  heldName = choice.symbol ?? heldName ?? inOrder(model.values)[0];
+  return { name: heldName, layer: choice.layer, unit: choice.unit, value: Number($("held-at").value) };
+}
+
+async function generatePassage(passage) {
+  generating?.abort();
   looking?.abort();
-  const mine = writing = new AbortController();
+  const mine = generating = new AbortController();
   const text = $("text");
   text.value = passage.before;
   story.nats = story.nats.slice(0, Array.from(passage.before).length);
@@ -218,8 +170,8 @@ async function writePassage(passage) {
       finish = part.finish;
     }
   });
-  if (writing !== mine) return; // another passage has taken over
-  writing = null;
+  if (generating !== mine) return; // another passage has taken over
+  generating = null;
   text.readOnly = false;
   if (finish === "stop") say("The story ends here.");
   redraw();
@@ -238,24 +190,24 @@ async function show(part, signal) {
     redraw(calm.matches ? 0 : 1);
     if (follow) scrollTo(0, document.documentElement.scrollHeight);
     if (!calm.matches) await new Promise((done) => setTimeout(done, 1000 / PER_SECOND));
-    if (chosenColour() === "value" && performance.now() > tracedAt + TRACE_MS) {
+    if (choice.symbol && performance.now() > tracedAt + TRACE_MS) {
       tracedAt = performance.now();
       attempt(() => trace($("text").value, signal));
     }
   }
 }
 
-function write() {
-  if (writing !== null) { stop(); return; }
-  const seed = crypto.getRandomValues(new Uint32Array(1))[0];
+function generate() {
+  if (generating !== null) { stop(); return; }
+  const seed = newSeed();
   story.passage = { before: $("text").value, chars: PASSAGE, seed, hold: hold() };
   story.original = null;
   $("otherwise").hidden = true;
-  writePassage(story.passage);
+  generatePassage(story.passage);
 }
 
 // The last passage again, from the same seed, as the hold now is; what it was without the hold stays to be compared.
-function rewrite() {
+function regenerate() {
   if (story.passage === null || !$("text").value.startsWith(story.passage.before)) return;
   if (story.original === null && story.passage.hold.length === 0) {
     story.original = $("text").value.slice(story.passage.before.length);
@@ -263,27 +215,27 @@ function rewrite() {
   story.passage = { ...story.passage, hold: hold() };
   $("otherwise").hidden = story.original === null || !$("hold").checked;
   $("otherwise-text").textContent = story.original ?? "";
-  writePassage(story.passage);
+  generatePassage(story.passage);
 }
 
 function stop() {
-  writing?.abort();
+  generating?.abort();
 }
 
 async function one() {
-  if (writing !== null) return;
-  const seed = crypto.getRandomValues(new Uint32Array(1))[0];
-  await writePassage({ before: $("text").value, chars: 1, seed, hold: hold() });
+  if (generating !== null) return;
+  const seed = newSeed();
+  await generatePassage({ before: $("text").value, chars: 1, seed, hold: hold() });
 }
 
 function back() {
-  if (writing !== null) return;
+  if (generating !== null) return;
   $("text").value = characters().slice(0, -1).join("");
   changed();
 }
 
-function choose(text, probability) {
-  if (writing !== null) return;
+function choose({ text, probability }) {
+  if (generating !== null) return;
   $("text").value += text;
   story.nats.push(-Math.log(probability));
   changed(0);
@@ -300,31 +252,27 @@ function changed(delay) {
 
 // ---- choices
 
-function describe() {
-  $("temperature-value").textContent = temperature().toFixed(2);
+function showHold() {
   $("held-value").textContent = Number($("held-at").value).toFixed(2);
   if (model === null) return;
-  const which = ORDINALS[Number($("layer").value)] ?? `number ${$("layer").value}`;
-  $("hold-name").textContent = `${$("value").value} of unit ${unit()}, ${which} layer`;
+  const { name, unit, layer } = heldAt();
+  $("hold-name").textContent = `${nameOf(name)} ${name} of unit ${unit}, layer ${layer}`;
   $("holding").hidden = !model.holds;
-  const chosen = chosenColour();
-  $("inside").hidden = chosen !== "value";
-  $("meaning").textContent = {
-    surprise: "How little the model expected each character, having read everything before it.",
-    value: MEANINGS[$("value").value] ?? "",
-    nothing: "",
-  }[chosen];
 }
 
 function unitChanged() {
   unitChosen = true;
-  describe();
-  look(0);
-  if ($("hold").checked) rewrite();
+  colourChanged();
 }
 
-function fill(select, options) {
-  select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
+function colourChanged() {
+  story.values = [];
+  $("lively").hidden = choice.symbol === null;
+  showHold();
+  redraw();
+  look(0);
+  const isHeld = JSON.stringify(hold()) === JSON.stringify(story.passage?.hold);
+  if ($("hold").checked && !isHeld) regenerate();
 }
 
 async function begin() {
@@ -332,16 +280,16 @@ async function begin() {
   if (found === undefined) return;
   $("key-form").hidden = true;
   [model] = found.data;
-  const network = `${model.cell.toUpperCase()}, ${model.layers} × ${model.hidden}, ${model.parameters.toLocaleString()} parameters`;
-  $("model").textContent = `${model.id}: ${network}`;
-  if ($("layer").options.length === 0) {
-    fill($("layer"), [...Array(model.layers).keys()].map((k) => [k, ORDINALS[k] ?? String(k)]));
-    fill($("value"), model.values.map((name) => [name, name]));
-    $("value").value = model.values.includes("c") ? "c" : model.values.at(-1);
-    $("unit").max = model.hidden - 1;
+  $("name").textContent = model.id;
+  $("about").textContent = `${model.cell.toUpperCase()}, ${model.layers} × ${model.hidden}, ${model.parameters.toLocaleString("en")} parameters`;
+  if (choice === null) {
+    choice = new ColourChoice($("colours"), {
+      ...model, onChange: (what) => (what === "by" ? colourChanged() : unitChanged()),
+    });
+    view.legend = choice.legend;
     if (sessionStorage.getItem("storycell-text") === null) $("text").value ||= model.prompt;
   }
-  describe();
+  showHold();
   redraw();
   look(0);
 }
@@ -352,19 +300,19 @@ const SHORTCUTS = {
 };
 
 function pressed(event) {
-  if (event.key === "Escape" && writing !== null) stop();
-  else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) write();
+  if (event.key === "Escape" && generating !== null) stop();
+  else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) generate();
   else if (event.altKey && SHORTCUTS[event.code]) SHORTCUTS[event.code]();
-  else if (event.altKey && /^Digit[1-9]$/.test(event.code)) $("chips").children[Number(event.code.slice(5)) - 1]?.click();
+  else if (event.altKey && /^Digit[1-9]$/.test(event.code)) $("choices").children[Number(event.code.slice(5)) - 1]?.click();
   else return;
   event.preventDefault();
 }
 
 $("text").value = sessionStorage.getItem("storycell-text") ?? "";
 $("text").addEventListener("input", () => changed());
-document.addEventListener("selectionchange", underCaret);
+document.addEventListener("selectionchange", showDetail);
 document.addEventListener("keydown", pressed);
-$("write").addEventListener("click", write);
+$("generate").addEventListener("click", generate);
 $("one").addEventListener("click", one);
 $("back").addEventListener("click", back);
 $("new").addEventListener("click", () => {
@@ -375,15 +323,15 @@ $("new").addEventListener("click", () => {
   $("text").focus();
   changed(0);
 });
-$("temperature").addEventListener("input", () => { describe(); look(); });
-$("colour").addEventListener("change", () => { describe(); redraw(); look(0); });
-for (const id of ["layer", "value", "unit"]) $(id).addEventListener("change", unitChanged);
-$("hold").addEventListener("change", rewrite);
-$("held-at").addEventListener("input", describe);
-$("held-at").addEventListener("change", () => { if ($("hold").checked) rewrite(); });
+showSlider($("temperature"), $("temperature-value"));
+$("temperature").addEventListener("input", () => look());
+$("hold").addEventListener("change", regenerate);
+$("held-at").addEventListener("input", showHold);
+$("held-at").addEventListener("change", () => { if ($("hold").checked) regenerate(); });
 $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   keepKey($("key").value);
   begin();
 });
+offerTheme($("theme"));
 begin();

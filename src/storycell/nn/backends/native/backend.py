@@ -9,7 +9,7 @@ from storycell.nn.backends.native import library as lib
 from storycell.nn.backends.native.autograd import Call, Head, Hidden, MeanNats
 from storycell.nn.backends.native.stack import new_masks
 from storycell.nn.backends.native.tensors import Folded, fold, initial, pad_last, unpadded, without_padding
-from storycell.types import State
+from storycell.nn.cells.cell import State
 
 
 class NativeBackend(Backend):

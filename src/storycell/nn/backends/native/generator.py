@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from storycell.nn.backends.backend import Network
 from storycell.nn.backends.native import library as lib
 from storycell.nn.backends.native.tensors import fold, initial, pad_last, unpadded
-from storycell.types import State
+from storycell.nn.cells.cell import State
 
 
 @dataclass(frozen=True)

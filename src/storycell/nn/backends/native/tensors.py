@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from storycell.nn.backends.backend import Weights
 from storycell.nn.backends.native import library as lib
 from storycell.nn.backends.native.ops import Linear
-from storycell.types import State
+from storycell.nn.cells.cell import State
 
 
 class Folded(NamedTuple):

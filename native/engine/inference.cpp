@@ -1,0 +1,268 @@
+#include "engine/inference.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "engine/guarded.h"
+#include "engine/model_state.h"
+
+namespace storycell {
+namespace {
+
+constexpr int64_t kRows = 2048;  // characters read at a time: what lies between two layers stays in the cache
+constexpr int64_t kLogits = int64_t{1} << 22;  // as many logits at a time
+
+void copy(float* to, const float* from, int64_t count) {
+    std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
+}
+
+void clear(float* to, int64_t count) { std::memset(to, 0, static_cast<size_t>(count) * sizeof(float)); }
+
+// Rows of `from` floats as rows of `to`: zeros after what is there, or without what is too much. null: all zeros.
+void resize_rows(const float* source, int64_t rows, int64_t from, int64_t to, float* out) {
+    const int64_t both = std::min(from, to);
+    for (int64_t r = 0; r < rows; ++r, out += to) {
+        if (source) copy(out, source + r * from, both);
+        clear(out + (source ? both : 0), to - (source ? both : 0));
+    }
+}
+
+}  // namespace
+
+class Network {
+public:
+    Network(const NetworkWeights& w, int64_t elements)
+        : cell(w.cell), L(w.layers), H(w.units), V(w.characters), G(kCells[w.cell].gates), P(whole_lanes(w.units)),
+          W(whole_lanes(w.characters)), precision(elements), layers(static_cast<size_t>(w.layers)) {}
+
+    Status pack(const NetworkWeights& w, int threads) {
+        for (int64_t k = 0; k < L; ++k) {
+            PackedLayer& layer = layers[k];
+            fold_biases(w.layer[k], layer);
+            TRY(pack_gates(w.layer[k].recurrent, H, P, G > 1, precision, threads, layer.recurrent));
+            if (k) TRY(pack_gates(w.layer[k].input, H, P, false, precision, threads, layer.input));
+        }
+        TRY(make_table(w, threads));
+        resize_rows(w.output_bias, 1, V, W, output_bias.room(W));
+        return static_cast<Status>(
+            storycell_pack(precision, P, W, 0, w.output, 1, H, H, V, output.room(P * W), threads));
+    }
+
+    Status read(const Reading& a, int threads) const {
+        const int64_t B = a.streams, BP = B * P, rows = a.logits ? std::min(kRows, kLogits / W) : kRows;
+        const int64_t most = std::min(a.steps, std::max<int64_t>(1, rows / B));  // steps
+        Buffer h, c, one, two, inputs, every_cell, row_logits, row_losses;
+        pad_state(a.hidden, B, h);
+        pad_state(cell == kLstm ? a.cell : nullptr, B, c);
+        float *above = one.room((most + 1) * BP), *below = L > 1 ? two.room((most + 1) * BP) : above;
+        float* const projected = L > 1 ? inputs.room(most * BP * G) : nullptr;
+        float* const cells = a.cells && cell == kLstm ? every_cell.room((most + 1) * BP) : nullptr;
+        float* const logits = a.logits ? row_logits.room(most * B * W) : nullptr;
+        float* const losses = a.losses ? row_losses.room(most * B) : nullptr;
+        for (int64_t t = 0; t < a.steps; t += most) {
+            const int64_t n = std::min(most, a.steps - t);
+            for (int64_t k = 0; k < L; ++k) {
+                Recurrence r = arguments(k, B);
+                r.steps = n;
+                r.hidden = above;
+                r.carry = cell == kLstm ? c.data() + k * BP : cell == kGru ? h.data() + k * BP : nullptr;
+                if (cells) {
+                    r.cell_state = cells;
+                    copy(cells, c.data() + k * BP, BP);
+                }
+                copy(above, h.data() + k * BP, BP);
+                if (k) {
+                    const Product p{0, n * B, P, G * P, below + BP, P, layers[k].input.data(), layers[k].bias.data(),
+                                    projected, 0};
+                    TRY(storycell_product(&p, threads));
+                    r.projected = projected;
+                } else {
+                    r.ids = a.ids + t;
+                    r.ids_stream_stride = a.steps, r.ids_step_stride = 1;
+                }
+                TRY(storycell_forward(&r, threads));
+                copy(h.data() + k * BP, above + n * BP, BP);
+                if (cells) copy(c.data() + k * BP, cells + n * BP, BP);
+                if (a.hiddens) hand_out(above + BP, P, H, a, t, n, a.hiddens + k * B * a.steps * H);
+                if (cells) hand_out(cells + BP, P, H, a, t, n, a.cells + k * B * a.steps * H);
+                std::swap(below, above);
+            }
+            if (losses) {
+                OutputLoss o{};
+                o.steps = n, o.streams = B, o.units = P, o.characters = V, o.hidden = below + BP;
+                o.packed_forward = output.data(), o.bias = output_bias.data();
+                o.targets = a.targets + t, o.targets_stream_stride = a.steps, o.targets_step_stride = 1;
+                o.losses = losses;
+                TRY(storycell_output_loss(&o, threads));
+                hand_out(losses, 1, 1, a, t, n, a.losses);
+            }
+            if (logits) {
+                const Product p{0, n * B, P, W, below + BP, P, output.data(), output_bias.data(), logits, 0};
+                TRY(storycell_product(&p, threads));
+                hand_out(logits, W, V, a, t, n, a.logits);
+            }
+        }
+        if (a.final_hidden) resize_rows(h.data(), L * B, P, H, a.final_hidden);
+        if (a.final_cell && cell == kLstm) resize_rows(c.data(), L * B, P, H, a.final_cell);
+        return kOk;
+    }
+
+    Status write(const Writing& a, int threads) const {
+        const int64_t B = a.streams, BP = B * P, slot = precision ? BP / 2 : BP;  // in floats
+        Buffer h, carry, slots, projected, logits, kept;
+        pad_state(a.hidden, B, h);
+        pad_state(cell == kLstm ? a.cell : a.hidden, B, carry);
+        slots.room(2 * slot * L), projected.room(BP * G), logits.room(B * W);
+        if (a.logits) kept.room(a.length * B * W);
+        std::vector<GenerationLayer> all(layers.size());
+        for (int64_t k = 0; k < L; ++k) {
+            const PackedLayer& layer = layers[k];
+            float* hidden = slots.data() + 2 * slot * k;
+            TRY(storycell_convert(precision, h.data() + k * BP, hidden, BP, threads));
+            all[k] = {layer.recurrent.data(), k ? layer.input.data() : nullptr, k ? nullptr : table.data(),
+                      k ? layer.bias.data() : nullptr, layer.reset_bias.data(), hidden, carry.data() + k * BP,
+                      k ? projected.data() : nullptr};
+        }
+        Generation g{cell, precision, L, B, P, V, a.length, all.data(), output.data(), output_bias.data(),
+                     logits.data(), a.current, a.random, a.out, kept.data(), a.choice, a.unknown};
+        TRY(storycell_generate(&g, threads));
+        for (int64_t k = 0; k < L && cell != kGru; ++k)
+            TRY(storycell_widen(precision, slots.data() + 2 * slot * k, h.data() + k * BP, BP, threads));
+        resize_rows(cell == kGru ? carry.data() : h.data(), L * B, P, H, a.final_hidden);
+        if (cell == kLstm) resize_rows(carry.data(), L * B, P, H, a.final_cell);
+        if (a.logits) resize_rows(kept.data(), B * a.length, W, V, a.logits);
+        return kOk;
+    }
+
+    bool is_bf16() const { return precision == 1; }
+    bool has_cell() const { return cell == kLstm; }
+
+private:
+    struct PackedLayer {
+        Buffer recurrent, input;  // packed
+        Buffer bias, reset_bias;  // [G*P]: of input and hidden together; gru: [P] of the hidden part of its last gate
+    };
+
+    int64_t cell, L, H, V, G, P, W, precision;  // P, W: units and characters in whole lanes
+    std::vector<PackedLayer> layers;
+    Buffer table, output, output_bias;  // table [V, G*P]: what a character adds to the first layer's gates
+
+    // Each gate's block of rows is followed by zeros up to whole lanes, and so is each row: padded units stay zero.
+    void pad_gates(const float* source, int64_t columns, int64_t padded, float* out) const {
+        for (int64_t gate = 0; gate < G; ++gate) {
+            resize_rows(source + gate * H * columns, H, columns, padded, out + gate * P * padded);
+            clear(out + (gate * P + H) * padded, (P - H) * padded);
+        }
+    }
+
+    // A weight [G*H, inner], packed as the right-hand side [padded inner, G*P] of what is read.
+    Status pack_gates(const float* source, int64_t inner, int64_t padded, bool interleaved, int64_t elements,
+                      int threads, Buffer& to) const {
+        Buffer plain;
+        pad_gates(source, inner, padded, plain.room(G * P * padded));
+        return static_cast<Status>(storycell_pack(elements, padded, interleaved ? P : G * P, interleaved ? G : 0,
+                                                  plain.data(), 1, padded, padded, G * P, to.room(G * P * padded),
+                                                  threads));
+    }
+
+    void fold_biases(const NetworkLayer& w, PackedLayer& layer) const {
+        float *bias = layer.bias.zeros(G * P), *reset_bias = layer.reset_bias.zeros(P);
+        for (int64_t j = 0; w.input_bias && j < G * H; ++j) {
+            const bool is_reset = cell == kGru && j >= 2 * H;
+            bias[j / H * P + j % H] = w.input_bias[j] + (is_reset ? 0.0f : w.recurrent_bias[j]);
+            if (is_reset) reset_bias[j % H] = w.recurrent_bias[j];
+        }
+    }
+
+    Status make_table(const NetworkWeights& w, int threads) {
+        const float *input = w.layer[0].input, *bias = layers[0].bias.data();
+        float* const to = table.room(V * G * P);
+        if (!w.embedding) {
+            clear(to, V * G * P);
+            for (int64_t gate = 0; gate < G; ++gate)
+                for (int64_t j = 0; j < H; ++j)
+                    for (int64_t v = 0; v < V; ++v)
+                        to[v * G * P + gate * P + j] = input[(gate * H + j) * V + v] + bias[gate * P + j];
+            return kOk;
+        }
+        const int64_t D = w.embedding, padded = whole_lanes(D);
+        Buffer left, packed;
+        resize_rows(w.embedding_weight, V, D, padded, left.room(V * padded));
+        TRY(pack_gates(input, D, padded, false, 0, threads, packed));
+        const Product p{0, V, padded, G * P, left.data(), padded, packed.data(), bias, to, 0};
+        return static_cast<Status>(storycell_product(&p, threads));
+    }
+
+    void pad_state(const float* plain, int64_t B, Buffer& to) const {
+        resize_rows(plain, L * B, H, P, to.room(L * B * P));
+    }
+
+    Recurrence arguments(int64_t k, int64_t B) const {
+        Recurrence r{};
+        r.cell = cell, r.streams = B, r.units = P, r.characters = V;
+        r.packed = layers[k].recurrent.data(), r.table = table.data(), r.reset_bias = layers[k].reset_bias.data();
+        return r;
+    }
+
+    // Rows of a piece [n, B] into those of the text [B, T], from step t on.
+    static void hand_out(const float* rows, int64_t stride, int64_t count, const Reading& a, int64_t t, int64_t n,
+                         float* to) {
+        for (int64_t b = 0; b < a.streams; ++b)
+            for (int64_t s = 0; s < n; ++s)
+                copy(to + (b * a.steps + t + s) * count, rows + (s * a.streams + b) * stride, count);
+    }
+};
+
+namespace {
+
+constexpr int64_t kMost = int64_t{1} << 24;
+
+bool between(int64_t n, int64_t least, int64_t most) { return n >= least && n <= most; }
+
+Status check(const NetworkWeights& w, int64_t precision, int threads) {
+    if (!between(w.cell, 0, kCellCount - 1) || !between(precision, 0, 1) || !between(threads, 1, 1024) ||
+        !between(w.layers, 1, 1024) || !between(w.units, 1, 1 << 16) || !between(w.characters, 1, 1 << 21) ||
+        !between(w.embedding, 0, 1 << 16))
+        return kBadSize;
+    if (!w.layer || !w.output || !w.output_bias || !w.embedding != !w.embedding_weight) return kMissing;
+    for (int64_t k = 0; k < w.layers; ++k) {
+        const NetworkLayer& layer = w.layer[k];
+        if (!layer.input || !layer.recurrent || !layer.input_bias != !layer.recurrent_bias) return kMissing;
+    }
+    return kOk;
+}
+
+}  // namespace
+}  // namespace storycell
+
+using namespace storycell;
+
+int storycell_network_create(const NetworkWeights* weights, int64_t precision, int threads, Network** made) {
+    if (!weights || !made) return kMissing;
+    *made = nullptr;
+    if (const Status bad = check(*weights, precision, threads)) return bad;
+    return guarded([&] {
+        auto network = std::make_unique<Network>(*weights, precision);
+        TRY(network->pack(*weights, threads));
+        *made = network.release();
+        return kOk;
+    });
+}
+
+void storycell_network_free(Network* network) { delete network; }
+
+int storycell_network_read(const Network* network, const Reading* a, int threads) {
+    if (!network || !a || !a->ids || !a->targets != !a->losses) return kMissing;
+    if (a->hidden && network->has_cell() && !a->cell) return kMissing;
+    if (!between(a->streams, 1, kMost) || !between(a->steps, 1, kMost) || network->is_bf16()) return kBadSize;
+    return guarded([&] { return network->read(*a, threads); });
+}
+
+int storycell_network_write(const Network* network, const Writing* a, int threads) {
+    if (!network || !a || !a->current || !a->random || !a->choice || !a->out || !a->final_hidden) return kMissing;
+    if (network->has_cell() && (!a->final_cell || (a->hidden && !a->cell))) return kMissing;
+    if (!between(a->streams, 1, kMost) || !between(a->length, 1, kMost)) return kBadSize;
+    return guarded([&] { return network->write(*a, threads); });
+}

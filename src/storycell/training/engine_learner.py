@@ -1,0 +1,105 @@
+"""`EngineLearner`: the engine's own training, numpy in and out, in one process on the processor; no torch."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+
+import numpy as np
+import numpy.typing as npt
+
+from storycell import threads
+from storycell.config import Settings
+from storycell.engine import EngineModel, EngineNetwork
+from storycell.language_model import Floats
+from storycell.training.learner import Kept, Layout
+
+MOMENTS = {  # what an optimiser keeps of a parameter; Muon does so of the recurrent layers' matrices alone
+    "sgd": frozenset[str](),
+    "adamw": frozenset({"step", "exp_avg", "exp_avg_sq"}),
+    "muon": frozenset({"momentum_buffer"}),
+}
+
+
+class EngineLearner:
+    """Trains a network of V characters as `settings` say, from the weights that their seed draws."""
+
+    device = "cpu"
+
+    def __init__(self, settings: Settings, vocab_size: int) -> None:
+        model, training = settings.model, settings.training
+        self._settings, self._forget_bias = training, model.forget_bias
+        self.engine = EngineModel(
+            vocab_size,
+            model.hidden,
+            model.layers,
+            model.cell,
+            embedding_size=model.embedding,
+            gate_bias=model.gate_bias,
+            precision=training.precision,
+            threads=threads.for_kernels(),
+            dropout=model.dropout,
+            weight_dropout=model.weight_dropout,
+            embedding_dropout=model.embedding_dropout,
+        )
+        self.engine.initialise(training.seed, model.forget_bias)
+
+    @property
+    def model(self) -> EngineNetwork:
+        """As `Learner.model`: it has copies of the weights."""
+        return self.engine.network(forget_bias=self._forget_bias)
+
+    @property
+    def layout(self) -> Layout:
+        """As `Learner.layout`."""
+        engine, optimizer = self.engine, self._settings.optimizer
+        plain = MOMENTS["sgd" if optimizer == "sgd" else "adamw"]
+        moments = {
+            name: MOMENTS["muon"] if optimizer == "muon" and is_rounded(name, shape) else plain
+            for name, shape in engine.shapes.items()
+        }
+        return Layout(engine.shapes, moments, engine.state_names, engine.num_layers, engine.hidden_size)
+
+    def gradient(
+        self, ids: npt.NDArray[np.int64], targets: npt.NDArray[np.int64], step: int, kept: Kept | None
+    ) -> tuple[float, float]:
+        """As `Learner.gradient`."""
+        resets = None if kept is None or kept.all() else ~kept
+        seed = self._settings.seed * 1_000_003 + step
+        return self.engine.gradient(ids, targets, carries=kept is not None, resets=resets, seed=seed)
+
+    def apply(self, rate: float) -> None:
+        """As `Learner.apply`."""
+        settings = self._settings
+        self.engine.apply(rate, optimizer=settings.optimizer, clip=settings.clip, decay=settings.weight_decay)
+
+    def take_into_average(self, decay: float) -> None:
+        """As `Learner.take_into_average`."""
+        self.engine.average(decay)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """As `Learner.averaged`."""
+        return self.engine.averaged()
+
+    def snapshot(self) -> dict[str, Floats]:
+        """As `Learner.snapshot`."""
+        return self.engine.snapshot()
+
+    def restore(self, tensors: Mapping[str, Floats]) -> None:
+        """As `Learner.restore`."""
+        self.engine.restore(tensors)
+
+    def watched(self) -> dict[str, float]:
+        """As `Learner.watched`: how far a vanilla network's hidden weights have drifted from spectral radius 1."""
+        if self.engine.cell != "rnn":
+            return {}
+        weights = self.engine.read()
+        hidden = [weights[f"recurrent.weight_hh_l{k}"].astype(np.float64) for k in range(self.engine.num_layers)]
+        return {f"spectral_radius_l{k}": float(np.abs(np.linalg.eigvals(w)).max()) for k, w in enumerate(hidden)}
+
+    def close(self) -> None:
+        """As `Learner.close`."""
+        self.engine.__del__()
+
+
+def is_rounded(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether Muon moves a parameter."""
+    return name.startswith("recurrent") and len(shape) == 2
