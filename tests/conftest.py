@@ -9,6 +9,8 @@ import torch
 from support import live_server as serving
 from support import tiny_runs
 
+from storycell.training import start
+
 DATA = Path(__file__).parents[2] / "shared" / "data"
 STORIES = Path(__file__).parent / "data" / "stories-100.txt"  # of `storycell.data.stories.corpus.generate(1)`
 
@@ -53,6 +55,14 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stories = [f"Once upon a time {'Ann' if k % 3 else 'Ben'} had {k * k} red balls.\n" for k in range(120)]
     path.write_text("<|endoftext|>\n".join(stories))
     return path
+
+
+@pytest.fixture(params=["engine", "torch"])
+def trained_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who trains, where the engine could: it, or torch."""
+    if request.param == "torch":
+        monkeypatch.setattr(start, "uses_engine", lambda *_: False)
+    return str(request.param)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "engine/kernels.h"
 #include "engine/model_state.h"
@@ -17,13 +18,28 @@ constexpr int64_t kRows = 16;  // of a block: a thread's least share
 int64_t blocks(int64_t rows) { return rows / kRows; }
 
 // to[c, r] = x[r, c] for a block of rows.
-template <class Element>
-void turn(const Element* x, int64_t rows, int64_t columns, int64_t block, Element* to) {
-    const Element* from = x + block * kRows * columns;
+void turn(const float* x, int64_t rows, int64_t columns, int64_t block, float* to) {
+    const float* from = x + block * kRows * columns;
     to += block * kRows;
     for (int64_t c0 = 0; c0 < columns; c0 += kRows)
         for (int64_t c = c0; c < c0 + kRows; ++c)
             for (int64_t r = 0; r < kRows; ++r) to[c * rows + r] = from[r * columns + c];
+}
+
+// The same for 16-bit elements, four by four in words of four elements.
+void turn(const uint16_t* x, int64_t rows, int64_t columns, int64_t block, uint16_t* to) {
+    constexpr uint64_t even = 0x0000ffff0000ffff, low = 0x00000000ffffffff;
+    const uint16_t* from = x + block * kRows * columns;
+    to += block * kRows;
+    for (int64_t c = 0; c < columns; c += 4)
+        for (int64_t r = 0; r < kRows; r += 4) {
+            uint64_t w[4];
+            for (int i = 0; i < 4; ++i) std::memcpy(&w[i], from + (r + i) * columns + c, sizeof w[i]);
+            const uint64_t a = (w[0] & even) | (w[1] & even) << 16, b = (w[0] >> 16 & even) | (w[1] & ~even);
+            const uint64_t d = (w[2] & even) | (w[3] & even) << 16, e = (w[2] >> 16 & even) | (w[3] & ~even);
+            const uint64_t turned[4] = {(a & low) | d << 32, (b & low) | e << 32, a >> 32 | (d & ~low), b >> 32 | (e & ~low)};
+            for (int i = 0; i < 4; ++i) std::memcpy(to + (c + i) * rows + r, &turned[i], sizeof turned[i]);
+        }
 }
 
 }  // namespace

@@ -17,6 +17,7 @@
 
 using namespace storycell;
 
+int model_failures();
 int simd_portable();
 #ifdef STORYCELL_X86
 int simd_avx2();
@@ -513,6 +514,7 @@ int main() {
             network(cell, 3, 19, 21, 5, true);
         }
         optimiser_step();
+        failures += model_failures();
         std::printf("%s done\n", isa);
     }
     expect(storycell_use_isa("vax") == kUnknownIsa, "unknown kernels refused");

@@ -26,6 +26,7 @@ void grant_allocations(int count) {
 }
 
 int refused_allocations() { return refused.load(); }
+int granted_allocations() { return granted.load(); }
 
 void* operator new(size_t bytes) {
     if (void* memory = allocate(bytes)) return memory;

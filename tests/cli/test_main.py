@@ -245,6 +245,19 @@ def test_a_flags_value_may_begin_with_a_hyphen(run: Path, capsys: pytest.Capture
     command(capsys, "sample", *words, "--temperature", "-1").stated(2, "temperature", "-1")
 
 
+@pytest.mark.parametrize(
+    ("word", "prompt"),
+    [("- Ann", " Ann"), ("--stop it", "stop it"), ("-5", "5"), ("-.5", ".5"), ("-\n", "\n"), ("- ", " ")],
+)
+def test_a_text_that_no_flag_can_be_needs_no_two_dashes(
+    word: str, prompt: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--unknown", "skip", "--chars", 0)
+    for words in ((run, word, *flags), (*flags, run, word), (run, *flags, word), (run, *flags, "--", word)):
+        assert command(capsys, "sample", *words).out == prompt + "\n"
+    command(capsys, "sample", run, word.split()[0] + "x").stated(2, "there is no flag")
+
+
 def test_no_flag_is_taken_as_another_ones_value(run: Path, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for flag in ("--json", "--stop", "--seed=3", "-h"):
         command(capsys, "sample", run, "--stop", flag).stated(

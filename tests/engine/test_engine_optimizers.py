@@ -1,6 +1,5 @@
 """The engine's optimisers against nn/optim.py's on the reference model; the running mean; names of what they keep."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from storycell.engine import EngineModel
 from storycell.engine.library import isa
 from storycell.nn.model import CharLM
 from storycell.nn.optim import build_optimizer, orthogonalise
-from storycell.training.trainer import Trainer
+from storycell.training.torch_learner import TorchLearner
 
 pytestmark = needs_kernel
 
@@ -140,9 +139,9 @@ def test_muon_moves_nothing_for_a_gradient_of_zero() -> None:
     assert all((update == 0).all() for update in update_of(engine, zeros).values())
 
 
-def test_the_running_mean_is_the_trainer_s() -> None:
+def test_the_running_mean_is_the_torch_learner_s() -> None:
     model, engine = pair("lstm", 1, 16, 9)
-    theirs = SimpleNamespace(settings=settings("adamw", average=0.8), model=model, step=0, _average={})
+    theirs = TorchLearner(model, settings("adamw"))
     with engine.averaged():  # none is kept: the weights
         assert (engine.read()["output.bias"] == model.output.bias.detach().numpy()).all()
     for step in range(6):
@@ -151,9 +150,9 @@ def test_the_running_mean_is_the_trainer_s() -> None:
         present = engine.read()
         for name, weight in present.items():
             model.get_parameter(name).data = torch.from_numpy(weight.copy())
-        theirs.step = step
-        Trainer._take_into_average(theirs)  # type: ignore[arg-type]
-        engine.average(min(0.8, (1 + step) / (10 + step)))
+        decay = min(0.8, (1 + step) / (10 + step))
+        theirs.take_into_average(decay)
+        engine.average(decay)
         for name, mean in engine.read("average").items():
             np.testing.assert_allclose(mean, theirs._average[name].numpy(), rtol=1e-5, atol=1e-7)
         with engine.averaged():
@@ -163,21 +162,18 @@ def test_the_running_mean_is_the_trainer_s() -> None:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_snapshot_has_the_trainer_s_names_and_shapes(optimizer: str) -> None:
+def test_a_snapshot_has_the_torch_learner_s_names_and_shapes(optimizer: str) -> None:
     model, engine = pair("lstm", 1, 16, 9)
-    torchs = build_optimizer(model, settings(optimizer))
-    give_gradient(model, engine, 0)
-    torchs.step()
-    average = {name: p.detach().clone() for name, p in model.named_parameters()}
-    carried = {name: torch.zeros(1, 5, 16) for name in ("h", "c")}
-    theirs = SimpleNamespace(model=model, optimizer=torchs, _state=carried, _average=average)
-    held = Trainer._held(theirs)  # type: ignore[arg-type]
+    theirs = TorchLearner(model, settings(optimizer))
+    theirs.gradient(*chunk(5, 9, 0), step=0, kept=None)
+    theirs.apply(0.01)
+    theirs.take_into_average(0.9)
+    held = theirs.snapshot()
+    engine.gradient(*chunk(5, 9, 0))
     engine.apply(0.01, optimizer=optimizer)
     engine.average(0.9)
     ours = engine.snapshot()
-    assert {name: value.shape for name, value in ours.items()} == {
-        name: tuple(value.shape) for name, value in held.items()
-    }
+    assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in held.items()}
     assert all(value.dtype == np.float32 for value in ours.values())
     engine.restore(held)  # and a run that torch began goes on
-    assert all((engine.snapshot()[name] == value.numpy()).all() for name, value in held.items())
+    assert all((engine.snapshot()[name] == value).all() for name, value in held.items())

@@ -19,9 +19,9 @@ from support.instruction_sets import needs_kernel
 from storycell.engine import EngineModel, EngineNetwork
 from storycell.export.export import export
 from storycell.generation.sampler import Draw, Sampling, streams
-from storycell.language_model import Choice
+from storycell.language_model import LanguageModel
+from storycell.nn.adapter import TorchModel
 from storycell.nn.model import CharLM
-from storycell.types import BOUNDARY
 
 GOLDEN = json.loads(golden.FILE.read_text(encoding="utf-8"))
 IDS, TARGETS = np.array(GOLDEN["ids"]), np.array(GOLDEN["targets"])
@@ -55,6 +55,13 @@ def assert_loss_and_gradients(lm: CharLM, network: dict[str, Any]) -> None:
     assert gradients.keys() == network["gradients"].keys()
     for name, gradient in gradients.items():
         assert_close(gradient, network["gradients"][name])
+
+
+def assert_writes_the_texts(model: LanguageModel, network: dict[str, Any]) -> None:
+    for text in network["texts"]:
+        drawn = streams(model, golden.prompt_ids()[1:], Sampling(**text["sampling"]), [text["seed"]], GOLDEN["chars"])
+        written = golden.VOCAB.decode([id for (id,) in drawn if id is not None])
+        assert written == text["text"], text["sampling"]
 
 
 def exported_texts(network: dict[str, Any]) -> list[dict[str, Any]]:
@@ -122,14 +129,7 @@ def test_the_engine_learns_as_the_file_says(network: dict[str, Any]) -> None:
 def test_the_engine_writes_the_texts(network: dict[str, Any]) -> None:
     engine, fed = engine_of(network), golden.prompt_ids()
     assert_close(engine.logits([fed])[0][0, -1], network["logits_after_prompt"])
-    state = engine.state_after([fed[:-1]])
-    for text in network["texts"]:
-        how = Sampling(**text["sampling"])
-        choice = Choice(how.temperature or 1, how.top_p or 1, how.min_p or 0, how.top_k or 0, how.is_greedy)
-        random = np.array([Draw(text["seed"]).words])
-        ids = engine.write(fed[-1:], state, random, [choice], GOLDEN["chars"]).ids[0].tolist()
-        ends = ids.index(BOUNDARY) if BOUNDARY in ids else None
-        assert golden.VOCAB.decode(ids[:ends]) == text["text"], text["sampling"]
+    assert_writes_the_texts(engine, network)
 
 
 @pytest.mark.parametrize("backend", ["reference", "torch", pytest.param("native", marks=needs_kernel)])
@@ -137,10 +137,7 @@ def test_the_engine_writes_the_texts(network: dict[str, Any]) -> None:
 def test_every_backend_of_torch_learns_and_writes_as_the_file_says(network: dict[str, Any], backend: str) -> None:
     lm = golden.reference(sizes_of(network), backend)
     assert_loss_and_gradients(lm, network)
-    for text in network["texts"]:
-        drawn = streams(lm, golden.prompt_ids()[1:], Sampling(**text["sampling"]), [text["seed"]], GOLDEN["chars"])
-        written = golden.VOCAB.decode([id for (id,) in drawn if id is not None])
-        assert written == text["text"], text["sampling"]
+    assert_writes_the_texts(TorchModel(lm), network)
 
 
 def test_python_s_seeds_are_the_file_s() -> None:

@@ -20,6 +20,7 @@ from storycell.lab.bench.results import chart, measure
 from storycell.lab.bench.sample import sample
 from storycell.lab.bench.timing import Spread, in_turns, interleaved, seconds
 from storycell.lab.bench.workload import V, Workload
+from storycell.nn import adapter
 from storycell.nn.model import CharLM
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -211,7 +212,9 @@ def test_what_writes_writes_as_much_as_it_says() -> None:
     lm = CharLM(V, 8, embedding_size=4).eval()
     with torch.no_grad():
         lm.output.bias[0] = sample_bench._NEVER
-    assert sample_bench.ours(lm, 3)() == 3 * 3  # 10 ms of a guessed millisecond a character and stream
+    assert (
+        sample_bench.ours(adapter.TorchModel(lm), 3)() == 3 * 3
+    )  # 10 ms of a guessed millisecond a character and stream
     assert sample_bench.theirs(baselines.TorchModel("gru", V, 4, 8, 1).eval(), 2)() == 2 * 32
 
 

@@ -24,7 +24,9 @@ from storycell.lab.compress import archive
 from storycell.nn.adapter import TorchModel
 from storycell.nn.backends.native.library import one_torch_thread
 from storycell.nn.model import CharLM
+from storycell.training import start
 from storycell.training.distributed import DistributedGroup
+from storycell.training.engine_learner import EngineLearner
 
 Result = TypeVar("Result")
 TINY = {**NETWORK, "steps": 3}
@@ -210,6 +212,13 @@ def test_the_kernels_of_a_training_compute_on_the_threads_it_was_given(
         return forward(self, *arguments, **keywords)
 
     monkeypatch.setattr(CharLM, "forward", watched)
+    learners: list[EngineLearner] = []
+    gradient = EngineLearner.gradient
+    monkeypatch.setattr(EngineLearner, "gradient", lambda self, *a: (learners.append(self), gradient(self, *a))[1])
+    trained_on(tmp_path / "engine", text, threads=3, backend="native")
+    assert {learner.engine.threads for learner in learners} == {3}
+    assert not seen
+    monkeypatch.setattr(start, "uses_engine", lambda *_: False)
     trained_on(tmp_path, text, threads=3, backend="native")
     assert seen == {(1, 3)}
     seen.clear()

@@ -37,7 +37,7 @@ def tensor(array: np.ndarray) -> torch.Tensor:
 def distance(a: Any, b: Any) -> float:
     """Over the norm of `b`."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    return float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-12))
+    return float(np.linalg.norm(a - b)) / max(float(np.linalg.norm(b)), 1e-12)
 
 
 def lanes(n: int) -> int:

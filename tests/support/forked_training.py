@@ -22,7 +22,7 @@ import torch
 import matplotlib.figure
 import storycell.api, storycell.cli.train, storycell.training.curve
 from storycell.cli.main import main
-from storycell.nn.model import CharLM
+from storycell.training.engine_learner import EngineLearner
 
 def child(order):
     said = os.open(order["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -40,14 +40,13 @@ def child(order):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_bytes"],) * 2)
     if order["nan_from"]:
-        forward, steps = CharLM.forward, 0
-        def poisoned(self, ids, state=None, targets=None):
+        gradient, steps = EngineLearner.gradient, 0
+        def poisoned(self, *arguments):
             nonlocal steps
-            out, state = forward(self, ids, state, targets)
-            steps += targets is not None and self.training
-            sick = targets is not None and self.training and order["nan_from"] <= steps < order["nan_to"]
-            return out * float("nan") if sick else out, state
-        CharLM.forward = poisoned
+            nats, norm = gradient(self, *arguments)
+            steps += 1
+            return float("nan") if order["nan_from"] <= steps < order["nan_to"] else nats, norm
+        EngineLearner.gradient = poisoned
     torch.set_num_threads(1)
     if order["obeys_modes"] and os.getuid() == 0:
         libc, header, sets = ctypes.CDLL(None), (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()

@@ -33,7 +33,7 @@ MARGIN = 1e-4
 KINDS = [
     (cell, L, H, D, bias) for cell in ("lstm", "gru", "rnn") for L, H, D, bias in ((1, 5, 0, False), (2, 6, 3, True))
 ]
-SAMPLINGS = [  # of plain temperatures the exported files know, too
+SAMPLINGS: list[dict[str, Any]] = [  # of plain temperatures the exported files know, too
     {"temperature": 0.0},
     {"temperature": 0.8},
     {"temperature": 1.5},
@@ -100,7 +100,8 @@ def computed(sizes: Sizes) -> dict[str, Any]:
     ids, targets = (torch.from_numpy(a.copy()) for a in texts_ids())
     logits, state = lm(ids)
     nats = torch.nn.functional.cross_entropy(logits.mT, targets, reduction="none")
-    nats.mean().backward()
+    named = dict(lm.named_parameters())
+    gradients = torch.autograd.grad(nats.mean(), [*named.values()])
     with torch.no_grad():
         after_prompt, _ = lm(torch.tensor([prompt_ids()]))
     return {
@@ -108,7 +109,7 @@ def computed(sizes: Sizes) -> dict[str, Any]:
         "mean_nats": nats.mean().item(),
         "logits": logits[:, -1].detach().numpy(),
         "state": {name: value.numpy() for name, value in state.items()},
-        "gradients": {name: p.grad.numpy() for name, p in lm.named_parameters()},
+        "gradients": {name: gradient.numpy() for name, gradient in zip(named, gradients, strict=True)},
         "logits_after_prompt": after_prompt[0, -1].numpy(),
     }
 

@@ -68,7 +68,7 @@ def test_a_loss_that_stays_not_finite_ends_in_a_sentence_and_nothing_saved_is_lo
 ) -> None:
     run = tmp_path / "run"
     words = ["train", story_file(tmp_path), "--out", run, *FLAGS, "--steps=4000"]
-    message = one_sentence(nursery.run(*words, within=run, nan_from=20, nan_to=1 << 30))
+    message = one_sentence(nursery.run(*words, within=run, nan_from=2000, nan_to=1 << 30))
     assert "not finite" in message
     assert weights_are_finite(run)
     position = RunFolder(run).load_last(storycell.load(run).lm.shapes())[1]["position"]

@@ -1,6 +1,5 @@
 """Exact resume: a run cut anywhere and resumed equals one that was never cut, to the bit."""
 
-import itertools
 import math
 import random
 import re
@@ -19,9 +18,10 @@ from support.tiny_runs import running
 import storycell
 from storycell import Report
 from storycell.errors import ResumeError
-from storycell.nn.model import CharLM
 from storycell.runs import tensors
-from storycell.training import trainer
+from storycell.training import start, trainer
+from storycell.training.engine_learner import EngineLearner
+from storycell.training.torch_learner import TorchLearner
 
 TINY = {
     "hidden": 12,
@@ -67,11 +67,13 @@ CASES = [(cell, precision, 1) for cell in ("lstm", "gru", "rnn") for precision i
 
 
 @pytest.mark.parametrize(("cell", "precision", "threads"), [*CASES, ("lstm", "fp32", 2), ("lstm", "bf16", 2)])
+@pytest.mark.usefixtures("trained_by")
 def test_resume_is_bitwise(cell: str, precision: str, threads: int, story_file: Path, tmp_path: Path) -> None:
     cut_twice_equals_whole({"cell": cell, "precision": precision, "threads": threads}, story_file, tmp_path)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.usefixtures("trained_by")
 def test_resume_with_muon_is_bitwise(precision: str, story_file: Path, tmp_path: Path) -> None:
     changes = {"optimizer": "muon", "layers": 2, "precision": precision, "average": 0.9, "dropout": 0.1}
     cut_twice_equals_whole(changes, story_file, tmp_path)
@@ -91,28 +93,27 @@ def cut_twice_equals_whole(changes: dict[str, Any], story_file: Path, tmp_path: 
 
 
 def test_resume_is_bitwise_after_a_return_to_the_last_good_state(
-    story_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained_by: str, story_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loss is no number at steps 24 to 28, between the two cuts: training goes back to step 20."""
     monkeypatch.setattr(trainer, "KEEP_EVERY", 10)
-    real, steps = CharLM.forward, itertools.count()
+    learner: type[EngineLearner] | type[TorchLearner] = EngineLearner if trained_by == "engine" else TorchLearner
+    real = learner.gradient
 
-    def poisoned(self: CharLM, ids: Any, state: Any = None, targets: Any = None) -> Any:
-        value, state = real(self, ids, state, targets)
-        bad = self.training and targets is not None and next(steps) in range(23, 23 + trainer.SKIPS_IN_A_ROW)
-        return (value * math.nan if bad else value), state
+    def poisoned(self: Any, ids: Any, targets: Any, step: int, kept: Any) -> tuple[float, float]:
+        nats, norm = real(self, ids, targets, step, kept)
+        return (math.nan if step in range(23, 23 + trainer.SKIPS_IN_A_ROW) else nats), norm
 
-    monkeypatch.setattr(CharLM, "forward", poisoned)
+    monkeypatch.setattr(learner, "gradient", poisoned)
     settings = TINY | {"steps": 40, "save_every": 1e-6}
     whole = storycell.train(story_file, out=tmp_path / "whole", **settings)
     assert whole.summary["skipped"] == trainer.SKIPS_IN_A_ROW
     for cut in (22, 26):  # after the good state was kept, and among the steps that were skipped
-        steps, out = itertools.count(), tmp_path / f"cut{cut}"
+        out = tmp_path / f"cut{cut}"
         with pytest.raises(CutShort):
             storycell.train(story_file, out=out, callback=crash_after(cut), **settings)
-        saved, about = tensors.read_tensors(out / "last.safetensors")
+        saved, _ = tensors.read_tensors(out / "last.safetensors")
         assert any(name.startswith("good.state.") for name in saved)
-        steps = itertools.count(about["position"]["step"])
         assert_equal_runs(whole.path, storycell.resume(out).path)
     assert not any(name.startswith("good.") for name in weights(out, "last.safetensors"))  # no use any more
 
@@ -124,6 +125,7 @@ def without_the_good_state(path: Path) -> None:
     path.write_bytes(tensors.pack_tensors({k: t for k, t in state.items() if not k.startswith("good.")}, about))
 
 
+@pytest.mark.usefixtures("trained_by")
 def test_a_run_that_an_earlier_version_saved_goes_on(story_file: Path, tmp_path: Path) -> None:
     settings = TINY | {"steps": 40, "save_every": 1e-6}
     whole = storycell.train(story_file, out=tmp_path / "whole", **settings)
@@ -135,7 +137,7 @@ def test_a_run_that_an_earlier_version_saved_goes_on(story_file: Path, tmp_path:
 
 @pytest.mark.parametrize("damage", ["good.model.output.bias", "good.state.h", "good_step"])
 def test_a_good_state_that_does_not_fit_is_refused_before_it_is_needed(
-    story_file: Path, tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+    trained_by: str, story_file: Path, tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer, "KEEP_EVERY", 10)
     settings = TINY | {"steps": 40, "save_every": 1e-6}
@@ -185,6 +187,24 @@ def test_another_text_or_network_is_refused_by_name(story_file: Path, tmp_path: 
     story_file.write_text(story_file.read_text().replace("red", "tan"))
     with pytest.raises(ResumeError, match="not the text"):
         storycell.resume(run.path)
+
+
+@pytest.mark.parametrize("begun", ["engine", "torch"])
+def test_a_run_that_one_learner_began_goes_on_with_the_other(
+    begun: str, story_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not to the bit, for they add in another order, but to the loss; and nothing about the run has to be changed."""
+    settings = TINY | {"steps": 30, "save_every": 1e-6, "dropout": 0.0, "precision": "fp32", "average": 0.5}
+    choices = {"engine": start.uses_engine, "torch": lambda *_: False}
+    monkeypatch.setattr(start, "uses_engine", choices.pop(begun))
+    whole = storycell.train(story_file, out=tmp_path / "whole", **settings)
+    with pytest.raises(CutShort):
+        storycell.train(story_file, out=tmp_path / "cut", callback=crash_after(17), **settings)
+    ((_, other),) = choices.items()
+    monkeypatch.setattr(start, "uses_engine", other)
+    resumed = storycell.resume(tmp_path / "cut")
+    assert resumed.summary["valid_nats"] == pytest.approx(whole.summary["valid_nats"], abs=1e-4)
+    assert resumed.summary["step"] == 30
 
 
 def command(*words: object) -> list[str]:

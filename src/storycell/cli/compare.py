@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from storycell import extras
 from storycell.cli.display import say
 from storycell.cli.flags import NAME, Verb, backend_option, print_json, reading_options
 from storycell.lab import compare_page
@@ -46,6 +47,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Compare; print the table or JSON; write the page."""
+    if out:
+        extras.require("matplotlib", "a page with figures")
     found = compare(
         list(runs),
         list(text) or None,

@@ -6,8 +6,8 @@ Settings are flags, one for each field of `ModelSettings` and `TrainSettings`, s
 import importlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import click
@@ -35,19 +35,32 @@ class Verb(click.Command):
         self.params += [as_json, debug]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse; a flag is refused as the value of another, where Click would take `--json` in `--out --json`."""
+        """Parse flags and texts in any order.
+
+        Click gets the flags first, because it would take `--json` as the value in `--out --json`, and a text such as
+        `- Hello` as a flag.
+        """
         options = {
             flag: option
             for option in self.get_params(ctx)
             if isinstance(option, click.Option)
             for flag in (*option.opts, *option.secondary_opts)
         }
-        for word, following in pairwise(args[: args.index("--")] if "--" in args else args):
-            if word in options and not options[word].is_flag and following.partition("=")[0] in options:
-                ctx.fail(
-                    f"option {word!r} requires an argument, not the flag {following} (a text is given by {word}=TEXT)"
-                )
-        rest = super().parse_args(ctx, args)
+        flags, texts, words = list[str](), list[str](), iter(args)
+        for word in words:
+            name, equals, _ = word.partition("=")
+            if word == "--":
+                texts += words
+            elif name in options and not equals and not options[name].is_flag:
+                value = next(words, None)
+                if value is not None and value.partition("=")[0] not in options:
+                    flags += [word, value]
+                elif not ctx.resilient_parsing:
+                    found = "" if value is None else f", not the flag {value} (a text is given by {word}=TEXT)"
+                    ctx.fail(f"option {word!r} requires an argument{found}")
+            else:
+                (texts if name not in options and _is_text(word) else flags).append(word)
+        rest = super().parse_args(ctx, [*flags, "--", *texts])
         if rest and not ctx.resilient_parsing:
             ctx.fail(f"too many arguments: {' '.join(rest)}")
         return rest
@@ -72,6 +85,11 @@ class Verb(click.Command):
             threads = importlib.import_module("storycell.threads")
             threads.use(threads.default())  # in a container that may be fewer than the machine has cores
         return super().invoke(ctx)
+
+
+def _is_text(word: str) -> bool:
+    """Whether a word is no flag: it begins without a hyphen, or is `-` alone, a number, or a text with blanks."""
+    return not word.startswith("-") or word == "-" or bool(re.fullmatch(r"-(.*\s.*|\d*\.?\d+)", word, re.DOTALL))
 
 
 class _Name(click.ParamType[str]):

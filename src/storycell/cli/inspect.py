@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from storycell import api
+from storycell import api, extras
 from storycell.cli.display import preparing, say
 from storycell.cli.flags import NAME, Verb, backend_option, print_json, reading_options, run_argument
 from storycell.data.corpus import open_corpus
@@ -58,6 +58,8 @@ def command(
         raise SettingsError(f"{page}: the report is a web page; give a name that ends in .html")
     if page is not None and not page.parent.is_dir():
         raise SettingsError(f"{page}: there is no folder {page.parent}")
+    if page is not None or figures_folder:
+        extras.require("matplotlib", "a page with figures")
     model = api.load(run, backend=backend)
     read, text_name = _text(run, model, list(text), encoding, column)
     block = first_chars(read, chars)

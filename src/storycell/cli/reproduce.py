@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from storycell import extras
 from storycell.cli.display import TrainingDisplay, say
 from storycell.cli.flags import NAME, Verb, print_json
 from storycell.lab.reproduce import plan as plans
@@ -76,6 +77,7 @@ def command(
         settings={name: value for name, value in of_runs.items() if value is not None},
     )
     plans.settle(plan, out)
+    extras.require("matplotlib", "the report")
     interrupted = carry_out(plan, out, say, _watching, after_run=lambda: report.write(plan, out))
     summary = report.write(plan, out)
     if interrupted:

@@ -28,6 +28,7 @@ from logging import CRITICAL
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from storycell import extras
 from storycell.errors import CorpusError
 
 REPOSITORY = "roneneldan/TinyStories"
@@ -56,6 +57,7 @@ def tinystories(split: str) -> Path:
     """Path of the text file of a split, "train" or "valid"; it is downloaded if it is not in the hub's cache yet."""
     if split not in FILES:
         raise CorpusError(f"TinyStories has no split {split!r}, only {' and '.join(map(repr, FILES))}")
+    extras.require("huggingface_hub", "downloading TinyStories")
     try:
         with _silence():
             return _cached(FILES[split]) or _downloaded(FILES[split])

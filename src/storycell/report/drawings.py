@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from storycell import extras
 from storycell.naming import shown
 from storycell.web.theme import BLUE, GREY, INK, LINE, ORANGE, SERIES
 
@@ -26,6 +27,7 @@ _WIDTH = 8.6  # inches; the page scales it
 
 def draw_svg(draw: Callable[[Any], None], height: float = 3.2, **grid: Any) -> str:
     """Call `draw` with a figure's axes (an array of them for a grid) and give the SVG."""
+    extras.require("matplotlib", "a page with figures")
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from storycell.naming import shown
-from storycell.web.theme import BLUE, GREY, ORANGE
+from storycell.web.theme import BLUE, GREY, INK, LINE, ORANGE
 
 WIDTH, HEIGHT = 864, 480
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 40, 55  # margins around the axes
@@ -26,13 +26,13 @@ def loss_curve(metrics: list[dict[str, Any]], title: str, floor_nats: float | No
     canvas = _Canvas()
     for x in _ticks(0.0, axes.chars, 8):
         place = axes.place((x, axes.low))
-        canvas.line([(place[0], TOP), place], "#e2e2e2", 1)
+        canvas.line([(place[0], TOP), place], LINE, 1)
         canvas.text((place[0], place[1] + 8), f"{x:g}", "ma")
     for y in _ticks(axes.low, axes.high, 7):
         place = axes.place((0.0, y))
-        canvas.line([place, (WIDTH - RIGHT, place[1])], "#e2e2e2", 1)
+        canvas.line([place, (WIDTH - RIGHT, place[1])], LINE, 1)
         canvas.text((place[0] - 8, place[1]), f"{y:g}", "rm")
-    canvas.line([(LEFT, TOP), (LEFT, HEIGHT - BOTTOM), (WIDTH - RIGHT, HEIGHT - BOTTOM)], "#333333", 1)
+    canvas.line([(LEFT, TOP), (LEFT, HEIGHT - BOTTOM), (WIDTH - RIGHT, HEIGHT - BOTTOM)], INK, 1)
     if floor_nats is not None:
         left, right = axes.place((0.0, floor_nats)), axes.place((axes.chars, floor_nats))
         canvas.dashes(left, right, GREY)
@@ -111,7 +111,7 @@ class _Canvas:
         """A small disc."""
         self._draw.circle((place[0] * SHARP, place[1] * SHARP), 3.5 * SHARP, colour)
 
-    def text(self, place: Point, text: str, anchor: str, colour: str = "#333333", size: int = 13) -> None:
+    def text(self, place: Point, text: str, anchor: str, colour: str = INK, size: int = 13) -> None:
         """A line of text; `anchor` says which point of it `place` is, as Pillow's do."""
         font = ImageFont.load_default(size * SHARP)
         self._draw.text((place[0] * SHARP, place[1] * SHARP), text, colour, font, anchor)

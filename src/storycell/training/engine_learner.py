@@ -7,10 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell import threads
-from storycell.config import ModelSettings, Settings
-from storycell.engine import EngineModel
-from storycell.engine.library import CELLS, isa
-from storycell.language_model import Floats, LanguageModel
+from storycell.config import Settings
+from storycell.engine import EngineModel, EngineNetwork
+from storycell.language_model import Floats
 from storycell.training.learner import Kept, Layout
 
 MOMENTS = {  # what an optimiser keeps of a parameter; Muon does so of the recurrent layers' matrices alone
@@ -18,17 +17,6 @@ MOMENTS = {  # what an optimiser keeps of a parameter; Muon does so of the recur
     "adamw": frozenset({"step", "exp_avg", "exp_avg_sq"}),
     "muon": frozenset({"momentum_buffer"}),
 }
-
-
-def obstacle(model: ModelSettings) -> str | None:
-    """Why the engine cannot train such a network here; None: it can."""
-    if model.cell not in CELLS:
-        return f"the engine has no cell {model.cell!r}; it has {', '.join(CELLS)}"
-    try:
-        isa()
-    except (ImportError, RuntimeError) as error:
-        return str(error)
-    return None
 
 
 class EngineLearner:
@@ -55,11 +43,9 @@ class EngineLearner:
         self.engine.initialise(training.seed, model.forget_bias)
 
     @property
-    def model(self) -> LanguageModel:
+    def model(self) -> EngineNetwork:
         """As `Learner.model`: it has copies of the weights."""
-        from storycell.engine import EngineNetwork
-
-        return EngineNetwork(self.engine.read(), self.engine.cell, forget_bias=self._forget_bias)
+        return self.engine.network(forget_bias=self._forget_bias)
 
     @property
     def layout(self) -> Layout:

@@ -37,7 +37,6 @@ from storycell.language_model import Floats
 from storycell.runs.default_prompt import default_prompt
 from storycell.runs.folder import LOGS, RunConfig, RunFolder
 from storycell.runs.tensors import Array
-from storycell.training import curve
 from storycell.training.learner import Layout
 from storycell.training.trainer import GOOD, Report, Trainer
 
@@ -350,6 +349,8 @@ class TrainLoop:
         self.sum_nats, self.counted = 0.0, 0
 
     def _draw(self) -> None:
+        from storycell.training import curve  # Pillow, which the first step need not wait for
+
         self.folder.write("loss.png", curve.loss_curve(self.folder.metrics(), str(self.folder.path)))
 
     def _measure(self) -> None:

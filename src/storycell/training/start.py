@@ -29,14 +29,17 @@ from storycell.data.resumable import Progress, no_progress
 from storycell.data.survey import build_vocabulary
 from storycell.data.tokens import Prepared
 from storycell.data.vocab import Vocabulary
+from storycell.engine import library
+from storycell.engine.cells import weight_shapes
 from storycell.errors import ResumeError, SettingsError
 from storycell.language_model import Floats
 from storycell.runs import default_prompt
 from storycell.runs import folder as folder_module
 from storycell.runs.folder import RunConfig, RunFolder, TextRecord, refuse_occupied
 from storycell.runs.machine import best_device, machine, versions
-from storycell.runs.network import LoadedRun, load_run
+from storycell.runs.network import LoadedRun, engine_obstacle, load_run
 from storycell.runs.text import has_changed, open_text, prepared_folder, read_text
+from storycell.training.engine_learner import EngineLearner
 from storycell.training.learner import Learner
 from storycell.training.loop import Callback, TrainingResult, TrainLoop, TrainWorker
 from storycell.training.processes import ProcessGroup, is_launched
@@ -168,10 +171,7 @@ def resume(
             }
         )
         vocab = folder.vocab()
-        # On meta nothing is allocated before the weights are known to fit.
-        from storycell.nn.model import CharLM
-
-        folder.load_last(CharLM.from_settings(len(vocab), chosen.model, device="meta").shapes())
+        folder.load_last(_weight_shapes(group, chosen, len(vocab)))  # before anything is allocated
         prepared = _prepare_in_turn(group, record, vocab if run_config.init else None, progress, may_merge=False)
         if has_changed(prepared, run_config.text) or prepared.vocab != vocab:
             raise ResumeError(
@@ -226,24 +226,37 @@ def _choose_settings(recipe: str, donor: LoadedRun | None, settings: dict[str, A
 def _resolve_settings(group: ProcessGroup, settings: Settings) -> Settings:
     """`auto` and unset values as what they come to on this machine."""
     training = settings.training
-    import torch
+    device = best_device(training.device)
+    if uses_engine(group, settings, device):
+        backend, multiplies_bf16 = "native", library.isa() in ("amx", "avx512bf16")
+    else:
+        extras.require("torch", _torch_is_for(group, settings, device))
+        from storycell.training.torch_learner import choose_backend
 
-    from storycell.nn.backends import choice
-
-    device = torch.device(best_device(training.device))
-    weight = torch.empty(0, dtype=torch.float32, device=device)
-    backend, _ = choice.choose_backend(training.backend, settings.model.cell, weight)
+        backend, multiplies_bf16 = choose_backend(training.backend, settings.model.cell, device)
     precision = training.precision
     if precision == "auto":
-        precision = "bf16" if backend.multiplies_bf16(device) else "fp32"
+        precision = "bf16" if multiplies_bf16 else "fp32"
     unit, amount = training.budget
     return settings.changed(
-        device=str(device),
-        backend=backend.name,
+        device=device,
+        backend=backend,
         precision=precision,
         threads=training.threads or group.default_threads(),
         **{unit: amount},
     )
+
+
+def uses_engine(group: ProcessGroup, settings: Settings, device: str) -> bool:
+    """Whether the engine trains: alone, on the processor, a network that it knows; otherwise torch does."""
+    return group.count == 1 and engine_obstacle(settings.model.cell, settings.training.backend, device) is None
+
+
+def _torch_is_for(group: ProcessGroup, settings: Settings, device: str) -> str:
+    """What torch is needed for, where the engine does not do."""
+    if group.count > 1:
+        return "training in several processes"
+    return f"this training ({engine_obstacle(settings.model.cell, settings.training.backend, device)})"
 
 
 def _change_settings(settings: Settings, changes: dict[str, Any]) -> Settings:
@@ -275,9 +288,22 @@ def build_learner(
     settings: Settings, vocab_size: int, group: ProcessGroup | None = None, share: float = 1.0
 ) -> Learner:
     """What computes a training of these settings (`_resolve_settings`), with the weights that the seed draws."""
+    group = group or ProcessGroup()
+    if uses_engine(group, settings, settings.training.device):
+        return EngineLearner(settings, vocab_size)
     from storycell.training.torch_learner import TorchLearner
 
     return TorchLearner.from_settings(settings, vocab_size, group, share)
+
+
+def _weight_shapes(group: ProcessGroup, settings: Settings, vocab_size: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of what `build_learner` would make."""
+    if uses_engine(group, settings, settings.training.device):
+        model = settings.model
+        return weight_shapes(vocab_size, model.hidden, model.layers, model.cell, model.embedding, model.gate_bias)
+    from storycell.training.torch_learner import torch_shapes
+
+    return torch_shapes(settings.model, vocab_size)
 
 
 def _take_weights(learner: Learner, vocab: Vocabulary, donor: LoadedRun) -> None:

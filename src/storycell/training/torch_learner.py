@@ -13,9 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from storycell.config import Settings, TrainSettings
+from storycell.config import ModelSettings, Settings, TrainSettings
 from storycell.language_model import Floats
 from storycell.nn.adapter import TorchModel
+from storycell.nn.backends import choice
 from storycell.nn.cells import registry
 from storycell.nn.model import CharLM
 from storycell.nn.optim import build_optimizer, clip
@@ -175,3 +176,15 @@ def _parallel(lm: CharLM, processes: ProcessGroup) -> nn.Module:
     from storycell.training.distributed import parallel
 
     return parallel(lm)
+
+
+def choose_backend(asked: str, cell: str, device: str) -> tuple[str, bool]:
+    """The name of the backend that computes such a cell there, and whether it multiplies bf16."""
+    weight = torch.empty(0, dtype=torch.float32, device=device)
+    backend, _ = choice.choose_backend(asked, cell, weight)
+    return backend.name, backend.multiplies_bf16(weight.device)
+
+
+def torch_shapes(model: ModelSettings, vocab_size: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of the weights of such a network, of which nothing is allocated."""
+    return CharLM.from_settings(vocab_size, model, device="meta").shapes()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from storycell import extras
 from storycell.engine.library import isa
 from storycell.lab.bench.timing import Spread
 from storycell.lab.bench.workload import Workload
@@ -136,6 +137,7 @@ def measure(task: Callable[[Workload], Figures], workloads: Iterable[Workload], 
 def chart(rows: list[Figures], threads: int) -> bytes:
     """Characters per second against hidden width, a panel for each number of layers; above our bars, how many times
     the better of torch's two."""
+    extras.require("matplotlib", "a chart")
     from matplotlib.figure import Figure
 
     rows = [row for row in rows if row["threads"] == threads]

@@ -1,0 +1,229 @@
+"""torch is an extra: who may import it, and what works where it cannot be imported."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.instruction_sets import needs_kernel
+
+SOURCE = Path(__file__).parents[2] / "src" / "storycell"
+FOR_TORCH = {  # beside nn/; imported late, where torch trains or is what the engine is measured against
+    "training/torch_learner.py", "training/distributed.py",
+    "lab/bench/baselines.py", "lab/bench/roofline.py", "lab/bench/sample.py", "lab/bench/train.py",
+}  # fmt: skip
+BLOCKED = "import sys; sys.modules['torch'] = None\n"
+
+
+def imported(node: ast.AST) -> set[str]:
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names}
+    return {node.module or ""} if isinstance(node, ast.ImportFrom) else set()
+
+
+def needs_torch(source: str) -> bool:
+    """Whether a module imports torch anywhere, or at its top something of `nn/`, which does."""
+    tree = ast.parse(source)
+    anywhere = {name.partition(".")[0] for node in ast.walk(tree) for name in imported(node)}
+    at_top = {name for node in tree.body for name in imported(node)}
+    return "torch" in anywhere or any(f"{name}.".startswith("storycell.nn.") for name in at_top)
+
+
+def test_only_nn_and_the_learner_that_drives_it_import_torch() -> None:
+    modules = {str(path.relative_to(SOURCE).as_posix()): path for path in SOURCE.rglob("*.py")}
+    others = {name: path.read_text(encoding="utf-8") for name, path in modules.items() if not name.startswith("nn/")}
+    found = {name for name, source in others.items() if needs_torch(source)}
+    assert found <= FOR_TORCH, "torch is for nn/: what comes after training asks a LanguageModel"
+    assert found >= FOR_TORCH, "these import no torch: take them out of the list"
+
+
+def test_the_search_finds_torch_at_the_top_in_functions_and_behind_nn() -> None:
+    for guilty in (
+        "import torch",
+        "def f():\n    import torch.nn as nn",
+        "from torch import nn",
+        "import storycell.nn.a",
+    ):
+        assert needs_torch(guilty)
+    assert needs_torch("from storycell.nn.model import CharLM")
+    for fine in ("import torchless", "def f():\n    from storycell.nn.model import CharLM", "import storycell.network"):
+        assert not needs_torch(fine)
+
+
+def blocked(program: str, *words: object) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process that cannot import torch."""
+    call = [sys.executable, "-c", BLOCKED + program, *map(str, words)]
+    return subprocess.run(call, capture_output=True, text=True, check=False, timeout=120)
+
+
+def command(*words: object) -> "subprocess.CompletedProcess[str]":
+    return blocked("from storycell.cli.main import main; sys.exit(main(sys.argv[1:]))", *words)
+
+
+@pytest.mark.parametrize("module", [
+    "api", "runs.text", "generation.generate", "evaluation.texts", "evaluation.ngram", "lab.compress.archive",
+    "lab.scoring", "threads", "inspect.inspection", "export.export", "lab.compare", "lab.novelty",
+    "lab.reproduce.train",
+    "cli.sample", "cli.eval", "cli.info", "cli.compress", "cli.serve", "cli.inspect", "cli.compare", "cli.export",
+    "cli.novelty", "cli.reproduce", "cli.bench",
+])  # fmt: skip
+def test_a_module_is_imported_without_torch(module: str) -> None:
+    done = blocked(f"import storycell.{module}")
+    assert done.returncode == 0, done.stderr
+
+
+PROGRAM = """
+import io, json
+import storycell
+from storycell.lab.compress import archive
+model = storycell.load(sys.argv[1], precision=sys.argv[2])
+text = "Once upon a time Ann had 4 red balls.\\n<|endoftext|>\\nThe cat sat.\\n"
+packed, back = io.BytesIO(), io.BytesIO()
+archive.compress(model.network, model.vocab, io.BytesIO(text.encode()), packed)
+packed.seek(0)
+archive.decompress(model.network, model.vocab, packed, back, "it")
+print(json.dumps({
+    "params": model.params,
+    "loss_nats": model.evaluate(text).loss_nats,
+    "windows": model.evaluate(text, windows=7).loss_nats,
+    "score": model.score("a cat").tolist(),
+    "text": model.generate("Once", chars=60, seed=3),
+    "three": list(model.streams("Once", 20, count=3, seed=5)),
+    "held": model.generate("Once", chars=20, seed=1, hold={("c", 0, 3): 1.0}),
+    "back": back.getvalue().decode() == text,
+    "torch": sys.modules.get("torch") is not None,
+}))
+"""
+
+
+@needs_kernel
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_is_measured_written_with_and_coded_with_as_with_torch(made: Path, precision: str) -> None:
+    without = blocked(PROGRAM, made, precision)
+    assert without.returncode == 0, without.stderr
+    found = json.loads(without.stdout)
+    beside = subprocess.run(
+        [sys.executable, "-c", "import sys\n" + PROGRAM, made, precision], capture_output=True, check=True
+    )
+    assert json.loads(beside.stdout) == found | {"torch": False}  # it is there, and is not imported
+    assert found["back"]
+    with_torch = "import sys\n" + PROGRAM.replace("sys.argv[2])", "'fp32', backend='torch')")
+    by_torch = subprocess.run([sys.executable, "-c", with_torch, made, precision], capture_output=True, check=True)
+    other = json.loads(by_torch.stdout)
+    assert other["torch"]
+    assert found["params"] == other["params"]
+    assert found["loss_nats"] == pytest.approx(other["loss_nats"], abs=1e-5)
+    assert found["windows"] == pytest.approx(other["windows"], abs=1e-5)
+    assert found["score"] == pytest.approx(other["score"], abs=1e-4)
+    assert found["held"] == other["held"]
+    if precision == "fp32":
+        assert (found["text"], found["three"]) == (other["text"], other["three"])
+
+
+@needs_kernel
+def test_the_commands_after_training_work_without_torch(made: Path, tmp_path: Path) -> None:
+    text, packed, back = made.parent / "text.txt", tmp_path / "a.scz", tmp_path / "a.txt"
+    for words in (
+        ("info", made),
+        ("sample", made, "Once", "--chars", 20),
+        ("eval", made, text),
+        ("compress", made, text, "--out", packed),
+        ("decompress", made, packed, "--out", back),
+        ("compare", made, "--text", text, "--no-baselines"),
+        ("export", made, tmp_path / "story.c"),
+        ("export", made, tmp_path / "story.html"),
+        ("inspect", made, text, "--out", tmp_path / "inside.html"),
+    ):
+        done = command(*words)
+        assert done.returncode == 0, (words, done.stderr)
+        assert "torch" not in done.stderr
+    assert back.read_bytes() == text.read_bytes()
+
+
+LOOKING = """
+import numpy as np
+from storycell import api
+from storycell.inspect.inspection import Subject, inspect
+model = api.load("demo")
+text = 'Tim said, "I like the big red ball." Then he ran to the park with Anna. She was glad.\\n' * 60
+ids = np.concatenate([[0], model.vocab.encode(text)]).astype(model.vocab.dtype)
+found = inspect(Subject("demo", model.network, model.vocab, ids))
+print(len(found.trace), sorted(found.flows), len(found.latch.holds) > 2)
+"""
+
+
+@needs_kernel
+def test_gradients_and_held_units_of_a_report_need_no_torch() -> None:
+    done = blocked(LOOKING)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "5160 ['RNN at 0.9', 'RNN at 1', 'RNN at 1.1', 'trained', 'untrained'] True\n"
+
+
+@needs_kernel
+def test_measuring_beside_torch_says_that_it_needs_it() -> None:
+    done = command("bench", "sample")
+    assert done.returncode == 1
+    assert "pip install 'storycell[torch]'" in done.stderr
+
+
+SERVING = """
+import asyncio
+import storycell
+from support.live_server import in_this_process
+
+async def scene():
+    async with in_this_process(storycell.load(sys.argv[1])) as ask:
+        plain = await ask("/v1/completions", {"prompt": "Once", "max_tokens": 20, "seed": 1, "logprobs": 2})
+        hold = [{"name": "c", "layer": 0, "unit": 3, "value": 1.0}]
+        held = await ask("/v1/completions", {"prompt": "Once", "max_tokens": 5, "hold": hold})
+        following = await ask("/v1/next", {"prompt": "Once", "score": True})
+        assert (plain.status, held.status, following.status) == (200, 200, 200)
+asyncio.run(scene())
+"""
+
+
+@needs_kernel
+def test_a_run_is_served_without_torch(made: Path) -> None:
+    pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not installed")
+    tests = str(Path(__file__).parents[1])
+    done = blocked(f"sys.path.insert(0, {tests!r})\n" + SERVING, made)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("storycell.load('demo', backend='torch')", "the backend torch needs torch, which is not installed"),
+        ("storycell.load('demo', backend='reference')", "the backend reference needs torch, which is not installed"),
+        ("storycell.load('demo', device='cuda')", "the device cuda needs torch, which is not installed"),
+        ("storycell.load(sys.argv[1])", "the engine has no cell 'mlstm'"),
+    ],
+)
+def test_what_only_torch_can_do_says_so_in_one_sentence(made: Path, tmp_path: Path, call: str, said: str) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("config.json", "vocab.json", "model.safetensors"):
+        (run / name).write_bytes((made / name).read_bytes())
+    config = json.loads((run / "config.json").read_text())
+    config["settings"]["model"]["cell"] = "mlstm"
+    (run / "config.json").write_text(json.dumps(config))
+    program = f"""
+import storycell
+try:
+    {call}
+except storycell.StorycellError as error:
+    print(error)
+"""
+    done = blocked(program, run)
+    assert done.returncode == 0, done.stderr
+    [sentence] = done.stdout.splitlines()
+    assert said in sentence
+    assert "pip install 'storycell[torch]'" in sentence
+
+
+@needs_kernel
+def test_the_module_of_a_run_is_torch_s_and_says_so(made: Path) -> None:
+    done = blocked("import storycell; storycell.load(sys.argv[1]).lm", made)
+    assert "a network as a torch module needs torch, which is not installed" in done.stderr
