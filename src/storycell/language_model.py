@@ -54,11 +54,23 @@ class LanguageModel(Protocol):
     embedding_size: int  # 0: one-hot characters
     cell: str
     state_names: tuple[str, ...]  # the first is what a layer shows to the one above
-    value_names: tuple[str, ...]  # of a step, in the order of computation: i f g o c h of an LSTM
     can_hold: bool  # whether values of a step can be held
-    backend: str  # what computes
-    backend_reason: str  # and why it is that
-    generates_in: str  # precision of the products in `write`: fp32 or bf16
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """The names of a step's values, in the order of computation: i f g o c h of an LSTM."""
+
+    @property
+    def backend(self) -> str:
+        """What computes, by the name that can be asked for."""
+
+    @property
+    def backend_reason(self) -> str:
+        """Why it is that."""
+
+    @property
+    def generates_in(self) -> str:
+        """Precision of the products in `write`: fp32 or bf16."""
 
     def weights(self) -> dict[str, Floats]:
         """All parameters by torch's names: copies."""
