@@ -18,9 +18,9 @@ from storycell.nn.backends.native.library import Choice, use_isa
 from storycell.nn.backends.native.ops import dropped
 from storycell.nn.backends.native.stack import Stack
 from storycell.nn.backends.torch import TorchBackend
+from storycell.nn.cells.cell import State
 from storycell.nn.cells.registry import get_cell
 from storycell.nn.model import CharLM
-from storycell.types import State
 
 pytestmark = needs_kernel
 

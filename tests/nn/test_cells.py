@@ -10,9 +10,8 @@ from storycell.nn.backends.backend import Backend
 from storycell.nn.backends.choice import choose_backend
 from storycell.nn.backends.reference import ReferenceBackend
 from storycell.nn.backends.torch import TorchBackend
-from storycell.nn.cells.cell import Cell, Values, Weights
+from storycell.nn.cells.cell import Cell, State, Values, Weights
 from storycell.nn.cells.registry import get_cell, register_cell
-from storycell.types import State
 
 TOLERANCE = 1e-9  # difference over norm, float64: rounding only
 LAYERS = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}

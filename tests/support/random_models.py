@@ -43,7 +43,8 @@ def model(kind: str, vocab: Vocabulary = CHARACTERS) -> LanguageModel:
 def logits_after(run: LanguageModel, prompt: str, vocab: Vocabulary = CHARACTERS) -> npt.NDArray[np.float32]:
     """The run's logits of the character after a prompt, `[V]`."""
     ids, _ = vocab.prompt_ids(prompt)
-    return run.logits([[BOUNDARY, *ids]])[0][0, -1]
+    last: npt.NDArray[np.float32] = run.logits([[BOUNDARY, *ids]])[0][0, -1]
+    return last
 
 
 def text(

@@ -189,9 +189,9 @@ def _states(model: LanguageModel, ids: Ids) -> list[dict[str, Array]]:
 
 def probabilities(logits: Array) -> Array:
     """Of logits `[... V]`."""
-    weights = np.exp(logits - logits.max(-1, keepdims=True))
-    chances: Array = weights / weights.sum(-1, keepdims=True)
-    return chances
+    weights: Array = np.exp(logits - logits.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    return weights
 
 
 def _slice(rows: range, by: int = 0) -> slice | npt.NDArray[np.int64]:

@@ -148,7 +148,7 @@ class RunFolder:
         path = self.path / "config.json"
         try:
             config = validate(RunConfig, files.read_json(path))
-            _refuse_unknown_cell(config.settings.model.cell)
+            refuse_unknown_cell(config.settings.model.cell)
         except SettingsError as error:
             raise RunFolderError(f"{path} is damaged or was edited by hand: {error}") from None
         return config
@@ -279,7 +279,7 @@ def _put_in_place(partial: Path, path: Path) -> None:
     files.flush_folder(path.parent)
 
 
-def _refuse_unknown_cell(cell: str) -> None:
+def refuse_unknown_cell(cell: str) -> None:
     """`SettingsError` where there is no such cell. Without torch only the engine's are known, and others let pass."""
     if cell not in CELLS and extras.is_installed("torch"):
         from storycell.nn.cells import registry

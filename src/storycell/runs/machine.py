@@ -1,7 +1,9 @@
 """What this machine is and has: recorded in every run, printed by `storycell info`."""
 
 import platform
+import sys
 from importlib import metadata
+from pathlib import Path
 
 import storycell
 from storycell import extras
@@ -40,12 +42,22 @@ def best_device(asked: str) -> str:
 
     `BackendError` if it is not there, `MissingExtraError` where only torch could compute on it.
     """
-    if asked == "cpu" or (asked == "auto" and not extras.is_installed("torch")):
+    if asked == "cpu" or (asked == "auto" and not _may_have_gpu()):
         return "cpu"
     extras.require("torch", f"the device {asked}")
     from storycell.nn.devices import find_device
 
     return str(find_device(asked))
+
+
+def _may_have_gpu(devices: Path = Path("/dev")) -> bool:
+    """Whether torch has to be asked for a GPU: its import takes seconds, which a machine without a driver saves."""
+    if "torch" in sys.modules or not extras.is_installed("torch"):
+        return extras.is_installed("torch")
+    if metadata.version("torch").endswith("+cpu") or sys.platform == "darwin":
+        return False
+    drivers = ("nvidiactl", "kfd", "dxg")  # of NVIDIA, of AMD, and of either under Windows' Linux
+    return sys.platform != "linux" or any((devices / name).exists() for name in drivers)
 
 
 def _processor() -> str:

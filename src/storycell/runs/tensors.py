@@ -68,7 +68,8 @@ def _read(file: Any, name: str, path: Path) -> _Stored:
     """One tensor of an open file: a copy, for it would go on being the file, and Windows replaces none in use."""
     kind = file.get_slice(name).get_dtype()
     if kind == "BF16":
-        raw = next(tensor["data"] for key, tensor in safetensors.deserialize(path.read_bytes()) if key == name)
+        every = dict(safetensors.deserialize(path.read_bytes()))  # type: ignore[no-untyped-call]
+        raw = every[name]["data"]
         return _Stored(name, "bfloat16", np.frombuffer(raw, "<u2").reshape(file.get_slice(name).get_shape()))
     try:
         array = np.array(file.get_tensor(name), order="C")

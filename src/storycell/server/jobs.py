@@ -164,4 +164,5 @@ def _logits(lm: LanguageModel, stream: Stream, ids: list[int]) -> npt.NDArray[np
     before = None if stream.state is None else {name: value[:, None] for name, value in stream.state.items()}
     logits, state = lm.logits(np.array([ids]), before)
     stream.state = {name: value[:, 0] for name, value in state.items()}
-    return logits[0]
+    found: npt.NDArray[np.float32] = logits[0]
+    return found

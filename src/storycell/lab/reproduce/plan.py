@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from storycell import config, extras
+from storycell import config
 from storycell.data.corpus import Named, open_corpus
-from storycell.engine.library import CELLS
 from storycell.errors import CorpusError, RunFolderError, SettingsError
 from storycell.runs import files
 from storycell.runs.files import write_json
+from storycell.runs.folder import refuse_unknown_cell
 from storycell.training.start import Texts
 
 CHARS = 10_000_000  # a model, unless another budget is given
@@ -113,11 +113,7 @@ def make(
         if count < 1:
             raise SettingsError(f"{name} = {count}: it must be at least 1")
     for cell in more_cells:
-        if cell not in CELLS:
-            extras.require("torch", f"the cell {cell!r}")
-            from storycell.nn.cells import registry
-
-            registry.get_cell(cell)
+        refuse_unknown_cell(cell)
     unit, amount = ("minutes", minutes) if minutes is not None else ("chars", CHARS if chars is None else chars)
     plan = Plan(words, valid_words, unit, amount, seeds, list(more_cells), samples, settings or {})
     for entrant in plan.entrants:
