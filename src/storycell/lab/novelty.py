@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from storycell import extras
 from storycell.api import Model
 from storycell.data.tokens import split_stories
 from storycell.data.vocab import Vocabulary
@@ -79,7 +78,6 @@ def _parts(n: int, part: int) -> Iterator[tuple[int, int]]:
 
 def _longest(text: Ids, queries: Ids) -> tuple[Lengths, Lengths]:
     """For each position of the queries `[m]`: the longest match in the text that begins there, and where it stands."""
-    extras.require("pydivsufsort", "novelty")
     import pydivsufsort
 
     known = text.copy()

@@ -95,10 +95,6 @@ class EngineLearner:
         hidden = [weights[f"recurrent.weight_hh_l{k}"].astype(np.float64) for k in range(self.engine.num_layers)]
         return {f"spectral_radius_l{k}": float(np.abs(np.linalg.eigvals(w)).max()) for k, w in enumerate(hidden)}
 
-    def close(self) -> None:
-        """As `Learner.close`."""
-        self.engine.__del__()
-
 
 def is_rounded(name: str, shape: tuple[int, ...]) -> bool:
     """Whether Muon moves a parameter."""

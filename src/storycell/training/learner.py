@@ -71,6 +71,3 @@ class Learner(Protocol):
 
     def watched(self) -> dict[str, float]:
         """What is worth following through a training, by name, of every layer."""
-
-    def close(self) -> None:
-        """Give back memory; nothing may be asked afterwards."""

@@ -166,9 +166,6 @@ class TorchLearner:
         layers = enumerate(self.lm.recurrent.layers())
         return {f"{name}_l{k}": value for k, weights in layers for name, value in watch(weights).items()}
 
-    def close(self) -> None:
-        """As `Learner.close`."""
-
 
 def _parallel(lm: CharLM, processes: ProcessGroup) -> nn.Module:
     if processes.count == 1:
