@@ -175,7 +175,12 @@ class EngineModel:
             raise ValueError(f"optimizer = {optimizer!r}: it is {', '.join(OPTIMIZERS)}")
         method, betas, decays = OPTIMIZERS[optimizer]
         update = Update(method, rate, clip or 0.0, decay if decays else 0.0, *betas)
-        check(self._library.storycell_model_apply(self._model, ctypes.byref(update)))
+        status = self._library.storycell_model_apply(self._model, ctypes.byref(update))
+        if status == 3:
+            raise ValueError("there is no gradient to apply: call `gradient` first")
+        if status == 4:
+            raise FloatingPointError("the loss or its gradient is not finite: the weights were left alone")
+        check(status)
 
     def average(self, decay: float) -> None:
         """Move the running mean of the weights to decay * mean + (1 - decay) * weights; at first it is the weights."""
