@@ -107,7 +107,9 @@ def test_other_weights_make_another_model_and_leave_this_one() -> None:
     with pytest.raises(ValueError, match="size mismatch"):
         model.with_weights({**weights, "output.bias": np.zeros(3, np.float32)})
     fresh = CharLM(V, H, L, "gru", embedding_size=3, seed=9)
-    np.testing.assert_array_equal(model.untrained(9).weights()["output.weight"], fresh.output.weight.detach().numpy())
+    np.testing.assert_array_equal(
+        model.copy_untrained(9).weights()["output.weight"], fresh.output.weight.detach().numpy()
+    )
     assert lm.output.bias[4] == model.weights()["output.bias"][4]
 
 

@@ -136,7 +136,7 @@ def settings_options(function: F) -> F:
     for kind, section in ((TrainSettings, "The training"), (ModelSettings, "The network")):
         for name, field in reversed(kind.model_fields.items()):  # decorators apply from the last to the first
             flag = f"--{name.replace('_', '-')}"
-            about = f"{field.description} (default {_shown(field.default)}, unless the recipe says otherwise)"
+            about = f"{field.description} (default {_show_default(field.default)}, unless the recipe says otherwise)"
             declared, keywords = flag, dict[str, Any]()
             if field.annotation is bool:
                 declared, keywords["default"] = f"{flag}/--no-{flag[2:]}", None
@@ -184,7 +184,7 @@ def precision_option(function: F) -> F:
     return click.option("--precision", type=click.Choice(("fp32", "bf16")), default="fp32", help=about)(function)
 
 
-def _shown(default: Any) -> str:
+def _show_default(default: Any) -> str:
     return "none" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
 
 

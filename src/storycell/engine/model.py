@@ -104,11 +104,11 @@ class EngineModel:
 
     def write(self, tensors: Mapping[str, Any], kind: str = "weight") -> None:
         """Set tensors of a kind; `ValueError`, and nothing set, for a name or shape that is not this model's."""
-        arrays = {name: self._checked(name, value, kind) for name, value in tensors.items()}
+        arrays = {name: self._check_tensor(name, value, kind) for name, value in tensors.items()}
         for name, array in arrays.items():
             check(self._library.storycell_model_write(self._model, KINDS[kind], self._index[name], array.ctypes.data))
 
-    def _checked(self, name: str, value: Any, kind: str) -> Floats:
+    def _check_tensor(self, name: str, value: Any, kind: str) -> Floats:
         array = np.ascontiguousarray(value, np.float32)
         shape = () if kind == "step" else self.shapes.get(name)
         if name not in self._index or array.size != np.prod(shape or (1,)):
@@ -126,12 +126,12 @@ class EngineModel:
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Carry on from this state `[L B H]` by name; an empty one is the zero state of any number of streams."""
-        arrays = self._checked_state(state)
+        arrays = self._check_state(state)
         B = arrays[0].shape[1] if arrays else 0
         places = [a.ctypes.data for a in arrays]
         check(self._library.storycell_model_write_state(self._model, B, *[*places, None, None][:2]))
 
-    def _checked_state(self, state: Mapping[str, Any]) -> list[Floats]:
+    def _check_state(self, state: Mapping[str, Any]) -> list[Floats]:
         arrays = [np.ascontiguousarray(state[name], np.float32) for name in self.state_names if state]
         B = arrays[0].shape[1] if arrays and arrays[0].ndim == 3 else 0
         if any(a.shape != self._state_shape(B) for a in arrays):
@@ -228,9 +228,9 @@ class EngineModel:
                 state[name] = value
         if lacking := [name for name in self._index if name not in found["weight"]]:
             raise ValueError(f"the snapshot has no model.{lacking[0]}")
-        self._checked_state(state)
+        self._check_state(state)
         for kind, values in found.items():
-            found[kind] = {name: self._checked(name, value, kind) for name, value in values.items()}
+            found[kind] = {name: self._check_tensor(name, value, kind) for name, value in values.items()}
         for kind in (*OPTIMIZER_STATE, "average"):
             check(self._library.storycell_model_forget(self._model, KINDS[kind]))
         for kind, values in found.items():

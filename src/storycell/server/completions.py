@@ -41,7 +41,7 @@ class Said:
     finish: Finish | None
 
 
-def said(
+def describe_part(
     vocab: Vocabulary,
     index: int,
     shown: Shown,
@@ -102,7 +102,7 @@ class Transcript:
         if not (shown.text or self.done):
             return None
         finish = self._finish() if self.done else None
-        return said(self._vocab, piece.index, shown, known, self.writing.wanted, self._offset, finish)
+        return describe_part(self._vocab, piece.index, shown, known, self.writing.wanted, self._offset, finish)
 
     def _finish(self) -> Finish:
         return "stop" if self._pieces.stopped or self.writing.stream.ended else "length"
@@ -277,7 +277,7 @@ class Answer:
             shown = pieces.take(ids)
             known, waiting = waiting[: len(shown.offsets)], waiting[len(shown.offsets) :]
             for index in indices:
-                part = said(vocab, index, shown, known, self.wanted, 0, None)
+                part = describe_part(vocab, index, shown, known, self.wanted, 0, None)
                 if start == 0 and nothing_before and part.logprobs is not None:  # as OpenAI has it
                     for name in ("token_logprobs", "top_logprobs"):
                         part.logprobs[name][:1] = [None]

@@ -87,8 +87,8 @@ class EngineLearner:
         """As `Learner.restore`."""
         self.engine.restore(tensors)
 
-    def watched(self) -> dict[str, float]:
-        """As `Learner.watched`: how far a vanilla network's hidden weights have drifted from spectral radius 1."""
+    def watch(self) -> dict[str, float]:
+        """As `Learner.watch`: how far a vanilla network's hidden weights have drifted from spectral radius 1."""
         if self.engine.cell != "rnn":
             return {}
         weights = self.engine.read()
