@@ -2,8 +2,10 @@
 
 #include <cstring>
 
-#if defined(STORYCELL_AMX) && !defined(STORYCELL_EMULATE_AMX)
+#ifdef STORYCELL_X86
 #include <cpuid.h>
+#endif
+#if defined(STORYCELL_AMX) && !defined(STORYCELL_EMULATE_AMX)
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -12,7 +14,10 @@ namespace storycell {
 
 extern const Kernels kPortable;
 #ifdef STORYCELL_X86
-extern const Kernels kAvx2, kAvx512, kAvx512Bf16;
+extern const Kernels kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16;
+#endif
+#ifdef STORYCELL_AVXVNNI
+extern const Kernels kAvxVnni;
 #endif
 #ifdef STORYCELL_AMX
 extern const Kernels kAmx;
@@ -61,10 +66,24 @@ bool runs_avx512() {
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
-bool runs_avx512bf16() { return runs_avx512() && __builtin_cpu_supports("avx512bf16"); }
+bool runs_avx512vnni() { return runs_avx512() && __builtin_cpu_supports("avx512vnni"); }
+bool runs_avx512bf16() { return runs_avx512vnni() && __builtin_cpu_supports("avx512bf16"); }
+#endif
+#ifdef STORYCELL_AVXVNNI
+// Not every compiler's __builtin_cpu_supports knows it.
+bool runs_avxvnni() {
+    unsigned a, b, c, d;
+    return runs_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 4));
+}
 #endif
 #ifdef STORYCELL_AMX
-bool runs_amx() { return runs_avx512() && amx_works(); }
+bool runs_amx() {
+#ifdef STORYCELL_EMULATE_AMX
+    return runs_avx512() && amx_works();
+#else
+    return runs_avx512vnni() && amx_works();
+#endif
+}
 #endif
 bool runs_always() { return true; }
 
@@ -78,7 +97,13 @@ const InstructionSet kBestFirst[] = {
     {&kAmx, runs_amx},
 #endif
 #ifdef STORYCELL_X86
-    {&kAvx512Bf16, runs_avx512bf16}, {&kAvx512, runs_avx512}, {&kAvx2, runs_avx2},
+    {&kAvx512Bf16, runs_avx512bf16}, {&kAvx512Vnni, runs_avx512vnni}, {&kAvx512, runs_avx512},
+#endif
+#ifdef STORYCELL_AVXVNNI
+    {&kAvxVnni, runs_avxvnni},
+#endif
+#ifdef STORYCELL_X86
+    {&kAvx2, runs_avx2},
 #endif
     {&kPortable, runs_always},
 };

@@ -17,7 +17,7 @@ template <class P>
 storycell::Status product_rows(const storycell::Product& a, int64_t first, int64_t last) {
     using E = typename P::Element;
     constexpr int w = Simd::width;
-    const Packing shape{a.inner, a.columns, 0};
+    const Packing shape{a.inner, a.columns, 0, P::header};
     const auto* left = static_cast<const E*>(a.left);
     const auto* packed = static_cast<const E*>(a.packed);
     const int steps = static_cast<int>(a.inner / P::per_word);

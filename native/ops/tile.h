@@ -123,6 +123,7 @@ struct Packing {
     int64_t inner;    // rows of the product's inner dimension, a multiple of 16
     int64_t columns;  // per gate, a multiple of 16
     int gates;        // 0: plain
+    int64_t header = 0;  // elements before each column's own, of a precision that has them (first in the panel)
     int64_t panels() const {
         return gates ? columns / Simd::width : (columns + kTileColumns - 1) / kTileColumns;
     }
@@ -137,7 +138,7 @@ struct Packing {
     }
     // Offset of a panel in elements of the packed array.
     int64_t offset(int64_t panel) const {
-        return panel * inner * (gates ? gates * Simd::width : kTileColumns);
+        return panel * (header + inner) * (gates ? gates * Simd::width : kTileColumns);
     }
 };
 

@@ -26,7 +26,8 @@ _quietly = np.errstate(over="ignore", invalid="ignore")  # damaged weights give 
 class EngineNetwork:
     """A model of `weights` (by torch's names; copied) with the cell `lstm`, `gru` or `rnn`; see `LanguageModel`.
 
-    `threads` is how many a call computes on, None as many as `storycell.threads` says; results do not depend on it.
+    `generates_in` is the precision of the products in `write`: `fp32`, `bf16`, or `int8`, where weights are whole numbers
+    with a scale for each row, and hidden states 127ths. `threads` is how many a call computes on, None as many as `storycell.threads` says; results do not depend on it.
     `ValueError` for weights that are not such a model's; `ImportError` where the engine was not built.
     """
 
@@ -42,9 +43,9 @@ class EngineNetwork:
         forget_bias: float = -1.0,
         threads: int | None = None,
     ) -> None:
-        if cell not in CELLS or generates_in not in library.PRECISIONS:
+        if cell not in CELLS or generates_in not in library.GENERATES_IN:
             raise ValueError(
-                f"cell {cell!r}, generates_in {generates_in!r}: the engine has {[*CELLS]}, {[*library.PRECISIONS]}"
+                f"cell {cell!r}, generates_in {generates_in!r}: the engine has {[*CELLS]}, {[*library.GENERATES_IN]}"
             )
         self.cell, self.generates_in, self.forget_bias, self.threads = cell, generates_in, forget_bias, threads
         self._cell = CELLS[cell]
@@ -295,7 +296,7 @@ class _Packed:
         if network.embedding_size:
             a.embedding_weight = weights["embedding.weight"].ctypes.data
         made, create = ctypes.c_void_p(), library.library().storycell_network_create
-        library.check(create(ctypes.byref(a), library.PRECISIONS[precision], network.threads_used, ctypes.byref(made)))
+        library.check(create(ctypes.byref(a), library.GENERATES_IN[precision], network.threads_used, ctypes.byref(made)))
         self.address, self._free = made.value, library.library().storycell_network_free
 
     def __del__(self) -> None:

@@ -18,6 +18,7 @@ GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 SAVED = {"lstm": 4, "gru": 4, "rnn": 1}  # vectors per unit and step that backward needs
 BACK = {"lstm": 4, "gru": 3, "rnn": 1}  # of these, how many meet the recurrent weights on the way back
 PRECISIONS = {"fp32": 0, "bf16": 1}
+GENERATES_IN = PRECISIONS | {"int8": 2}
 LANES = 16  # widths are padded to a multiple of this
 
 # By the library's status; the sentence is the library's own (`storycell_explain`).
@@ -304,7 +305,7 @@ def _find_library() -> Path | None:
 
 
 def isa() -> str:
-    """The instruction set in use: amx, avx512bf16, avx512, avx2 or portable."""
+    """The instruction set in use: amx, avx512bf16, avx512vnni, avx512, avxvnni, avx2 or portable."""
     name: str = library().storycell_isa().decode()
     if not name:
         check(5)

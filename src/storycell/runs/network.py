@@ -11,7 +11,7 @@ from storycell.config import ModelSettings
 from storycell.data.vocab import Vocabulary
 from storycell.engine import EngineNetwork
 from storycell.engine.cells import weight_shapes
-from storycell.engine.library import CELLS, PRECISIONS, isa
+from storycell.engine.library import CELLS, GENERATES_IN, isa
 from storycell.engine.random import draw_weights
 from storycell.errors import BackendError, SettingsError
 from storycell.language_model import LanguageModel
@@ -42,8 +42,8 @@ def load_run(run: str | Path, *, backend: str = "auto", device: str = "cpu", pre
     `precision` is that of products in generation. Raises `RunFolderError` where a file is missing or damaged,
     `BackendError` where backend, device or precision cannot be had, `MissingExtraError` where only torch has them.
     """
-    if precision not in PRECISIONS:
-        raise SettingsError(f"precision = {precision!r}: text is written in {' or '.join(PRECISIONS)}")
+    if precision not in GENERATES_IN:
+        raise SettingsError(f"precision = {precision!r}: text is written in {', '.join(GENERATES_IN)}")
     place = best_device(device)
     folder = RunFolder(demo_folder() if str(run) == "demo" and not Path("demo/config.json").exists() else run)
     config, vocab = folder.config(), folder.vocab()
