@@ -70,7 +70,7 @@ class LanguageModel(Protocol):
 
     @property
     def generates_in(self) -> str:
-        """Precision of the products in `write`: fp32 or bf16."""
+        """Precision of the products in `write`: fp32, bf16 or int8."""
 
     def weights(self) -> dict[str, Floats]:
         """All parameters by torch's names: copies."""

@@ -22,4 +22,5 @@ def _runs(isa: str) -> bool:
     return True
 
 
-ISAS = [isa for isa in ("portable", "avx2", "avx512", "avx512bf16", "amx") if _runs(isa)] or ["portable"]
+_KNOWN = ("portable", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx")
+ISAS = [isa for isa in _KNOWN if _runs(isa)] or ["portable"]

@@ -180,8 +180,9 @@ def backend_option(function: F) -> F:
 
 def precision_option(function: F) -> F:
     """The flag `--precision` of the verbs that generate."""
-    about = "precision of matmul inputs in generation: bf16 is faster, and another text (default fp32)"
-    return click.option("--precision", type=click.Choice(("fp32", "bf16")), default="fp32", help=about)(function)
+    about = "precision of matmul inputs in generation: bf16 and int8 are faster, and another text (default fp32)"
+    choices = click.Choice(("fp32", "bf16", "int8"))
+    return click.option("--precision", type=choices, default="fp32", help=about)(function)
 
 
 def _show_default(default: Any) -> str:

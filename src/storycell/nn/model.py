@@ -141,6 +141,11 @@ class CharLM(nn.Module):
 
     def write_in(self, precision: str) -> "CharLM":
         """Sample with products in fp32 or bf16 from now on; `BackendError` where the backend writes in fp32 only."""
+        if precision == "int8":
+            raise BackendError(
+                "precision = int8: only storycell's own engine writes in int8, and here torch computes; "
+                "leave backend and device as they are, or choose fp32 or bf16"
+            )
         if precision not in ("fp32", "bf16"):
             raise SettingsError(f"precision = {precision!r}: text is written in fp32 or bf16")
         if precision == "bf16" and self.backend.name != "native":
