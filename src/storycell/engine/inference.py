@@ -296,7 +296,9 @@ class _Packed:
         if network.embedding_size:
             a.embedding_weight = weights["embedding.weight"].ctypes.data
         made, create = ctypes.c_void_p(), library.library().storycell_network_create
-        library.check(create(ctypes.byref(a), library.GENERATES_IN[precision], network.threads_used, ctypes.byref(made)))
+        library.check(
+            create(ctypes.byref(a), library.GENERATES_IN[precision], network.threads_used, ctypes.byref(made))
+        )
         self.address, self._free = made.value, library.library().storycell_network_free
 
     def __del__(self) -> None:
