@@ -38,8 +38,8 @@ def load(run: str | Path = "demo", *, backend: str = "auto", device: str = "cpu"
     """The model in a run folder; `demo` is the one in the package. Nothing is unpickled.
 
     With `precision="bf16"` it generates with products in bf16, about twice as fast where the processor multiplies that;
-    with `"int8"` in whole numbers of 8 bits, faster still and on any processor with AVX2. It is measured and looked into
-    in float32 all the same. Raises `RunFolderError` where a file is missing or damaged,
+    with `"int8"` in whole numbers of 8 bits, faster still, from AVX2 on. It is measured and looked into in
+    float32 all the same. Raises `RunFolderError` where a file is missing or damaged,
     `BackendError` where backend, device or precision cannot be had.
     """
     found = load_run(run, backend=backend, device=device, precision=precision)

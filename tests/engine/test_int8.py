@@ -1,4 +1,4 @@
-"""Generation in int8: the text of a plain numpy reference, on every instruction set; close to float32; never a NaN unseen.
+"""Generation in int8: the text of a numpy reference, on every instruction set; close to float32; no NaN goes unseen.
 
 In: `storycell.engine` with `generates_in="int8"`. The kernels' own sums of bytes are in native/tests/.
 """
@@ -58,7 +58,7 @@ def write(of: EngineNetwork, state: State, fed: np.ndarray, chars: int, choice: 
 @pytest.mark.parametrize("embedding", [0, 9])
 @every_cell
 def test_logits_and_states_are_the_reference_s(cell: str, embedding: int, bias: bool, isa: str) -> None:
-    """Character by character; a hidden state whose rounding float32's last digit decides moves a logit by a hundredth."""
+    """But where float32's last digit decides how a hidden state is rounded, which moves a logit by a hundredth."""
     for L, H, B in ((1, 1, 1), (1, 16, 4), (2, 17, 7), (3, 35, 13)):
         lm = network(cell, L, H, embedding, bias)
         reference, state = Int8Reference(lm.weights(), cell), state_of(lm, B)

@@ -26,8 +26,9 @@ _quietly = np.errstate(over="ignore", invalid="ignore")  # damaged weights give 
 class EngineNetwork:
     """A model of `weights` (by torch's names; copied) with the cell `lstm`, `gru` or `rnn`; see `LanguageModel`.
 
-    `generates_in` is the precision of the products in `write`: `fp32`, `bf16`, or `int8`, where weights are whole numbers
-    with a scale for each row, and hidden states 127ths. `threads` is how many a call computes on, None as many as `storycell.threads` says; results do not depend on it.
+    `generates_in` is the precision of the products in `write`: `fp32`, `bf16`, or `int8`, where weights are whole
+    numbers with a scale for each row, and hidden states 127ths. `threads` is how many a call computes on, None as many
+    as `storycell.threads` says; results do not depend on it.
     `ValueError` for weights that are not such a model's; `ImportError` where the engine was not built.
     """
 
