@@ -5,6 +5,7 @@ hidden states that matrices multiply are 127ths, and what a character adds to th
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +13,15 @@ import numpy.typing as npt
 from storycell.engine.cells import layer_weights, sigmoid
 from storycell.export.encoding import BYTE, Scaled
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]  # float32
 Bytes = npt.NDArray[np.int8]
 State = dict[str, Floats]
 
 
 def in_bytes(h: Floats) -> Bytes:
     """Hidden states as 127ths; what is outside [-1, 1] becomes the nearest end."""
-    return np.rint(np.clip(h * np.float32(BYTE), -BYTE, BYTE)).astype(np.int8)
+    rounded: Bytes = np.rint(np.clip(h * np.float32(BYTE), -BYTE, BYTE)).astype(np.int8)
+    return rounded
 
 
 def product(h: Bytes, matrix: Scaled) -> Floats:
