@@ -172,10 +172,10 @@ class Model:
         if isinstance(feature, str) and feature not in known:
             raise SettingsError(f"there is no feature {feature!r}; this text has {', '.join(known)}")
         chosen = known[feature] if isinstance(feature, str) else feature
-        twin = trace(
+        untrained = trace(
             self.network.copy_untrained(self.config.settings.training.seed), encode_text(text, self.vocab), self.vocab
         )
-        found = find_units(path, twin, {chosen.name: chosen}, top=top)
+        found = find_units(path, untrained, {chosen.name: chosen}, top=top)
         if not found:
             raise SettingsError(f"the feature {chosen.name!r} occurs too seldom, or nearly everywhere, in this text")
         return found[chosen.name]

@@ -65,16 +65,16 @@ def test_a_unit_planted_by_hand_is_found_and_nothing_is_found_in_the_untrained()
     vocab = wire_by_hand("".join(texts))[1]
     ids = text_ids(texts, vocab)
     path = trace(with_planted_latch(vocab, unit=11), ids, vocab)
-    twin = trace(untrained(vocab, 16, 9), ids, vocab)
+    baseline = trace(untrained(vocab, 16, 9), ids, vocab)
     quotes = {"inside quotes": features(path.text)["inside quotes"]}
-    best = find_units(path, twin, quotes)["inside quotes"][0]
+    best = find_units(path, baseline, quotes)["inside quotes"][0]
     assert (best.layer, best.unit, best.sign) == (0, 11, 1)
     assert best.score == 1.0
     assert best.low > 0.9999
     assert best.p_value == 1 / (1 + units.SHIFTS)
-    assert best.twin_score < 0.9
+    assert best.untrained_score < 0.9
     assert best.is_finding
-    itself = find_units(twin, twin, features(path.text), top=1)
+    itself = find_units(baseline, baseline, features(path.text), top=1)
     assert itself
     assert not any(found[0].is_finding for found in itself.values())  # no excess over itself
     assert all(found[0].excess == 0 for found in itself.values())
@@ -348,13 +348,13 @@ def test_the_nearest_moment_of_a_repeated_text_is_the_same_place_in_another_copy
     assert cosines.min() > 1 - 1e-5
 
 
-def test_an_untrained_twin_has_the_weights_the_run_began_with() -> None:
+def test_an_untrained_copy_has_the_weights_the_run_began_with() -> None:
     begun = CharLM(30, 9, 2, "lstm", embedding_size=4, seed=17)
     trained = CharLM(30, 9, 2, "lstm", embedding_size=4, seed=1)
-    twin = TorchModel(trained).copy_untrained(17).weights()
-    assert len(twin) == len(begun.state_dict())
+    copied = TorchModel(trained).copy_untrained(17).weights()
+    assert len(copied) == len(begun.state_dict())
     for name, weight in begun.state_dict().items():
-        assert np.array_equal(weight.numpy(), twin[name])
+        assert np.array_equal(weight.numpy(), copied[name])
 
 
 def test_a_step_without_hold_gives_what_it_gave() -> None:
@@ -369,7 +369,7 @@ def test_a_step_without_hold_gives_what_it_gave() -> None:
 
 def test_findings_and_gradients_show_themselves_in_a_notebook() -> None:
     path = trace(TorchModel(network("lstm").float()), ids_of(TEXT * 6), VOCAB)
-    twin = trace(TorchModel(network("lstm", seed=4).float()), ids_of(TEXT * 6), VOCAB)
-    best = find_units(path, twin, features(path.text), top=1)["inside quotes"][0]
+    baseline = trace(TorchModel(network("lstm", seed=4).float()), ids_of(TEXT * 6), VOCAB)
+    best = find_units(path, baseline, features(path.text), top=1)["inside quotes"][0]
     assert f"layer {best.layer}, unit {best.unit}" in best._repr_html_()
     assert "dc of layer 1" in gradients.gradient_flow(path, 5, samples=3)._repr_html_()

@@ -6,7 +6,7 @@ likely where one closes (held outside) and likely where nothing was opened (held
 same way for comparison. `LatchReading` follows one unit along a sentence, `Moments` tells what its gates do at quotes
 and between them, over the whole text.
 
-`handwired` is the article's latch with weights set by hand: an LSTM of four units fed with one-hot characters, never
+`wire_by_hand` is the article's latch with weights set by hand: an LSTM of four units fed with one-hot characters, never
 trained.
 
 * Unit 0 is the latch. A quote opens its input gate and shuts its forget gate, and the candidate is the opposite of what

@@ -78,12 +78,12 @@ class LSTM(torch.nn.LSTM):
     def __prepare_scriptable__(self) -> torch.nn.LSTM:
         """What torch.jit.script compiles in the place of this layer: torch's own, with the same parameters."""
         options = (self.bias, self.batch_first, self.dropout, self.bidirectional, self.proj_size)
-        twin = torch.nn.LSTM(
+        plain = torch.nn.LSTM(
             self.input_size, self.hidden_size, self.num_layers, *options, device="meta", dtype=torch.float32
         )
         for name, parameter in self.named_parameters(recurse=False):
-            setattr(twin, name, parameter)
-        return twin.train(self.training)
+            setattr(plain, name, parameter)
+        return plain.train(self.training)
 
     def _in_torch(
         self, input: torch.Tensor | PackedSequence, hx: HiddenAndCell | None, obstacle: str

@@ -76,7 +76,7 @@ class StreamQueue(Generic[T]):
 
 
 R = TypeVar("R")
-Chore = Generator[None, None, R]  # yields between slices of work, returns its result
+Job = Generator[None, None, R]  # yields between slices of work, returns its result
 
 _CAPACITY = 1_024  # characters that a stream may be ahead of its reader; so much fewer as more is told of each
 SLICE_S = 0.06  # seconds of computing that a slice aims at
@@ -110,8 +110,8 @@ class Writing:
 
 
 @dataclass(eq=False)
-class _Errand:
-    chore: Chore[Any]
+class _RunningJob:
+    steps: Job[Any]
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[Any]"
     cancelled: bool = False
@@ -132,9 +132,9 @@ class Engine:
 
     def __init__(self, lm: LanguageModel) -> None:
         self._lm, self._pace = lm, Pace(SLICE_S, LEAST, MOST)
-        self._arrivals: deque[Writing | _Errand] = deque()
+        self._arrivals: deque[Writing | _RunningJob] = deque()
         self._writings: list[Writing] = []
-        self._errands: deque[_Errand] = deque()
+        self._jobs: deque[_RunningJob] = deque()
         self._wake = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="storycell-engine", daemon=True)
@@ -168,17 +168,17 @@ class Engine:
             writing.cancelled = True
         self._wake.set()
 
-    async def run(self, chore: Chore[R]) -> R:
-        """Do a chore; when the caller is cancelled, so is the chore."""
+    async def run(self, steps: Job[R]) -> R:
+        """Do a job; when the caller is cancelled, so is the job."""
         loop = asyncio.get_running_loop()
-        errand = _Errand(chore, loop, loop.create_future())
-        self._arrivals.append(errand)
+        job = _RunningJob(steps, loop, loop.create_future())
+        self._arrivals.append(job)
         self._wake.set()
         try:
-            result: R = await errand.future
+            result: R = await job.future
             return result
         finally:
-            errand.cancelled = True
+            job.cancelled = True
 
     # ---- below: in the engine's own thread
 
@@ -190,14 +190,14 @@ class Engine:
                 Exception
             ) as error:  # a bug of the engine itself: nobody may wait for ever, nor the next be turned away
                 self._fail(self._writings, error)
-                for errand in self._errands:
-                    self._tell(errand.loop, _reject, errand.future, error)
-                self._errands.clear()
+                for job in self._jobs:
+                    self._tell(job.loop, _reject, job.future, error)
+                self._jobs.clear()
 
     def _turn(self) -> None:
         self._wake.clear()  # before looking, so that what comes while we look is not slept over
         self._admit()
-        worked = self._run_errands()
+        worked = self._run_jobs()
         if not (self._write_slice() or worked):
             self._wake.wait()
 
@@ -207,25 +207,25 @@ class Engine:
             if isinstance(arrival, Writing):
                 self._writings.append(arrival)
             else:
-                self._errands.append(arrival)
+                self._jobs.append(arrival)
 
-    def _run_errands(self) -> bool:
-        """One slice of each chore in turn, for as long as a slice of the batch takes."""
+    def _run_jobs(self) -> bool:
+        """One slice of each job in turn, for as long as a slice of the batch takes."""
         worked, end = False, time.monotonic() + SLICE_S
-        while self._errands and (not worked or time.monotonic() < end):
+        while self._jobs and (not worked or time.monotonic() < end):
             worked = True
-            errand = self._errands.popleft()
+            job = self._jobs.popleft()
             try:
-                if errand.cancelled:
-                    errand.chore.close()
+                if job.cancelled:
+                    job.steps.close()
                     continue
-                next(errand.chore)
+                next(job.steps)
             except StopIteration as finished:
-                self._tell(errand.loop, _resolve, errand.future, finished.value)
+                self._tell(job.loop, _resolve, job.future, finished.value)
             except Exception as error:
-                self._tell(errand.loop, _reject, errand.future, error)
+                self._tell(job.loop, _reject, job.future, error)
             else:
-                self._errands.append(errand)
+                self._jobs.append(job)
         return worked
 
     def _write_slice(self) -> bool:
