@@ -332,7 +332,9 @@ def test_a_text_that_changed_after_training_is_scored_with_a_note(
     command(capsys, "eval", run).stated(1, f"the text of {run}: there is no file", f"`storycell eval {run} TEXT`")
 
 
-def test_a_text_from_standard_input_is_learnt_and_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_from_standard_input_is_trained_on_and_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     trained = process("train", "-", "--out", tmp_path / "run", *FLAGS, "--json", input=TEXT.encode())
     assert trained.code == 0, trained.err
     command(capsys, "eval", tmp_path / "run").stated(1, "standard input, which is gone", "name a text")

@@ -225,3 +225,11 @@ except storycell.StorycellError as error:
 def test_the_module_of_a_run_is_torch_s_and_says_so(made: Path) -> None:
     done = blocked("import storycell; storycell.load(sys.argv[1]).lm", made)
     assert "a network as a torch module needs torch, which is not installed" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["LSTM", "CharLM", "Cell", "register_cell"])
+def test_a_public_name_that_needs_torch_says_what_to_install(name: str) -> None:
+    done = blocked(f"import storycell; storycell.{name}")
+    assert done.returncode == 1
+    said = f"storycell.{name} needs torch, which is not installed; pip install 'storycell[torch]' installs it"
+    assert done.stderr.splitlines()[-1] == f"storycell.errors.MissingExtraError: {said}"

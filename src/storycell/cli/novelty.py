@@ -15,7 +15,7 @@ from storycell.data.tokens import Prepared, open_prepared
 from storycell.errors import CorpusError
 from storycell.evaluation.texts import encode_text
 from storycell.lab.novelty import Copying, Novelty, novelty
-from storycell.runs.text import open_valid_if_there, open_words, prepared_folder, read_learnt
+from storycell.runs.text import open_valid_if_there, open_words, prepared_folder, read_training_text
 from storycell.types import Ids
 
 
@@ -85,7 +85,7 @@ def _texts(
     words = held_out_words(text, heldout)
     given = words and open_words(words, model.vocab, encoding=encoding, column=column, progress=progress)
     if not text:
-        prepared = read_learnt(model.config, model.vocab, say, progress, needs_valid=not given)
+        prepared = read_training_text(model.config, model.vocab, say, progress, needs_valid=not given)
     elif (folder := prepared_folder(text, recorded=False)) is not None:
         prepared = open_prepared(folder)
     else:
@@ -130,7 +130,7 @@ def _show(result: Novelty) -> None:
             print(_row(name, copying))
     if result.heldout:
         share = result.samples.copied_share
-        print(f"{share:.2%} of what it wrote is in spans longer than any that the held-out text shares")
+        print(f"{share:.2%} of what it generated is in spans longer than any that the held-out text shares")
     for span in result.spans:
         print(f"\n{span.chars} characters, sample {span.sample}, from character {span.at}:")
         print(f"  {span.text!r}")

@@ -124,7 +124,7 @@ class HoldResult:
 
 @dataclass(frozen=True)
 class HeldStory:
-    """What a model writes under a hold: of several stories the first, and how many quotes there are in all."""
+    """What a model generates under a hold: of several stories the first, and how many quotes there are in all."""
 
     label: str
     text: str
@@ -225,7 +225,7 @@ class HoldTest:
         return [(name, int(u) // H, int(u) % H) for u in drawn]
 
     def generate(self, label: str, held: Held, prompt: str, seed: int = 1) -> HeldStory:
-        """Stories written with some units held."""
+        """Stories generated with some units held."""
         vocab = self.path.vocab
         ids, read = vocab.prompt_ids(prompt, "replace")
         seeds = list(range(seed, seed + _WRITTEN))

@@ -187,7 +187,7 @@ def samples(model: Model, count: int, chars: int, temperature: float, seed: int,
             yield k, piece
             if k == 0:
                 rows += 1
-                progress("writing", rows, chars)
+                progress("generating", rows, chars)
 
     return gather(told(), count)
 

@@ -30,7 +30,7 @@ HiddenAndCell = tuple[torch.Tensor, torch.Tensor]
 
 
 class LSTM(torch.nn.LSTM):
-    """A multi-layer long short-term memory (Hochreiter & Schmidhuber 1997): drop it in for torch.nn.LSTM.
+    """A drop-in torch.nn.LSTM (Hochreiter & Schmidhuber 1997, https://doi.org/10.1162/neco.1997.9.8.1735).
 
     Arguments are torch.nn.LSTM's, and one more: `precision`, `fp32` (default) or `bf16`, which rounds what goes into
     the kernel's matrix products and keeps sums, cell state, inputs and outputs in float32. Under torch's autocast to

@@ -140,12 +140,12 @@ class CharLM(nn.Module):
         return self
 
     def write_in(self, precision: str) -> "CharLM":
-        """Sample with products in fp32 or bf16 from now on; `BackendError` where the backend writes in fp32 only."""
+        """Sample with products in fp32 or bf16 from now on; `BackendError` where the backend generates in fp32 only."""
         if precision not in ("fp32", "bf16"):
-            raise SettingsError(f"precision = {precision!r}: text is written in fp32 or bf16")
+            raise SettingsError(f"precision = {precision!r}: text is generated in fp32 or bf16")
         if precision == "bf16" and self.backend.name != "native":
             raise BackendError(
-                f"precision = bf16: only the native backend writes in bf16, and here {self.backend_reason}"
+                f"precision = bf16: only the native backend generates in bf16, and here {self.backend_reason}"
             )
         self.writing_precision = precision
         return self
@@ -247,14 +247,14 @@ class CharLM(nn.Module):
         return max(self.dropout, self.weight_dropout, self.embedding_dropout) > 0
 
     def _embedding_kept(self) -> torch.Tensor | None:
-        """The embedding, while training without some of its characters (Gal & Ghahramani 2016)."""
+        """The embedding, while training without some of its characters (Gal & Ghahramani 2016, arXiv:1512.05287)."""
         if self.embedding is None:
             return None
         weight, share = self.embedding.weight, self.embedding_dropout
         return weight * F.dropout(weight.new_ones(len(weight), 1), share) if share and self._trains else weight
 
     def _layers_kept(self) -> list[dict[str, torch.Tensor]]:
-        """The layers, while training without some of their hidden-to-hidden weights (Merity et al. 2018)."""
+        """The layers, while training without some of their recurrent weights (Merity et al. 2017, arXiv:1708.02182)."""
         layers = self.recurrent.layers()
         if self.weight_dropout and self._trains:
             for weights in layers:

@@ -43,7 +43,7 @@ def load_run(run: str | Path, *, backend: str = "auto", device: str = "cpu", pre
     `BackendError` where backend, device or precision cannot be had, `MissingExtraError` where only torch has them.
     """
     if precision not in PRECISIONS:
-        raise SettingsError(f"precision = {precision!r}: text is written in {' or '.join(PRECISIONS)}")
+        raise SettingsError(f"precision = {precision!r}: text is generated in {' or '.join(PRECISIONS)}")
     place = best_device(device)
     folder = RunFolder(demo_folder() if str(run) == "demo" and not Path("demo/config.json").exists() else run)
     config, vocab = folder.config(), folder.vocab()

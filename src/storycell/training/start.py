@@ -47,7 +47,7 @@ from storycell.training.trainer import Trainer
 from storycell.types import RESERVED
 
 NARROW, WIDE = 256, 384  # hidden units of each of two layers
-CHARS_PER_S = {NARROW: 90_000, WIDE: 42_000}  # learnt from
+CHARS_PER_S = {NARROW: 90_000, WIDE: 42_000}  # trained on
 WIDE_FROM_S = 8 * 60  # a budget as long as that
 WIDE_FROM_PASSES = 8  # or a text that narrow layers would read as often
 SMALL_TEXT = 4_000_000  # characters: a smaller text is read in smaller steps
