@@ -292,11 +292,11 @@ def test_saturation_counts_what_the_gates_do() -> None:
     assert np.array_equal(s.left, (rnn["h", 0] < -0.9).mean(0))
 
 
-def test_context_costs_are_those_of_windows_from_a_zero_state() -> None:
+def test_context_losses_are_those_of_windows_from_a_zero_state() -> None:
     lm = network("gru").float()
     path = trace(TorchModel(lm), ids_of(TEXT, TEXT[:101]), VOCAB)
-    costs = memory.context_costs(path, window=8)
-    assert [(c.least, c.most) for c in costs] == [(1, 1), (2, 2), (3, 4), (5, 8)]
+    losses = memory.context_losses(path, window=8)
+    assert [(c.least, c.most) for c in losses] == [(1, 1), (2, 2), (3, 4), (5, 8)]
     nats = []
     for story in (TEXT, TEXT[:101]):
         for a in range(0, len(story) - 1, 8):
@@ -305,8 +305,8 @@ def test_context_costs_are_those_of_windows_from_a_zero_state() -> None:
                 logits, _ = lm(ids[None, :-1])
             nats.append(torch.nn.functional.cross_entropy(logits[0], ids[1:], reduction="none").numpy())
     by_hand = np.concatenate([row[2:4] for row in nats])
-    assert costs[2].chars == len(by_hand)
-    assert costs[2].nats == pytest.approx(by_hand.mean(), abs=1e-5)
+    assert losses[2].chars == len(by_hand)
+    assert losses[2].nats == pytest.approx(by_hand.mean(), abs=1e-5)
 
 
 def test_clustered_errors_of_independent_groups_equal_the_textbook() -> None:
@@ -318,7 +318,7 @@ def test_clustered_errors_of_independent_groups_equal_the_textbook() -> None:
 
 def test_places_cover_the_letters_of_words() -> None:
     path = trace(TorchModel(network("rnn").float()), ids_of(TEXT * 4), VOCAB)
-    firsts = next(p for p in memory.place_costs(path) if (p.place, p.label) == ("letter of a word", "1"))
+    firsts = next(p for p in memory.place_losses(path) if (p.place, p.label) == ("letter of a word", "1"))
     starts = features(path.text)["first letter of a word"].values > 0
     assert firsts.chars == starts.sum()
     assert firsts.nats == pytest.approx(path.nats[starts].mean())

@@ -113,8 +113,8 @@ def test_losses_states_and_all_gradients_are_torchs(isa: str, size: tuple[int, .
     for name in state:
         assert distance(last[name], final[name]) < tolerance
         assert distance(state[name].grad, start[name].grad) < tolerance
-    for mine, twin in zip(tensors(n), copies, strict=True):
-        assert distance(mine.grad, twin.grad) < tolerance
+    for mine, copy in zip(tensors(n), copies, strict=True):
+        assert distance(mine.grad, copy.grad) < tolerance
     each, _ = NativeBackend().nats(n, ids, targets, state)
     assert float(each.mean()) == pytest.approx(nats.item(), rel=FP32)
 
@@ -138,8 +138,8 @@ def test_outputs_and_their_gradients_are_torchs(isa: str, characters: bool, cell
     pull = torch.randn(B, T, H)
     (out * pull).sum().backward()
     (y * pull).sum().backward()
-    for mine, twin in zip(tensors(n)[:-2], copies[:-2], strict=True):
-        assert distance(mine.grad, twin.grad) < tolerance
+    for mine, copy in zip(tensors(n)[:-2], copies[:-2], strict=True):
+        assert distance(mine.grad, copy.grad) < tolerance
 
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])

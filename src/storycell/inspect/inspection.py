@@ -20,7 +20,7 @@ from storycell.inspect import trace as neighbours
 from storycell.inspect.features import Feature, features
 from storycell.inspect.gradients import GradientFlow
 from storycell.inspect.latch import LATCH, HeldStory, HoldResult, HoldTest, LatchReading, Moments, wire_by_hand
-from storycell.inspect.memory import ContextCost, PlaceCost
+from storycell.inspect.memory import ContextLoss, PlaceLoss
 from storycell.inspect.mistakes import MistakeKind, mistakes
 from storycell.inspect.saturation import Saturation, saturation
 from storycell.inspect.trace import Trace, trace
@@ -83,8 +83,8 @@ class Inspection:
     saturation: list[Saturation]
     flows: dict[str, GradientFlow]
     radii: dict[str, tuple[float, float]]  # an RNN's spectral radius: (at the start, trained)
-    contexts: list[ContextCost]
-    places: list[PlaceCost]
+    contexts: list[ContextLoss]
+    places: list[PlaceLoss]
     mistakes: dict[str, list[MistakeKind]]  # by the name of the model
     against: Subject | None = None
 
@@ -112,14 +112,14 @@ def _gather(
     saturated = pool.submit(saturation, path)
     untrained = untrained_job.result()
     found_job = pool.submit(lambda: find_units(path, untrained, features(path.text) | dict(extra)))
-    costs = pool.submit(lambda: (memory.context_costs(path), memory.place_costs(path)))
+    losses = pool.submit(lambda: (memory.context_losses(path), memory.place_losses(path)))
     flows = _flows(pool, path, untrained, second, subject, against)
     wrong = pool.submit(_mistakes, subject, path, against, second)
     found = found_job.result()
     latch_jobs = _latch_jobs(pool, path, found.get("inside quotes", []))
     units = _telling(found, path)
     browsed = pool.submit(_browse, path, units)
-    contexts, places = costs.result()
+    contexts, places = losses.result()
     return Inspection(
         subject=subject,
         trace=path,

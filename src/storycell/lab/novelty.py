@@ -181,7 +181,7 @@ def novelty(
 def samples(model: Model, count: int, chars: int, temperature: float, seed: int, progress: Progress) -> list[str]:
     """Stories of the model from their very beginning, `count` of them; number k has the seed `seed + k`."""
 
-    def told() -> Iterator[tuple[int, str]]:
+    def stream() -> Iterator[tuple[int, str]]:
         rows = 0
         for k, piece in model.streams("", chars, count=count, sampling=Sampling(temperature), seed=seed):
             yield k, piece
@@ -189,7 +189,7 @@ def samples(model: Model, count: int, chars: int, temperature: float, seed: int,
                 rows += 1
                 progress("generating", rows, chars)
 
-    return gather(told(), count)
+    return gather(stream(), count)
 
 
 def cut_alike(ids: Ids, lengths: list[int]) -> list[Ids]:

@@ -210,7 +210,7 @@ class CharLM(nn.Module):
         return out, self._detach(state)
 
     def nats(self, ids: torch.Tensor, targets: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
-        """The cost of every target: ids and targets `[B T]` -> nats `[B T]` and the final state; no gradients."""
+        """The loss of every target: ids and targets `[B T]` -> nats `[B T]` and the final state; no gradients."""
         check("targets", targets, "B T", B=ids.shape[0], T=ids.shape[1])
         state = self.zero_state(ids.shape[0]) if state is None else state
         with torch.no_grad():
