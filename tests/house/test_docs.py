@@ -211,3 +211,17 @@ def test_the_program_of_the_page_on_inspection_runs() -> None:
     exec(program.replace("lags=128", "lags=8"), names)
     assert names["trace"]["i", 0].shape == (len(names["trace"].nats), 256)
     assert names["flow"].norms["c", 1].shape[1] == 8 + 1
+
+
+def test_every_test_and_page_that_a_comment_names_is_there() -> None:
+    """In the sources, where nothing else would notice that a file has moved."""
+    places = [ROOT / name for name in ("src", "native", "tests", "tools", "benchmarks")]
+    sources = [p for place in places for p in place.rglob("*") if p.suffix in (".py", ".h", ".cpp", ".inc", ".js")]
+    named = {
+        (name, page_id(path))
+        for path in sources
+        for name in re.findall(r"`((?:tests|docs|native|benchmarks)/[\w./-]+\.\w+)`", path.read_text(encoding="utf-8"))
+        if path != Path(__file__)
+    }
+    assert len(named) > 5
+    assert [entry for entry in sorted(named) if not (ROOT / entry[0]).exists()] == []
