@@ -24,6 +24,12 @@ int simd_avx2();
 int simd_avx512();
 int simd_avx512bf16();
 #endif
+#ifdef STORYCELL_ARM
+int simd_neon();
+#endif
+#ifdef STORYCELL_ARM_BF16
+int simd_neonbf16();
+#endif
 
 namespace {
 
@@ -489,6 +495,12 @@ int main() {
         {"portable", simd_portable},
 #ifdef STORYCELL_X86
         {"avx2", simd_avx2}, {"avx512", simd_avx512}, {"avx512bf16", simd_avx512bf16}, {"amx", nullptr},
+#endif
+#ifdef STORYCELL_ARM
+        {"neon", simd_neon},
+#endif
+#ifdef STORYCELL_ARM_BF16
+        {"neonbf16", simd_neonbf16}, {"bfmmla", nullptr},
 #endif
     };
     for (const auto& [isa, simd_failures] : sets) {
