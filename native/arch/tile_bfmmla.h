@@ -50,25 +50,20 @@ struct BlockSums {
     }
 };
 
-// steps: a multiple of 4. The last row of an odd height is its own partner.
+// steps: a multiple of 2. The last row of an odd height is its own partner.
 template <int PAIRS, int NV>
 void rows_by_blocks(const float* __restrict a, ptrdiff_t row_stride, bool odd, const float* __restrict panel, int steps,
                     float* __restrict tile) {
     BlockSums<PAIRS, NV> sums;
-    constexpr int two_steps = 2 * NV * Simd::width;
     const float* last = a + (2 * PAIRS - (odd ? 2 : 1)) * row_stride;
-    for (int k = 0; k < steps; k += 4, panel += 2 * two_steps) {
-        Simd::F early[PAIRS], late[PAIRS];
+    for (int k = 0; k < steps; k += 2, panel += 2 * NV * Simd::width) {
+        Simd::F pairs[PAIRS];
 #pragma GCC unroll 3
         for (int p = 0; p < PAIRS; ++p) {
-            const float64x2_t upper = vreinterpretq_f64_f32(Simd::load(a + 2 * p * row_stride + k));
             const float* partner = p + 1 < PAIRS ? a + (2 * p + 1) * row_stride : last;
-            const float64x2_t lower = vreinterpretq_f64_f32(Simd::load(partner + k));
-            early[p] = vreinterpretq_f32_f64(vzip1q_f64(upper, lower));
-            late[p] = vreinterpretq_f32_f64(vzip2q_f64(upper, lower));
+            pairs[p] = vcombine_f32(vld1_f32(a + 2 * p * row_stride + k), vld1_f32(partner + k));
         }
-        sums.add(early, panel);
-        sums.add(late, panel + two_steps);
+        sums.add(pairs, panel);
     }
     sums.store(tile);
 }
@@ -94,7 +89,7 @@ public:
     static constexpr int step_multiple = 2;
     static constexpr bool even_blocks = false;  // heights are even but for the last
 
-    // As the general MicroKernel; steps is a multiple of 8, as inner dimensions are of 16 elements.
+    // As the general MicroKernel; steps is even, as inner dimensions are multiples of 16 elements.
     void by_rows(int height, int vectors, const float* a, ptrdiff_t row_stride, const float* panel, int steps,
                  float* tile) {
         static constexpr Kernel kernels[3][kVectors] = {

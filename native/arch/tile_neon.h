@@ -39,7 +39,9 @@ struct Words<Bfloat16> {
     explicit Words(Simd::F v) : pairs(vreinterpretq_bf16_f32(v)) {}
     template <int kElement>
     Simd::F dot(Simd::F sum, const Words& weights) const {
-        return vbfdotq_laneq_f32(sum, weights.pairs, pairs, kElement);
+        // vbfdotq_laneq_f32; but Clang first spreads the element into a register, and there is none left.
+        asm("bfdot %0.4s, %1.8h, %2.2h[%c3]" : "+w"(sum) : "w"(weights.pairs), "w"(pairs), "i"(kElement));
+        return sum;
     }
 };
 #else
