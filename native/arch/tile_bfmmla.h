@@ -31,6 +31,8 @@ struct BlockSums {
     void add(const Simd::F* a, const float* __restrict weights) {
 #pragma GCC unroll 8
         for (int b = 0; b < 2 * NV; ++b) {
+            // GCC would load the weights of many blocks at once, for which there are no registers.
+            if (b % 2 == 0) asm volatile("" ::: "memory");
             const bfloat16x8_t w = vreinterpretq_bf16_f32(Simd::load(weights + 4 * b));
 #pragma GCC unroll 3
             for (int p = 0; p < PAIRS; ++p) at[p][b] = vbfmmlaq_f32(at[p][b], vreinterpretq_bf16_f32(a[p]), w);

@@ -105,8 +105,19 @@ void rows_by_element(const float* __restrict a, ptrdiff_t row_stride, const floa
                      float* __restrict tile) {
     Sums<P, R, NV> sums;
     constexpr int step = NV * Simd::width;
+    // Compilers would find each row from the one before, an addition a row and turn; that they may not know.
+    const float* row[6];
+#pragma GCC unroll 6
+    for (int r = 0; r < 6; ++r) {
+        row[r] = a + (r < R ? r : 0) * row_stride;
+        asm("" : "+r"(row[r]));
+    }
     for (int k = 0; k < steps; k += 4, panel += 4 * step) {
-        const auto four = [&](int r) { return Words<P>(Simd::load(a + (r < R ? r : 0) * row_stride + k)); };
+        const auto four = [&](int r) {
+            const Words<P> words(Simd::load(row[r]));
+            row[r] += 4;
+            return words;
+        };
         const Words<P> rows[] = {four(0), four(1), four(2), four(3), four(4), four(5)};
         sums.template add<0>(rows, panel);
         sums.template add<1>(rows, panel + step);
@@ -121,10 +132,18 @@ template <class P, int R, int NV>
 void packed_by_element(const float* __restrict a, ptrdiff_t, const float* __restrict panel, int steps,
                        float* __restrict tile) {
     Sums<P, R, NV> sums;
-    for (int k = 0; k < steps; ++k, a += Words<P>::rows, panel += NV * Simd::width) {
+    const auto add = [&] {
         const Words<P> words[] = {Words<P>(Simd::load(a)), Words<P>(Simd::load(R > 4 ? a + 4 : a))};
         sums.add_packed(words, panel);
+        a += Words<P>::rows;
+        panel += NV * Simd::width;
+    };
+    int k = 0;
+    for (; k + 2 <= steps; k += 2) {
+        add();
+        add();
     }
+    if (k < steps) add();
     sums.store(tile);
 }
 
