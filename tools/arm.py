@@ -4,8 +4,8 @@
     python tools/arm.py count  instructions for each character that is learned from, in a few minutes
 
 Zig, a C++ compiler that carries the headers and libraries of every target, comes from PyPI (`pip install ziglang`); the
-programs run under QEMU's user emulation (Debian: `apt install qemu-user-static`), as processors with and without bfloat16.
-Emulation shows what is computed and by how many instructions, not how fast.
+programs run under QEMU's user emulation (Debian: `apt install qemu-user-static`), as processors with and without
+bfloat16. Emulation shows what is computed and by how many instructions, not how fast.
 """
 
 import re

@@ -43,7 +43,8 @@ def check(
     text = folder / "source.cpp"
     text.write_text(source)
     words = [*(command or [compiler()]), "-std=c++17", "-Wall", "-Wextra", "-Werror"]
-    words += ["-c", "-o", os.devnull] if command else ["-fsyntax-only"]  # Zig would build its library for the latter
+    # Zig would take -fsyntax-only for a program, and build its libraries first.
+    words += ["-c", "-o", str(folder / "compiled.o")] if command else ["-fsyntax-only"]
     done = run(*words, *first, f"-I{NATIVE}", "-Wno-unused-function", *flags, text)
     return done.returncode, done.stderr
 

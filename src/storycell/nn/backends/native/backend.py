@@ -4,8 +4,8 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from storycell.nn.backends.backend import Backend, Network, Scorer, Weights
 from storycell.engine.library import MULTIPLY_BF16
+from storycell.nn.backends.backend import Backend, Network, Scorer, Weights
 from storycell.nn.backends.native import library as lib
 from storycell.nn.backends.native.autograd import Call, Head, Hidden, MeanNats
 from storycell.nn.backends.native.stack import new_masks
