@@ -578,7 +578,10 @@ int storycell_model_gradient(Model* m, Chunk* c) {
 
 int storycell_model_apply(Model* m, const Update* u) {
     if (!m || !u) return kMissing;
-    if (u->method < kAdamW || u->method > kMuon) return kBadSize;
+    const auto beta = [](double x) { return x >= 0 && x < 1; };
+    if (u->method < kAdamW || u->method > kMuon || !std::isfinite(u->rate) || !std::isfinite(u->decay) ||
+        !(u->clip >= 0) || !beta(u->beta1) || !beta(u->beta2))
+        return kBadSize;
     return guarded([&] { return m->apply(*u); });
 }
 

@@ -173,7 +173,7 @@ class Model:
             raise SettingsError(f"there is no feature {feature!r}; this text has {', '.join(known)}")
         chosen = known[feature] if isinstance(feature, str) else feature
         twin = trace(
-            self.network.untrained(self.config.settings.training.seed), encode_text(text, self.vocab), self.vocab
+            self.network.copy_untrained(self.config.settings.training.seed), encode_text(text, self.vocab), self.vocab
         )
         found = find_units(path, twin, {chosen.name: chosen}, top=top)
         if not found:

@@ -78,7 +78,7 @@ class LanguageModel(Protocol):
     def with_weights(self, weights: Mapping[str, Any]) -> "LanguageModel":
         """A model of the same sizes, computed by the same, with other weights; `ValueError` where they do not fit."""
 
-    def untrained(self, seed: int) -> "LanguageModel":
+    def copy_untrained(self, seed: int) -> "LanguageModel":
         """A model of the same sizes as it would be before its training."""
 
     def frozen(self) -> "LanguageModel":

@@ -105,7 +105,7 @@ def test_the_grammars_truth_agrees_with_what_the_letters_show_and_the_demo_knows
     assert 11_000 < len(path) <= 12_000
     assert np.array_equal(truth["truly inside quotes"].values, told)
     assert 0 < truth["the last speaker has a name"].values.mean() < 1
-    twin = trace(TorchModel(model.lm).untrained(1), subject.ids, model.vocab)
+    twin = trace(TorchModel(model.lm).copy_untrained(1), subject.ids, model.vocab)
     found = find_units(path, twin, truth, top=1)["truly inside quotes"][0]
     assert found.score > 0.95
     assert found.is_finding

@@ -352,7 +352,7 @@ def test_other_weights_make_another_network_and_leave_this_one() -> None:
 def test_an_untrained_network_is_the_module_that_the_seed_draws(cell: str, embedding: int, bias: bool) -> None:
     lm = CharLM(V, 12, 2, cell, embedding_size=embedding, gate_bias=bias, forget_bias=0.5, seed=7)
     network = EngineNetwork(TorchModel(lm).weights(), cell, forget_bias=0.5)
-    drawn, theirs = network.untrained(8).weights(), TorchModel(lm).untrained(8).weights()
+    drawn, theirs = network.copy_untrained(8).weights(), TorchModel(lm).copy_untrained(8).weights()
     assert [*drawn] == [*theirs]
     for name, weight in theirs.items():
         assert drawn[name] == pytest.approx(weight, rel=1e-5, abs=1e-6)

@@ -13,7 +13,7 @@ from support.random_models import CHARACTERS, PROMPT, ROUNDED, logits_after, mod
 
 import storycell
 from storycell.data.vocab import BYTES, Vocabulary
-from storycell.export.encoding import PRINTABLE, Weights, rounded
+from storycell.export.encoding import PRINTABLE, Weights, round_network
 from storycell.export.export import export
 from storycell.export.network import Network
 from storycell.generation.sampler import Draw
@@ -120,7 +120,7 @@ def test_every_cell_computes_what_the_run_computes(
 ) -> None:
     made = model(kind)
     export(made, CHARACTERS, tmp_path / "story.html", weights)
-    run = rounded(Network.of(made), weights, PRINTABLE).as_model()
+    run = round_network(Network.of(made), weights, PRINTABLE).as_model()
     opened = Opened(browser, tmp_path / "story.html")
     logits = np.array(opened.page.evaluate(LOGITS, PROMPT))
     assert logits == pytest.approx(logits_after(run, PROMPT), abs=EXACT)

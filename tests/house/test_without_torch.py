@@ -10,9 +10,8 @@ import pytest
 from support.instruction_sets import needs_kernel
 
 SOURCE = Path(__file__).parents[2] / "src" / "storycell"
-FOR_TORCH = {"training/torch_learner.py", "training/distributed.py"}  # beside nn/; imported late, where torch trains
-# These are still to be converted: delete a line when its module is.
-TO_CONVERT = {
+FOR_TORCH = {  # beside nn/; imported late, where torch trains or is what the engine is measured against
+    "training/torch_learner.py", "training/distributed.py",
     "lab/bench/baselines.py", "lab/bench/roofline.py", "lab/bench/sample.py", "lab/bench/train.py",
 }  # fmt: skip
 BLOCKED = "import sys; sys.modules['torch'] = None\n"
@@ -36,8 +35,8 @@ def test_only_nn_and_the_learner_that_drives_it_import_torch() -> None:
     modules = {str(path.relative_to(SOURCE).as_posix()): path for path in SOURCE.rglob("*.py")}
     others = {name: path.read_text(encoding="utf-8") for name, path in modules.items() if not name.startswith("nn/")}
     found = {name for name, source in others.items() if needs_torch(source)}
-    assert found <= FOR_TORCH | TO_CONVERT, "torch is for nn/: what comes after training asks a LanguageModel"
-    assert found >= FOR_TORCH | TO_CONVERT, "these are converted: take them out of the list"
+    assert found <= FOR_TORCH, "torch is for nn/: what comes after training asks a LanguageModel"
+    assert found >= FOR_TORCH, "these import no torch: take them out of the list"
 
 
 def test_the_search_finds_torch_at_the_top_in_functions_and_behind_nn() -> None:
@@ -61,7 +60,9 @@ def command(*words: object) -> "subprocess.CompletedProcess[str]":
 
 MODULES = """
     api runs.text generation.generate evaluation.texts evaluation.ngram lab.compress.archive lab.scoring threads
-    server.app server.serve inspect.inspection cli.sample cli.eval cli.info cli.compress cli.serve
+    server.app server.serve inspect.inspection export.export lab.compare lab.novelty lab.reproduce.train
+    cli.sample cli.eval cli.info cli.compress cli.serve cli.inspect cli.compare cli.export cli.novelty cli.reproduce
+    cli.bench
 """
 
 
@@ -126,11 +127,41 @@ def test_the_commands_after_training_work_without_torch(made: Path, tmp_path: Pa
         ("eval", made, text),
         ("compress", made, text, "--out", packed),
         ("decompress", made, packed, "--out", back),
+        ("compare", made, "--text", text, "--no-baselines"),
+        ("export", made, tmp_path / "story.c"),
+        ("export", made, tmp_path / "story.html"),
+        ("inspect", made, text, "--out", tmp_path / "inside.html"),
     ):
         done = command(*words)
         assert done.returncode == 0, (words, done.stderr)
         assert "torch" not in done.stderr
     assert back.read_bytes() == text.read_bytes()
+
+
+LOOKING = """
+import numpy as np
+from storycell import api
+from storycell.inspect.inspection import Subject, inspect
+model = api.load("demo")
+text = 'Tim said, "I like the big red ball." Then he ran to the park with Anna. She was glad.\\n' * 60
+ids = np.concatenate([[0], model.vocab.encode(text)]).astype(model.vocab.dtype)
+found = inspect(Subject("demo", model.network, model.vocab, ids))
+print(len(found.trace), sorted(found.flows), len(found.latch.holds) > 2)
+"""
+
+
+@needs_kernel
+def test_gradients_and_held_units_of_a_report_need_no_torch() -> None:
+    done = blocked(LOOKING)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "5160 ['RNN at 0.9', 'RNN at 1', 'RNN at 1.1', 'trained', 'untrained'] True\n"
+
+
+@needs_kernel
+def test_measuring_beside_torch_says_that_it_needs_it() -> None:
+    done = command("bench", "sample")
+    assert done.returncode == 1
+    assert "pip install 'storycell[torch]'" in done.stderr
 
 
 SERVING = """

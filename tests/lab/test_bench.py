@@ -18,7 +18,7 @@ from storycell.lab.bench import sample as sample_bench
 from storycell.lab.bench.prepare import prepare
 from storycell.lab.bench.results import chart, measure
 from storycell.lab.bench.sample import sample
-from storycell.lab.bench.timing import Spread, in_turns, interleaved, seconds
+from storycell.lab.bench.timing import Spread, in_turns, seconds, time_interleaved
 from storycell.lab.bench.workload import V, Workload
 from storycell.nn import adapter
 from storycell.nn.model import CharLM
@@ -60,7 +60,7 @@ def test_contestants_are_timed_in_turns_after_a_warm_up(monkeypatch: pytest.Monk
 
         return run
 
-    rates = interleaved({"a": work("a", 6), "b": work("b", 3)}, rounds=2)
+    rates = time_interleaved({"a": work("a", 6), "b": work("b", 3)}, rounds=2)
     assert calls == [*"ab", *"aa", *"bb", *"bb", *"aa"]  # warm-up; then untimed and timed, in turns
     assert rates["a"] == Spread(*(pytest.approx(rate) for rate in (100, 100, 100)))
     assert rates["b"] == Spread(*(pytest.approx(rate) for rate in (37.5, 25, 50)))
@@ -77,7 +77,7 @@ def test_quick_work_is_repeated_and_slow_work_is_not_warmed_up_again(monkeypatch
 
         return run
 
-    rates = interleaved({"quick": work("quick", 0.02), "slow": work("slow", 1.0)}, rounds=1)
+    rates = time_interleaved({"quick": work("quick", 0.02), "slow": work("slow", 1.0)}, rounds=1)
     assert calls == {"quick": 1 + 1 + 3, "slow": 1 + 1}  # 0.06 s are more than `LEAST_S`
     assert (rates["quick"].median, rates["slow"].median) == (pytest.approx(50), pytest.approx(1))
 

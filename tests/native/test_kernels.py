@@ -15,7 +15,7 @@ from storycell.nn.backends.native import library
 from storycell.nn.backends.native.backend import NativeBackend
 from storycell.nn.backends.native.generator import Generator
 from storycell.nn.backends.native.library import Choice, use_isa
-from storycell.nn.backends.native.ops import dropped
+from storycell.nn.backends.native.ops import drop
 from storycell.nn.backends.native.stack import Stack
 from storycell.nn.backends.torch import TorchBackend
 from storycell.nn.cells.cell import State
@@ -197,7 +197,7 @@ def test_dropout_is_a_mask_of_the_right_share_that_backward_repeats(isa: str) ->
         below = nats(5).item()
     assert slope == pytest.approx((above - below) / (2 * step), rel=2e-2, abs=1e-4)
     ones = torch.ones(100_000)
-    kept = dropped("fp32", ones[:99_200].view(-1, 16), 7, 1 - p, 99_200)
+    kept = drop("fp32", ones[:99_200].view(-1, 16), 7, 1 - p, 99_200)
     assert (kept > 0).double().mean().item() == pytest.approx(1 - p, abs=5 * (p * (1 - p) / 99_200) ** 0.5)
     assert kept.unique().tolist() == pytest.approx([0.0, 1 / (1 - p)])
 

@@ -29,7 +29,7 @@ def command(run: str, file: str, out: str | None, backend: str, as_json: bool) -
     target = place(path, out, path.with_name(path.name + ENDING))
     model = api.load(run, backend=backend)
     began = time.monotonic()
-    with opened(path) as source, writing(target, ADVICE), replacing(target) as sink, preparing("") as progress:
+    with open_file(path) as source, writing(target, ADVICE), replacing(target) as sink, preparing("") as progress:
         total = path.stat().st_size
         sizes = archive.compress(
             model.network, model.vocab, source, sink, lambda done: progress("compressing", done, max(total, done))
@@ -48,7 +48,7 @@ def command(run: str, file: str, out: str | None, backend: str, as_json: bool) -
     say(f"next: {shlex.join(['storycell', 'decompress', run, str(target)])}")
 
 
-def opened(path: Path) -> IO[bytes]:
+def open_file(path: Path) -> IO[bytes]:
     """A file to read."""
     try:
         if path.is_file():

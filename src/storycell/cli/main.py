@@ -107,13 +107,13 @@ _PROGRAM = click.version_option(storycell.__version__, message="storycell %(vers
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Without `arguments` it is the program itself, which ends afterwards."""
     try:
-        return _answered(list(sys.argv[1:] if arguments is None else arguments))
+        return _run_command(list(sys.argv[1:] if arguments is None else arguments))
     finally:
         if arguments is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own end would answer Ctrl-C with tracebacks
 
 
-def _answered(given: list[str]) -> int:
+def _run_command(given: list[str]) -> int:
     """Run one command, and say what went wrong; returns the exit code."""
     _ready_streams()
     logging.getLogger("storycell").addHandler(_NOTES)
@@ -139,7 +139,7 @@ def _answered(given: list[str]) -> int:
             raise
         if isinstance(error, OSError) and not error.filename:  # standard output itself
             _drop_output()
-        message, code = _explained(error)
+        message, code = _explain(error)
         print(f"storycell: {' '.join(message.splitlines())}", file=sys.stderr)
         return code
 
@@ -185,7 +185,7 @@ def _sentence(error: click.UsageError) -> str:
     return said[:1].lower() + said[1:]
 
 
-def _explained(error: Exception) -> tuple[str, int]:
+def _explain(error: Exception) -> tuple[str, int]:
     """What to say about an error, and the exit code."""
     if isinstance(error, StorycellError):
         return str(error), error.exit_code

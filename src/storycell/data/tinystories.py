@@ -60,7 +60,7 @@ def tinystories(split: str) -> Path:
     extras.require("huggingface_hub", "downloading TinyStories")
     try:
         with _silence():
-            return _cached(FILES[split]) or _downloaded(FILES[split])
+            return _find_cached(FILES[split]) or _download(FILES[split])
     except CorpusError:
         raise
     except Exception as error:  # the transport has exceptions of its own, in a module that hub versions change
@@ -82,18 +82,18 @@ def _silence() -> Iterator[None]:
             logging.set_verbosity(level)
 
 
-def _cached(filename: str) -> Path | None:
+def _find_cached(filename: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     path = try_to_load_from_cache(REPOSITORY, filename, repo_type=KIND)
     return Path(path) if isinstance(path, str) else None
 
 
-def _downloaded(filename: str) -> Path:
+def _download(filename: str) -> Path:
     from filelock import FileLock
     from huggingface_hub import hf_hub_download
 
-    etag, size = _described(filename)
+    etag, size = _describe(filename)
     folder = _cache_folder()
     blob, lock = folder / "blobs" / etag, folder.parent / ".locks" / folder.name / f"{etag}.lock"  # the hub's own lock
     for parent in (blob.parent, lock.parent):
@@ -104,7 +104,7 @@ def _downloaded(filename: str) -> Path:
     return Path(hf_hub_download(REPOSITORY, filename, repo_type=KIND, etag_timeout=_patience()))
 
 
-def _described(filename: str) -> tuple[str, int | None]:
+def _describe(filename: str) -> tuple[str, int | None]:
     """The file's ETag and its size in bytes, asked once: a hub that is down is noticed at once."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 

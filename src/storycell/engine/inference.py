@@ -87,7 +87,7 @@ class EngineNetwork:
             )
         return self._like({name: weights[name] for name in shapes})
 
-    def untrained(self, seed: int) -> "EngineNetwork":
+    def copy_untrained(self, seed: int) -> "EngineNetwork":
         """A network of the same sizes as it would be before its training."""
         return self._like(draw_weights(self._shapes(), self.cell, self.hidden_size, seed, self.forget_bias))
 
@@ -170,7 +170,7 @@ class EngineNetwork:
 
     def inputs(self, ids: Any) -> Floats:
         """ids `[N]` -> what the first layer reads, `[N D]`."""
-        ids = self._known(self._integers("ids", ids))
+        ids = self._check_known(self._integers("ids", ids))
         if self.embedding_size:
             vectors: Floats = self._weights["embedding.weight"][ids]
             return vectors
@@ -193,7 +193,7 @@ class EngineNetwork:
         self, ids: Any, targets: Any, state: list[Values], *, cuts_h: bool = False
     ) -> dict[tuple[str, int], Floats]:
         """By backpropagation through time: (state, layer) -> `[N K H]`."""
-        ids, targets = self._ids("ids", ids), self._known(self._integers("targets", targets))
+        ids, targets = self._ids("ids", ids), self._check_known(self._integers("targets", targets))
         path = self._walk(ids, state)
         (N, K), H, last = ids.shape, self.hidden_size, self.num_layers - 1
         chances = _softmax(self.output(path[-1][last]["h"]))
@@ -239,7 +239,7 @@ class EngineNetwork:
             raise ValueError(f"{name} must be [B T], at least one character; it has shape {list(array.shape)}")
         return array
 
-    def _known(self, ids: Integers) -> Integers:
+    def _check_known(self, ids: Integers) -> Integers:
         if ids.size and not 0 <= ids.min() <= ids.max() < self.vocab_size:
             raise IndexError("a character id is outside the vocabulary")
         return ids

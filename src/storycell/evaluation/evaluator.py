@@ -69,7 +69,7 @@ def evaluate(
         groups, draws = _stories(ids, starts), _Draws(len(starts))
     else:
         groups, draws = _stories(ids, starts), _Blocks(len(ids) - 1)
-    for piece in _scored(lm, ids, groups):
+    for piece in _score_groups(lm, ids, groups):
         draws.add(piece)
     return _summary(draws, utf8_bytes, len(starts), windows)
 
@@ -78,7 +78,7 @@ def score(lm: LanguageModel, ids: Ids, *, windows: int | None = None) -> Nats:
     """Nats of every target `[chars]`, in the order of the text."""
     starts = story_starts(ids)
     nats = np.zeros(len(ids) if len(starts) > 1 and windows is None else len(ids) - 1)
-    for piece in _scored(lm, ids, _stories(ids, starts) if windows is None else _windows(ids, windows)):
+    for piece in _score_groups(lm, ids, _stories(ids, starts) if windows is None else _windows(ids, windows)):
         at = piece.row.start + piece.at
         nats[at : at + len(piece.nats)] = piece.nats
     return nats
@@ -147,7 +147,7 @@ def _windows(ids: Ids, T: int) -> Iterator[list[_Row]]:
         yield [_Row(k, k * T, min((k + 1) * T + 1, len(ids)), closes=False) for k in rows]
 
 
-def _scored(lm: LanguageModel, ids: Ids, groups: Iterator[list[_Row]]) -> Iterator[_Piece]:
+def _score_groups(lm: LanguageModel, ids: Ids, groups: Iterator[list[_Row]]) -> Iterator[_Piece]:
     """What the rows cost, piece by piece. The rows of a group come longest first."""
     at_a_time = min(_TARGETS, max(_ROWS, _LOGITS // lm.vocab_size))
     lm = lm.frozen()

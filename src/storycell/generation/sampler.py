@@ -88,9 +88,9 @@ class Sampling:
             return weights
         with np.errstate(over="ignore"):  # a tiny temperature: minus infinity, and so a weight of 0, is right
             weights = np.exp((scores - best) / self.temperature)
-        return self._filtered(weights)
+        return self._filter(weights)
 
-    def _filtered(self, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def _filter(self, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         if self.top_k is None and self.top_p is None and self.min_p is None:
             return weights
         order = np.argsort(-weights, axis=-1, kind="stable")
@@ -124,17 +124,17 @@ class Draw:
     def next(self) -> float:
         """A number from 0 (included) to 1 (excluded), a multiple of 2^-32."""
         a, b, c, d = self.words
-        out = (_rotated((a + d) & _MASK_32, 7) + a) & _MASK_32
+        out = (_rotate((a + d) & _MASK_32, 7) + a) & _MASK_32
         t = (b << 9) & _MASK_32
         c ^= a
         d ^= b
         b ^= c
         a ^= d
-        self.words = [a, b, c ^ t, _rotated(d, 11)]
+        self.words = [a, b, c ^ t, _rotate(d, 11)]
         return out / 2**32
 
 
-def _rotated(x: int, k: int) -> int:
+def _rotate(x: int, k: int) -> int:
     return ((x << k) | (x >> (32 - k))) & _MASK_32
 
 
@@ -275,7 +275,9 @@ def new_pace() -> Pace:
     return Pace(SLICE_S, 1, LONGEST_SLICE)
 
 
-def paced(lm: LanguageModel, streams: list[Stream], limit: int, pace: Pace, step: Step | None = None) -> list[Written]:
+def advance_slice(
+    lm: LanguageModel, streams: list[Stream], limit: int, pace: Pace, step: Step | None = None
+) -> list[Written]:
     """As `advance`, by as many characters as make a slice, `limit` at most."""
     chars, began = min(pace.chars(len(streams)), limit), time.perf_counter()
     written = advance(lm, streams, chars, step=step)
@@ -357,7 +359,7 @@ def streams(
         stream.draw = Draw(seed)
     while limit > 0 and (writing := [stream for stream in all_streams if not stream.ended]):
         pieces: dict[Stream, list[int | None]] = {}
-        for stream, written in zip(writing, paced(lm, writing, limit, pace, step), strict=True):
+        for stream, written in zip(writing, advance_slice(lm, writing, limit, pace, step), strict=True):
             pieces[stream] = [*written.ids, None] if stream.ended else [*written.ids]
         limit -= max(len(piece) for piece in pieces.values())
         for n in range(max(map(len, pieces.values()))):

@@ -19,7 +19,7 @@ from storycell.inspect import gradients, latch, memory
 from storycell.inspect import trace as neighbours
 from storycell.inspect.features import Feature, features
 from storycell.inspect.gradients import GradientFlow
-from storycell.inspect.latch import LATCH, HeldStory, HoldResult, HoldTest, LatchReading, Moments, handwired
+from storycell.inspect.latch import LATCH, HeldStory, HoldResult, HoldTest, LatchReading, Moments, wire_by_hand
 from storycell.inspect.memory import ContextCost, PlaceCost
 from storycell.inspect.mistakes import MistakeKind, mistakes
 from storycell.inspect.saturation import Saturation, saturation
@@ -100,13 +100,13 @@ def inspect(subject: Subject, against: Subject | None = None, extra: Mapping[str
         against = replace(against, name=f"{against.name} (the second)")
     pool = ThreadPoolExecutor(2, initializer=threads.keep_to, initargs=(1,))
     with threads.computing_on(1, 1), threads.one_blas_thread(), pool:
-        return _gathered(pool, subject, against, extra or {})
+        return _gather(pool, subject, against, extra or {})
 
 
-def _gathered(
+def _gather(
     pool: ThreadPoolExecutor, subject: Subject, against: Subject | None, extra: Mapping[str, Feature]
 ) -> Inspection:
-    twin_job = pool.submit(lambda: trace(subject.model.untrained(subject.seed), subject.ids, subject.vocab))
+    twin_job = pool.submit(lambda: trace(subject.model.copy_untrained(subject.seed), subject.ids, subject.vocab))
     path = pool.submit(trace, subject.model, subject.ids, subject.vocab).result()
     second = pool.submit(_second_trace, against, path) if against else None
     saturated = pool.submit(saturation, path)
@@ -118,7 +118,7 @@ def _gathered(
     found = found_job.result()
     latch_jobs = _latch_jobs(pool, path, found.get("inside quotes", []))
     units = _telling(found, path)
-    browsed = pool.submit(_browsed, path, units)
+    browsed = pool.submit(_browse, path, units)
     contexts, places = costs.result()
     return Inspection(
         subject=subject,
@@ -184,7 +184,7 @@ def _radii(subject: Subject, twin: Trace, against: Subject | None) -> dict[str, 
     found = {}
     for one in (subject, against):
         if one is not None and one.model.cell == "rnn":
-            begun = twin.model if one is subject else one.model.untrained(one.seed)
+            begun = twin.model if one is subject else one.model.copy_untrained(one.seed)
             found[one.name] = (gradients.spectral_radius(begun), gradients.spectral_radius(one.model))
     return found
 
@@ -201,7 +201,7 @@ def _mistakes(
 def _latch_jobs(pool: ThreadPoolExecutor, path: Trace, found: list[Finding]) -> Callable[[], Latch]:
     """Start the readings and the causal test; the result gathers them."""
     model, vocab = path.model, path.vocab
-    ideal_model, ideal_vocab = handwired("".join(latch.SENTENCES))
+    ideal_model, ideal_vocab = wire_by_hand("".join(latch.SENTENCES))
     ideal = pool.submit(latch.read_sentence, ideal_model, ideal_vocab, latch.SENTENCES[0], 0, LATCH)
     if not found or latch.quote_of(vocab) is None:
         return lambda: Latch(ideal.result(), [], [])
@@ -227,7 +227,7 @@ def _latch_jobs(pool: ThreadPoolExecutor, path: Trace, found: list[Finding]) -> 
         f"{len(group)} random units held": random,
     }
     prompt = path.text[:11].split("\0")[0] or "A"
-    stories = [pool.submit(test.written, label, these, prompt) for label, these in wishes.items()]
+    stories = [pool.submit(test.generate, label, these, prompt) for label, these in wishes.items()]
     return lambda: Latch(ideal.result(), _all(readings), means.result(), _all(holds), _all(stories))
 
 
@@ -253,7 +253,7 @@ def _telling(found: Mapping[str, list[Finding]], path: Trace) -> list[tuple[int,
     return [(layer, unit, label) for (layer, unit), label in units.items()][:_SHOWN_UNITS]
 
 
-def _browsed(path: Trace, units: list[tuple[int, int, str]]) -> Browsed:
+def _browse(path: Trace, units: list[tuple[int, int, str]]) -> Browsed:
     rows = range(min(_BROWSED, len(path)))
     chances = path.probabilities(slice(rows.start, rows.stop))
     likely = np.argsort(-chances, axis=1, kind="stable")[:, :5]

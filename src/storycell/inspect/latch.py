@@ -42,7 +42,7 @@ _SHOWN = 0.7615941559557649  # tanh(1): what the hidden state shows of a cell at
 _INPUT, _FORGET, _CANDIDATE, _OUTPUT = range(4)  # the blocks of rows in a weight, in torch's order i f g o
 
 
-def handwired(text: str) -> tuple[LanguageModel, Vocabulary]:
+def wire_by_hand(text: str) -> tuple[LanguageModel, Vocabulary]:
     """The latch, for the characters of `text` and those it needs."""
     vocab = Vocabulary("".join(sorted(set(text) | set('",.!? '))))
     model = new_model(len(vocab), ModelSettings(cell="lstm", layers=1, hidden=4, embedding=0))
@@ -224,7 +224,7 @@ class HoldTest:
         )
         return [(name, int(u) // H, int(u) % H) for u in drawn]
 
-    def written(self, label: str, held: Held, prompt: str, seed: int = 1) -> HeldStory:
+    def generate(self, label: str, held: Held, prompt: str, seed: int = 1) -> HeldStory:
         """Stories written with some units held."""
         vocab = self.path.vocab
         ids, read = vocab.prompt_ids(prompt, "replace")

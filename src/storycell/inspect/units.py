@@ -90,12 +90,12 @@ def find_units(
     chosen = {key: feature for key, feature in features.items() if _tellable(feature, half)}
     if not chosen:
         return {}
-    y = np.stack([_standard(_ranked(f, first)) for f in chosen.values()], axis=1)
+    y = np.stack([_standard(_rank(f, first)) for f in chosen.values()], axis=1)
     ours, theirs = _unit_ranks(trace, name, first), _unit_ranks(twin, name, first)
     r, r_twin = ours @ y / len(y), theirs @ y / len(y)
     whole = slice(0, len(trace), 2 * _STRIDE)
     p_values = _p_values(
-        _unit_ranks(trace, name, whole), np.stack([_standard(_ranked(f, whole)) for f in chosen.values()], axis=1)
+        _unit_ranks(trace, name, whole), np.stack([_standard(_rank(f, whole)) for f in chosen.values()], axis=1)
     )
     judge = _Judge(trace, twin, name, second, seed)
     found: dict[str, list[Finding]] = {}
@@ -104,7 +104,7 @@ def find_units(
         rival = int(np.argmax(np.abs(r_twin[:, k])))
         rivals = (rival, int(np.sign(r_twin[rival, k])))
         found[key] = [
-            judge.finding(feature, u, float(r[u, k]), float(p_values[u, k]), rivals, _ranked(feature, first))
+            judge.finding(feature, u, float(r[u, k]), float(p_values[u, k]), rivals, _rank(feature, first))
             for u in best
         ]
     return found
@@ -134,7 +134,7 @@ def ranks(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     return ranked.reshape(values.shape)
 
 
-def _ranked(feature: Feature, part: slice) -> npt.NDArray[np.float32]:
+def _rank(feature: Feature, part: slice) -> npt.NDArray[np.float32]:
     values = feature.values[part]
     return values if feature.is_binary else ranks(values)
 
@@ -188,7 +188,7 @@ class _Judge:
         rival: tuple[int, int],
         first_half: npt.NDArray[np.float32],
     ) -> Finding:
-        y = _ranked(feature, self.part).astype(np.float64)
+        y = _rank(feature, self.part).astype(np.float64)
         sign = 1 if r >= 0 else -1
         score, resampled = self._scores(self._ranks(False, unit), y, sign, feature.is_binary)
         twin_score, twin_resampled = self._scores(self._ranks(True, rival[0]), y, rival[1] or 1, feature.is_binary)

@@ -18,13 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from storycell import extras
 from storycell.api import Model
 from storycell.data.tokens import split_stories
 from storycell.data.vocab import Vocabulary
 from storycell.errors import CorpusError, SettingsError
 from storycell.generation.sampler import Sampling
-from storycell.generation.text_stream import gathered
+from storycell.generation.text_stream import gather
 from storycell.types import BOUNDARY, UNKNOWN, Ids
 
 PART = 1 << 24
@@ -79,7 +78,6 @@ def _parts(n: int, part: int) -> Iterator[tuple[int, int]]:
 
 def _longest(text: Ids, queries: Ids) -> tuple[Lengths, Lengths]:
     """For each position of the queries `[m]`: the longest match in the text that begins there, and where it stands."""
-    extras.require("pydivsufsort", "novelty")
     import pydivsufsort
 
     known = text.copy()
@@ -191,7 +189,7 @@ def samples(model: Model, count: int, chars: int, temperature: float, seed: int,
                 rows += 1
                 progress("writing", rows, chars)
 
-    return gathered(told(), count)
+    return gather(told(), count)
 
 
 def cut_alike(ids: Ids, lengths: list[int]) -> list[Ids]:
@@ -208,7 +206,7 @@ def cut_alike(ids: Ids, lengths: list[int]) -> list[Ids]:
 def _distribution(found: list[Matches], yardstick: int) -> Copying:
     longest = np.array([match.longest for match in found])
     chars = sum(len(match.lengths) for match in found)
-    copied = sum(_covered(match, yardstick + 1) for match in found)
+    copied = sum(_count_covered(match, yardstick + 1) for match in found)
     return Copying(
         pieces=len(found),
         chars=chars,
@@ -219,7 +217,7 @@ def _distribution(found: list[Matches], yardstick: int) -> Copying:
     )
 
 
-def _covered(match: Matches, least: int) -> int:
+def _count_covered(match: Matches, least: int) -> int:
     """How many characters of a piece are in copied spans of at least `least`."""
     edges = np.zeros(len(match.lengths) + 1, dtype=np.int64)
     for start, length in match.spans():

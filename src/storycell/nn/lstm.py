@@ -72,7 +72,7 @@ class LSTM(torch.nn.LSTM):
             return super().forward(input, hx)
         # Dynamo's tracing must not enter the kernel; disabling it takes seconds to import, so only where it is there.
         if "torch._dynamo" in sys.modules:
-            return _uncompiled()(self, input, hx)  # type: ignore[no-any-return]
+            return _run_eagerly()(self, input, hx)  # type: ignore[no-any-return]
         return self._eager(input, hx)
 
     def __prepare_scriptable__(self) -> torch.nn.LSTM:
@@ -201,7 +201,7 @@ class LSTM(torch.nn.LSTM):
 _disabled: Callable[..., Any] | None = None
 
 
-def _uncompiled() -> Callable[..., Any]:
+def _run_eagerly() -> Callable[..., Any]:
     """`LSTM._eager`, made such that torch.compile breaks the graph at it."""
     global _disabled
     if _disabled is None:

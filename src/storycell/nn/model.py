@@ -183,9 +183,9 @@ class CharLM(nn.Module):
         self.output.bias.zero_()
         if self.embedding is not None:
             self.embedding.weight.normal_(0.0, EMBEDDING_STD, generator=generator)
-            self.embedding.weight[UNKNOWN] = 0.0  # never trained: an unknown character says nothing
+            self.embedding.weight[UNKNOWN : UNKNOWN + 1] = 0.0  # never trained: an unknown character says nothing
         else:
-            self.recurrent.get_parameter("weight_ih_l0")[:, UNKNOWN] = 0.0
+            self.recurrent.get_parameter("weight_ih_l0")[:, UNKNOWN : UNKNOWN + 1] = 0.0
 
     def zero_state(self, B: int) -> State:
         """The state before a text begins: zeros `[L B H]`."""
@@ -207,7 +207,7 @@ class CharLM(nn.Module):
         else:
             check("targets", targets, "B T", B=ids.shape[0], T=ids.shape[1])
             out, state = self.backend.mean_nats(self.network(), ids, targets, state)
-        return out, self._detached(state)
+        return out, self._detach(state)
 
     def nats(self, ids: torch.Tensor, targets: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
         """The cost of every target: ids and targets `[B T]` -> nats `[B T]` and the final state; no gradients."""
@@ -215,7 +215,7 @@ class CharLM(nn.Module):
         state = self.zero_state(ids.shape[0]) if state is None else state
         with torch.no_grad():
             nats, state = self.backend.nats(self.network(), ids, targets, state)
-        return nats, self._detached(state)
+        return nats, self._detach(state)
 
     def scorer(self) -> Scorer:
         """`nats` with the weights as they are now, for many calls: ids and targets `[B T]`, the state before them."""
@@ -227,7 +227,7 @@ class CharLM(nn.Module):
         state = self.zero_state(ids.shape[0]) if state is None else state
         with torch.no_grad():
             _, state = self.backend.hidden(self.network(), ids, state)
-        return self._detached(state)
+        return self._detach(state)
 
     def network(self) -> Network:
         """The model's tensors, as backends take them; while training, what is dropped for a whole chunk is zero."""
@@ -263,7 +263,7 @@ class CharLM(nn.Module):
                         weights[name] = F.dropout(weight, self.weight_dropout)
         return layers
 
-    def _detached(self, state: State) -> State:
+    def _detach(self, state: State) -> State:
         return {name: value.detach().to(self.output.weight.dtype) for name, value in state.items()}
 
     @contextmanager

@@ -148,7 +148,7 @@ def is_embedded(text: Scored) -> bool:
     return text.is_embedded if isinstance(text, Corpus) else text.name == "stories"
 
 
-def scored_blocks(text: Scored) -> Iterator[bytes]:
+def read_scored_blocks(text: Scored) -> Iterator[bytes]:
     """The blocks of a text that is scored, the byte 0xFF between stories; `CorpusError` where nothing is held out."""
     if isinstance(text, Corpus):
         return text.blocks()
@@ -161,7 +161,7 @@ def first_chars(text: Scored, chars: int) -> bytes:
     """The first `chars` characters of a text that is scored; whole stories, where it has several."""
     found: list[bytes] = []
     length = 0
-    for begins, piece in pieces(scored_blocks(text)):
+    for begins, piece in pieces(read_scored_blocks(text)):
         if begins and found:
             found.append(BOUNDARY_BYTE)
         found.append(piece)

@@ -15,7 +15,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from storycell.data.vocab import Vocabulary
@@ -41,7 +41,7 @@ class Said:
     finish: Finish | None
 
 
-def said(
+def describe_part(
     vocab: Vocabulary,
     index: int,
     shown: Shown,
@@ -102,7 +102,7 @@ class Transcript:
         if not (shown.text or self.done):
             return None
         finish = self._finish() if self.done else None
-        return said(self._vocab, piece.index, shown, known, self.writing.wanted, self._offset, finish)
+        return describe_part(self._vocab, piece.index, shown, known, self.writing.wanted, self._offset, finish)
 
     def _finish(self) -> Finish:
         return "stop" if self._pieces.stopped or self.writing.stream.ended else "length"
@@ -277,7 +277,7 @@ class Answer:
             shown = pieces.take(ids)
             known, waiting = waiting[: len(shown.offsets)], waiting[len(shown.offsets) :]
             for index in indices:
-                part = said(vocab, index, shown, known, self.wanted, 0, None)
+                part = describe_part(vocab, index, shown, known, self.wanted, 0, None)
                 if start == 0 and nothing_before and part.logprobs is not None:  # as OpenAI has it
                     for name in ("token_logprobs", "top_logprobs"):
                         part.logprobs[name][:1] = [None]
@@ -392,6 +392,6 @@ async def answer(service: Service, asked: CompletionRequest) -> Answer:
 
 
 def _sampling(asked: CompletionRequest) -> Sampling:
-    usual = Sampling()
-    temperature = usual.temperature if asked.temperature is None else asked.temperature
-    return Sampling(temperature, asked.top_k, asked.top_p, asked.min_p)
+    """The request's parameters that `Sampling` has too, where they are given."""
+    given = {field.name: getattr(asked, field.name, None) for field in fields(Sampling)}
+    return Sampling(**{name: value for name, value in given.items() if value is not None})

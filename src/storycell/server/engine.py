@@ -230,7 +230,7 @@ class Engine:
 
     def _write_slice(self) -> bool:
         """Advance every stream whose reader keeps up; False if there was none."""
-        self._writings = [writing for writing in self._writings if not (writing.cancelled or _finished(writing))]
+        self._writings = [writing for writing in self._writings if not (writing.cancelled or _is_finished(writing))]
         self.measure.streams = len(self._writings)
         ready = [writing for writing in self._writings if not writing.outbox.full]
         if not ready:
@@ -277,7 +277,7 @@ class Engine:
         writing.left -= len(ids)
         writing.outbox.put_in += len(ids)
         self.measure.chars_written += len(ids)
-        return writing.outbox, Slice(writing.index, ids, known, _finished(writing))
+        return writing.outbox, Slice(writing.index, ids, known, _is_finished(writing))
 
     def _fail(self, writings: Iterable[Writing], error: Exception) -> None:
         """Let those who wait for these texts learn of an error; the texts are given up."""
@@ -292,7 +292,7 @@ class Engine:
             loop.call_soon_threadsafe(function, *arguments)
 
 
-def _finished(writing: Writing) -> bool:
+def _is_finished(writing: Writing) -> bool:
     return writing.left <= 0 or writing.stream.ended
 
 

@@ -283,7 +283,7 @@ class TrainLoop:
         evaluations = self.settings.evaluations
         evaluates = _passes_mark(before, report.spent, evaluations)
         if evaluates:
-            report = self._evaluated(report)
+            report = self._evaluate(report)
         if evaluates or _passes_mark(before, report.spent, evaluations * LOGS_PER_EVALUATION):
             self._log(report)
         if evaluates:
@@ -295,7 +295,7 @@ class TrainLoop:
             self.note = ""
         self.callback(report)
 
-    def _evaluated(self, report: Report) -> Report:
+    def _evaluate(self, report: Report) -> Report:
         """The report with its validation loss and a sample; the weights are kept if they are the best so far."""
         with self.learner.averaged():
             nats = self._valid_nats(report)
@@ -344,7 +344,7 @@ class TrainLoop:
             "skipped": report.skipped,
         }
         if report.sample is not None:
-            entry |= self.learner.watched()
+            entry |= self.learner.watch()
         self.folder.log(entry)
         self.sum_nats, self.counted = 0.0, 0
 

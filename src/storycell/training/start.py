@@ -220,7 +220,7 @@ def _choose_settings(recipe: str, donor: LoadedRun | None, settings: dict[str, A
                 f"leave --{name} out"
             )
     chosen = config.resolve(recipe, **{**network.model_dump(), **settings})
-    return chosen if "lr" in settings else chosen.changed(lr=chosen.training.lr / 4)
+    return chosen if "lr" in settings else chosen.with_changes(lr=chosen.training.lr / 4)
 
 
 def _resolve_settings(group: ProcessGroup, settings: Settings) -> Settings:
@@ -238,7 +238,7 @@ def _resolve_settings(group: ProcessGroup, settings: Settings) -> Settings:
     if precision == "auto":
         precision = "bf16" if multiplies_bf16 else "fp32"
     unit, amount = training.budget
-    return settings.changed(
+    return settings.with_changes(
         device=device,
         backend=backend,
         precision=precision,
@@ -267,7 +267,7 @@ def _change_settings(settings: Settings, changes: dict[str, Any]) -> Settings:
                 f"{name} cannot change from {now[name]!r} to {value!r} when a run is resumed; leave it out, or start a "
                 "new run from these weights with --init"
             )
-    return settings.changed(**changes)
+    return settings.with_changes(**changes)
 
 
 def _threads(group: ProcessGroup, settings: Settings) -> AbstractContextManager[None]:
@@ -321,7 +321,7 @@ def _join_training(
     donor: LoadedRun | None = None,
 ) -> TrainLoop | TrainWorker:
     """What this process does in the training, once it is sure that the others do the same."""
-    settings = run_config.settings.changed(threads=None)  # a machine may have more cores than another
+    settings = run_config.settings.with_changes(threads=None)  # a machine may have more cores than another
     group.require_same("settings or a text", settings.model_dump_json() + prepared.digest)
     trainer = build_trainer(run_config.settings, prepared, group)
     if donor:
@@ -352,7 +352,7 @@ def _prepare_text(
             f"{record.words[0]} has been prepared already; --column is for the text that it was made of"
         )
     if vocab is not None and may_merge and vocab.kind == "characters" and not prepared_folder(record.words):
-        vocab = vocab.merged(build_vocabulary(open_text(record)[0]))
+        vocab = vocab.merge(build_vocabulary(open_text(record)[0]))
     return read_text(record, vocab, progress or no_progress)
 
 

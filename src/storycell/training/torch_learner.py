@@ -78,7 +78,7 @@ class TorchLearner:
             with torch.random.fork_rng(enabled=lm.draws):
                 if lm.draws:
                     torch.manual_seed(seed)
-                loss, self._next = self._parallel(self._there(ids), self._carried(kept), targets=self._there(targets))
+                loss, self._next = self._parallel(self._there(ids), self._carry(kept), targets=self._there(targets))
                 (loss * self._weight).backward()
             norm = clip(lm, math.inf if self.settings.clip is None else self.settings.clip)
             return loss.item(), norm
@@ -86,7 +86,7 @@ class TorchLearner:
     def _there(self, ids: npt.NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(ids).to(self.lm.output.weight.device)
 
-    def _carried(self, kept: Kept | None) -> _State | None:
+    def _carry(self, kept: Kept | None) -> _State | None:
         if self._state is None or kept is None:
             return None
         if kept.all():
@@ -160,14 +160,11 @@ class TorchLearner:
         self._state = named("state.") or None
         self._average = named("average.")
 
-    def watched(self) -> dict[str, float]:
-        """As `Learner.watched`."""
+    def watch(self) -> dict[str, float]:
+        """As `Learner.watch`."""
         watch = registry.get_cell(self.lm.cell).watch
         layers = enumerate(self.lm.recurrent.layers())
         return {f"{name}_l{k}": value for k, weights in layers for name, value in watch(weights).items()}
-
-    def close(self) -> None:
-        """As `Learner.close`."""
 
 
 def _parallel(lm: CharLM, processes: ProcessGroup) -> nn.Module:

@@ -218,7 +218,7 @@ class Recall(Node):
         for (at, env), lp in states.items():
             form: str = env[self.var].forms[self.form]
             if text.startswith(form, at):
-                add(out, (at + len(form), traced(env, at, "pronoun", self.var) if self.pronoun else env), lp)
+                add(out, (at + len(form), note_event(env, at, "pronoun", self.var) if self.pronoun else env), lp)
         return out
 
 
@@ -232,10 +232,10 @@ class Speaker(Node):
         pass
 
     def read(self, text: str, states: States) -> States:
-        return {(at, traced(env, at, "speaker", self.var)): lp for (at, env), lp in states.items()}
+        return {(at, note_event(env, at, "speaker", self.var)): lp for (at, env), lp in states.items()}
 
 
-def traced(env: Bindings, at: int, event: str, var: int) -> Bindings:
+def note_event(env: Bindings, at: int, event: str, var: int) -> Bindings:
     """The bindings with an event noted in slot 0, unless nobody is tracing (None there)."""
     return env if env[0] is None else ((at, event, env[var].forms[0], env[0]), *env[1:])
 

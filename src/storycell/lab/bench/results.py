@@ -45,7 +45,7 @@ def summary(task: str, made: dict[str, Any], rates: dict[str, Spread], ceiling: 
         "task": task,
         **made,
         "chars_per_s": round(own),
-        **{f"{name}_chars_per_s": _rounded(medians.get(name)) for name in NAMES if name != "storycell"},
+        **{f"{name}_chars_per_s": _round(medians.get(name)) for name in NAMES if name != "storycell"},
         "ratio_to_best_torch": round(own / max(torchs), 3) if torchs else None,
         **{f"ratio_to_{name}": round(own / rate, 3) for name, rate in medians.items() if name != "storycell"},
         "ceiling_chars_per_s": round(ceiling.chars_per_s) if ceiling else None,
@@ -78,7 +78,7 @@ def keep(figures: dict[str, Any], path: Path | None = None) -> None:
     print(json.dumps(figures), flush=True)
 
 
-def _rounded(rate: float | None) -> int | None:
+def _round(rate: float | None) -> int | None:
     return None if rate is None else round(rate)
 
 

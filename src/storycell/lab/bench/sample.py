@@ -15,7 +15,7 @@ from storycell.generation import sampler
 from storycell.generation.sampler import Sampling, Stream
 from storycell.lab.bench import results, roofline
 from storycell.lab.bench.baselines import PlainLoop, TorchModel
-from storycell.lab.bench.timing import Spread, Work, interleaved
+from storycell.lab.bench.timing import Spread, Work, time_interleaved
 from storycell.lab.bench.workload import V, Workload
 from storycell.language_model import LanguageModel
 from storycell.nn import adapter
@@ -42,7 +42,7 @@ def sample(workload: Workload) -> dict[str, Any]:
             lm.output.bias[BOUNDARY] = _NEVER  # a story that ended would stop the measurement
         contestants = {"storycell": ours(adapter.TorchModel(lm), workload.streams)} | _rivals(workload)
         limits = {roofline.READING: roofline.reading()} if one else roofline.products(precision)
-        rates = interleaved(contestants | limits, workload.rounds)
+        rates = time_interleaved(contestants | limits, workload.rounds)
     ceiling = _ceiling(rates, weights, precision)
     chosen = {"precision": precision, "backend": lm.backend.name, "torch_compile_skipped": None}
     return results.summary("sample", workload.model_dump() | chosen, rates, ceiling)
@@ -64,7 +64,7 @@ def ours(lm: LanguageModel, streams: int) -> Work:
     writing, pace = [Stream(Sampling(TEMPERATURE), seed) for seed in range(streams)], sampler.new_pace()
 
     def work() -> int:
-        return sum(len(written.ids) for written in sampler.paced(lm, writing, sampler.LONGEST_SLICE, pace))
+        return sum(len(written.ids) for written in sampler.advance_slice(lm, writing, sampler.LONGEST_SLICE, pace))
 
     return work
 

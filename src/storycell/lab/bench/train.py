@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from storycell import threads
 from storycell.lab.bench import results, roofline
 from storycell.lab.bench.baselines import PlainLoop, TorchModel, detach
-from storycell.lab.bench.timing import Work, interleaved
+from storycell.lab.bench.timing import Work, time_interleaved
 from storycell.lab.bench.workload import V, Workload
 from storycell.nn import optim
 from storycell.nn.model import CharLM
@@ -33,7 +33,7 @@ def train(workload: Workload) -> dict[str, Any]:
         precision = "bf16" if lm.rounds_to_bf16 else "fp32"
         contestants = {"storycell": ours(lm, _ids(workload))} | _rivals(workload)
         skipped = _add_compiled(contestants, workload) if workload.compile else None
-        rates = interleaved(contestants | roofline.products(precision), workload.rounds)
+        rates = time_interleaved(contestants | roofline.products(precision), workload.rounds)
     flop_per_s, reason = roofline.best_product(rates)
     flop = roofline.training_flop(workload.cell, workload.layers, workload.hidden, V)
     chosen = {"precision": precision, "backend": lm.backend.name, "torch_compile_skipped": skipped}

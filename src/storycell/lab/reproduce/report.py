@@ -84,7 +84,7 @@ def claims(found: Sequence[Claim]) -> list[list[str | Cell]]:
     ]
 
 
-def shown(values: Sequence[float], form: str) -> str:
+def show_mean(values: Sequence[float], form: str) -> str:
     """The mean of a figure, and its spread where there are several seeds that differ."""
     mean, spread = mean_of(values), spread_of(values)
     if mean is None or not math.isfinite(mean):
@@ -105,7 +105,7 @@ def _of_context(context: Mapping[str, Any], name: str, form: str) -> Cell:
 def _cell(values: list[float], name: str, source: str, form: str) -> Cell:
     if not values:
         return Cell()
-    return Cell(shown(values, form), {"data-from": source, "data-figure": name, "data-format": form})
+    return Cell(show_mean(values, form), {"data-from": source, "data-figure": name, "data-format": form})
 
 
 def _lookup(data: Any, name: str) -> float | None:
