@@ -228,7 +228,7 @@ def _resolve_settings(group: ProcessGroup, settings: Settings) -> Settings:
     training = settings.training
     device = best_device(training.device)
     if uses_engine(group, settings, device):
-        backend, multiplies_bf16 = "native", library.isa() in ("amx", "avx512bf16")
+        backend, multiplies_bf16 = "native", library.isa() in library.MULTIPLY_BF16
     else:
         extras.require("torch", _torch_is_for(group, settings, device))
         from storycell.training.torch_learner import choose_backend
