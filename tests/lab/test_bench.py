@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from support.instruction_sets import needs_kernel
 from support.tiny_runs import command
 
+from storycell import config
 from storycell.engine import EngineNetwork, library
 from storycell.errors import MissingExtraError
 from storycell.lab.bench import baselines, results, roofline, timing, train
@@ -118,6 +119,49 @@ def test_every_benchmark_script_finds_what_it_imports(script: Path, monkeypatch:
     found = runpy.run_path(str(script))
     assert callable(found["main"])
     assert script.name in (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def step_script() -> dict[str, Any]:
+    return runpy.run_path(str(BENCHMARKS / "training_step.py"))
+
+
+def test_the_shares_of_a_step_are_told_and_add_up(step_script: dict[str, Any]) -> None:
+    def times(step: float, **parts: float) -> dict[str, float]:
+        seconds = {"step": step, **parts}
+        return {
+            f"{part} {clock}": k * s for part, s in seconds.items() for k, clock in ((1, "elapsed"), (2, "processor"))
+        }
+
+    rounds = {
+        "train": [times(1.0, gradient=0.75, apply=0.125, batches=0.0625)] * 3,
+        "bare": [times(0.75, gradient=0.5, apply=0.0625)] * 3,
+    }
+    figures = step_script["summary"](rounds, config.recipe("base"))
+    expected = {"gradient": 0.75, "AdamW": 0.0625, "Muon": 0.0625, "batches": 0.0625, "Python": 0.0625}
+    for clock, k in (("elapsed", 1), ("processor", 2)):
+        assert figures[clock]["shares"] == expected
+        assert figures[clock]["train_to_bare"] == 0.75
+        assert figures[clock]["train_chars_per_s"] == 64 * 64 / k
+
+
+@needs_kernel
+def test_a_training_and_the_bare_step_are_watched_step_by_step(step_script: dict[str, Any], monkeypatch: Any) -> None:
+    """By a clock that goes on by one whenever it is read."""
+    settings = config.recipe("quick").with_changes(
+        hidden=16, embedding=4, streams=2, chunk=4, precision="fp32", threads=1
+    )
+    ticks = iter(range(10**9))
+    for clock in step_script["CLOCKS"]:
+        monkeypatch.setitem(step_script["CLOCKS"], clock, lambda: float(next(ticks)))
+    train_times, bare_times = step_script["training"](settings, 3), step_script["bare"](settings, "adamw")(3)
+    parts = ("step", "gradient", "apply", "batches")
+    assert train_times.keys() == {f"{part} {clock}" for part in parts for clock in step_script["CLOCKS"]}
+    assert bare_times.keys() == {f"{part} {clock}" for part in parts[:3] for clock in step_script["CLOCKS"]}
+    for found in (train_times, bare_times):
+        for clock in step_script["CLOCKS"]:
+            inside = sum(value for name, value in found.items() if name.endswith(clock) and not name.startswith("step"))
+            assert 0 < inside < found[f"step {clock}"]
 
 
 @pytest.mark.parametrize("task", ["train", "sample"])
