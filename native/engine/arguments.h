@@ -137,11 +137,17 @@ struct GenerationLayer {
     float* projected;              // later layers: [B, G*H] scratch
 };
 
-struct Choice {                 // how one stream chooses its next character
-    double temperature, top_p, min_p;  // top_p >= 1, min_p <= 0: off
-    int64_t top_k;                 // <= 0: off
-    int64_t greedy;                // nonzero: lowest-id argmax, nothing drawn
-};
+// How one stream chooses its next character: FIELD(type, name), in the order of `Choice` in language_model.py. A list,
+// so that a way to choose is added in one line: the struct and layout.cpp are made of it.
+#define STORYCELL_CHOICE(FIELD)                                  \
+    FIELD(double, temperature)                                   \
+    FIELD(double, top_p)   /* >= 1: off */                       \
+    FIELD(double, min_p)   /* <= 0: off */                       \
+    FIELD(int64_t, top_k)  /* <= 0: off */                       \
+    FIELD(int64_t, greedy) /* nonzero: lowest-id argmax, nothing drawn */
+#define STORYCELL_MEMBER(type, name) type name;
+struct Choice { STORYCELL_CHOICE(STORYCELL_MEMBER) };
+#undef STORYCELL_MEMBER
 
 struct Dropout {                // to[i] = from[i] / keep where a hash of (seed, i % period) keeps it, else 0
     int64_t precision, count, period;  // count a multiple of 16, period too

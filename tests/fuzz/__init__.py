@@ -13,7 +13,15 @@ from pathlib import Path
 
 from storycell.errors import StorycellError
 
-TARGETS = ("corpus_reader", "run_folder", "prepared_folder", "codec_files", "native_binding", "engine_network")
+TARGETS = (
+    "corpus_reader",
+    "run_folder",
+    "prepared_folder",
+    "codec_files",
+    "native_binding",
+    "engine_network",
+    "engine_model",
+)
 
 
 def folder() -> Path:

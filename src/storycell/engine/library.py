@@ -13,6 +13,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from storycell import language_model
+
 CELLS = {"lstm": 0, "gru": 1, "rnn": 2}
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 SAVED = {"lstm": 4, "gru": 4, "rnn": 1}  # vectors per unit and step that backward needs
@@ -102,9 +104,9 @@ class Dropout(Struct):
 
 
 class Choice(Struct):
-    """How one stream chooses its next character."""
+    """How one stream chooses its next character: the fields of `storycell.language_model.Choice`."""
 
-    _fields_ = _parse_fields("d:temperature top_p min_p i:top_k greedy")
+    _fields_ = [(name, _f64 if kind is float else _i64) for name, kind in language_model.Choice.__annotations__.items()]
 
 
 class GenerationLayer(Struct):

@@ -89,7 +89,7 @@ def draw_weights(
     weights["output.bias"] = np.zeros(shapes["output.bias"], np.float32)
     if "embedding.weight" in shapes:
         weights["embedding.weight"] = generator.normal(shapes["embedding.weight"], EMBEDDING_STD)
-        weights["embedding.weight"][UNKNOWN] = 0.0  # never trained: an unknown character says nothing
+        weights["embedding.weight"][UNKNOWN : UNKNOWN + 1] = 0.0  # never trained: an unknown character says nothing
     else:
-        weights["recurrent.weight_ih_l0"][:, UNKNOWN] = 0.0
+        weights["recurrent.weight_ih_l0"][:, UNKNOWN : UNKNOWN + 1] = 0.0
     return weights

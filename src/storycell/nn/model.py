@@ -183,9 +183,9 @@ class CharLM(nn.Module):
         self.output.bias.zero_()
         if self.embedding is not None:
             self.embedding.weight.normal_(0.0, EMBEDDING_STD, generator=generator)
-            self.embedding.weight[UNKNOWN] = 0.0  # never trained: an unknown character says nothing
+            self.embedding.weight[UNKNOWN : UNKNOWN + 1] = 0.0  # never trained: an unknown character says nothing
         else:
-            self.recurrent.get_parameter("weight_ih_l0")[:, UNKNOWN] = 0.0
+            self.recurrent.get_parameter("weight_ih_l0")[:, UNKNOWN : UNKNOWN + 1] = 0.0
 
     def zero_state(self, B: int) -> State:
         """The state before a text begins: zeros `[L B H]`."""

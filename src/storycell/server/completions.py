@@ -15,7 +15,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from storycell.data.vocab import Vocabulary
@@ -392,6 +392,6 @@ async def answer(service: Service, asked: CompletionRequest) -> Answer:
 
 
 def _sampling(asked: CompletionRequest) -> Sampling:
-    usual = Sampling()
-    temperature = usual.temperature if asked.temperature is None else asked.temperature
-    return Sampling(temperature, asked.top_k, asked.top_p, asked.min_p)
+    """The request's parameters that `Sampling` has too, where they are given."""
+    given = {field.name: getattr(asked, field.name, None) for field in fields(Sampling)}
+    return Sampling(**{name: value for name, value in given.items() if value is not None})
