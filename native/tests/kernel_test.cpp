@@ -523,6 +523,7 @@ int main(int count, char** words) {
             products(precision, 1, 16, 16);
             products(precision, 13, 48, 80);
             products(precision, 401, 32, 96);
+            products(precision, 700, 96, 80);  // large enough for two threads
             for (int64_t rows : {1, 6, 16, 17, 33, 401})
                 for (int64_t inner : {16, 32, 48, 80, 176})
                     exact_products(precision, rows, inner, 16 * (1 + rows % 5) + 16);
