@@ -195,8 +195,10 @@ def _reason(error: BaseException) -> str:
         return _disk_reason(error)
     import ssl  # an import that every start would pay for
 
+    insecure: tuple[type[BaseException], str] = (ssl.SSLError, "no secure connection to the hub could be made")
+    reasons = (*REASONS, insecure)
     for cause in _chain(error):
-        for kind, words in (*REASONS, (ssl.SSLError, "no secure connection to the hub could be made")):
+        for kind, words in reasons:
             if isinstance(cause, kind):
                 return words
     return f"the transfer failed ({' '.join(str(error).split()) or type(error).__name__})"
