@@ -8,11 +8,27 @@
 #include <unistd.h>
 #endif
 
+#ifdef STORYCELL_ARM_BF16
+#if defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(_WIN32)
+#include <windows.h>
+#endif
+#endif
+
 namespace storycell {
 
 extern const Kernels kPortable;
 #ifdef STORYCELL_X86
 extern const Kernels kAvx2, kAvx512, kAvx512Bf16;
+#endif
+#ifdef STORYCELL_ARM
+extern const Kernels kNeon;
+#endif
+#ifdef STORYCELL_ARM_BF16
+extern const Kernels kNeonBf16, kBfmmla;
 #endif
 #ifdef STORYCELL_AMX
 extern const Kernels kAmx;
@@ -66,6 +82,24 @@ bool runs_avx512bf16() { return runs_avx512() && __builtin_cpu_supports("avx512b
 #ifdef STORYCELL_AMX
 bool runs_amx() { return runs_avx512() && amx_works(); }
 #endif
+#ifdef STORYCELL_ARM_BF16
+// BFCVT, BFDOT and BFMMLA come together (FEAT_BF16). Systems that say nothing are taken to have none.
+bool runs_neonbf16() {
+#if defined(__linux__)
+    constexpr unsigned long bf16 = 1ul << 14;  // HWCAP2_BF16, which older headers lack
+    return getauxval(AT_HWCAP2) & bf16;
+#elif defined(__APPLE__)
+    int has = 0;
+    size_t size = sizeof has;
+    return sysctlbyname("hw.optional.arm.FEAT_BF16", &has, &size, nullptr, 0) == 0 && has;
+#elif defined(_WIN32)
+    constexpr DWORD bf16 = 68;  // PF_ARM_V86_BF16_INSTRUCTIONS_AVAILABLE
+    return IsProcessorFeaturePresent(bf16);
+#else
+    return false;
+#endif
+}
+#endif
 bool runs_always() { return true; }
 
 struct InstructionSet {
@@ -79,6 +113,12 @@ const InstructionSet kBestFirst[] = {
 #endif
 #ifdef STORYCELL_X86
     {&kAvx512Bf16, runs_avx512bf16}, {&kAvx512, runs_avx512}, {&kAvx2, runs_avx2},
+#endif
+#ifdef STORYCELL_ARM_BF16
+    {&kBfmmla, runs_neonbf16}, {&kNeonBf16, runs_neonbf16},
+#endif
+#ifdef STORYCELL_ARM
+    {&kNeon, runs_always},
 #endif
     {&kPortable, runs_always},
 };

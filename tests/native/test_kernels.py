@@ -160,7 +160,8 @@ def test_two_forwards_then_two_backwards(isa: str, cell: str, bf16: bool) -> Non
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
 def test_bits_do_not_depend_on_threads(isa: str, bf16: bool) -> None:
     n, state = network("lstm", 30, 8, 48, 2, bf16=bf16), random_state("lstm", 2, 7, 48)
-    ids, targets = torch.randint(0, 30, (7, 40)), torch.randint(0, 30, (7, 40))
+    T = 150  # so that every product is worth several threads
+    ids, targets = torch.randint(0, 30, (7, T)), torch.randint(0, 30, (7, T))
     before, results = torch.get_num_threads(), []
     try:
         for threads in (2, 2, 1, 3):

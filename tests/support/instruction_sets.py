@@ -22,4 +22,5 @@ def _runs(isa: str) -> bool:
     return True
 
 
-ISAS = [isa for isa in ("portable", "avx2", "avx512", "avx512bf16", "amx") if _runs(isa)] or ["portable"]
+KNOWN = ("portable", "avx2", "avx512", "avx512bf16", "amx", "neon", "neonbf16", "bfmmla")
+ISAS = [isa for isa in KNOWN if _runs(isa)] or ["portable"]

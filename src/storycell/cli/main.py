@@ -37,7 +37,7 @@ VERBS = {
     "reproduce": "train the models of the article on equal terms and tabulate them",
     "info": "show a run, the machine, and what computes",
     "serve": "a page to generate with, and an API",
-    "bench": "measure speed, beside torch's own layers",
+    "bench": "measure speed, beside torch's own layers where torch is there",
 }
 
 _EXAMPLES = """\

@@ -21,6 +21,7 @@ SAVED = {"lstm": 4, "gru": 4, "rnn": 1}  # vectors per unit and step that backwa
 BACK = {"lstm": 4, "gru": 3, "rnn": 1}  # of these, how many meet the recurrent weights on the way back
 PRECISIONS = {"fp32": 0, "bf16": 1}
 LANES = 16  # widths are padded to a multiple of this
+MULTIPLY_BF16 = ("amx", "avx512bf16", "bfmmla", "neonbf16")  # instruction sets with bf16 products
 
 # By the library's status; the sentence is the library's own (`storycell_explain`).
 _ERRORS: dict[int, type[Exception]] = {
@@ -306,7 +307,7 @@ def _find_library() -> Path | None:
 
 
 def isa() -> str:
-    """The instruction set in use: amx, avx512bf16, avx512, avx2 or portable."""
+    """The instruction set in use: amx, avx512bf16, avx512, avx2; bfmmla, neonbf16, neon; or portable."""
     name: str = library().storycell_isa().decode()
     if not name:
         check(5)
