@@ -266,3 +266,13 @@ def test_a_public_name_that_needs_torch_says_what_to_install(name: str) -> None:
     assert done.returncode == 1
     said = f"storycell.{name} needs torch, which is not installed; pip install 'storycell[torch]' installs it"
     assert done.stderr.splitlines()[-1] == f"storycell.errors.MissingExtraError: {said}"
+
+
+def test_inspecting_without_matplotlib_is_refused_before_a_run_is_opened() -> None:
+    program = "sys.modules['matplotlib'] = None; from storycell.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    done = blocked(program, "inspect", "no-such-run", "--json")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "storycell: `storycell inspect`, which draws figures, needs matplotlib, which is not installed; "
+        "pip install 'storycell[figures]' installs it\n"
+    )
