@@ -10,6 +10,16 @@
 #include <unistd.h>
 #endif
 
+#ifdef STORYCELL_ARM_BF16
+#if defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(_WIN32)
+#include <windows.h>
+#endif
+#endif
+
 namespace storycell {
 
 extern const Kernels kPortable;
@@ -18,6 +28,12 @@ extern const Kernels kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16;
 #endif
 #ifdef STORYCELL_AVXVNNI
 extern const Kernels kAvxVnni;
+#endif
+#ifdef STORYCELL_ARM
+extern const Kernels kNeon;
+#endif
+#ifdef STORYCELL_ARM_BF16
+extern const Kernels kNeonBf16, kBfmmla;
 #endif
 #ifdef STORYCELL_AMX
 extern const Kernels kAmx;
@@ -85,6 +101,24 @@ bool runs_amx() {
 #endif
 }
 #endif
+#ifdef STORYCELL_ARM_BF16
+// BFCVT, BFDOT and BFMMLA come together (FEAT_BF16). Systems that say nothing are taken to have none.
+bool runs_neonbf16() {
+#if defined(__linux__)
+    constexpr unsigned long bf16 = 1ul << 14;  // HWCAP2_BF16, which older headers lack
+    return getauxval(AT_HWCAP2) & bf16;
+#elif defined(__APPLE__)
+    int has = 0;
+    size_t size = sizeof has;
+    return sysctlbyname("hw.optional.arm.FEAT_BF16", &has, &size, nullptr, 0) == 0 && has;
+#elif defined(_WIN32)
+    constexpr DWORD bf16 = 68;  // PF_ARM_V86_BF16_INSTRUCTIONS_AVAILABLE
+    return IsProcessorFeaturePresent(bf16);
+#else
+    return false;
+#endif
+}
+#endif
 bool runs_always() { return true; }
 
 struct InstructionSet {
@@ -104,6 +138,12 @@ const InstructionSet kBestFirst[] = {
 #endif
 #ifdef STORYCELL_X86
     {&kAvx2, runs_avx2},
+#endif
+#ifdef STORYCELL_ARM_BF16
+    {&kBfmmla, runs_neonbf16}, {&kNeonBf16, runs_neonbf16},
+#endif
+#ifdef STORYCELL_ARM
+    {&kNeon, runs_always},
 #endif
     {&kPortable, runs_always},
 };

@@ -561,7 +561,7 @@ int storycell_model_forget(Model* m, int kind) {
     return kOk;
 }
 
-uint64_t storycell_model_seed(uint64_t seed, int64_t mask) {  // splitmix64 (Steele, Lea & Flood 2014)
+uint64_t storycell_model_seed(uint64_t seed, int64_t mask) {  // splitmix64 (doi.org/10.1145/2660193.2660195)
     uint64_t z = seed + (static_cast<uint64_t>(mask) + 1) * 0x9e3779b97f4a7c15ull;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;

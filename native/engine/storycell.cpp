@@ -1,5 +1,6 @@
 #include "engine/storycell.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <string_view>
@@ -117,6 +118,9 @@ Status run(int64_t count, int threads, Work work, int64_t grain = 1) {
                  [&](int64_t first, int64_t last) { return work(k, first, last); });
 }
 
+// Multiplications that are worth another thread: waking one takes as long as a part of these.
+constexpr int64_t kWorthAThread = int64_t{1} << 22;
+
 // One kernel over the parts of [0, count).
 template <class Arguments>
 Status run(RangeKernel<Arguments>* Kernels::*kernel, const Arguments& a, int64_t count, int threads,
@@ -229,7 +233,8 @@ int storycell_product(const Product* a, int threads) {
         !lanes_ok(a->columns) || a->left_stride < a->inner || a->left_stride % (4 / kElementBytes[a->precision]))
         return kBadSize;
     if (!a->left || !a->packed || !a->out) return kMissing;
-    return run(&Kernels::product, *a, a->rows, threads);
+    return run(&Kernels::product, *a, a->rows, threads,
+               std::max<int64_t>(1, kWorthAThread / (a->inner * a->columns)));
 }
 
 int storycell_transposed(const TransposedProduct* a, int threads) {

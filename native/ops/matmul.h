@@ -164,7 +164,8 @@ storycell::Status transposed_pair_rows(const storycell::TransposedPair& pair, in
             const Right& right = rights[i];
             for (int64_t panel = 0; panel < right.shape.panels(); ++panel) {
                 const int vectors = right.shape.vectors(panel);
-                const float* packed = right.packed + panel * kTileColumns * steps;
+                float* packed = right.packed + panel * kTileColumns * steps;
+                MicroKernel<P>::arrange_panel(packed, vectors, steps);
                 for (int64_t strip = 0; strip < strips; ++strip) {
                     const int64_t m = m0 + strip * tr;
                     const int rows = static_cast<int>(m1 - m < tr ? m1 - m : tr);

@@ -2,11 +2,13 @@
 // and instruction set on odd sizes, with arrays of exactly the promised size on the heap. Checks
 // the float32 products against plain loops; the recurrences against torch are in tests/native/. Memory
 // is refused, and the work on threads made to fail, wherever either can happen.
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <new>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -27,6 +29,12 @@ int simd_avx512bf16();
 #endif
 #ifdef STORYCELL_AVXVNNI
 int simd_avxvnni();
+#endif
+#ifdef STORYCELL_ARM
+int simd_neon();
+#endif
+#ifdef STORYCELL_ARM_BF16
+int simd_neonbf16();
 #endif
 
 namespace {
@@ -527,7 +535,17 @@ void optimiser_step() {
 
 }  // namespace
 
-int main() {
+// kernel_test [NAME...]: only these instruction sets, all of which must run here, and of which the first must be the one
+// that the library chooses by itself. Without names every set that runs here.
+int main(int count, char** words) {
+    const std::vector<std::string> named(words + 1, words + count);
+    const std::string chosen = storycell_isa();
+    size_t tested = 0;
+    bool chosen_tested = false;
+    if (!named.empty() && chosen != named[0]) {
+        ++failures;
+        std::printf("FAILED: this processor should get %s, not %s\n", words[1], chosen.c_str());
+    }
     expect(split(1, 1, 1, [](int64_t, int64_t) -> Status { throw 7; }) == kFailed, "alone, throwing");
 #ifndef STORYCELL_NO_THREADS
     failing_threads();
@@ -544,14 +562,22 @@ int main() {
 #ifdef STORYCELL_AVXVNNI
         {"avxvnni", simd_avxvnni},
 #endif
+#ifdef STORYCELL_ARM
+        {"neon", simd_neon},
+#endif
+#ifdef STORYCELL_ARM_BF16
+        {"neonbf16", simd_neonbf16}, {"bfmmla", nullptr},
+#endif
     };
     for (const auto& [isa, simd_failures] : sets) {
+        if (!named.empty() && std::find(named.begin(), named.end(), isa) == named.end()) continue;
         if (storycell_use_isa(isa)) continue;
         if (simd_failures) failures += simd_failures();
         for (int64_t precision : {0, 1}) {
             products(precision, 1, 16, 16);
             products(precision, 13, 48, 80);
             products(precision, 401, 32, 96);
+            products(precision, 700, 96, 80);  // large enough for two threads
             for (int64_t rows : {1, 6, 16, 17, 33, 401})
                 for (int64_t inner : {16, 32, 48, 80, 176})
                     exact_products(precision, rows, inner, 16 * (1 + rows % 5) + 16);
@@ -573,7 +599,11 @@ int main() {
         optimiser_step();
         failures += model_failures();
         std::printf("%s done\n", isa);
+        ++tested;
+        chosen_tested |= chosen == isa;
     }
+    expect(chosen_tested, "what the library chooses by itself is among what was tested");
+    expect(named.empty() || tested == named.size(), "every instruction set that was named was tested");
     expect(storycell_use_isa("vax") == kUnknownIsa, "unknown kernels refused");
     for (int missing : {storycell_forward(nullptr, 1), storycell_backward(nullptr, 1), storycell_product(nullptr, 1),
                         storycell_transposed(nullptr, 1), storycell_table_gradient(nullptr, 1),

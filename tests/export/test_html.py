@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, rea
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 EXACT = 1e-4  # as in test_export.py
 FULL_NATS, FAINT = 4, 0.02  # of web/story.js: what has the full colour, and what has none
-WRITE = "([prompt, options]) => storycell.write(net, vocabulary, prompt, options)"
+GENERATE = "([prompt, options]) => storycell.generate(net, vocabulary, prompt, options)"
 LOGITS = """prompt => {
   const out = new Float64Array(net.V);
   let trace = first;
@@ -61,7 +61,7 @@ class Opened:
 
     def write(self, prompt: str, chars: int, temperature: float = 0.0, seed: int = 0) -> str:
         options = {"chars": chars, "temperature": temperature, "seed": str(seed)}
-        return str(self.page.evaluate(WRITE, [prompt, options]))
+        return str(self.page.evaluate(GENERATE, [prompt, options]))
 
     def story(self) -> str:
         return str(self.page.evaluate("() => document.getElementById('story').textContent"))

@@ -173,7 +173,7 @@ for (const id of [storycell.BOUNDARY, ...vocabulary.encode(prompt).ids]) {
 }
 const logits = new Float64Array(net.V);
 net.logits(after, logits);
-const write = (text) => storycell.write(net, vocabulary, prompt, { ...text.sampling, seed: text.seed, chars });
+const write = (text) => storycell.generate(net, vocabulary, prompt, { ...text.sampling, seed: text.seed, chars });
 console.log(JSON.stringify({
   logits: [...logits],
   texts: texts.map(write),

@@ -11,9 +11,10 @@ from support.instruction_sets import needs_kernel
 
 SOURCE = Path(__file__).parents[2] / "src" / "storycell"
 FOR_TORCH = {  # beside nn/; imported late, where torch trains or is what the engine is measured against
-    "training/torch_learner.py", "training/distributed.py",
-    "lab/bench/baselines.py", "lab/bench/roofline.py", "lab/bench/sample.py", "lab/bench/train.py",
-}  # fmt: skip
+    "training/torch_learner.py",
+    "training/distributed.py",
+    "lab/bench/baselines.py",
+}
 BLOCKED = "import sys; sys.modules['torch'] = None\n"
 
 
@@ -62,7 +63,7 @@ MODULES = """
     api runs.text generation.generate evaluation.texts evaluation.ngram lab.compress.archive lab.scoring threads
     server.app server.serve inspect.inspection export.export lab.compare lab.novelty lab.reproduce.train
     cli.sample cli.eval cli.info cli.compress cli.serve cli.inspect cli.compare cli.export cli.novelty cli.reproduce
-    cli.bench
+    cli.bench lab.bench.train lab.bench.sample lab.bench.roofline
 """
 
 
@@ -158,10 +159,42 @@ def test_gradients_and_held_units_of_a_report_need_no_torch() -> None:
 
 
 @needs_kernel
-def test_measuring_beside_torch_says_that_it_needs_it() -> None:
-    done = command("bench", "sample")
+@pytest.mark.parametrize("task", ["train", "sample"])
+def test_speed_is_measured_without_torch(task: str) -> None:
+    """Nothing of torch's is in the figures, and one sentence says why."""
+    sizes = ("--hidden", 16, "--embedding", 4, "--chunk", 4, "--streams", 2, "--rounds", 1, "--threads", 1)
+    done = command("bench", task, *sizes, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["chars_per_s"] > 0
+    assert found["ceiling_chars_per_s"] > found["share_of_ceiling"] > 0
+    assert found["ceiling"].startswith("a product of the engine's, ")
+    absent = ("torch_fp32_chars_per_s", "torch_bf16_chars_per_s", "article_chars_per_s", "ratio_to_best_torch")
+    assert [found[name] for name in absent] == [None] * 4
+    assert "torch" not in found["machine"]
+    assert found["note"].startswith("torch is not installed, ")
+    assert "pip install 'storycell[torch]'" in found["note"]
+    assert found["note"].count(". ") == 0
+    shown = command("bench", task, *sizes, *(["--compile"] if task == "train" else []))
+    assert shown.returncode == 0, shown.stderr
+    assert found["note"] in shown.stdout
+    assert ("torch.compile was left out: torch is not installed" in shown.stdout) == (task == "train")
+    assert "torch not installed\n" in shown.stdout
+
+
+@needs_kernel
+@pytest.mark.parametrize("task", ["train", "sample"])
+def test_measuring_torchs_backend_says_that_it_needs_torch(task: str) -> None:
+    done = command("bench", task, "--backend", "torch")
     assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
     assert "pip install 'storycell[torch]'" in done.stderr
+
+
+@needs_kernel
+def test_one_stream_is_held_against_reading_without_torch() -> None:
+    done = command("bench", "sample", "--hidden", 16, "--embedding", 4, "--rounds", 1, "--json")
+    assert "numpy's dot product of a near array" in json.loads(done.stdout)["ceiling"]
 
 
 SERVING = """
@@ -225,3 +258,21 @@ except storycell.StorycellError as error:
 def test_the_module_of_a_run_is_torch_s_and_says_so(made: Path) -> None:
     done = blocked("import storycell; storycell.load(sys.argv[1]).lm", made)
     assert "a network as a torch module needs torch, which is not installed" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["LSTM", "CharLM", "Cell", "register_cell"])
+def test_a_public_name_that_needs_torch_says_what_to_install(name: str) -> None:
+    done = blocked(f"import storycell; storycell.{name}")
+    assert done.returncode == 1
+    said = f"storycell.{name} needs torch, which is not installed; pip install 'storycell[torch]' installs it"
+    assert done.stderr.splitlines()[-1] == f"storycell.errors.MissingExtraError: {said}"
+
+
+def test_inspecting_without_matplotlib_is_refused_before_a_run_is_opened() -> None:
+    program = "sys.modules['matplotlib'] = None; from storycell.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    done = blocked(program, "inspect", "no-such-run", "--json")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "storycell: `storycell inspect`, which draws figures, needs matplotlib, which is not installed; "
+        "pip install 'storycell[figures]' installs it\n"
+    )

@@ -126,6 +126,12 @@ def test_only_the_native_backend_writes_in_one_call() -> None:
 
 
 @needs_kernel
+def test_other_weights_generate_in_the_same_precision() -> None:
+    model = TorchModel(CharLM(V, H, L, embedding_size=3, backend="native").eval().write_in("bf16"))
+    assert model.with_weights(model.weights()).generates_in == "bf16"
+
+
+@needs_kernel
 def test_a_frozen_model_computes_the_same_and_looks_at_its_weights_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = TorchModel(CharLM(30, 20, layers=2, seed=6, backend="native").eval())
     looks: list[int] = []

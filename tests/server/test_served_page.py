@@ -122,9 +122,9 @@ def test_a_held_unit_changes_the_story_from_the_same_seed(page: "sync.Page") -> 
     assert text(page).startswith(BEGINNING)
     assert BEGINNING + (page.text_content("#otherwise-text") or "") == story
     page.select_option("#colour", "f")  # what is coloured is what is held
-    until(page, "story.passage.hold[0].name === 'f' && generating === null")
+    until(page, "story.request.hold[0].name === 'f' && generating === null")
     page.select_option("#colour", "loss")
-    assert page.evaluate("story.passage.hold[0].name") == "f"
+    assert page.evaluate("story.request.hold[0].name") == "f"
     assert page.inner_text("#hold-name").startswith("forget gate f of unit ")
     page.uncheck("#hold")
     until(page, "s => document.querySelector('#text').value === s", story)

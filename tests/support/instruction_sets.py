@@ -22,5 +22,7 @@ def _runs(isa: str) -> bool:
     return True
 
 
-_KNOWN = ("portable", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx")
-ISAS = [isa for isa in _KNOWN if _runs(isa)] or ["portable"]
+KNOWN = (
+    "portable", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx", "neon", "neonbf16", "bfmmla"
+)  # fmt: skip
+ISAS = [isa for isa in KNOWN if _runs(isa)] or ["portable"]

@@ -42,7 +42,7 @@ def command(run: str, file: str, out: str | None, backend: str, as_json: bool) -
         return
     print(f"{sizes.bytes_in:,} bytes -> {sizes.bytes_out:,} bytes, {bits_per_byte:.4f} bits per byte")
     if sizes.unknown_chars:
-        say(f"{sizes.unknown_chars:,} characters are unknown to the model; each cost {loss.ESCAPE_BITS:g} bits")
+        say(f"{sizes.unknown_chars:,} characters are unknown to the model; each counts {loss.ESCAPE_BITS:g} bits")
     if sizes.deflated_bytes:
         say(f"{sizes.deflated_bytes:,} bytes are no text the model can read; they were deflated, as gzip does")
     say(f"next: {shlex.join(['storycell', 'decompress', run, str(target)])}")

@@ -101,14 +101,14 @@ def command(
         _write(read)
         pieces = _print_pieces(pieces)
     began = time.monotonic()
-    texts = [read + written for written in gather(pieces, count)]
+    texts = [read + generated for generated in gather(pieces, count)]
     elapsed_s = time.monotonic() - began
     if as_json:
-        written = sum(len(text) - len(read) for text in texts)
+        generated = sum(len(text) - len(read) for text in texts)
         summary = {
             "text": texts[0],
-            "chars": written,
-            "chars_per_s": round(written / max(elapsed_s, 1e-9), 1),
+            "chars": generated,
+            "chars_per_s": round(generated / max(elapsed_s, 1e-9), 1),
             "seed": seed,
         }
         print_json(summary | ({"texts": texts} if count > 1 else {}))

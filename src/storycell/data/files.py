@@ -141,12 +141,12 @@ _TEXT_ENDINGS = (".txt", ".text", ".md", *JSON_LINES_ENDINGS)
 _PACKED_ENDINGS = packing.ENDINGS
 _SEPARATOR = SEPARATOR.encode()
 _LOOSE_SEPARATOR = (
-    f"{{}} holds {SEPARATOR} inside a line or with blanks beside it, where it is learnt as {len(SEPARATOR)} characters "
+    f"{{}} holds {SEPARATOR} inside a line or with blanks beside it, where it counts as {len(SEPARATOR)} characters "
     "each time; to separate stories it has to be a line of its own: "
     f"sed 's/[[:blank:]]*{SEPARATOR}[[:blank:]]*/\\n{SEPARATOR}\\n/g' FILE > NEW"
 )
 _CONTROLS = (
-    "{} holds control characters (U+0080 to U+009F), which are learnt: it seems that it was cp1252 and has been "
+    "{} holds control characters (U+0080 to U+009F), which are kept: it seems that it was cp1252 and has been "
     "converted as latin-1; convert it again from what it was made from"
 )
 

@@ -20,8 +20,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-import filelock
-
 from storycell.data.blocks import START, Bookmark, Place
 from storycell.data.corpus import Corpus
 
@@ -50,6 +48,8 @@ class Journal:
 
         Whoever lets go removes the lock's file while it holds it, so a lock on a file that is there no more is none.
         """
+        import filelock  # when a text is first prepared: its import takes as long as reading a model
+
         path = self.folder / LOCK
         self._lock = filelock.FileLock(path)
         try:

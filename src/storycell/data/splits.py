@@ -82,7 +82,7 @@ class TokenWriter:
 
     @staticmethod
     def go_on(writers: "list[TokenWriter]", done: list[list[int]]) -> bool:
-        """Be as when `flushed` gave each its part of `done`; False if the files do not hold as much."""
+        """Be as when `flush_counts` gave each its part of `done`; False if the files do not hold as much."""
         if not all(writer._holds(counts[0]) for writer, counts in zip(writers, done, strict=True)):
             return False
         for writer, counts in zip(writers, done, strict=True):
@@ -93,7 +93,7 @@ class TokenWriter:
     def _holds(self, tokens: int) -> bool:
         return os.fstat(self._file.fileno()).st_size >= tokens * self._item_bytes
 
-    def half(self) -> TokenFile:
+    def token_file(self) -> TokenFile:
         """What was written."""
         return TokenFile(self.tokens, self.tokens - self.stories, self.stories, self.utf8_bytes, self.unknown_chars)
 
@@ -246,7 +246,7 @@ def write_tokens(
         walk(corpus, _Whole(writer), what, progress, journal)
     if not writer.stories:
         raise CorpusError(f"{corpus.name} holds no characters but white space")
-    return writer.half()
+    return writer.token_file()
 
 
 def write_both(
@@ -274,5 +274,5 @@ def write_split(
         choice = splitting.fit(survey)
         if LEAST_SHARE * survey.length <= held_out <= MOST_SHARE * survey.length or choice == splitting.choice:
             cut = sum(length >= VALID_TAIL for length in survey.large.values())
-            return Split(train.half(), valid.half() if valid.stories else None, cut)
+            return Split(train.token_file(), valid.token_file() if valid.stories else None, cut)
         journal.known.pop(_TRANSLATING, None)

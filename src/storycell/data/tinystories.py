@@ -19,7 +19,6 @@ import hashlib
 import os
 import re
 import socket
-import ssl
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -43,7 +42,6 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (socket.gaierror, "the hub's address could not be looked up (is there a network connection?)"),
     (ConnectionRefusedError, "the hub refused the connection"),
-    (ssl.SSLError, "no secure connection to the hub could be made"),
     (TimeoutError, "the hub did not answer in time"),
     (ConnectionResetError, "the connection to the hub was broken off"),
 )
@@ -195,8 +193,14 @@ def _reason(error: BaseException) -> str:
         return NAMED_REASONS[type(error).__name__]
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError | TimeoutError):
         return _disk_reason(error)
+    import ssl  # an import that every start would pay for
+
+    reasons: list[tuple[type[BaseException], str]] = [
+        *REASONS,
+        (ssl.SSLError, "no secure connection to the hub could be made"),
+    ]
     for cause in _chain(error):
-        for kind, words in REASONS:
+        for kind, words in reasons:
             if isinstance(cause, kind):
                 return words
     return f"the transfer failed ({' '.join(str(error).split()) or type(error).__name__})"

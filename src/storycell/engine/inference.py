@@ -198,15 +198,15 @@ class EngineNetwork:
         ids, targets = self._ids("ids", ids), self._check_known(self._integers("targets", targets))
         path = self._walk(ids, state)
         (N, K), H, last = ids.shape, self.hidden_size, self.num_layers - 1
-        chances = _softmax(self.output(path[-1][last]["h"]))
-        chances[np.arange(N), targets] -= 1
+        probabilities = _softmax(self.output(path[-1][last]["h"]))
+        probabilities[np.arange(N), targets] -= 1
         zeros = np.zeros((N, H), np.float32)
         found = {(name, k): np.empty((N, K, H), np.float32) for k in range(last + 1) for name in self.state_names}
         later = [
             dict.fromkeys(self.state_names, zeros) for _ in self._layers
         ]  # what comes back from the next character
         for t in range(K - 1, -1, -1):
-            from_above = chances @ self._weights["output.weight"] if t == K - 1 else zeros
+            from_above = probabilities @ self._weights["output.weight"] if t == K - 1 else zeros
             for k in range(last, -1, -1):
                 gradients = later[k] | {"h": later[k]["h"] + from_above}
                 before = path[t - 1][k] if t else state[k]
@@ -317,6 +317,6 @@ def _point(a: ctypes.Structure, before: State | None, after: State) -> None:
 
 
 def _softmax(logits: Floats) -> Floats:
-    chances: Floats = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    chances /= chances.sum(axis=-1, keepdims=True)
-    return chances
+    probabilities: Floats = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    probabilities /= probabilities.sum(axis=-1, keepdims=True)
+    return probabilities

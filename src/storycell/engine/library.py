@@ -22,6 +22,7 @@ BACK = {"lstm": 4, "gru": 3, "rnn": 1}  # of these, how many meet the recurrent 
 PRECISIONS = {"fp32": 0, "bf16": 1}
 GENERATES_IN = PRECISIONS | {"int8": 2}
 LANES = 16  # widths are padded to a multiple of this
+MULTIPLY_BF16 = ("amx", "avx512bf16", "bfmmla", "neonbf16")  # instruction sets with bf16 products
 
 # By the library's status; the sentence is the library's own (`storycell_explain`).
 _ERRORS: dict[int, type[Exception]] = {
@@ -307,7 +308,7 @@ def _find_library() -> Path | None:
 
 
 def isa() -> str:
-    """The instruction set in use: amx, avx512bf16, avx512vnni, avx512, avxvnni, avx2 or portable."""
+    """The instruction set in use: amx, avx512bf16, avx512vnni, avx512, avxvnni, avx2; bfmmla, neonbf16, neon; portable."""
     name: str = library().storycell_isa().decode()
     if not name:
         check(5)

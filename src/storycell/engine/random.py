@@ -1,8 +1,8 @@
 """The weights that a new model starts with, drawn by numpy as torch would draw them from the same seed.
 
-torch's generator on a CPU is a Mersenne twister (Matsumoto & Nishimura 1998) that numpy has, too. Uniform numbers take
-24 bits of a draw; normal ones come by Box and Muller's method in blocks of 16, or one by one in double precision where
-there are fewer than 16.
+torch's generator on a CPU is a Mersenne twister (Matsumoto & Nishimura 1998, https://doi.org/10.1145/272991.272995)
+that numpy has, too. Uniform numbers take 24 bits of a draw; normal ones come by Box and Muller's method in blocks of
+16, or one by one in double precision where there are fewer than 16.
 """
 
 import math

@@ -105,7 +105,7 @@ def _run(model: LanguageModel, ids: list[list[int]]) -> Logits:
 
 
 def _probe(model: LanguageModel) -> list[list[int]]:
-    """Ids to compare on `[rows, columns]`: what the model itself writes, and others from all over its vocabulary."""
+    """Ids to compare on `[rows, columns]`: what the model itself generates, and others from all over its vocabulary."""
     half = _ROWS // 2
     drawn = list(sampler.streams(model, [], sampler.Sampling(), list(range(half)), _COLUMNS - 1))
     written = [[BOUNDARY, *(BOUNDARY if row[k] is None else row[k] for row in drawn)] for k in range(half)]

@@ -23,7 +23,7 @@ from storycell.language_model import Choice, Floats, Held, Hold, Integers, Langu
 from storycell.types import BOUNDARY, UNKNOWN
 
 PROMPT_PIECE = 4096  # characters of a prompt that are read in one pass
-SLICE_S = 0.01  # of writing, between two looks at a signal; each slice costs a quarter of a millisecond on top
+SLICE_S = 0.01  # of generating, between two looks at a signal; each slice costs a quarter of a millisecond on top
 LONGEST_SLICE = 4096  # characters
 
 _DAMAGED = "the model's logits are not finite, so nothing can be drawn; its weights are damaged"
@@ -32,7 +32,11 @@ _MASK_32, _MASK_64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next character is chosen from the model's probabilities; filters apply in the order of the fields."""
+    """How the next character is chosen from the model's probabilities; filters apply in the order of the fields.
+
+    top_k is from Fan et al. 2018 (arXiv:1805.04833), top_p from Holtzman et al. 2019 (arXiv:1904.09751), min_p from
+    Nguyen et al. 2024 (arXiv:2407.01082).
+    """
 
     temperature: float = 0.8  # above 1 bolder, below 1 safer; 0 is greedy
     top_k: int | None = None  # only the k likeliest

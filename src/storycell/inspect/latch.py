@@ -6,7 +6,7 @@ likely where one closes (held outside) and likely where nothing was opened (held
 same way for comparison. `LatchReading` follows one unit along a sentence, `Moments` tells what its gates do at quotes
 and between them, over the whole text.
 
-`handwired` is the article's latch with weights set by hand: an LSTM of four units fed with one-hot characters, never
+`wire_by_hand` is the article's latch with weights set by hand: an LSTM of four units fed with one-hot characters, never
 trained.
 
 * Unit 0 is the latch. A quote opens its input gate and shuts its forget gate, and the candidate is the opposite of what
@@ -124,7 +124,7 @@ class HoldResult:
 
 @dataclass(frozen=True)
 class HeldStory:
-    """What a model writes under a hold: of several stories the first, and how many quotes there are in all."""
+    """What a model generates under a hold: of several stories the first, and how many quotes there are in all."""
 
     label: str
     text: str
@@ -225,7 +225,7 @@ class HoldTest:
         return [(name, int(u) // H, int(u) % H) for u in drawn]
 
     def generate(self, label: str, held: Held, prompt: str, seed: int = 1) -> HeldStory:
-        """Stories written with some units held."""
+        """Stories generated with some units held."""
         vocab = self.path.vocab
         ids, read = vocab.prompt_ids(prompt, "replace")
         seeds = list(range(seed, seed + _WRITTEN))

@@ -34,7 +34,7 @@ _BULK = 2048  # characters of one large matrix product: what it gives stays in a
 class Trace:
     """Gates and states along a text of T characters: `trace["i", 0]` is the input gate of layer 0, `[T H]`.
 
-    `ids [T]`, `text` (T characters, a boundary between stories as NUL), `nats [T]` (what each character cost, given
+    `ids [T]`, `text` (T characters, a boundary between stories as NUL), `nats [T]` (the loss of each character, given
     those before it), `names` (of the values: i f g o c h for an LSTM). Layers and units count from 0.
     """
 

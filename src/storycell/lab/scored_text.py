@@ -64,7 +64,7 @@ class ScoredText:
 
 
 def of_words(words: Sequence[str], encoding: str = "utf-8", column: str | None = None) -> ScoredText:
-    """The passage that words name; of a corpus that holds something out, what it holds out."""
+    """The text that words name; of a corpus that holds something out, what it holds out."""
     return _score(open_words(words, encoding=encoding, column=column))
 
 
@@ -74,7 +74,7 @@ def held_out(config: RunConfig, vocab: Vocabulary, notice: Notice = lambda _: No
     return _score(read_in_characters(config, vocab) if isinstance(text, Prepared) else text)
 
 
-def learnt(config: RunConfig, vocab: Vocabulary) -> tuple[Ids, Vocabulary]:
+def load_training_ids(config: RunConfig, vocab: Vocabulary) -> tuple[Ids, Vocabulary]:
     """What a run was trained on, in characters, `[tokens]`, and their vocabulary; `CorpusError` as above."""
     prepared = read_in_characters(config, vocab)
     if prepared.vocab.kind != "characters":

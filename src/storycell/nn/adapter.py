@@ -72,7 +72,7 @@ class TorchModel:
             lm.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in weights.items()})
         except RuntimeError as error:
             raise ValueError(str(error)) from None
-        return TorchModel(lm.eval())
+        return TorchModel(lm.eval().write_in(self.generates_in))
 
     def copy_untrained(self, seed: int) -> "TorchModel":
         """A model of the same sizes with the weights that `seed` draws."""

@@ -30,7 +30,7 @@ HiddenAndCell = tuple[torch.Tensor, torch.Tensor]
 
 
 class LSTM(torch.nn.LSTM):
-    """A multi-layer long short-term memory (Hochreiter & Schmidhuber 1997): drop it in for torch.nn.LSTM.
+    """A drop-in torch.nn.LSTM (Hochreiter & Schmidhuber 1997, https://doi.org/10.1162/neco.1997.9.8.1735).
 
     Arguments are torch.nn.LSTM's, and one more: `precision`, `fp32` (default) or `bf16`, which rounds what goes into
     the kernel's matrix products and keeps sums, cell state, inputs and outputs in float32. Under torch's autocast to
@@ -78,12 +78,12 @@ class LSTM(torch.nn.LSTM):
     def __prepare_scriptable__(self) -> torch.nn.LSTM:
         """What torch.jit.script compiles in the place of this layer: torch's own, with the same parameters."""
         options = (self.bias, self.batch_first, self.dropout, self.bidirectional, self.proj_size)
-        twin = torch.nn.LSTM(
+        plain = torch.nn.LSTM(
             self.input_size, self.hidden_size, self.num_layers, *options, device="meta", dtype=torch.float32
         )
         for name, parameter in self.named_parameters(recurse=False):
-            setattr(twin, name, parameter)
-        return twin.train(self.training)
+            setattr(plain, name, parameter)
+        return plain.train(self.training)
 
     def _in_torch(
         self, input: torch.Tensor | PackedSequence, hx: HiddenAndCell | None, obstacle: str

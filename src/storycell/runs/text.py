@@ -116,7 +116,7 @@ def open_valid_if_there(record: TextRecord, notice: Notice) -> Corpus | None:
         return None
 
 
-def read_learnt(
+def read_training_text(
     config: RunConfig,
     vocab: Vocabulary,
     notice: Notice = lambda _: None,
@@ -183,5 +183,7 @@ def _read_unchanged(config: RunConfig, vocab: Vocabulary, notice: Notice, progre
     prepared = read_run_text(config, vocab, progress)
     if has_changed(prepared, config.text):
         words = " ".join(config.text.words)
-        notice(f"{words} has changed since the training: what is held out now may be text that the model has learnt")
+        notice(
+            f"{words} has changed since the training: what is held out now may be text that the model was trained on"
+        )
     return prepared

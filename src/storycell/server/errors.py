@@ -85,7 +85,7 @@ def _allowed_methods(request: Request) -> list[str]:
 
 def _lost(path: str) -> str:
     """What to tell a client that asks at a wrong path: nearly always one that was made for another kind of server."""
-    chat = "this model writes a text on and does not chat; " if "chat" in path else ""
+    chat = "this model goes on with a text and does not chat; " if "chat" in path else ""
     return (
         f"there is nothing at this path; {chat}completions are at POST /v1/completions (the base_url of OpenAI's "
         "clients ends in /v1), and the API is described at /openapi.json"

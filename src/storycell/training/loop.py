@@ -388,7 +388,7 @@ class TrainLoop:
 def describe_overfitting(metrics: list[dict[str, Any]], nats: float, dropout: float) -> str:
     """What to say, if anything, when an evaluation gave `nats` after those in `metrics`.
 
-    A text learnt by heart shows as a validation loss that rises from evaluation to evaluation (all on the same part of
+    A memorised text shows as a validation loss that rises from evaluation to evaluation (all on the same part of
     the text) while the training loss goes on falling.
     """
     done = [m for m in metrics if m["valid_nats"] is not None and m["train_nats"] is not None]

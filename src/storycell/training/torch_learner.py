@@ -144,21 +144,21 @@ class TorchLearner:
         """As `Learner.restore`."""
         device = self.lm.output.weight.device
 
-        def named(start: str) -> dict[str, torch.Tensor]:
+        def tensors_of(start: str) -> dict[str, torch.Tensor]:
             found = {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
             return {name: torch.from_numpy(np.array(t)).to(device) for name, t in found.items()}
 
         try:
-            self.lm.load_state_dict(named("model."))
+            self.lm.load_state_dict(tensors_of("model."))
         except RuntimeError as error:
             raise ValueError(str(error)) from None
         for name, parameter in self.lm.named_parameters():
-            if moments := named(f"optimizer.{name}."):
+            if moments := tensors_of(f"optimizer.{name}."):
                 self.optimizer.state[parameter] = moments
             else:
                 self.optimizer.state.pop(parameter, None)
-        self._state = named("state.") or None
-        self._average = named("average.")
+        self._state = tensors_of("state.") or None
+        self._average = tensors_of("average.")
 
     def watch(self) -> dict[str, float]:
         """As `Learner.watch`."""

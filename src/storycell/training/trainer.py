@@ -35,7 +35,7 @@ class Report:
     """What one step did. `valid_nats` and `sample` are filled in by whoever evaluates and samples."""
 
     step: int  # steps done, this one included
-    chars: int  # characters learnt from
+    chars: int  # characters trained on
     train_nats: float  # mean loss of this step's chunk; nan where the step was skipped
     learning_rate: float
     grad_norm: float  # before clipping

@@ -5,7 +5,7 @@ one fixed row of short sentences, and what tells the plots apart is said again a
 memory knows which story it is in; what differs is what fills the sentences.
 
 A picture book's lists ("a red cup, two big bells and a key") hold most of a story's entropy. The same few patterns and
-words fill them everywhere, so they are learnt early, while the sentences around them are few and predictable.
+words fill them everywhere, so they are learned early, while the sentences around them are few and predictable.
 """
 
 ITEMS = """

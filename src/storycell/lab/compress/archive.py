@@ -37,7 +37,7 @@ class Sizes:
 
     bytes_in: int
     bytes_out: int
-    unknown_chars: int = 0  # characters the model does not know; each cost loss.ESCAPE_BITS
+    unknown_chars: int = 0  # characters the model does not know; each counts loss.ESCAPE_BITS
     deflated_bytes: int = 0  # of the original, in blocks that the model would not have made smaller
 
 

@@ -167,7 +167,7 @@ class Encoder:
 
 
 class Decoder:
-    """Reads symbols, `expected` in all. `symbols()` and `escaped()` put them in the order of the segments."""
+    """Reads symbols, `expected` in all. `symbols()` and `read_escapes()` put them in the order of the segments."""
 
     def __init__(self, words: Words, expected: int, told: Told) -> None:
         from constriction import stream

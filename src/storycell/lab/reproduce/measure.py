@@ -166,20 +166,20 @@ def read_measures(run: Path) -> dict[str, Any]:
     return found
 
 
-def measure(run: Path, passage: ScoredText, yardstick: Yardstick, samples: int) -> None:
+def measure(run: Path, text: ScoredText, yardstick: Yardstick, samples: int) -> None:
     """Score, sample and count; write it beside the run's other files."""
     model = api.load(run, backend=RunFolder(run).config().settings.training.backend)
     T = model.config.settings.training.chunk
-    scored = scoring.of_run(model, passage, T, run.name)
-    row = scoring.row(scored, passage, against=scored)
+    scored = scoring.of_run(model, text, T, run.name)
+    row = scoring.row(scored, text, against=scored)
     assert scored.nats is not None
-    groups = scoring.groups_of(passage)
+    groups = scoring.groups_of(text)
     texts = write_samples(model, samples)
     write_json(run / "samples.json", {"prompt": model.default_prompt, "temperature": TEMPERATURE, "samples": texts})
     row |= {
         "sums_nats": np.bincount(groups, weights=scored.nats).tolist(),  # of every story, for paired differences
         "counts": np.bincount(groups).tolist(),
-        "judgements": counts(texts, yardstick, passage.is_embedded),
+        "judgements": counts(texts, yardstick, text.is_embedded),
         "sample": texts[0][0],
         "watched_at_start": _at_start(model),
     }
@@ -212,11 +212,11 @@ def _texts(ids: Ids, vocab: Vocabulary) -> Iterable[str]:
         yield from (story.decode() for story in block.split(BOUNDARY_BYTE))
 
 
-def real_counts(passage: ScoredText, yardstick: Yardstick, samples: int) -> dict[str, Any]:
+def real_counts(text: ScoredText, yardstick: Yardstick, samples: int) -> dict[str, Any]:
     """The judgements on held-out stories themselves, cut to the length of a sample."""
-    chosen = passage.stories[:samples]
+    chosen = text.stories[:samples]
     cut = [(story[:SAMPLE_CHARS], len(story) <= SAMPLE_CHARS) for story in chosen]
-    return counts(cut, yardstick, passage.is_embedded)
+    return counts(cut, yardstick, text.is_embedded)
 
 
 def read_samples(run: Path) -> list[str]:

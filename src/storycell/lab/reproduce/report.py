@@ -42,7 +42,7 @@ _COUNTS = (
     ("names a sample", "names", ".2f"),
     ("of these, said once and never again", "names_once", ".2%"),
     ("stories that end", "ended", ".2%"),
-    ("stories that the grammar can write", "parses", ".2%"),
+    ("stories that the grammar can generate", "parses", ".2%"),
 )
 
 
@@ -235,7 +235,7 @@ def differences(plan: Plan, lines: Sequence[Line], context: dict[str, Any]) -> l
         "The state is carried from chunk to chunk, and gradients stop at the chunk. The article takes a state "
         "that is passed in; whether it carried one from chunk to chunk is not stated.",
         f"With a chance of {training['reset']:.0%} a stream starts a chunk from the zero state. Without that, the RNN "
-        "settles in states that no story begins with, and what it has learnt is of no use from a zero state.",
+        "settles in states that no story begins with, and what it has learned is of no use from a zero state.",
         f"Gradients are {clip}; the article mentions no clipping.",
         f"Computed by {training['backend']} in {training['precision']}; the article wrote its own cells.",
         "The loss is over whole held-out stories with their ends. The article's loss and perplexity do not satisfy "

@@ -71,7 +71,7 @@ def _context(plan: Plan, out: Path, run: Path, say: Say) -> tuple[ScoredText, Ya
     """The held-out text and the yardstick; what belongs to the text is measured once."""
     config, known = RunFolder(run).config(), RunFolder(run).vocab()
     target = scored_text.held_out(config, known)
-    ids, vocab = scored_text.learnt(config, known)
+    ids, vocab = scored_text.load_training_ids(config, known)
     yardstick = measure.yardstick_of(ids, vocab)
     if not (out / "context.json").exists():
         T = max(entrant.settings.training.chunk for entrant in plan.entrants)

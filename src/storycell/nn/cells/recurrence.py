@@ -52,7 +52,7 @@ def in_turn(a: torch.Tensor, b: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
 
 
 def doubling(a: torch.Tensor, b: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
-    """All time steps at once: after round k each holds the sum of the last 2^k terms (Hillis & Steele 1986)."""
+    """All time steps at once: after round k each holds the sum of the last 2^k terms (https://doi.org/10.1145/7902.7903)."""
     b = torch.cat([b[:, :1] + a[:, :1] * h.unsqueeze(1), b[:, 1:]], dim=1)
     reach = 1
     while reach < b.shape[1]:

@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from storycell.engine.library import MULTIPLY_BF16
 from storycell.nn.backends.backend import Backend, Network, Scorer, Weights
 from storycell.nn.backends.native import library as lib
 from storycell.nn.backends.native.autograd import Call, Head, Hidden, MeanNats
@@ -35,7 +36,7 @@ class NativeBackend(Backend):
 
     def multiplies_bf16(self, device: torch.device) -> bool:
         """Whether the instruction set in use has bf16 products."""
-        return lib.isa() in ("amx", "avx512bf16")
+        return lib.isa() in MULTIPLY_BF16
 
     def exclusive(self) -> AbstractContextManager[None]:
         """torch on one thread: its others would go on spinning where the kernels compute next."""

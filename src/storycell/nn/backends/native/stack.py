@@ -60,7 +60,7 @@ class Gradients:
 
 
 class Stack:
-    """One pass; what its backward pass needs can be handed to autograd (`saved`) and taken back (`restore`)."""
+    """One pass; its backward pass needs `tensors_to_save`, which autograd keeps and `restore` takes back."""
 
     def __init__(
         self,
