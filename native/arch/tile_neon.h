@@ -58,7 +58,7 @@ struct Words<Bfloat16> {
 };
 #endif
 
-// The sums of R rows by NV vectors.
+// The sums of R rows by NV vectors. What adds to them is inlined by force: a call would leave them in memory.
 template <class P, int R, int NV>
 struct Sums {
     Simd::F at[R][NV];
@@ -76,7 +76,7 @@ struct Sums {
     }
     // One step: the weights of the step by word kElement of each row.
     template <int kElement>
-    void add(const Words<P>* a, const float* __restrict weights) {
+    __attribute__((always_inline)) void add(const Words<P>* a, const float* __restrict weights) {
 #pragma GCC unroll 4
         for (int v = 0; v < NV; ++v) {
             const Words<P> w(Simd::load(weights + v * Simd::width));
@@ -85,7 +85,7 @@ struct Sums {
         }
     }
     // One step whose rows' words lie side by side: row r is element r % 4 of a[r / 4].
-    void add_packed(const Words<P>* a, const float* __restrict weights) {
+    __attribute__((always_inline)) void add_packed(const Words<P>* a, const float* __restrict weights) {
 #pragma GCC unroll 4
         for (int v = 0; v < NV; ++v) {
             const Words<P> w(Simd::load(weights + v * Simd::width));
@@ -132,7 +132,7 @@ template <class P, int R, int NV>
 void packed_by_element(const float* __restrict a, ptrdiff_t, const float* __restrict panel, int steps,
                        float* __restrict tile) {
     Sums<P, R, NV> sums;
-    const auto add = [&] {
+    const auto add = [&]() __attribute__((always_inline)) {
         const Words<P> words[] = {Words<P>(Simd::load(a)), Words<P>(Simd::load(R > 4 ? a + 4 : a))};
         sums.add_packed(words, panel);
         a += Words<P>::rows;
