@@ -32,6 +32,30 @@ struct Simd {
     static F coarse_reciprocal(F v) { return v; }
     static F sqrt(F v) { return vsqrtq_f32(v); }
 
+    using I = int32x4_t;
+    static I load_words(const void* p) { return vreinterpretq_s32_u8(vld1q_u8(static_cast<const uint8_t*>(p))); }
+    static F to_float(I v) { return vcvtq_f32_s32(v); }
+    static F load_bytes(const int8_t* p) { return to_float(I{p[0], p[1], p[2], p[3]}); }
+    static void store_bytes(int8_t* p, F v) {
+        const int32x4_t whole = vcvtnq_s32_f32(v);
+        for (int i = 0; i < 4; ++i) p[i] = static_cast<int8_t>(whole[i]);
+    }
+    static constexpr int byte_offset = 0;
+    static I broadcast_bytes(const void* four) {
+        int32_t word;
+        __builtin_memcpy(&word, four, sizeof word);
+        return vdupq_n_s32(word);
+    }
+    static I dot_bytes(I sum, I left, I right) {
+        const int8x16_t x = vreinterpretq_s8_s32(left), w = vreinterpretq_s8_s32(right);
+#ifdef __ARM_FEATURE_DOTPROD
+        return vdotq_s32(sum, x, w);
+#else
+        const int16x8_t low = vmull_s8(vget_low_s8(x), vget_low_s8(w)), high = vmull_high_s8(x, w);
+        return vaddq_s32(sum, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
+#endif
+    }
+
     // Converting half precision needs no extension, unlike computing in it.
     static F load_half(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
     static void store_half(uint16_t* p, F v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }

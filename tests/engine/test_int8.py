@@ -165,5 +165,5 @@ def test_zero_and_tiny_rows_are_zeros_and_huge_ones_stay_finite(isa: str) -> Non
 def test_only_the_engine_writes_in_int8() -> None:
     with pytest.raises(BackendError, match="precision = int8: only storycell's own engine"):
         storycell.load("demo", backend="reference", precision="int8")
-    with pytest.raises(SettingsError, match="precision = 'int4': text is written in fp32, bf16, int8"):
+    with pytest.raises(SettingsError, match="precision = 'int4': text is generated in fp32, bf16, int8"):
         storycell.load("demo", precision="int4")

@@ -308,7 +308,9 @@ def _find_library() -> Path | None:
 
 
 def isa() -> str:
-    """The instruction set in use: amx, avx512bf16, avx512vnni, avx512, avxvnni, avx2; bfmmla, neonbf16, neon; portable."""
+    """The instruction set in use: amx, avx512bf16, avx512vnni, avx512, avxvnni or avx2; on Arm bfmmla, neonbf16 or neon;
+    portable on any other processor.
+    """
     name: str = library().storycell_isa().decode()
     if not name:
         check(5)
