@@ -308,7 +308,7 @@ def _find_library() -> Path | None:
 
 
 def isa() -> str:
-    """The instruction set in use: amx, avx512bf16, avx512vnni, avx512, avxvnni or avx2; on Arm bfmmla, neonbf16 or neon;
+    """The instruction set in use: amx, avx512bf16, avx512vnni, avx512, avxvnni, avx2; on Arm bfmmla, neonbf16, neon;
     portable on any other processor.
     """
     name: str = library().storycell_isa().decode()
