@@ -158,6 +158,8 @@ def test_axe_finds_nothing_serious(page: "sync.Page", scheme: str) -> None:
     page.select_option("#colour", "c")
     page.wait_for_selector("#lively [aria-pressed=true]")  # it has chosen a unit, and nothing moves any more
     until(page, "story.values.length > 0")
+    page.evaluate("scrollTo(0, 0)")
+    until(page, "document.getAnimations().every(animation => animation.playState === 'finished')")
     assert serious_violations(page) == []
 
 
