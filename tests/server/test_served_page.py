@@ -158,9 +158,14 @@ def test_axe_finds_nothing_serious(page: "sync.Page", scheme: str) -> None:
     page.select_option("#colour", "c")
     page.wait_for_selector("#lively [aria-pressed=true]")  # it has chosen a unit, and nothing moves any more
     until(page, "story.values.length > 0")
-    page.evaluate("scrollTo(0, 0)")
-    until(page, "document.getAnimations().every(animation => animation.playState === 'finished')")
     assert serious_violations(page) == []
+
+
+def test_a_word_without_end_stays_in_its_column(page: "sync.Page") -> None:
+    page.fill("#text", "n" * 400)
+    until(page, "document.querySelector('#shades').textContent.length >= 400")
+    right = page.evaluate("['#text', '#shades'].map(k => document.querySelector(k).getBoundingClientRect().right)")
+    assert max(right) <= page.evaluate("document.querySelector('aside').getBoundingClientRect().left")
 
 
 def test_it_fits_a_phone(browser: "sync.Browser", served: Served) -> None:
