@@ -9,7 +9,7 @@ TESTED := .venv/installed-dev
 FUZZED := .venv/installed-fuzz
 FUZZ_SECONDS ?= 3600
 
-.PHONY: story test coverage lint check soak fuzz lock locked audit clean
+.PHONY: story test arm-test coverage lint check soak fuzz lock locked audit clean
 
 story: $(INSTALLED)
 	$(BIN)/storycell train stories --recipe quick
@@ -20,6 +20,11 @@ test: $(TESTED)
 # Lines of the package that the default suite runs, in its own process: what others run, as `serve`, is not counted.
 coverage: $(TESTED)
 	$(BIN)/python -m pytest --cov --cov-report term
+
+# The kernels for 64-bit Arm under QEMU's emulation (Debian: qemu-user-static), built by Zig from PyPI.
+arm-test: $(TESTED)
+	$(BIN)/python -m pip install -q ziglang
+	$(BIN)/python tools/arm.py test
 
 lint: $(TESTED)
 	$(BIN)/ruff format --check

@@ -2,7 +2,7 @@
 
     python benchmarks/compression.py RUN TEXT --known TEXT       (pip install '.[bench]' for ppmd)
 
-In: a run folder (or demo), a text that it has not learnt, and the text that it has. The others get that too, in a
+In: a run folder (or demo), a text that it was not trained on, and the text that it was. The others get that too, in a
 column of its own: how much larger `known + text` becomes than `known` alone. Out: a table in Markdown on standard
 output, and one JSON line with everything, which `benchmarks/results/compression.json` keeps. Every compressor
 decompresses its own output, and the bytes are compared. The model's own size is stated beside the table.
@@ -110,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run")
     parser.add_argument("text", type=Path)
-    parser.add_argument("--known", type=Path, help="the text that the model has learnt")
+    parser.add_argument("--known", type=Path, help="the text that the model was trained on")
     arguments = parser.parse_args()
     data, model = arguments.text.read_bytes(), storycell.load(arguments.run)
     known = arguments.known.read_bytes() if arguments.known else b""

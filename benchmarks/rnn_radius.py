@@ -64,7 +64,7 @@ def main() -> None:
             )  # fmt: skip
             model, seed = run.model, run.settings.training.seed
         network = TorchModel(model.lm)
-        before, after = seen(network.untrained(seed), model, text), seen(network, model, text)
+        before, after = seen(network.copy_untrained(seed), model, text), seen(network, model, text)
         rows.append({"radius": radius, "before": before, "after": after, "valid_nats": run.summary["valid_nats"]})
         print(f"{radius:g}: {before} -> {after}, {run.summary['valid_nats']:.3f} nats per character")
     register_cell(RNN)

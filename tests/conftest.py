@@ -49,7 +49,7 @@ def story_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def training_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The text that trainings with faults, and those of several processes, learn; none may change it."""
     path = tmp_path_factory.mktemp("text") / "small.txt"
     stories = [f"Once upon a time {'Ann' if k % 3 else 'Ben'} had {k * k} red balls.\n" for k in range(120)]

@@ -58,7 +58,7 @@ def test_every_setting_has_wrong_values_to_try() -> None:
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
 def test_a_wrong_value_is_refused_in_one_short_sentence_that_names_the_setting(name: str, value: Any) -> None:
     with pytest.raises(SettingsError) as raised:
-        Settings().changed(**{name: value})
+        Settings().with_changes(**{name: value})
     message = str(raised.value)
     assert message.startswith(f"{name} = ")
     assert ": it must be " in message
@@ -114,7 +114,7 @@ def test_an_unknown_recipe_is_answered_with_the_names(name: Any) -> None:
 @pytest.mark.parametrize("name", ["hiden", "recipe", "model", ""])
 def test_an_unknown_setting_is_answered_with_the_names(name: str) -> None:
     with pytest.raises(SettingsError, match=f"no setting named '{name}'.*hidden.*device"):
-        Settings().changed(**{name: 1})
+        Settings().with_changes(**{name: 1})
 
 
 def test_settings_are_frozen_and_whole_numbers_do_for_real_ones() -> None:

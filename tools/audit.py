@@ -3,7 +3,7 @@
 In: the lock. Out: a verdict on the last line, through PyPA's pip-audit and a public service. Exit code 1 if one is
 known to be vulnerable (or if the audit itself is broken), 0 if none is.
 
-The surprising decision: where no service answers, as on a machine without a network, that is a notice and not a
+Where no service answers, as on a machine without a network, that is a notice and not a
 failure; but it says NOT AUDITED, and never that nothing was found.
 """
 

@@ -86,6 +86,23 @@ struct SimdContract {
     // (first[i], second[i]). pair_dot: sum + a.first * b.first + a.second * b.second.
     static constexpr F (*pair_rows)(const uint16_t* first, const uint16_t* second) = &S::pair_rows;
     static constexpr F (*pair_dot)(F sum, F a, F b) = &S::pair_dot;
+
+    // Whole numbers of 8 bits, and their sums: I is a vector of `width` int32, whose + is built in. to_float rounds
+    // to nearest. store_bytes rounds numbers of [-127, 127] to nearest even (of NaN it makes any byte).
+    using I = S::I;
+    static_assert(sizeof(I() + I()) == sizeof(I) && sizeof(I) == sizeof(F), "I must hold `width` int32 and have +");
+    static constexpr I (*load_words)(const void*) = &S::load_words;
+    static constexpr F (*to_float)(I) = &S::to_float;
+    static constexpr F (*load_bytes)(const int8_t*) = &S::load_bytes;
+    static constexpr void (*store_bytes)(int8_t*, F) = &S::store_bytes;
+    // Four bytes in every lane, each raised by byte_offset: 128 where the processor multiplies unsigned by signed
+    // bytes, 0 elsewhere. dot_bytes: sum + the four products of each lane, exactly; `left` is what broadcast_bytes
+    // gave, and the bytes of `right` lie in [-127, 127]. What is to be the sum of products therefore begins at
+    // -byte_offset times the sum of the right-hand bytes (ops/bytes.h).
+    static constexpr int byte_offset = S::byte_offset;
+    static_assert(byte_offset == 0 || byte_offset == 128, "bytes are multiplied signed, or raised by 128");
+    static constexpr I (*broadcast_bytes)(const void* four) = &S::broadcast_bytes;
+    static constexpr I (*dot_bytes)(I sum, I left, I right) = &S::dot_bytes;
 };
 
 }  // namespace

@@ -2,12 +2,14 @@
 #pragma once
 #include <immintrin.h>
 #include <cstdint>
+#include <cstring>
 
 namespace {
 struct Simd {
     static constexpr int width = 8;
     static constexpr int tile_rows = 3;  // 3 rows x 4 vectors = 12 sums, 3 broadcasts, 1 weight
     using F = __m256;
+    typedef int32_t I __attribute__((vector_size(32)));
 
     static F load(const float* p) { return _mm256_loadu_ps(p); }
     static void store(float* p, F v) { _mm256_storeu_ps(p, v); }
@@ -75,5 +77,37 @@ struct Simd {
             _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(second)));
         return _mm256_castsi256_ps(_mm256_or_si256(a, _mm256_slli_epi32(b, 16)));
     }
+
+    static I load_words(const void* p) { return (I)_mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+    static F to_float(I v) { return _mm256_cvtepi32_ps((__m256i)v); }
+    static F load_bytes(const int8_t* p) {
+        return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+    }
+    static void store_bytes(int8_t* p, F v) {
+        const __m256i whole = _mm256_cvtps_epi32(v);
+        const __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(half, half));
+    }
+    static I broadcast_word(const void* four) {
+        int32_t word;
+        std::memcpy(&word, four, sizeof word);
+        return (I)_mm256_set1_epi32(word);
+    }
+#ifdef __AVXVNNI__
+    static constexpr int byte_offset = 128;
+    static I broadcast_bytes(const void* four) { return broadcast_word(four) ^ static_cast<int32_t>(0x80808080u); }
+    static I dot_bytes(I sum, I left, I right) {
+        return (I)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)left, (__m256i)right);
+    }
+#else
+    // The sign moves to the weights: pairs of 127 * 127 then fit into the 16 bits of the first sum.
+    static constexpr int byte_offset = 0;
+    static I broadcast_bytes(const void* four) { return broadcast_word(four); }
+    static I dot_bytes(I sum, I left, I right) {
+        const __m256i x = (__m256i)left, turned = _mm256_sign_epi8((__m256i)right, x);
+        const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(x), turned);
+        return sum + (I)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    }
+#endif
 };
 }  // namespace

@@ -2,12 +2,14 @@
 #pragma once
 #include <immintrin.h>
 #include <cstdint>
+#include <cstring>
 
 namespace {
 struct Simd {
     static constexpr int width = 16;
     static constexpr int tile_rows = 6;  // 6 rows x 4 vectors = 24 sums, 4 weights, 1 broadcast
     using F = __m512;
+    typedef int32_t I __attribute__((vector_size(64)));
 
     static F load(const float* p) { return _mm512_loadu_ps(p); }
     static void store(float* p, F v) { _mm512_storeu_ps(p, v); }
@@ -79,5 +81,36 @@ struct Simd {
             _mm256_loadu_si256(reinterpret_cast<const __m256i*>(second)));
         return _mm512_castsi512_ps(_mm512_or_epi32(a, _mm512_slli_epi32(b, 16)));
     }
+
+    static I load_words(const void* p) { return (I)_mm512_loadu_si512(p); }
+    static F to_float(I v) { return _mm512_cvtepi32_ps((__m512i)v); }
+    static F load_bytes(const int8_t* p) {
+        return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+    }
+    static void store_bytes(int8_t* p, F v) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)));
+    }
+    static I broadcast_word(const void* four) {
+        int32_t word;
+        std::memcpy(&word, four, sizeof word);
+        return (I)_mm512_set1_epi32(word);
+    }
+#ifdef __AVX512VNNI__
+    static constexpr int byte_offset = 128;
+    static I broadcast_bytes(const void* four) { return broadcast_word(four) ^ static_cast<int32_t>(0x80808080u); }
+    static I dot_bytes(I sum, I left, I right) {
+        return (I)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)left, (__m512i)right);
+    }
+#else
+    // The sign moves to the weights: pairs of 127 * 127 then fit into the 16 bits of the first sum.
+    static constexpr int byte_offset = 0;
+    static I broadcast_bytes(const void* four) { return broadcast_word(four); }
+    static I dot_bytes(I sum, I left, I right) {
+        const __m512i x = (__m512i)left, w = (__m512i)right;
+        const __m512i turned = _mm512_mask_sub_epi8(w, _mm512_movepi8_mask(x), _mm512_setzero_si512(), w);
+        const __m512i pairs = _mm512_maddubs_epi16(_mm512_abs_epi8(x), turned);
+        return sum + (I)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
+    }
+#endif
 };
 }  // namespace

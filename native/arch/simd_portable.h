@@ -15,6 +15,8 @@ struct Simd {
     typedef float F __attribute__((vector_size(16)));
     typedef int32_t I __attribute__((vector_size(16)));
     typedef uint32_t U __attribute__((vector_size(16)));
+    typedef int16_t Halves __attribute__((vector_size(16)));
+    typedef uint16_t UHalves __attribute__((vector_size(16)));
 
     static F load(const float* p) {
         F v;
@@ -68,6 +70,34 @@ struct Simd {
         const U a = {first[0], first[1], first[2], first[3]};
         const U b = {second[0], second[1], second[2], second[3]};
         return (F)(a | (b << 16));
+    }
+
+    static I load_words(const void* p) {
+        I v;
+        std::memcpy(&v, p, sizeof v);
+        return v;
+    }
+    static F to_float(I v) {
+        return F{static_cast<float>(v[0]), static_cast<float>(v[1]), static_cast<float>(v[2]),
+                 static_cast<float>(v[3])};
+    }
+    static F load_bytes(const int8_t* p) { return to_float(I{p[0], p[1], p[2], p[3]}); }
+    static void store_bytes(int8_t* p, F v) {
+        const I whole = (I)(v + set1(12582912.0f));  // the sum's low bits are the nearest integer's
+        for (int i = 0; i < 4; ++i) p[i] = static_cast<int8_t>(whole[i] & 0xff);
+    }
+    static constexpr int byte_offset = 0;
+    static I broadcast_bytes(const void* four) {
+        int32_t word;
+        std::memcpy(&word, four, sizeof word);
+        return I{word, word, word, word};
+    }
+    // By 16 bits: two products of 127 * 127 fit, and the compiler has the vectors for it.
+    static I dot_bytes(I sum, I left, I right) {
+        const Halves x = (Halves)left, w = (Halves)right;
+        const Halves low = (Halves)((UHalves)x << 8) >> 8, low_w = (Halves)((UHalves)w << 8) >> 8;
+        const Halves pairs = low * low_w + (x >> 8) * (w >> 8);
+        return sum + ((I)((U)pairs << 16) >> 16) + ((I)pairs >> 16);
     }
 };
 }  // namespace

@@ -91,6 +91,8 @@ public:
         multiply({a, row_stride, depth_, 16 * row_stride}, height, vectors, panel, tile);
     }
 
+    static void arrange_panel(float*, int, int) {}
+
     // [steps][rows] words become blocks of 16 steps in which each row's words lie together: the upper
     // 16 rows from the block's start, the lower from word 16 on, both `rows` words apart. steps: a
     // multiple of 16.

@@ -2,15 +2,27 @@
 // here is plain data; the kernels own nothing and allocate nothing but small per-call scratch. The fields of
 // what crosses the C interface are listed again in layout.cpp and in the Python binding, which compares.
 //
-// "Elements" are float (precision 0) or bfloat16 (precision 1). Sizes: T steps, B streams, H units
-// (a multiple of 16; the caller pads with zero weights), V characters; G gates and S saved vectors per unit
-// are in kCells.
+// "Elements" are float (precision 0), bfloat16 (1) or, for generation, whole numbers of 8 bits (2). Sizes: T steps,
+// B streams, H units (a multiple of 16; the caller pads with zero weights), V characters; G gates and S saved vectors
+// per unit are in kCells.
 #pragma once
 #include <cstdint>
 
 namespace storycell {
 
 constexpr int64_t kBlock = 4096;  // elements of a tensor that an optimiser's kernel takes at a time
+
+enum Precision : int { kFloat32 = 0, kBfloat16 = 1, kInt8 = 2 };
+constexpr int64_t kElementBytes[] = {4, 2, 1};  // by Precision
+
+// In int8 a packed column has this many bytes beside its weights: its scale over 127 (float) and where its sum of
+// whole numbers begins (int32).
+constexpr int64_t kByteHeader = 8;
+
+// Bytes of a packed right-hand side.
+constexpr int64_t packed_bytes(int64_t precision, int64_t inner, int64_t columns) {
+    return columns * (inner * kElementBytes[precision] + (precision == kInt8 ? kByteHeader : 0));
+}
 
 enum Status : int {         // what every function of the interface and every kernel returns
     kOk = 0,
@@ -137,11 +149,17 @@ struct GenerationLayer {
     float* projected;              // later layers: [B, G*H] scratch
 };
 
-struct Choice {                 // how one stream chooses its next character
-    double temperature, top_p, min_p;  // top_p >= 1, min_p <= 0: off
-    int64_t top_k;                 // <= 0: off
-    int64_t greedy;                // nonzero: lowest-id argmax, nothing drawn
-};
+// How one stream chooses its next character: FIELD(type, name), in the order of `Choice` in language_model.py. A list,
+// so that a way to choose is added in one line: the struct and layout.cpp are made of it.
+#define STORYCELL_CHOICE(FIELD)                                  \
+    FIELD(double, temperature)                                   \
+    FIELD(double, top_p)   /* >= 1: off */                       \
+    FIELD(double, min_p)   /* <= 0: off */                       \
+    FIELD(int64_t, top_k)  /* <= 0: off */                       \
+    FIELD(int64_t, greedy) /* nonzero: lowest-id argmax, nothing drawn */
+#define STORYCELL_MEMBER(type, name) type name;
+struct Choice { STORYCELL_CHOICE(STORYCELL_MEMBER) };
+#undef STORYCELL_MEMBER
 
 struct Dropout {                // to[i] = from[i] / keep where a hash of (seed, i % period) keeps it, else 0
     int64_t precision, count, period;  // count a multiple of 16, period too

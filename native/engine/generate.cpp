@@ -9,7 +9,7 @@ namespace storycell {
 Status generate_streams(const Kernels& kernels, const Generation& a, int64_t first, int64_t last) {
     const int64_t H = a.units, B = a.streams, wide = (a.characters + 15) / 16 * 16;
     const int64_t gates = kCells[a.cell].gates;
-    const size_t element = a.precision ? 2 : 4;
+    const auto element = static_cast<size_t>(kElementBytes[a.precision]);
     Sampler sampler(kernels, a.characters, a.unknown);
     // Slot 1 of `hidden` holds the new states, slot 0 the old.
     const auto slot = [&](void* hidden, int64_t index) {

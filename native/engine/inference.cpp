@@ -1,6 +1,7 @@
 #include "engine/inference.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -19,6 +20,10 @@ void copy(float* to, const float* from, int64_t count) {
 }
 
 void clear(float* to, int64_t count) { std::memset(to, 0, static_cast<size_t>(count) * sizeof(float)); }
+
+bool all_finite(const float* from, int64_t count) {
+    return !from || std::all_of(from, from + count, [](float x) { return std::isfinite(x); });
+}
 
 // Rows of `from` floats as rows of `to`: zeros after what is there, or without what is too much. null: all zeros.
 void resize_rows(const float* source, int64_t rows, int64_t from, int64_t to, float* out) {
@@ -46,8 +51,9 @@ public:
         }
         TRY(make_table(w, threads));
         resize_rows(w.output_bias, 1, V, W, output_bias.room(W));
-        return static_cast<Status>(
-            storycell_pack(precision, P, W, 0, w.output, 1, H, H, V, output.room(P * W), threads));
+        finite = precision != kInt8 || (all_finite(w.output, V * H) && matrices_finite(w));
+        return static_cast<Status>(storycell_pack(precision, P, W, 0, w.output, 1, H, H, V,
+                                                  output.room(packed_bytes(precision, P, W) / 4), threads));
     }
 
     Status read(const Reading& a, int threads) const {
@@ -110,7 +116,11 @@ public:
     }
 
     Status write(const Writing& a, int threads) const {
-        const int64_t B = a.streams, BP = B * P, slot = precision ? BP / 2 : BP;  // in floats
+        const int64_t B = a.streams, BP = B * P, slot = BP * kElementBytes[precision] / 4;  // in floats
+        // A byte holds no NaN that would show in the logits.
+        const float* const cell_state = cell == kLstm ? a.cell : nullptr;
+        if (precision == kInt8 && (!finite || !all_finite(a.hidden, L * B * H) || !all_finite(cell_state, L * B * H)))
+            return kNotFinite;
         Buffer h, carry, slots, projected, logits, kept;
         pad_state(a.hidden, B, h);
         pad_state(cell == kLstm ? a.cell : a.hidden, B, carry);
@@ -136,7 +146,7 @@ public:
         return kOk;
     }
 
-    bool is_bf16() const { return precision == 1; }
+    bool reads() const { return precision == kFloat32; }
     bool has_cell() const { return cell == kLstm; }
 
 private:
@@ -146,6 +156,7 @@ private:
     };
 
     int64_t cell, L, H, V, G, P, W, precision;  // P, W: units and characters in whole lanes
+    bool finite = true;  // its matrices, where bytes would not show what is not
     std::vector<PackedLayer> layers;
     Buffer table, output, output_bias;  // table [V, G*P]: what a character adds to the first layer's gates
 
@@ -163,8 +174,16 @@ private:
         Buffer plain;
         pad_gates(source, inner, padded, plain.room(G * P * padded));
         return static_cast<Status>(storycell_pack(elements, padded, interleaved ? P : G * P, interleaved ? G : 0,
-                                                  plain.data(), 1, padded, padded, G * P, to.room(G * P * padded),
-                                                  threads));
+                                                  plain.data(), 1, padded, padded, G * P,
+                                                  to.room(packed_bytes(elements, padded, G * P) / 4), threads));
+    }
+
+    bool matrices_finite(const NetworkWeights& w) const {
+        for (int64_t k = 0; k < L; ++k)
+            if (!all_finite(w.layer[k].recurrent, G * H * H) || (k && !all_finite(w.layer[k].input, G * H * H)) ||
+                !all_finite(layers[k].bias.data(), G * P) || !all_finite(layers[k].reset_bias.data(), P))
+                return false;
+        return all_finite(table.data(), V * G * P);
     }
 
     void fold_biases(const NetworkLayer& w, PackedLayer& layer) const {
@@ -222,7 +241,7 @@ constexpr int64_t kMost = int64_t{1} << 24;
 bool between(int64_t n, int64_t least, int64_t most) { return n >= least && n <= most; }
 
 Status check(const NetworkWeights& w, int64_t precision, int threads) {
-    if (!between(w.cell, 0, kCellCount - 1) || !between(precision, 0, 1) || !between(threads, 1, 1024) ||
+    if (!between(w.cell, 0, kCellCount - 1) || !between(precision, kFloat32, kInt8) || !between(threads, 1, 1024) ||
         !between(w.layers, 1, 1024) || !between(w.units, 1, 1 << 16) || !between(w.characters, 1, 1 << 21) ||
         !between(w.embedding, 0, 1 << 16))
         return kBadSize;
@@ -256,7 +275,7 @@ void storycell_network_free(Network* network) { delete network; }
 int storycell_network_read(const Network* network, const Reading* a, int threads) {
     if (!network || !a || !a->ids || !a->targets != !a->losses) return kMissing;
     if (a->hidden && network->has_cell() && !a->cell) return kMissing;
-    if (!between(a->streams, 1, kMost) || !between(a->steps, 1, kMost) || network->is_bf16()) return kBadSize;
+    if (!between(a->streams, 1, kMost) || !between(a->steps, 1, kMost) || !network->reads()) return kBadSize;
     return guarded([&] { return network->read(*a, threads); });
 }
 

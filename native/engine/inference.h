@@ -22,7 +22,7 @@ struct NetworkWeights {         // all of them; nothing is kept of the pointers
     const float *output, *output_bias;  // [V, H], [V]
 };
 
-// Characters to be read, and what is wanted of that; a null is not computed. A network packed for bf16 does not read.
+// Characters to be read, and what is wanted of that; a null is not computed. Only a network packed for float32 reads.
 struct Reading {
     int64_t streams, steps;
     const int64_t* ids;                // [B, T]
@@ -50,10 +50,10 @@ class Network;
 
 }  // namespace storycell
 
-// Packs weights for products in `precision`.
+// Packs weights for products in `precision`: that of whole numbers of 8 bits is for generation only.
 STORYCELL_API int storycell_network_create(const storycell::NetworkWeights* weights, int64_t precision, int threads,
                                            storycell::Network** made);
 STORYCELL_API void storycell_network_free(storycell::Network* network);
 STORYCELL_API int storycell_network_read(const storycell::Network* network, const storycell::Reading* a, int threads);
-// kNotFinite where the logits of a stream allow no draw.
+// kNotFinite where the logits of a stream allow no draw; in int8 also where a weight or a state is not finite.
 STORYCELL_API int storycell_network_write(const storycell::Network* network, const storycell::Writing* a, int threads);

@@ -61,7 +61,9 @@ STRUCT(OutputLoss, FIELD(precision), FIELD(steps), FIELD(streams), FIELD(units),
        FIELD(packed_forward), FIELD(packed_backward), FIELD(bias), FIELD(targets), FIELD(targets_stream_stride),
        FIELD(targets_step_stride), FIELD(scale), FIELD(losses), FIELD(logit_grads), FIELD(grad_hidden))
 STRUCT(Dropout, FIELD(precision), FIELD(count), FIELD(period), FIELD(seed), FIELD(keep), FIELD(from), FIELD(to))
-STRUCT(Choice, FIELD(temperature), FIELD(top_p), FIELD(min_p), FIELD(top_k), FIELD(greedy))
+#define LISTED(type, name) FIELD(name),
+STRUCT(Choice, STORYCELL_CHOICE(LISTED))
+#undef LISTED
 STRUCT(GenerationLayer, FIELD(packed_recurrent), FIELD(packed_input), FIELD(table), FIELD(input_bias),
        FIELD(reset_bias), FIELD(hidden), FIELD(carry), FIELD(projected))
 STRUCT(Generation, FIELD(cell), FIELD(precision), FIELD(layers), FIELD(streams), FIELD(units), FIELD(characters),

@@ -561,7 +561,7 @@ int storycell_model_forget(Model* m, int kind) {
     return kOk;
 }
 
-uint64_t storycell_model_seed(uint64_t seed, int64_t mask) {  // splitmix64 (Steele, Lea & Flood 2014)
+uint64_t storycell_model_seed(uint64_t seed, int64_t mask) {  // splitmix64 (doi.org/10.1145/2660193.2660195)
     uint64_t z = seed + (static_cast<uint64_t>(mask) + 1) * 0x9e3779b97f4a7c15ull;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
@@ -578,7 +578,10 @@ int storycell_model_gradient(Model* m, Chunk* c) {
 
 int storycell_model_apply(Model* m, const Update* u) {
     if (!m || !u) return kMissing;
-    if (u->method < kAdamW || u->method > kMuon) return kBadSize;
+    const auto beta = [](double x) { return x >= 0 && x < 1; };
+    if (u->method < kAdamW || u->method > kMuon || !std::isfinite(u->rate) || !std::isfinite(u->decay) ||
+        !(u->clip >= 0) || !beta(u->beta1) || !beta(u->beta2))
+        return kBadSize;
     return guarded([&] { return m->apply(*u); });
 }
 

@@ -1,5 +1,6 @@
 #include "engine/storycell.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <string_view>
@@ -33,7 +34,8 @@ constexpr int64_t kGrainOfBlocks = 8;  // fewer are not worth waking a thread
 
 bool size_ok(int64_t n) { return n > 0 && n < (int64_t{1} << 31); }
 bool lanes_ok(int64_t n) { return size_ok(n) && n % 16 == 0; }
-bool precision_ok(int64_t p) { return p == 0 || p == 1; }
+bool precision_ok(int64_t p) { return p == kFloat32 || p == kBfloat16; }
+bool generates_in(int64_t p) { return precision_ok(p) || p == kInt8; }
 
 Status check_characters(const int64_t* ids, int64_t streams, int64_t stream_stride, int64_t steps,
                      int64_t step_stride, int64_t characters) {
@@ -49,7 +51,8 @@ Status check_characters(const int64_t* ids, int64_t streams, int64_t stream_stri
 bool cell_ok(int64_t cell) { return cell >= 0 && cell < kCellCount; }
 
 Status check(const Recurrence& a, bool backward) {
-    if (!cell_ok(a.cell) || !precision_ok(a.precision) || !size_ok(a.steps) ||
+    const bool rounds_too_much = a.precision == kInt8 && (backward || a.saved);
+    if (!cell_ok(a.cell) || !generates_in(a.precision) || rounds_too_much || !size_ok(a.steps) ||
         !size_ok(a.streams) || !lanes_ok(a.units))
         return kBadSize;
     if (!a.packed || !a.hidden || (backward && (!a.saved || !a.grad_initial))) return kMissing;
@@ -83,7 +86,7 @@ Status check(const Tensors& a, bool updates) {
 }
 
 Status check(const Generation& a) {
-    if (!cell_ok(a.cell) || !precision_ok(a.precision) || !size_ok(a.layers) || !size_ok(a.streams) ||
+    if (!cell_ok(a.cell) || !generates_in(a.precision) || !size_ok(a.layers) || !size_ok(a.streams) ||
         !lanes_ok(a.units) || !size_ok(a.characters) || !size_ok(a.length))
         return kBadSize;
     if (!a.layer || !a.packed_output || !a.output_bias || !a.logits || !a.current || !a.random ||
@@ -114,6 +117,9 @@ Status run(int64_t count, int threads, Work work, int64_t grain = 1) {
     return split(count, grain, threads,
                  [&](int64_t first, int64_t last) { return work(k, first, last); });
 }
+
+// Multiplications that are worth another thread: waking one takes as long as a part of these.
+constexpr int64_t kWorthAThread = int64_t{1} << 22;
 
 // One kernel over the parts of [0, count).
 template <class Arguments>
@@ -196,7 +202,7 @@ const char* storycell_explain(int status) {
 int storycell_pack(int64_t precision, int64_t inner, int64_t columns, int64_t gates,
                    const float* source, int64_t k_stride, int64_t j_stride, int64_t valid_inner,
                    int64_t valid_columns, void* packed, int threads) {
-    if (!precision_ok(precision) || !lanes_ok(inner) || !lanes_ok(columns) || gates < 0 ||
+    if (!generates_in(precision) || !lanes_ok(inner) || !lanes_ok(columns) || gates < 0 ||
         gates > 4 || valid_inner < 0 || valid_columns < 0)
         return kBadSize;
     if (!source || !packed) return kMissing;
@@ -223,11 +229,12 @@ int storycell_backward(const Recurrence* a, int threads) {
 
 int storycell_product(const Product* a, int threads) {
     if (!a) return kMissing;
-    if (!precision_ok(a->precision) || !size_ok(a->rows) || !lanes_ok(a->inner) ||
-        !lanes_ok(a->columns) || a->left_stride < a->inner || a->left_stride % 2)
+    if (!generates_in(a->precision) || !size_ok(a->rows) || !lanes_ok(a->inner) ||
+        !lanes_ok(a->columns) || a->left_stride < a->inner || a->left_stride % (4 / kElementBytes[a->precision]))
         return kBadSize;
     if (!a->left || !a->packed || !a->out) return kMissing;
-    return run(&Kernels::product, *a, a->rows, threads);
+    return run(&Kernels::product, *a, a->rows, threads,
+               std::max<int64_t>(1, kWorthAThread / (a->inner * a->columns)));
 }
 
 int storycell_transposed(const TransposedProduct* a, int threads) {
@@ -303,20 +310,20 @@ int storycell_generate(const Generation* a, int threads) {
 }
 
 int storycell_convert(int64_t precision, const float* from, void* to, int64_t count, int threads) {
-    if (!precision_ok(precision) || count < 0 || count % 16) return kBadSize;
+    if (!generates_in(precision) || count < 0 || count % 16) return kBadSize;
     if (!from || !to) return kMissing;
     return run(count / 16, threads, [&](const Kernels& k, int64_t first, int64_t last) {
         k.convert(precision, from + first * 16,
-                  static_cast<char*>(to) + first * 16 * (precision ? 2 : 4), (last - first) * 16);
+                  static_cast<char*>(to) + first * 16 * kElementBytes[precision], (last - first) * 16);
         return kOk;
     }, 4096);
 }
 
 int storycell_widen(int64_t precision, const void* from, float* to, int64_t count, int threads) {
-    if (!precision_ok(precision) || count < 0 || count % 16) return kBadSize;
+    if (!generates_in(precision) || count < 0 || count % 16) return kBadSize;
     if (!from || !to) return kMissing;
     return run(count / 16, threads, [&](const Kernels& k, int64_t first, int64_t last) {
-        k.widen(precision, static_cast<const char*>(from) + first * 16 * (precision ? 2 : 4),
+        k.widen(precision, static_cast<const char*>(from) + first * 16 * kElementBytes[precision],
                 to + first * 16, (last - first) * 16);
         return kOk;
     }, 4096);

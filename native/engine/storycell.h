@@ -21,7 +21,7 @@ STORYCELL_API const char* storycell_isa();
 STORYCELL_API int storycell_use_isa(const char* name);  // "" or null: the best
 STORYCELL_API const char* storycell_layout();           // layout.h: for the caller to compare with its own
 STORYCELL_API const char* storycell_explain(int status);  // a sentence without its full stop
-// Elements of a packed right-hand side (a multiple of 16 elements).
+// A packed right-hand side, of packed_bytes.
 STORYCELL_API int storycell_pack(int64_t precision, int64_t inner, int64_t columns, int64_t gates,
                                  const float* source, int64_t k_stride, int64_t j_stride,
                                  int64_t valid_inner, int64_t valid_columns, void* packed,

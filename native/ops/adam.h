@@ -62,7 +62,8 @@ storycell::Status scale_gradients(const storycell::Tensors& a, int64_t first, in
     return storycell::kOk;
 }
 
-// Decoupled weight decay (Loshchilov & Hutter 2019), in the order of torch's own, with `factor` times the gradients.
+// Decoupled weight decay (Loshchilov & Hutter 2017, arXiv:1711.05101), in the order of torch's own, with `factor` times
+// the gradients.
 storycell::Status adam_step(const storycell::Tensors& a, int64_t first, int64_t last) {
     using S = Simd;
     const auto lanes = [](double x) { return S::set1(static_cast<float>(x)); };

@@ -1,6 +1,7 @@
 // Dropout without stored masks: whether an element is kept is a hash of the seed and its place, so
 // the backward pass asks again instead of reading a mask. A period of one step of all streams keeps
-// the same units through a whole chunk (variational dropout, Gal & Ghahramani 2016).
+// the same units through a whole chunk (variational dropout, Gal & Ghahramani 2016,
+// arXiv:1512.05287).
 #pragma once
 #include <cstdint>
 

@@ -17,7 +17,7 @@ template <class P>
 storycell::Status product_rows(const storycell::Product& a, int64_t first, int64_t last) {
     using E = typename P::Element;
     constexpr int w = Simd::width;
-    const Packing shape{a.inner, a.columns, 0};
+    const Packing shape{a.inner, a.columns, 0, P::header};
     const auto* left = static_cast<const E*>(a.left);
     const auto* packed = static_cast<const E*>(a.packed);
     const int steps = static_cast<int>(a.inner / P::per_word);
@@ -164,7 +164,8 @@ storycell::Status transposed_pair_rows(const storycell::TransposedPair& pair, in
             const Right& right = rights[i];
             for (int64_t panel = 0; panel < right.shape.panels(); ++panel) {
                 const int vectors = right.shape.vectors(panel);
-                const float* packed = right.packed + panel * kTileColumns * steps;
+                float* packed = right.packed + panel * kTileColumns * steps;
+                MicroKernel<P>::arrange_panel(packed, vectors, steps);
                 for (int64_t strip = 0; strip < strips; ++strip) {
                     const int64_t m = m0 + strip * tr;
                     const int rows = static_cast<int>(m1 - m < tr ? m1 - m : tr);

@@ -13,9 +13,9 @@ namespace {
 
 // Packing of W_hh [G*H, H] for the forward product hidden . W_hh^T. A one-gate cell needs no gate
 // interleaving and takes the wider plain panels.
-template <class C>
+template <class C, class P>
 inline Packing forward_packing(int64_t units) {
-    return C::gates == 1 ? Packing{units, units, 0} : Packing{units, units, C::gates};
+    return {units, units, C::gates == 1 ? 0 : C::gates, P::header};
 }
 
 // What the layer's input adds to the gates of stream b at step t, [G*H].
@@ -57,7 +57,7 @@ template <class C, class P>
 storycell::Status forward_streams(const storycell::Recurrence& a, int64_t first, int64_t last) {
     constexpr int w = Simd::width;
     const int64_t H = a.units, B = a.streams;
-    const Packing shape = forward_packing<C>(H);
+    const Packing shape = forward_packing<C, P>(H);
     const RowBlocks<MicroKernel<P>> blocks(last - first);
     const auto* packed = static_cast<const typename P::Element*>(a.packed);
     auto* hidden = static_cast<typename P::Element*>(a.hidden);

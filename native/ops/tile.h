@@ -77,7 +77,7 @@ inline TileKernel kernel_for(int rows, int vectors) {
 }
 
 // What the products below see of the micro-kernel of a precision; an instruction set with another
-// one specialises it (tile_amx.h). An object belongs to one thread's share of a product.
+// one specialises it (tile_amx.h, tile_neon.h). An object belongs to one thread's share of a product.
 template <class P>
 class MicroKernel {
 public:
@@ -90,6 +90,9 @@ public:
                  int steps, float* tile) {
         kernel_for<P, true>(height, vectors)(a, row_stride, panel, steps, tile);
     }
+
+    // Rearranges a packed panel, [steps][vectors][lanes] words, in place for both.
+    static void arrange_panel(float*, int /*vectors*/, int /*steps*/) {}
 
     // Rearranges a strip of packed steps, [steps][rows] words, in place for `packed`.
     static void arrange_packed(float*, int) {}
@@ -123,6 +126,7 @@ struct Packing {
     int64_t inner;    // rows of the product's inner dimension, a multiple of 16
     int64_t columns;  // per gate, a multiple of 16
     int gates;        // 0: plain
+    int64_t header = 0;  // elements before each column's own, of a precision that has them (first in the panel)
     int64_t panels() const {
         return gates ? columns / Simd::width : (columns + kTileColumns - 1) / kTileColumns;
     }
@@ -137,7 +141,7 @@ struct Packing {
     }
     // Offset of a panel in elements of the packed array.
     int64_t offset(int64_t panel) const {
-        return panel * inner * (gates ? gates * Simd::width : kTileColumns);
+        return panel * (header + inner) * (gates ? gates * Simd::width : kTileColumns);
     }
 };
 
@@ -186,6 +190,7 @@ void pack_panels(const Packing& shape, const float* __restrict source, int64_t k
                         std::memcpy(to + (k * nv * w + lane) * pw, rows[lane] + k * pw, 4);
             }
         }
+        MicroKernel<P>::arrange_panel(reinterpret_cast<float*>(out), nv, static_cast<int>(shape.inner / pw));
     }
 }
 

@@ -2,11 +2,13 @@
 // and instruction set on odd sizes, with arrays of exactly the promised size on the heap. Checks
 // the float32 products against plain loops; the recurrences against torch are in tests/native/. Memory
 // is refused, and the work on threads made to fail, wherever either can happen.
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <new>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -22,7 +24,17 @@ int simd_portable();
 #ifdef STORYCELL_X86
 int simd_avx2();
 int simd_avx512();
+int simd_avx512vnni();
 int simd_avx512bf16();
+#endif
+#ifdef STORYCELL_AVXVNNI
+int simd_avxvnni();
+#endif
+#ifdef STORYCELL_ARM
+int simd_neon();
+#endif
+#ifdef STORYCELL_ARM_BF16
+int simd_neonbf16();
 #endif
 
 namespace {
@@ -112,8 +124,8 @@ std::vector<float> floats(int64_t n) {
 struct Elements {
     int64_t precision;
     std::vector<char> bytes;
-    Elements(int64_t p, int64_t n) : precision(p), bytes(static_cast<size_t>(n) * (p ? 2 : 4)) {}
-    void* at(int64_t i) { return bytes.data() + i * (precision ? 2 : 4); }
+    Elements(int64_t p, int64_t n) : precision(p), bytes(static_cast<size_t>(n * kElementBytes[p])) {}
+    void* at(int64_t i) { return bytes.data() + i * kElementBytes[precision]; }
 };
 
 Elements elements(int64_t precision, const std::vector<float>& from) {
@@ -156,6 +168,41 @@ void exact_products(int64_t precision, int64_t rows, int64_t inner, int64_t colu
             for (int64_t k = 0; k < rows; ++k) sum += left[k * inner + m] * other[k * columns + n];
             expect(sum == grad[m * columns + n], "exact transposed value");
         }
+}
+
+// Products of whole numbers of 8 bits, which are exact, of the sizes at which sums are largest too. Of each column one
+// weight is 127 or -127, so that its scale is 1.
+void byte_products(int64_t rows, int64_t inner, int64_t columns, bool largest) {
+    std::vector<int8_t> left(static_cast<size_t>(rows * inner));
+    std::vector<float> right(static_cast<size_t>(inner * columns));
+    for (auto& x : left) x = static_cast<int8_t>(largest ? 127 - 254 * (std::rand() % 8 == 0) : std::rand() % 255 - 127);
+    for (auto& x : right) x = static_cast<float>(largest ? 127 : std::rand() % 255 - 127);
+    for (int64_t j = 0; j < columns; ++j) right[(j % inner) * columns + j] = j % 2 ? 127.0f : -127.0f;
+    std::vector<char> packed(static_cast<size_t>(packed_bytes(kInt8, inner, columns)));
+    expect(!storycell_pack(kInt8, inner, columns, 0, right.data(), columns, 1, inner, columns, packed.data(), 2), "pack");
+    const auto bias = floats(columns);
+    std::vector<float> out(static_cast<size_t>(rows * columns)), back = out;
+    Product p{kInt8, rows, inner, columns, left.data(), inner, packed.data(), nullptr, out.data(), 0};
+    expect(!storycell_product(&p, 2), "product of bytes");
+    p.out = back.data(), p.descending = 1;
+    expect(!storycell_product(&p, 1) && back == out, "threads and directions change no bits");
+    for (int64_t r = 0; r < rows; ++r)
+        for (int64_t j = 0; j < columns; ++j) {
+            int64_t sum = 0;
+            for (int64_t k = 0; k < inner; ++k)
+                sum += left[r * inner + k] * static_cast<int64_t>(right[k * columns + j]);
+            expect(out[r * columns + j] == static_cast<float>(sum) * (1.0f / 127.0f), "exact product of bytes");
+        }
+    p.bias = bias.data(), p.left_stride = inner + 2;
+    expect(storycell_product(&p, 1) == kBadSize, "rows that begin within a word refused");
+}
+
+// The whole of a two-layer network of 256, in int8, is read for each character: half of what bf16 reads.
+void bytes_read() {
+    const auto read = [](int64_t precision) {
+        return 3 * packed_bytes(precision, 256, 4 * 256) + packed_bytes(precision, 256, 96);
+    };
+    expect(read(kInt8) < 850000 && read(kBfloat16) > 1600000, "bytes read for a character");
 }
 
 // A stream's states and gradients are, bit for bit, those it has alone.
@@ -264,6 +311,10 @@ void recurrence(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_t H
     for (float x : grad_initial) expect(std::isfinite(x), "finite gradient to the state");
     ids[0] = V;
     expect(storycell_table_gradient(&g, 2) == kBadCharacter, "bad character refused");
+    r.precision = kInt8;
+    expect(storycell_forward(&r, 2) == kBadSize, "gates saved in int8 refused");
+    r.saved = nullptr;
+    expect(storycell_backward(&r, 2) == kBadSize, "gradients in int8 refused");
 
     const int64_t wide = (V + 15) / 16 * 16;
     const auto out = floats(V * H), bias = floats(wide);
@@ -347,7 +398,12 @@ void network(int64_t cell, int64_t L, int64_t H, int64_t V, int64_t D, bool bias
         return storycell_network_create(&w, 0, 2, &made);
     });
     Network* rounded = nullptr;
-    expect(!storycell_network_create(&w, 1, 2, &rounded), "a network packed for bf16");
+    expect(!storycell_network_create(&w, kBfloat16, 2, &rounded), "a network packed for bf16");
+    Network* whole = nullptr;
+    survives_lack_of_memory("a network packed for int8", [&] {
+        storycell_network_free(whole);
+        return storycell_network_create(&w, kInt8, 2, &whole);
+    });
 
     const size_t states = static_cast<size_t>(L * B * H), texts = static_cast<size_t>(B * T);
     std::vector<int64_t> ids(texts), first(static_cast<size_t>(B * 300)), second(static_cast<size_t>(B * 500));
@@ -381,7 +437,7 @@ void network(int64_t cell, int64_t L, int64_t H, int64_t V, int64_t D, bool bias
     std::vector<float> drawn(static_cast<size_t>(B * 9 * V));
     Writing a{B, 9, 1, h.data(), c.data(), all_h.data(), all_c.data(), current.data(), random.data(), how.data(),
               out.data(), drawn.data()};
-    for (Network* n : {made, rounded}) {
+    for (Network* n : {made, rounded, whole}) {
         survives_lack_of_memory("a text written", [&] { return storycell_network_write(n, &a, 2); });
         for (int64_t id : out) expect(id >= 0 && id < V && id != 1, "character written");
         for (float x : drawn) expect(std::isfinite(x), "logits kept");
@@ -403,6 +459,7 @@ void network(int64_t cell, int64_t L, int64_t H, int64_t V, int64_t D, bool bias
     refused(kBadCharacter, ids[texts - 1], V, read, "a bad character refused");
     refused(kBadCharacter, ids[0], -1, read, "a negative character refused");
     expect(storycell_network_read(rounded, &r, 2) == kBadSize, "reading in bf16 refused");
+    expect(storycell_network_read(whole, &r, 2) == kBadSize, "reading in int8 refused");
     expect(storycell_network_read(made, &r, 0) == kBadSize, "no threads refused");
     if (is_lstm) refused(kMissing, rest.cell, nullptr, [&] { return storycell_network_read(made, &rest, 2); }, "cell");
     if (is_lstm) refused(kMissing, a.final_cell, nullptr, write, "writing without a final cell state refused");
@@ -429,6 +486,7 @@ void network(int64_t cell, int64_t L, int64_t H, int64_t V, int64_t D, bool bias
     expect(storycell_network_create(&w, 0, 0, &none) == kBadSize, "no threads refused");
     storycell_network_free(made);
     storycell_network_free(rounded);
+    storycell_network_free(whole);
     storycell_network_free(nullptr);
 }
 
@@ -477,7 +535,17 @@ void optimiser_step() {
 
 }  // namespace
 
-int main() {
+// kernel_test [NAME...]: only these instruction sets, all of which must run here, and of which the first must be the one
+// that the library chooses by itself. Without names every set that runs here.
+int main(int count, char** words) {
+    const std::vector<std::string> named(words + 1, words + count);
+    const std::string chosen = storycell_isa();
+    size_t tested = 0;
+    bool chosen_tested = false;
+    if (!named.empty() && chosen != named[0]) {
+        ++failures;
+        std::printf("FAILED: this processor should get %s, not %s\n", words[1], chosen.c_str());
+    }
     expect(split(1, 1, 1, [](int64_t, int64_t) -> Status { throw 7; }) == kFailed, "alone, throwing");
 #ifndef STORYCELL_NO_THREADS
     failing_threads();
@@ -488,16 +556,28 @@ int main() {
     } sets[] = {
         {"portable", simd_portable},
 #ifdef STORYCELL_X86
-        {"avx2", simd_avx2}, {"avx512", simd_avx512}, {"avx512bf16", simd_avx512bf16}, {"amx", nullptr},
+        {"avx2", simd_avx2}, {"avx512", simd_avx512}, {"avx512vnni", simd_avx512vnni},
+        {"avx512bf16", simd_avx512bf16}, {"amx", nullptr},
+#endif
+#ifdef STORYCELL_AVXVNNI
+        {"avxvnni", simd_avxvnni},
+#endif
+#ifdef STORYCELL_ARM
+        {"neon", simd_neon},
+#endif
+#ifdef STORYCELL_ARM_BF16
+        {"neonbf16", simd_neonbf16}, {"bfmmla", nullptr},
 #endif
     };
     for (const auto& [isa, simd_failures] : sets) {
+        if (!named.empty() && std::find(named.begin(), named.end(), isa) == named.end()) continue;
         if (storycell_use_isa(isa)) continue;
         if (simd_failures) failures += simd_failures();
         for (int64_t precision : {0, 1}) {
             products(precision, 1, 16, 16);
             products(precision, 13, 48, 80);
             products(precision, 401, 32, 96);
+            products(precision, 700, 96, 80);  // large enough for two threads
             for (int64_t rows : {1, 6, 16, 17, 33, 401})
                 for (int64_t inner : {16, 32, 48, 80, 176})
                     exact_products(precision, rows, inner, 16 * (1 + rows % 5) + 16);
@@ -509,6 +589,9 @@ int main() {
                 streams_apart(cell, precision, 3, 51, 80);
             }
         }
+        for (int64_t rows : {1, 2, 3, 5, 6, 7, 16, 50})
+            for (int64_t inner : {16, 32, 48, 176, 1024}) byte_products(rows, inner, 16 * (1 + rows % 7), rows % 2);
+        bytes_read();
         for (int64_t cell : {0, 1, 2}) {
             network(cell, 1, 1, 2, 0, false);
             network(cell, 3, 19, 21, 5, true);
@@ -516,7 +599,11 @@ int main() {
         optimiser_step();
         failures += model_failures();
         std::printf("%s done\n", isa);
+        ++tested;
+        chosen_tested |= chosen == isa;
     }
+    expect(chosen_tested, "what the library chooses by itself is among what was tested");
+    expect(named.empty() || tested == named.size(), "every instruction set that was named was tested");
     expect(storycell_use_isa("vax") == kUnknownIsa, "unknown kernels refused");
     for (int missing : {storycell_forward(nullptr, 1), storycell_backward(nullptr, 1), storycell_product(nullptr, 1),
                         storycell_transposed(nullptr, 1), storycell_table_gradient(nullptr, 1),

@@ -224,6 +224,14 @@ void refusals() {
     expect(!storycell_model_name(m, -1) && !storycell_model_name(m, 99) && !storycell_model_rows(m, 99), "no such tensor");
     update.method = 9;
     expect(storycell_model_apply(m, &update) == kBadSize, "an unknown optimiser is refused");
+    for (double x : {std::nan(""), std::numeric_limits<double>::infinity()})
+        for (double Update::*field : {&Update::rate, &Update::decay, &Update::beta1, &Update::beta2}) {
+            Update bad_update{kAdamW, 0.1, 0, 0, 0.9, 0.99};
+            bad_update.*field = x;
+            expect(storycell_model_apply(m, &bad_update) == kBadSize, "a rate that is no number is refused");
+        }
+    update = {kAdamW, 0.1, -1, 0, 0.9, 0.99};
+    expect(storycell_model_apply(m, &update) == kBadSize, "a negative limit is refused");
     storycell_model_free(m);
     storycell_model_free(nullptr);
 }

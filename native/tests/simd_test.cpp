@@ -177,6 +177,45 @@ void pairs() {
     }
 }
 
+void bytes() {
+    const int8_t ends[] = {-127, 127, 0, 1, -1, -128};
+    for (int round = 0; round < 2000; ++round) {
+        int8_t left[4], right[4 * w];
+        int32_t starts[w];
+        // The left-hand side may be -128 too; in half the rounds all are at the ends, where sums are largest.
+        for (int8_t& x : left) x = round % 2 ? ends[random_bits() % 6] : static_cast<int8_t>(random_bits());
+        for (int8_t& x : right) {
+            x = round % 2 ? ends[random_bits() % 2] : static_cast<int8_t>(random_bits());
+            if (x == -128) x = 127;
+        }
+        for (int32_t& start : starts) start = static_cast<int32_t>(random_bits() % 2000001) - 1000000;
+        const S::I sum = S::dot_bytes(S::load_words(starts), S::broadcast_bytes(left), S::load_words(right));
+        const Lanes found(S::to_float(sum));
+        for (int i = 0; i < w; ++i) {
+            int32_t exact = starts[i];
+            for (int k = 0; k < 4; ++k) exact += (left[k] + S::byte_offset) * right[4 * i + k];
+            expect(found.at[i] == static_cast<float>(exact), "dot_bytes", exact);
+        }
+        Lanes x = uniforms(-127, 127);
+        if (round % 2) for (float& lane : x.at) lane = rintf(lane) - 0.5f < -127 ? -127 : rintf(lane) - 0.5f;  // halves
+        int8_t stored[w];
+        S::store_bytes(stored, x.vector());
+        const Lanes back(S::load_bytes(stored));
+        for (int i = 0; i < w; ++i) {
+            expect(stored[i] == static_cast<int8_t>(rintf(x.at[i])), "store_bytes", x.at[i]);
+            expect(back.at[i] == stored[i], "load_bytes", stored[i]);
+        }
+        Int8::store(stored, uniforms(-3, 3).vector());
+        for (int8_t lane : stored) expect(lane >= -127, "a hidden state in bytes", lane);
+    }
+    int8_t stored[w];
+    const float states[][2] = {{0, 0}, {1, 127}, {-1, -127}, {7, 127}, {-INFINITY, -127}, {0.5f, 64}, {-0.01f, -1}};
+    for (const auto& [state, byte] : states) {
+        Int8::store(stored, S::set1(state));
+        for (int8_t lane : stored) expect(lane == byte, "a hidden state in bytes", state);
+    }
+}
+
 }  // namespace
 
 int SIMD_TEST();
@@ -186,5 +225,6 @@ int SIMD_TEST() {
     powers();
     sixteen_bits();
     pairs();
+    bytes();
     return failures;
 }

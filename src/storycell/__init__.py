@@ -60,6 +60,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'storycell' has no attribute {name!r}")
+    if _PLACES[name].startswith("storycell.nn."):
+        import_module("storycell.extras").require("torch", f"storycell.{name}")
     value = globals()[name] = getattr(import_module(_PLACES[name]), name)
     return value
 

@@ -119,8 +119,8 @@ class Settings(StrictModel):
     model: ModelSettings = ModelSettings()
     training: TrainSettings = TrainSettings()
 
-    def changed(self, **overrides: Any) -> "Settings":
-        """These settings with some replaced, by their flat names: `changed(hidden=512, minutes=3)`."""
+    def with_changes(self, **overrides: Any) -> "Settings":
+        """These settings with some replaced, by their flat names: `with_changes(hidden=512, minutes=3)`."""
         if any(overrides.get(name) is not None for name in BUDGETS):
             overrides = {**dict.fromkeys(BUDGETS), **overrides}
         groups = {"model": self.model.model_dump(), "training": self.training.model_dump()}
@@ -155,7 +155,7 @@ def recipe(name: str) -> Settings:
 
 def resolve(name: str = "quick", /, **overrides: Any) -> Settings:
     """Defaults < recipe `name` < `overrides`, which are flat names (`hidden=512`) and win wherever they are given."""
-    return recipe(name).changed(**overrides)
+    return recipe(name).with_changes(**overrides)
 
 
 M = TypeVar("M", bound=BaseModel)

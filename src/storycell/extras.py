@@ -8,11 +8,10 @@ from importlib.util import find_spec
 
 from storycell.errors import MissingExtraError
 
-EXTRAS = {  # package -> the extra that brings it; "" is for what every installation has
+EXTRAS = {  # package -> the extra that brings it
     "torch": "torch",
     "matplotlib": "figures",
     "huggingface_hub": "hub",
-    "pydivsufsort": "novelty",
 }
 
 

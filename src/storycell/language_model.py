@@ -70,7 +70,7 @@ class LanguageModel(Protocol):
 
     @property
     def generates_in(self) -> str:
-        """Precision of the products in `write`: fp32 or bf16."""
+        """Precision of the products in `write`: fp32, bf16 or int8."""
 
     def weights(self) -> dict[str, Floats]:
         """All parameters by torch's names: copies."""
@@ -78,7 +78,7 @@ class LanguageModel(Protocol):
     def with_weights(self, weights: Mapping[str, Any]) -> "LanguageModel":
         """A model of the same sizes, computed by the same, with other weights; `ValueError` where they do not fit."""
 
-    def untrained(self, seed: int) -> "LanguageModel":
+    def copy_untrained(self, seed: int) -> "LanguageModel":
         """A model of the same sizes as it would be before its training."""
 
     def frozen(self) -> "LanguageModel":

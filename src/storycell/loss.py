@@ -1,6 +1,6 @@
 """Nats, bits and perplexity: losses are nats per character everywhere inside, and only this module converts.
 
-A character that the model does not know costs `ESCAPE_BITS`: 20 bits for an escape that a coder would reserve a
+A character that the model does not know counts `ESCAPE_BITS`: 20 bits for an escape that a coder would reserve a
 probability of 2^-20 for, and 21 bits to name one of Unicode's 1,114,112 code points. (Reserving the escape adds 1.4e-6
 bits to every known character, too little to show in any figure here.)
 """

@@ -10,6 +10,6 @@ _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u20
 _REPLACEMENT = "\ufffd"
 
 
-def shown(name: str) -> str:
+def show_name(name: str) -> str:
     """The name in one line, with U+FFFD for each character that is no text or changes the order of what follows."""
     return "".join(_REPLACEMENT if unicodedata.category(c) in _NOT_SHOWN or c in _TURNING else c for c in name)

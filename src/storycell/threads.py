@@ -83,7 +83,7 @@ def default() -> int:
 
     `OMP_NUM_THREADS` asks for it, and, where torch has been imported, what a program gave to `torch.set_num_threads`.
     """
-    return min(_asked(), cores())
+    return min(_asked_count(), cores())
 
 
 def use(count: int) -> None:
@@ -96,10 +96,10 @@ def use(count: int) -> None:
 
 def for_kernels() -> int:
     """How many threads the kernels use: as `computing_on` says, otherwise what was asked for, within the quota."""
-    return _here.kernels or min(_asked(), _quota_cores())
+    return _here.kernels or min(_asked_count(), _quota_cores())
 
 
-def _asked() -> int:
+def _asked_count() -> int:
     """torch's count where it has been imported, otherwise what `OMP_NUM_THREADS` says, otherwise every core."""
     if (torch := _torch()) is not None:
         return int(torch.get_num_threads())

@@ -105,8 +105,8 @@ def test_the_grammars_truth_agrees_with_what_the_letters_show_and_the_demo_knows
     assert 11_000 < len(path) <= 12_000
     assert np.array_equal(truth["truly inside quotes"].values, told)
     assert 0 < truth["the last speaker has a name"].values.mean() < 1
-    twin = trace(TorchModel(model.lm).untrained(1), subject.ids, model.vocab)
-    found = find_units(path, twin, truth, top=1)["truly inside quotes"][0]
+    untrained = trace(TorchModel(model.lm).copy_untrained(1), subject.ids, model.vocab)
+    found = find_units(path, untrained, truth, top=1)["truly inside quotes"][0]
     assert found.score > 0.95
     assert found.is_finding
 
@@ -138,10 +138,10 @@ def test_of_the_embedded_stories_what_was_held_out_is_read() -> None:
     assert isinstance(held_out, Prepared)
     assert run_text.is_embedded(held_out)
     stories = run_text.first_chars(held_out, 8_000).split(BOUNDARY_BYTE)
-    learnt = set(b"".join(as_blocks(held_out.train_ids[:4_000_000], vocab)).split(BOUNDARY_BYTE))
+    trained_on = set(b"".join(as_blocks(held_out.train_ids[:4_000_000], vocab)).split(BOUNDARY_BYTE))
     assert len(stories) > 3
-    assert not learnt & set(stories)
-    assert run_text.first_chars(whole, 2_000).split(BOUNDARY_BYTE)[0] in learnt | set(stories)
+    assert not trained_on & set(stories)
+    assert run_text.first_chars(whole, 2_000).split(BOUNDARY_BYTE)[0] in trained_on | set(stories)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru"])

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.instruction_sets import needs_kernel
 from support.tiny_runs import FLAGS, TEXT, command, process
 
 import storycell
@@ -104,6 +105,48 @@ def test_importing_the_package_or_the_command_loads_nothing_heavy() -> None:
     code = f"import sys, storycell, storycell.cli.main; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@needs_kernel
+@pytest.mark.parametrize(
+    ("words", "spared"),
+    [
+        (["sample", "--chars=1"], ["storycell.training", "filelock"]),
+        (["train", "--help"], []),
+        (["train", "--chars=0"], []),
+        (["train", "missing.txt"], []),
+    ],
+)
+def test_what_a_verb_does_not_need_is_not_imported_at_its_start(words: list[str], spared: list[str]) -> None:
+    """Each of these takes a hundredth of a second or more from the time to the first character or step."""
+    late = ["torch", "rich", "ssl", "PIL", "huggingface_hub", "matplotlib", "asyncio", "jinja2", *spared]
+    code = (
+        "import sys\nfrom storycell.cli.main import main\nmain(sys.argv[1:])\n"
+        f"sys.exit(str([name for name in {late!r} if name in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+TO_THE_FIRST_STEP = """
+import sys
+from storycell.training import trainer
+
+def step(self, stop):
+    sys.exit(str([name for name in LATE if name in sys.modules]))
+
+LATE = ["torch", "rich", "ssl", "PIL", "huggingface_hub", "matplotlib", "asyncio", "jinja2"]
+trainer.Trainer._step = step
+from storycell import api
+api.train(out=sys.argv[1], steps=1, hidden=8, embedding=4)
+"""
+
+
+@needs_kernel
+def test_a_training_takes_its_first_step_before_anything_draws(tmp_path: Path) -> None:
+    call = [sys.executable, "-c", TO_THE_FIRST_STEP, str(tmp_path / "run")]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "[]"
 
 
 def test_public_names_are_sorted_and_there() -> None:
@@ -332,7 +375,9 @@ def test_a_text_that_changed_after_training_is_scored_with_a_note(
     command(capsys, "eval", run).stated(1, f"the text of {run}: there is no file", f"`storycell eval {run} TEXT`")
 
 
-def test_a_text_from_standard_input_is_learnt_and_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_from_standard_input_is_trained_on_and_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     trained = process("train", "-", "--out", tmp_path / "run", *FLAGS, "--json", input=TEXT.encode())
     assert trained.code == 0, trained.err
     command(capsys, "eval", tmp_path / "run").stated(1, "standard input, which is gone", "name a text")

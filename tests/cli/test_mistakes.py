@@ -36,7 +36,7 @@ from storycell.runs.machine import best_device
         ("deep.jsonl", b"[" * 100_000, "line 1: not a JSON object"),
     ],
 )
-def test_a_text_that_cannot_be_learnt_from_is_named(
+def test_a_text_that_cannot_be_trained_on_is_named(
     name: str, content: bytes, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / name).write_bytes(content)
@@ -65,7 +65,7 @@ def test_a_text_in_a_wrong_encoding_is_named(text: Path, tmp_path: Path, capsys:
         command(capsys, *words).stated(1, said, "try")
 
 
-def test_a_run_given_as_a_text_is_not_learnt_from(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_given_as_a_text_is_not_trained_on(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command(capsys, "train", made).stated(1, "is a run, not a text", f"--resume {made}", f"--init {made}")
 
 

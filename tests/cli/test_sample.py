@@ -45,6 +45,15 @@ def test_bf16_writes_and_only_natively(capsys: pytest.CaptureFixture[str]) -> No
     command(capsys, "sample", "--precision", "bf16", "--backend", "reference").stated(1, "only the native backend")
 
 
+@needs_kernel
+def test_int8_writes_and_only_by_the_engine(capsys: pytest.CaptureFixture[str]) -> None:
+    several = ["--count", 30, "--seed", 5, "--chars", 300]
+    outcomes = [command(capsys, "sample", "demo", *several, *more) for more in ([], ["--precision", "int8"])]
+    assert [outcome.code for outcome in outcomes] == [0, 0]
+    assert outcomes[0].out != outcomes[1].out
+    command(capsys, "sample", "--precision", "int8", "--backend", "reference").stated(1, "only storycell's own engine")
+
+
 def test_several_texts_are_those_of_the_following_seeds(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     several = written(capsys, run, "--count", 3, "--seed", 7)
     single = [written(capsys, run, "--seed", 7 + k) for k in range(3)]

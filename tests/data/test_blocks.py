@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from storycell.data.blocks import normalised
-from storycell.data.story_pieces import HASHED_BYTES, LONGEST_WHITE_BYTES, hashed_pieces, pieces, stories_in
+from storycell.data.blocks import normalise
+from storycell.data.story_pieces import HASHED_BYTES, LONGEST_WHITE_BYTES, hash_pieces, pieces, stories_in
 from storycell.data.vocab import BOUNDARY_BYTE, SEPARATOR
 from storycell.errors import CorpusError
 
@@ -37,7 +37,7 @@ def naive(text: str) -> bytes:
 
 
 def blocks_of(chunks: list[bytes], encoding: str = "utf-8") -> list[bytes]:
-    return list(normalised(chunks, "text.txt", encoding))
+    return list(normalise(chunks, "text.txt", encoding))
 
 
 @given(TEXTS, CUTS)
@@ -167,7 +167,7 @@ def test_blocks_come_while_chunks_are_read() -> None:
             read += 1
             yield "“line”\n".encode()
 
-    blocks = normalised(endless(), "endless")
+    blocks = normalise(endless(), "endless")
     assert next(blocks) + next(blocks) == "“line”\n“line”\n".encode()
     assert read < 5
 
@@ -205,17 +205,17 @@ def test_the_hash_of_a_story_depends_on_its_text_alone(sizes: list[int], data: s
     text = BOUNDARY_BYTE.join(stories)
     cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=12))
     found: list[tuple[int, bytes]] = []
-    for hashed, piece in hashed_pieces(chunks_of(text, cuts)):
+    for hashed, piece in hash_pieces(chunks_of(text, cuts)):
         found += [(hashed, b"")] if hashed is not None else []
         found[-1] = (found[-1][0], found[-1][1] + piece)
     assert [story for _, story in found] == [story for story in stories if story]
     for hashed, story in found:
-        assert [hashed] == [h for h, _ in hashed_pieces([story]) if h is not None]
+        assert [hashed] == [h for h, _ in hash_pieces([story]) if h is not None]
 
 
 def test_different_stories_have_different_hashes_up_to_white_space_around_them() -> None:
     def hash_of(story: bytes) -> int | None:
-        return next(hashed_pieces([story]))[0]
+        return next(hash_pieces([story]))[0]
 
     assert len({hash_of(b"story %d" % k) for k in range(1000)}) == 1000
     assert hash_of(b"the end\n") == hash_of(b"the end") == hash_of(b"\nthe end")

@@ -49,9 +49,9 @@ def numbered(count: int, seed: int = 0) -> list[str]:
 
 
 def texts(prepared: Prepared) -> tuple[list[str], list[str]]:
-    """The stories of both halves."""
-    halves = [prepared.train_ids, prepared.valid_ids]
-    return tuple([prepared.vocab.decode(s[1:]) for s in split_stories(h)] if h is not None else [] for h in halves)  # type: ignore[return-value]
+    """The stories of both splits."""
+    splits = [prepared.train_ids, prepared.valid_ids]
+    return tuple([prepared.vocab.decode(s[1:]) for s in split_stories(h)] if h is not None else [] for h in splits)  # type: ignore[return-value]
 
 
 def prepared_from(tmp_path: Path, text: str, **options: Any) -> Prepared:
@@ -62,10 +62,10 @@ def prepared_from(tmp_path: Path, text: str, **options: Any) -> Prepared:
 
 def test_a_token_file_is_every_story_after_its_boundary(tmp_path: Path) -> None:
     vocab = Vocabulary("\nabé")
-    half = write_tokens(text_corpus(f"ab\n{SEPARATOR}\n{SEPARATOR}\nzé\n{SEPARATOR}\n"), vocab, tmp_path / "x.tokens")
+    split = write_tokens(text_corpus(f"ab\n{SEPARATOR}\n{SEPARATOR}\nzé\n{SEPARATOR}\n"), vocab, tmp_path / "x.tokens")
     assert np.fromfile(tmp_path / "x.tokens", dtype=np.uint8).tolist() == [0, 3, 4, 2, 0, 1, 5, 2]
-    assert half == TokenFile(tokens=8, chars=6, stories=2, utf8_bytes=7, unknown_chars=1)
-    ids = half.open(tmp_path / "x.tokens", vocab)
+    assert split == TokenFile(tokens=8, chars=6, stories=2, utf8_bytes=7, unknown_chars=1)
+    ids = split.open(tmp_path / "x.tokens", vocab)
     assert isinstance(ids, np.memmap)
     assert [story.tolist() for story in split_stories(ids)] == [[0, 3, 4, 2], [0, 1, 5, 2]]
     assert split_stories(ids[:0]) == []
@@ -86,15 +86,15 @@ def test_counts_are_right_and_empty_or_white_stories_vanish(
         with pytest.raises(CorpusError, match="holds no characters"):
             write_tokens(text_corpus(text), vocab, tmp_path / "x.tokens")
         return
-    half = write_tokens(text_corpus(text), vocab, tmp_path / "x.tokens")
-    ids = half.open(tmp_path / "x.tokens", vocab)
+    split = write_tokens(text_corpus(text), vocab, tmp_path / "x.tokens")
+    ids = split.open(tmp_path / "x.tokens", vocab)
     assert [story.tolist() for story in split_stories(ids)] == [
         [0, *vocab.encode(story).tolist()] for story in expected
     ]
     whole = "".join(expected)
     unknown = 0 if vocab is BYTES else sum(c not in vocab.characters for c in whole)
     chars = len(whole.encode()) if vocab is BYTES else len(whole)
-    assert half == TokenFile(chars + len(expected), chars, len(expected), len(whole.encode()), unknown)
+    assert split == TokenFile(chars + len(expected), chars, len(expected), len(whole.encode()), unknown)
 
 
 def test_ids_are_as_small_as_the_vocabulary_allows(tmp_path: Path) -> None:
@@ -169,9 +169,9 @@ def test_of_a_single_story_the_last_tenth_is_held_out(tmp_path: Path, text: str,
     assert (prepared.train.chars, held_out) == (total - total // 10, total // 10)
     assert prepared.train.utf8_bytes + (prepared.valid.utf8_bytes if prepared.valid else 0) == len(text.encode())
     assert (prepared.valid is None) == (prepared.valid_ids is None) == (total < 10)
-    halves = [prepared.train_ids, *([prepared.valid_ids] if prepared.valid_ids is not None else [])]
-    assert all(half[0] == 0 and np.count_nonzero(half == 0) == 1 for half in halves)
-    assert prepared.vocab.decode(np.concatenate([half[1:] for half in halves])) == text
+    splits = [prepared.train_ids, *([prepared.valid_ids] if prepared.valid_ids is not None else [])]
+    assert all(split[0] == 0 and np.count_nonzero(split == 0) == 1 for split in splits)
+    assert prepared.vocab.decode(np.concatenate([split[1:] for split in splits])) == text
 
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])
@@ -319,7 +319,7 @@ Damage = Callable[[Path], object]
 
 
 def edited(**changes: Any) -> Damage:
-    """`prepared.json` with other values; `train__tokens` is the field `tokens` of the half `train`."""
+    """`prepared.json` with other values; `train__tokens` is the field `tokens` of the split `train`."""
 
     def damage(folder: Path) -> None:
         about = json.loads((folder / "prepared.json").read_text())

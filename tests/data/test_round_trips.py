@@ -47,10 +47,10 @@ def prepared_from(text: Corpus, tmp_path: Path, vocab: str = "characters") -> Pr
 
 
 def stories_in(prepared: Prepared) -> list[bytes]:
-    """All stories, those of the training half first."""
-    halves = [ids for ids in (prepared.train_ids, prepared.valid_ids) if ids is not None]
+    """All stories, those of the training split first."""
+    splits = [ids for ids in (prepared.train_ids, prepared.valid_ids) if ids is not None]
     table = [prepared.vocab.bytes_of(k) for k in range(len(prepared.vocab))]
-    return [b"".join(table[k] for k in story[1:]) for ids in halves for story in split_stories(ids)]
+    return [b"".join(table[k] for k in story[1:]) for ids in splits for story in split_stories(ids)]
 
 
 def parts_of(stories: list[bytes], in_bytes: bool) -> list[bytes]:

@@ -40,7 +40,7 @@ def tiny(rules: str) -> Grammar:
 def texts_of(grammar: Grammar, draws: int = 4000) -> set[str]:
     """Every text of a grammar small enough that so many draws find them all."""
     rand = random.Random(0).random
-    return {grammar.write(rand)[0] for _ in range(draws)}
+    return {grammar.generate(rand)[0] for _ in range(draws)}
 
 
 def test_every_story_has_at_least_the_probability_of_its_derivation(sample: list[tuple[str, float]]) -> None:
@@ -93,7 +93,7 @@ def test_the_probabilities_of_all_texts_sum_to_one(rules: str) -> None:
 
 def test_texts_occur_as_often_as_their_probability_says() -> None:
     grammar, rand = tiny("start =\n    {x=fruit} {y=fruit!x} {=fruit!x!y}"), random.Random(1).random
-    texts = [grammar.write(rand)[0] for _ in range(20_000)]
+    texts = [grammar.generate(rand)[0] for _ in range(20_000)]
     for text in set(texts):
         p = math.exp(grammar.log_probability(text))
         assert texts.count(text) == pytest.approx(20_000 * p, abs=5 * math.sqrt(20_000 * p))

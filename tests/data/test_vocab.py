@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storycell.data.blocks import normalised
+from storycell.data.blocks import normalise
 from storycell.data.vocab import (
     BOUNDARY_BYTE,
     BYTES,
@@ -238,15 +238,15 @@ def test_a_vocabulary_holds_no_more_than_fits_in_its_ids() -> None:
     with pytest.raises(VocabularyError, match=r"65,535 different characters.*--vocab bytes"):
         from_counts(counts)
     with pytest.raises(VocabularyError, match="65,535 different characters"):
-        full.merged(Vocabulary("a"))
+        full.merge(Vocabulary("a"))
 
 
 def test_merged_vocabularies_hold_both_in_order() -> None:
-    assert Vocabulary("bd").merged(Vocabulary("acd")) == Vocabulary("abcd")
-    assert BYTES.merged(BYTES) == BYTES
+    assert Vocabulary("bd").merge(Vocabulary("acd")) == Vocabulary("abcd")
+    assert BYTES.merge(BYTES) == BYTES
     for one, other in ((BYTES, Vocabulary("a")), (Vocabulary("a"), BYTES)):
         with pytest.raises(VocabularyError, match="cannot take"):
-            one.merged(other)
+            one.merge(other)
 
 
 @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ def test_a_prompt_is_read_by_the_rules_of_a_text_in_the_characters_that_the_mode
 def test_a_prompt_is_read_as_the_same_text_in_a_file(prompt: str) -> None:
     prompt = prompt.replace("<", f"\n{SEPARATOR}\r\n")
     known = vocabulary("ab\n\ufeff<|é")
-    read = b"".join(normalised([prompt.encode()], "prompt"))
+    read = b"".join(normalise([prompt.encode()], "prompt"))
     assert known.prompt_ids(prompt)[0] == known.encode_block(read).tolist()
     assert BYTES.prompt_ids(prompt)[0] == BYTES.encode_block(read).tolist()
 

@@ -153,7 +153,7 @@ def test_what_follows_a_training_does_not_prepare_its_text_again(
     def again(*_: object) -> None:
         raise AssertionError("a text was prepared again")
 
-    monkeypatch.setattr(prepare, "_translated", again)
+    monkeypatch.setattr(prepare, "_translate", again)
     for run in ("run", "next"):
         for words in (["eval"], ["inspect", "--chars=5000"], ["novelty", "--count=3", "--chars=50"]):
             done = command(capsys, words[0], run, "--json", *words[1:])

@@ -120,7 +120,7 @@ def test_only_whole_sets_of_streams_are_carried_on() -> None:
     engine.apply(0.0)
     with pytest.raises(ValueError, match="another number of streams"):
         engine.gradient(*chunk(4, 4), carries=True)
-    with pytest.raises(ValueError, match="missing"):
+    with pytest.raises(ValueError, match="no gradient to apply"):
         engine.apply(0.1)
     with pytest.raises(ValueError, match="one entry for each of the 3"):
         engine.gradient(*chunk(3, 4), carries=True, resets=[True])
@@ -176,15 +176,18 @@ def test_bad_input_is_refused_and_changes_nothing() -> None:
         engine.gradient(ids, np.full_like(targets, V))
     with pytest.raises(IndexError, match="outside the vocabulary"):
         engine.gradient(np.full_like(ids, -1), targets)
-    with pytest.raises(ValueError, match="missing"):
+    with pytest.raises(ValueError, match="no gradient to apply"):
         engine.apply(0.1)
     with pytest.raises(ValueError, match=r"must both be \[B T\]"):
         engine.gradient(ids, targets[:, 1:])
     engine.write({"output.bias": np.full(V, np.nan)})
     engine.gradient(ids, targets)
     for optimizer in ("adamw", "adam", "sgd", "muon"):
-        with pytest.raises(FloatingPointError):
+        with pytest.raises(FloatingPointError, match="weights were left alone"):
             engine.apply(0.1, optimizer=optimizer)
+    for keywords in ({"rate": np.nan}, {"rate": 0.1, "clip": -1.0}, {"rate": 0.1, "decay": np.inf}):
+        with pytest.raises(ValueError, match="out of range"):
+            engine.apply(**keywords)
     with pytest.raises(ValueError, match="adamw, adam, sgd, muon"):
         engine.apply(0.1, optimizer="lion")
     engine.write({"output.bias": before["output.bias"]})

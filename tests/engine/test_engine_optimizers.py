@@ -10,7 +10,7 @@ from support.instruction_sets import needs_kernel
 
 from storycell.config import TrainSettings
 from storycell.engine import EngineModel
-from storycell.engine.library import isa
+from storycell.engine.library import MULTIPLY_BF16, isa
 from storycell.nn.model import CharLM
 from storycell.nn.optim import build_optimizer, orthogonalise
 from storycell.training.torch_learner import TorchLearner
@@ -120,7 +120,7 @@ def test_muon_makes_matrices_orthogonal_as_the_definition_does(cell: str, H: int
         assert distance(updates[name], exact) <= max(FP32, ROUNDED * distance(orthogonalise(rounded), exact)), name
 
 
-@pytest.mark.skipif(isa() not in ("avx512bf16", "amx"), reason="this processor does not multiply bf16")
+@pytest.mark.skipif(isa() not in MULTIPLY_BF16, reason="this processor does not multiply bf16")
 @pytest.mark.parametrize("rank", [1, 5, 1000])
 @pytest.mark.parametrize(("cell", "H", "embedding"), MODELS)
 def test_muon_in_bf16_is_nearly_as_near_as_plain_iterations(cell: str, H: int, embedding: int, rank: int) -> None:

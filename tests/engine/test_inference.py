@@ -4,8 +4,11 @@ The kernels' own tests are in tests/native/; these hold whole networks.
 """
 
 import resource
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,6 +155,17 @@ def test_bits_do_not_depend_on_threads_or_on_the_rows_beside(cell: str) -> None:
         ours, final = network.logits(ids[b : b + 1], alone)
         np.testing.assert_array_equal(ours[0], logits[b])
         assert_same(final, {name: value[:, b : b + 1] for name, value in after.items()})
+
+
+@every_cell
+def test_bits_do_not_depend_on_threads_where_products_are_large_enough_to_be_split(cell: str) -> None:
+    lm = CharLM(96, 64, 2, cell, embedding_size=8)
+    weights = {name: weight.detach().numpy() for name, weight in lm.named_parameters()}
+    ids = np.random.default_rng(2).integers(0, 96, (2, 700))
+    found = [EngineNetwork(weights, cell, threads=threads).logits(ids) for threads in (1, 2, 3)]
+    for logits, after in found[1:]:
+        np.testing.assert_array_equal(logits, found[0][0])
+        assert_same(after, found[0][1])
 
 
 CHOICES = [
@@ -352,7 +366,7 @@ def test_other_weights_make_another_network_and_leave_this_one() -> None:
 def test_an_untrained_network_is_the_module_that_the_seed_draws(cell: str, embedding: int, bias: bool) -> None:
     lm = CharLM(V, 12, 2, cell, embedding_size=embedding, gate_bias=bias, forget_bias=0.5, seed=7)
     network = EngineNetwork(TorchModel(lm).weights(), cell, forget_bias=0.5)
-    drawn, theirs = network.untrained(8).weights(), TorchModel(lm).untrained(8).weights()
+    drawn, theirs = network.copy_untrained(8).weights(), TorchModel(lm).copy_untrained(8).weights()
     assert [*drawn] == [*theirs]
     for name, weight in theirs.items():
         assert drawn[name] == pytest.approx(weight, rel=1e-5, abs=1e-6)
@@ -373,6 +387,34 @@ def test_a_learning_model_s_network_is_that_of_the_moment(cell: str) -> None:
     model.apply(0.1)
     assert (model.network().logits(ids)[0] != before.logits(ids)[0]).any()
     np.testing.assert_array_equal(before.logits(ids)[0], network.logits(ids)[0])
+
+
+COUNT_THREADS = """
+import os
+import numpy as np
+from storycell.engine import EngineNetwork
+from storycell.engine.cells import weight_shapes
+from storycell.engine.random import draw_weights
+from storycell.language_model import Choice
+
+network = EngineNetwork(draw_weights(weight_shapes(96, 256, 2, "lstm", 64, True), "lstm", 256, 1, -1.0), threads=1)
+network.logits(np.full((1, 2), 5))  # packs the weights, which is worth threads
+network.threads = 4
+count = lambda: len(os.listdir("/proc/self/task"))
+before = count()
+network.write(np.array([5]), network.zero_state(1), np.array([[1, 2, 3, 4]]), [Choice(0.8, 1.0, 0.0, 0, False)], 50)
+network.logits(np.full((1, 8), 5))
+few = count()
+network.logits(np.full((1, 512), 5))
+print(few - before, count() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted as Linux shows them")
+def test_no_thread_is_woken_for_one_stream_or_for_a_few_characters() -> None:
+    """A thread that wakes for little work, and then looks for more, costs more than it saves."""
+    counted = subprocess.run([sys.executable, "-c", COUNT_THREADS], capture_output=True, text=True, check=True)
+    assert counted.stdout == "0 3\n"
 
 
 def test_threads_that_read_at_once_all_find_the_same() -> None:

@@ -46,8 +46,8 @@ def by_hand(lm: CharLM, stories: list[str], predicts_end: bool) -> list[list[flo
         for now, then in pairwise(ids):
             with torch.no_grad():
                 logits, state = lm(torch.tensor([[now]]), state)
-            chances = torch.log_softmax(logits[0, 0].double(), dim=0)
-            nats.append(loss.ESCAPE_BITS * math.log(2) if then == UNKNOWN else -chances[then].item())
+            probabilities = torch.log_softmax(logits[0, 0].double(), dim=0)
+            nats.append(loss.ESCAPE_BITS * math.log(2) if then == UNKNOWN else -probabilities[then].item())
         costs.append(nats)
     return costs
 
@@ -148,24 +148,24 @@ def test_the_loss_of_a_uniform_model_is_ln_v_on_real_text(stories: Path, tmp_pat
     vocab = Vocabulary("".join(sorted(set(text))))
     lm = CharLM(len(vocab), 8).eval()
     lm.output.weight.data.zero_()
-    half = write_tokens(text_corpus(text), vocab, tmp_path / "t")
-    result = evaluator.evaluate(TorchModel(lm), half.open(tmp_path / "t", vocab), vocab, utf8_bytes=half.utf8_bytes)
+    tokens = write_tokens(text_corpus(text), vocab, tmp_path / "t")
+    result = evaluator.evaluate(TorchModel(lm), tokens.open(tmp_path / "t", vocab), vocab, utf8_bytes=tokens.utf8_bytes)
     assert result.loss_nats == pytest.approx(math.log(len(vocab)), abs=ROUNDING)
-    assert result.chars == half.chars + half.stories
+    assert result.chars == tokens.chars + tokens.stories
 
 
 def test_sampling_is_calibrated_with_the_loss() -> None:
     """The frequency of the first character drawn at temperature 1 is its probability."""
     lm = model()
     with lm.reading():
-        chances = torch.softmax(lm(torch.tensor([[BOUNDARY]]))[0][0, 0].double(), dim=0).numpy().copy()
-    chances[UNKNOWN] = 0
-    chances /= chances.sum()
+        probabilities = torch.softmax(lm(torch.tensor([[BOUNDARY]]))[0][0, 0].double(), dim=0).numpy().copy()
+    probabilities[UNKNOWN] = 0
+    probabilities /= probabilities.sum()
     n = 4000
     firsts = next(sampler.streams(TorchModel(lm), [], sampler.Sampling(temperature=1.0), list(range(n)), 1))
     counts = np.bincount([k or 0 for k in firsts], minlength=len(VOCAB)) / n
     assert counts[UNKNOWN] == 0
-    assert np.abs(counts - chances).max() < 4 * math.sqrt(0.25 / n)  # four standard errors
+    assert np.abs(counts - probabilities).max() < 4 * math.sqrt(0.25 / n)  # four standard errors
 
 
 def test_an_error_that_is_unknown_is_not_printed() -> None:

@@ -182,7 +182,7 @@ def test_compressors_are_as_good_as_their_files() -> None:
     with lzma.open(packed, "wb", preset=6) as file:
         file.write(text)
     assert compressed_bits("xz", text) == pytest.approx(8 * len(packed.getvalue()), abs=8 * 8)
-    assert compressed_bits("xz", text, learnt=text) < compressed_bits("xz", text) / 3
+    assert compressed_bits("xz", text, training=text) < compressed_bits("xz", text) / 3
 
 
 @pytest.mark.soak
@@ -199,7 +199,7 @@ ngram = NGram.fit(prepared.train_ids, len(prepared.vocab), 12)
 took_s = time.monotonic() - began
 print(took_s, ngram.score(prepared.valid_ids).mean(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 """
-    words = [str(real_data(f"tinystories/{half}.txt")) for half in ("train", "valid")]
+    words = [str(real_data(f"tinystories/{split}.txt")) for split in ("train", "valid")]
     done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, check=True)
     took_s, nats, gigabytes = map(float, done.stdout.split())
     print(f"{took_s:.1f} s, {gigabytes:.2f} GB, {nats:.4f} nats per character")

@@ -10,7 +10,7 @@ from support.random_models import CHARACTERS, FORMS, PROMPT, PROMPTS, ROUNDED, l
 
 import storycell
 from storycell.data.vocab import BYTES, Vocabulary
-from storycell.export.encoding import PRINTABLE, Weights, rounded
+from storycell.export.encoding import PRINTABLE, Weights, round_network
 from storycell.export.export import export
 from storycell.export.network import Network
 
@@ -83,7 +83,7 @@ def test_every_cell_computes_what_the_run_computes(kind: str, weights: Weights, 
     made = model(kind)
     export(made, CHARACTERS, tmp_path / "story.c", weights)
     program = compiled(tmp_path / "story.c", *SANITIZED)
-    run = rounded(Network.of(made), weights, PRINTABLE).as_model()
+    run = round_network(Network.of(made), weights, PRINTABLE).as_model()
     logits = np.array(said(program, "-l", PROMPT).split(), dtype=float)
     assert logits == pytest.approx(logits_after(run, PROMPT), abs=EXACT)
     assert said(program, "-n", 60, "-s", 4, PROMPT) == text(run, PROMPT, 60, 0.8, 4) + "\n"

@@ -12,7 +12,7 @@ from support.tiny_runs import command
 import storycell
 from storycell.errors import ExportError, SettingsError
 from storycell.export import c, check, encoding, html, onnx
-from storycell.export.encoding import PRINTABLE, Weights, rounded
+from storycell.export.encoding import PRINTABLE, Weights, round_network
 from storycell.export.export import export
 from storycell.export.network import Network
 from storycell.nn.adapter import TorchModel
@@ -48,7 +48,7 @@ def test_text_coding_gives_back_every_bit(kind: str, weights: Weights) -> None:
     text = encoding.encode(network, weights)
     assert not set(text) & set('"<?\\ \n')
     assert text.isascii()
-    back, stored = encoding.decode(text, network.shape, weights), rounded(network, weights, PRINTABLE)
+    back, stored = encoding.decode(text, network.shape, weights), round_network(network, weights, PRINTABLE)
     for name, array in stored.tensors.items():
         assert np.array_equal(back.tensors[name], array), name
 
@@ -71,7 +71,7 @@ def test_int8_is_a_scale_a_row_and_rows_of_zeros_stay_zeros() -> None:
     weights["recurrent.weight_hh_l0"][3] = 0
     weights["recurrent.weight_hh_l0"][4] *= 1000
     network = Network.of(model("lstm-L1-H5-D2-bias").with_weights(weights))
-    exact, stored = network.tensors["weight_hh_l0"], rounded(network, "int8", PRINTABLE).tensors["weight_hh_l0"]
+    exact, stored = network.tensors["weight_hh_l0"], round_network(network, "int8", PRINTABLE).tensors["weight_hh_l0"]
     assert not stored[3].any()
     half_a_step = np.abs(exact).max(axis=1, keepdims=True) / PRINTABLE / 2
     assert (np.abs(stored - exact) <= half_a_step * (1 + 1e-6)).all()
@@ -156,7 +156,7 @@ def test_int8_costs_less_than_a_hundredth_of_the_loss(stories: Path) -> None:
     text = "<|endoftext|>\n".join(stories.read_text(encoding="utf-8").split("<|endoftext|>\n")[:40])
     demo = storycell.load()
     before = demo.evaluate(text).loss_nats
-    demo.network = rounded(Network.of(demo.network), "int8", PRINTABLE).as_model()
+    demo.network = round_network(Network.of(demo.network), "int8", PRINTABLE).as_model()
     after = demo.evaluate(text).loss_nats
     assert 0 < after / before < TARGET_LOSS
 

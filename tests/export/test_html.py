@@ -13,7 +13,7 @@ from support.random_models import CHARACTERS, PROMPT, ROUNDED, logits_after, mod
 
 import storycell
 from storycell.data.vocab import BYTES, Vocabulary
-from storycell.export.encoding import PRINTABLE, Weights, rounded
+from storycell.export.encoding import PRINTABLE, Weights, round_network
 from storycell.export.export import export
 from storycell.export.network import Network
 from storycell.generation.sampler import Draw
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, rea
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 EXACT = 1e-4  # as in test_export.py
 FULL_NATS, FAINT = 4, 0.02  # of web/story.js: what has the full colour, and what has none
-WRITE = "([prompt, options]) => storycell.write(net, vocabulary, prompt, options)"
+GENERATE = "([prompt, options]) => storycell.generate(net, vocabulary, prompt, options)"
 LOGITS = """prompt => {
   const out = new Float64Array(net.V);
   let trace = first;
@@ -61,7 +61,7 @@ class Opened:
 
     def write(self, prompt: str, chars: int, temperature: float = 0.0, seed: int = 0) -> str:
         options = {"chars": chars, "temperature": temperature, "seed": str(seed)}
-        return str(self.page.evaluate(WRITE, [prompt, options]))
+        return str(self.page.evaluate(GENERATE, [prompt, options]))
 
     def story(self) -> str:
         return str(self.page.evaluate("() => document.getElementById('story').textContent"))
@@ -120,7 +120,7 @@ def test_every_cell_computes_what_the_run_computes(
 ) -> None:
     made = model(kind)
     export(made, CHARACTERS, tmp_path / "story.html", weights)
-    run = rounded(Network.of(made), weights, PRINTABLE).as_model()
+    run = round_network(Network.of(made), weights, PRINTABLE).as_model()
     opened = Opened(browser, tmp_path / "story.html")
     logits = np.array(opened.page.evaluate(LOGITS, PROMPT))
     assert logits == pytest.approx(logits_after(run, PROMPT), abs=EXACT)

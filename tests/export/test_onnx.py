@@ -10,7 +10,7 @@ import pytest
 from support.random_models import CHARACTERS, KINDS, model
 
 from storycell.data.vocab import Vocabulary
-from storycell.export.encoding import BYTE, Weights, rounded
+from storycell.export.encoding import BYTE, Weights, round_network
 from storycell.export.export import export
 from storycell.export.network import Network
 
@@ -29,7 +29,7 @@ def session_of(path: Path) -> onnxruntime.InferenceSession:
 def test_streams_side_by_side_compute_what_the_run_computes(kind: str, weights: Weights, tmp_path: Path) -> None:
     made, path = model(kind), tmp_path / "story.onnx"
     export(made, CHARACTERS, path, weights)
-    run, session = rounded(Network.of(made), weights, BYTE).as_model(), session_of(path)
+    run, session = round_network(Network.of(made), weights, BYTE).as_model(), session_of(path)
     ids = np.random.default_rng(1).integers(0, len(CHARACTERS), (B, T))
     expected, last = run.logits(ids)
     state = {name: np.zeros(value.shape, np.float32) for name, value in last.items()}

@@ -1,7 +1,7 @@
 """Fuzz targets: each module has `one_input(data)`, which any bytes must leave without an error, and small `SEEDS`.
 
 `python tests/fuzz NAME… [--seconds N]` runs them under atheris, guided by the coverage of storycell; the default test
-suite runs the seeds and some simple changes of them (`tests/test_fuzz_targets.py`).
+suite runs the seeds and some simple changes of them (`tests/house/test_fuzz_targets.py`).
 """
 
 import atexit
@@ -13,7 +13,15 @@ from pathlib import Path
 
 from storycell.errors import StorycellError
 
-TARGETS = ("corpus_reader", "run_folder", "prepared_folder", "codec_files", "native_binding", "engine_network")
+TARGETS = (
+    "corpus_reader",
+    "run_folder",
+    "prepared_folder",
+    "codec_files",
+    "native_binding",
+    "engine_network",
+    "engine_model",
+)
 
 
 def folder() -> Path:

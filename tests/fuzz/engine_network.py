@@ -38,7 +38,7 @@ def one_input(data: bytes) -> None:
         name: np.resize(np.roll(numbers, k), shape)
         for k, (name, shape) in enumerate(weight_shapes(V, H, L, cell, D, biases).items())
     }
-    network = EngineNetwork(weights, cell, generates_in=("fp32", "bf16")[how & 1], threads=threads)
+    network = EngineNetwork(weights, cell, generates_in=("fp32", "bf16", "int8")[how % 3], threads=threads)
     ids = _ids(rest, V, B, T, how)
     state = {name: np.resize(numbers, zero.shape) for name, zero in network.zero_state(B).items()} if how & 2 else None
     outside = bool(((ids < 0) | (ids >= V)).any())

@@ -1,7 +1,7 @@
 """The native kernels through their binding: any sizes, strides and numbers; refused, or what the reference computes.
 
 An input is read as sizes, then ids (which may lie outside the vocabulary), then float32 numbers of every kind. What
-the kernels do beyond an array's end is for the sanitizers to see (`tests/test_native_sanitizers.py`); here it would
+the kernels do beyond an array's end is for the sanitizers to see (`tests/native/test_sanitizers.py`); here it would
 show as a crash.
 """
 

@@ -121,7 +121,7 @@ def test_a_story_ends_at_the_boundary() -> None:
     assert list(streams(TorchModel(lm), [3], Sampling(1.0), [1, 2], 10)) == [[None, None]]
 
 
-def test_a_model_that_has_learnt_writes_with_its_new_weights() -> None:
+def test_a_model_that_was_trained_generates_with_its_new_weights() -> None:
     """torch's fused optimisers change weights without raising their version."""
     lm = CharLM(9, 20, seed=4, backend="native").eval()
     before = advance(TorchModel(lm), [Stream(Sampling(greedy=True), 1)], 30, logits=True)[0]

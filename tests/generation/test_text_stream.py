@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storycell.generation import text_stream
-from storycell.generation.text_stream import gathered
+from storycell.generation.text_stream import gather
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.text(max_size=3)), max_size=40), st.integers(1, 5))
@@ -15,7 +15,7 @@ def test_each_text_is_its_pieces_in_their_order(pieces: list[tuple[int, str]], j
     before = text_stream._JOINED
     try:
         text_stream._JOINED = joined
-        assert gathered(iter(pieces), 3) == ["".join(piece for k, piece in pieces if k == n) for n in range(3)]
+        assert gather(iter(pieces), 3) == ["".join(piece for k, piece in pieces if k == n) for n in range(3)]
     finally:
         text_stream._JOINED = before
 
@@ -28,7 +28,7 @@ def test_a_long_text_takes_little_more_memory_than_its_characters() -> None:
 
     tracemalloc.start()
     try:
-        assert gathered(pieces(), 1) == ["x" * chars]
+        assert gather(pieces(), 1) == ["x" * chars]
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -148,7 +148,7 @@ def test_python_s_seeds_are_the_file_s() -> None:
 @every_network
 def test_the_exported_c_writes_the_texts(network: dict[str, Any], tmp_path: Path) -> None:
     source, program = tmp_path / "story.c", tmp_path / "story"
-    export(golden.reference(sizes_of(network)), golden.VOCAB, source, "fp32")
+    export(TorchModel(golden.reference(sizes_of(network))), golden.VOCAB, source, "fp32")
     subprocess.run([str(COMPILER), "-std=c99", "-O1", source, "-lm", "-o", program], check=True)
 
     def said(*words: object) -> str:
@@ -173,7 +173,7 @@ for (const id of [storycell.BOUNDARY, ...vocabulary.encode(prompt).ids]) {
 }
 const logits = new Float64Array(net.V);
 net.logits(after, logits);
-const write = (text) => storycell.write(net, vocabulary, prompt, { ...text.sampling, seed: text.seed, chars });
+const write = (text) => storycell.generate(net, vocabulary, prompt, { ...text.sampling, seed: text.seed, chars });
 console.log(JSON.stringify({
   logits: [...logits],
   texts: texts.map(write),
@@ -186,7 +186,7 @@ console.log(JSON.stringify({
 @every_network
 def test_the_exported_page_writes_the_texts(network: dict[str, Any], tmp_path: Path) -> None:
     """Its own script, model and weights, under node."""
-    export(golden.reference(sizes_of(network)), golden.VOCAB, tmp_path / "story.html", "fp32")
+    export(TorchModel(golden.reference(sizes_of(network))), golden.VOCAB, tmp_path / "story.html", "fp32")
     page = (tmp_path / "story.html").read_text(encoding="utf-8")
     model, weights = (
         re.findall(f'<script [^>]*id="{name}">(.*?)</script>', page, re.DOTALL)[0] for name in ("model", "weights")

@@ -1,6 +1,7 @@
 """The architecture, enforced: a module imports only from lower ranks and from its own folder."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,16 @@ def test_no_module_imports_itself_through_others() -> None:
 
     for module in sorted(graph):
         visit(module, ())
+
+
+def test_contributing_shows_these_ranks_and_every_module_in_its_tree() -> None:
+    page = (SOURCE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    shown = {
+        name.rstrip("/"): int(rank)
+        for rank, names in re.findall(r"^\| (\d) \| (.*) \|$", page, re.MULTILINE)
+        for name in re.findall(r"`(\w+/?)`", names)
+    }
+    assert shown == RANKS
+    tree = page.partition("src/storycell/\n")[2].partition("```")[0]
+    top = {re.sub(r"/$|\.py$", "", name) for line in tree.splitlines() for name in re.findall(r"[\w./]+", line[:33])}
+    assert top >= set(RANKS)

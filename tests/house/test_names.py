@@ -16,7 +16,7 @@ from support.tiny_runs import FLAGS, command
 import storycell
 from storycell.export import c, onnx
 from storycell.export.export import export
-from storycell.naming import shown
+from storycell.naming import show_name
 from storycell.report.drawings import Series, draw_bars, draw_curves
 from storycell.report.page import embed_json, render
 from storycell.training import curve
@@ -96,18 +96,18 @@ def test_a_page_and_a_graph_hold_any_name_as_text(name: str, tmp_path: Path) -> 
     assert page.count("<script") == 4
     assert page.count("<title>") == page.count("</title>") == 1
     pytest.importorskip("onnx")
-    assert onnx.facts_of((tmp_path / "story.onnx").read_bytes())["name"] == shown(name)
+    assert onnx.facts_of((tmp_path / "story.onnx").read_bytes())["name"] == show_name(name)
 
 
 @given(name=st.text(st.characters(exclude_categories=()), max_size=30))
 @settings(max_examples=200, deadline=None)
 def test_what_is_shown_is_one_line_of_text(name: str) -> None:
-    line = shown(name)
+    line = show_name(name)
     assert len(line) == len(name)
     assert "\n" not in line
     assert len(line.splitlines()) <= 1
     assert line.encode("utf-8").decode("utf-8") == line
-    assert shown(line) == line
+    assert show_name(line) == line
 
 
 @given(text=st.text(st.characters(exclude_categories=()), max_size=30))

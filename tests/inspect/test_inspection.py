@@ -14,7 +14,7 @@ from storycell.evaluation.statistics import clustered_mean
 from storycell.generation.sampler import held_step
 from storycell.inspect import gradients, latch, memory, mistakes, saturation, units
 from storycell.inspect.features import Feature, features, inside_quotes, last_of
-from storycell.inspect.latch import LATCH, handwired
+from storycell.inspect.latch import LATCH, wire_by_hand
 from storycell.inspect.trace import nearest as nearest_states
 from storycell.inspect.trace import trace
 from storycell.inspect.units import find_units
@@ -49,7 +49,7 @@ def untrained(vocab: Vocabulary, hidden: int, seed: int) -> LanguageModel:
 
 def with_planted_latch(vocab: Vocabulary, unit: int) -> LanguageModel:
     """A random LSTM of 16 units, one of which was made the hand-wired latch."""
-    model, (ideal, _) = untrained(vocab, 16, 5), handwired("".join(vocab.characters))
+    model, (ideal, _) = untrained(vocab, 16, 5), wire_by_hand("".join(vocab.characters))
     ours, theirs = model.weights(), ideal.weights()
     W_x, W_h, bias, other_bias = (f"recurrent.{name}_l0" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
     for gate in range(4):
@@ -62,19 +62,19 @@ def with_planted_latch(vocab: Vocabulary, unit: int) -> LanguageModel:
 
 def test_a_unit_planted_by_hand_is_found_and_nothing_is_found_in_the_untrained() -> None:
     texts = stories(160)
-    vocab = handwired("".join(texts))[1]
+    vocab = wire_by_hand("".join(texts))[1]
     ids = text_ids(texts, vocab)
     path = trace(with_planted_latch(vocab, unit=11), ids, vocab)
-    twin = trace(untrained(vocab, 16, 9), ids, vocab)
+    baseline = trace(untrained(vocab, 16, 9), ids, vocab)
     quotes = {"inside quotes": features(path.text)["inside quotes"]}
-    best = find_units(path, twin, quotes)["inside quotes"][0]
+    best = find_units(path, baseline, quotes)["inside quotes"][0]
     assert (best.layer, best.unit, best.sign) == (0, 11, 1)
     assert best.score == 1.0
     assert best.low > 0.9999
     assert best.p_value == 1 / (1 + units.SHIFTS)
-    assert best.twin_score < 0.9
+    assert best.untrained_score < 0.9
     assert best.is_finding
-    itself = find_units(twin, twin, features(path.text), top=1)
+    itself = find_units(baseline, baseline, features(path.text), top=1)
     assert itself
     assert not any(found[0].is_finding for found in itself.values())  # no excess over itself
     assert all(found[0].excess == 0 for found in itself.values())
@@ -121,7 +121,7 @@ def test_what_is_surely_known_has_the_smallest_p_and_hides_nothing_else() -> Non
 
 def test_a_feature_that_has_nothing_to_do_with_the_text_is_no_finding() -> None:
     texts = stories(160)
-    vocab = handwired("".join(texts))[1]
+    vocab = wire_by_hand("".join(texts))[1]
     path = trace(with_planted_latch(vocab, unit=3), text_ids(texts, vocab), vocab)
     coin = np.repeat(np.random.default_rng(4).random(len(path) // 50 + 1) < HALF, 50)[: len(path)]
     found = find_units(path, path, {"coin": Feature("coin", coin.astype(np.float32))})["coin"]
@@ -179,7 +179,7 @@ def test_features_say_what_a_reader_would() -> None:
 
 def test_the_hand_wired_latch_does_exactly_what_the_article_says() -> None:
     sentence = latch.SENTENCES[0]
-    model, vocab = handwired(sentence)
+    model, vocab = wire_by_hand(sentence)
     read = latch.read_sentence(model, vocab, sentence, 0, LATCH)
     quotes = [t for t, c in enumerate(sentence) if c == '"']
     between = [t for t in range(len(sentence)) if t not in quotes]
@@ -198,7 +198,7 @@ def test_the_hand_wired_latch_does_exactly_what_the_article_says() -> None:
 
 def test_holding_the_latch_moves_the_closing_quote_and_holding_another_unit_does_not() -> None:
     texts = stories(160)
-    model, vocab = handwired("".join(texts))
+    model, vocab = wire_by_hand("".join(texts))
     test = latch.HoldTest(trace(model, text_ids(texts, vocab), vocab))
     as_is, held = test.result("as is", []), test.result("latch", [("c", 0, LATCH)])
     assert as_is.closing > 0.95
@@ -220,7 +220,7 @@ def test_gradients_through_time_equal_autograd_on_torchs_own_layer(cell: str) ->
     layers = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}
     layer = layers[cell](lm.embedding_size, lm.hidden_size, batch_first=True).double()
     layer.load_state_dict(lm.recurrent.state_dict())
-    for s, last in enumerate(gradients._sampled_rows(path, lags, 3, 2)):
+    for s, last in enumerate(gradients._sample_rows(path, lags, 3, 2)):
         ids = torch.from_numpy(path.all_ids)
         for k in range(lags + 1):
             x = lm.embedding(ids[None]).detach()
@@ -245,7 +245,7 @@ def test_the_path_through_the_sum_is_the_product_of_forget_gates() -> None:
     flow = gradients.gradient_flow(path, lags, samples=4)
     f, o, c = path["f", 0], path["o", 0], path["c", 0]
     W = path.model.weights()["output.weight"]
-    for s, last in enumerate(gradients._sampled_rows(path, lags, 4, 0)):
+    for s, last in enumerate(gradients._sample_rows(path, lags, 4, 0)):
         t = last - 1  # rows of arrays count from the first character, those of states from the boundary before it
         error = path.probabilities(slice(t, t + 1))[0]
         error[path.ids[t + 1]] -= 1
@@ -292,11 +292,11 @@ def test_saturation_counts_what_the_gates_do() -> None:
     assert np.array_equal(s.left, (rnn["h", 0] < -0.9).mean(0))
 
 
-def test_context_costs_are_those_of_windows_from_a_zero_state() -> None:
+def test_context_losses_are_those_of_windows_from_a_zero_state() -> None:
     lm = network("gru").float()
     path = trace(TorchModel(lm), ids_of(TEXT, TEXT[:101]), VOCAB)
-    costs = memory.context_costs(path, window=8)
-    assert [(c.least, c.most) for c in costs] == [(1, 1), (2, 2), (3, 4), (5, 8)]
+    losses = memory.context_losses(path, window=8)
+    assert [(c.least, c.most) for c in losses] == [(1, 1), (2, 2), (3, 4), (5, 8)]
     nats = []
     for story in (TEXT, TEXT[:101]):
         for a in range(0, len(story) - 1, 8):
@@ -305,8 +305,8 @@ def test_context_costs_are_those_of_windows_from_a_zero_state() -> None:
                 logits, _ = lm(ids[None, :-1])
             nats.append(torch.nn.functional.cross_entropy(logits[0], ids[1:], reduction="none").numpy())
     by_hand = np.concatenate([row[2:4] for row in nats])
-    assert costs[2].chars == len(by_hand)
-    assert costs[2].nats == pytest.approx(by_hand.mean(), abs=1e-5)
+    assert losses[2].chars == len(by_hand)
+    assert losses[2].nats == pytest.approx(by_hand.mean(), abs=1e-5)
 
 
 def test_clustered_errors_of_independent_groups_equal_the_textbook() -> None:
@@ -318,7 +318,7 @@ def test_clustered_errors_of_independent_groups_equal_the_textbook() -> None:
 
 def test_places_cover_the_letters_of_words() -> None:
     path = trace(TorchModel(network("rnn").float()), ids_of(TEXT * 4), VOCAB)
-    firsts = next(p for p in memory.place_costs(path) if (p.place, p.label) == ("letter of a word", "1"))
+    firsts = next(p for p in memory.place_losses(path) if (p.place, p.label) == ("letter of a word", "1"))
     starts = features(path.text)["first letter of a word"].values > 0
     assert firsts.chars == starts.sum()
     assert firsts.nats == pytest.approx(path.nats[starts].mean())
@@ -348,13 +348,13 @@ def test_the_nearest_moment_of_a_repeated_text_is_the_same_place_in_another_copy
     assert cosines.min() > 1 - 1e-5
 
 
-def test_an_untrained_twin_has_the_weights_the_run_began_with() -> None:
+def test_an_untrained_copy_has_the_weights_the_run_began_with() -> None:
     begun = CharLM(30, 9, 2, "lstm", embedding_size=4, seed=17)
     trained = CharLM(30, 9, 2, "lstm", embedding_size=4, seed=1)
-    twin = TorchModel(trained).untrained(17).weights()
-    assert len(twin) == len(begun.state_dict())
+    copied = TorchModel(trained).copy_untrained(17).weights()
+    assert len(copied) == len(begun.state_dict())
     for name, weight in begun.state_dict().items():
-        assert np.array_equal(weight.numpy(), twin[name])
+        assert np.array_equal(weight.numpy(), copied[name])
 
 
 def test_a_step_without_hold_gives_what_it_gave() -> None:
@@ -369,7 +369,7 @@ def test_a_step_without_hold_gives_what_it_gave() -> None:
 
 def test_findings_and_gradients_show_themselves_in_a_notebook() -> None:
     path = trace(TorchModel(network("lstm").float()), ids_of(TEXT * 6), VOCAB)
-    twin = trace(TorchModel(network("lstm", seed=4).float()), ids_of(TEXT * 6), VOCAB)
-    best = find_units(path, twin, features(path.text), top=1)["inside quotes"][0]
+    baseline = trace(TorchModel(network("lstm", seed=4).float()), ids_of(TEXT * 6), VOCAB)
+    best = find_units(path, baseline, features(path.text), top=1)["inside quotes"][0]
     assert f"layer {best.layer}, unit {best.unit}" in best._repr_html_()
     assert "dc of layer 1" in gradients.gradient_flow(path, 5, samples=3)._repr_html_()

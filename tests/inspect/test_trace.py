@@ -77,7 +77,7 @@ def test_every_gate_equals_torchs_lstm_equations() -> None:
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_states_costs_and_guesses_equal_the_models_own(cell: str) -> None:
+def test_states_losses_and_guesses_equal_the_models_own(cell: str) -> None:
     """Stories long enough for several pieces, read side by side, each from a zero state."""
     lm = network(cell)
     stories = [TEXT, "short. ", TEXT[:300], TEXT[5:700]]
@@ -89,8 +89,8 @@ def test_states_costs_and_guesses_equal_the_models_own(cell: str) -> None:
         alone = ids_of(story).astype(np.int64)
         with torch.no_grad():
             logits, _ = lm(torch.from_numpy(alone[None]))
-        costs = torch.nn.functional.cross_entropy(logits[0, :-1], torch.from_numpy(alone[1:]), reduction="none")
-        assert np.abs(path.nats[start : start + len(story)] - costs.numpy()).max() < EXACT
+        losses = torch.nn.functional.cross_entropy(logits[0, :-1], torch.from_numpy(alone[1:]), reduction="none")
+        assert np.abs(path.nats[start : start + len(story)] - losses.numpy()).max() < EXACT
         rows = slice(start, start + len(story))
         assert np.abs(path.probabilities(rows) - logits[0, 1:].softmax(-1).numpy()).max() < EXACT
         start += len(story) + 1

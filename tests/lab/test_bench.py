@@ -7,21 +7,28 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from support.instruction_sets import needs_kernel
 from support.tiny_runs import command
 
+from storycell import config
+from storycell.engine import EngineNetwork, library
+from storycell.errors import MissingExtraError
 from storycell.lab.bench import baselines, results, roofline, timing, train
 from storycell.lab.bench import sample as sample_bench
 from storycell.lab.bench.prepare import prepare
 from storycell.lab.bench.results import chart, measure
 from storycell.lab.bench.sample import sample
-from storycell.lab.bench.timing import Spread, in_turns, interleaved, seconds
+from storycell.lab.bench.timing import Spread, in_turns, seconds, time_interleaved
 from storycell.lab.bench.workload import V, Workload
-from storycell.nn import adapter
-from storycell.nn.model import CharLM
+from storycell.nn.adapter import TorchModel
+from storycell.training.engine_learner import EngineLearner
+from storycell.training.learner import Learner
+from storycell.training.start import build_learner
+from storycell.training.torch_learner import TorchLearner
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 TINY = ["--hidden=16", "--embedding=4", "--streams=2", "--chunk=4", "--rounds=1", "--threads=1"]
@@ -60,7 +67,7 @@ def test_contestants_are_timed_in_turns_after_a_warm_up(monkeypatch: pytest.Monk
 
         return run
 
-    rates = interleaved({"a": work("a", 6), "b": work("b", 3)}, rounds=2)
+    rates = time_interleaved({"a": work("a", 6), "b": work("b", 3)}, rounds=2)
     assert calls == [*"ab", *"aa", *"bb", *"bb", *"aa"]  # warm-up; then untimed and timed, in turns
     assert rates["a"] == Spread(*(pytest.approx(rate) for rate in (100, 100, 100)))
     assert rates["b"] == Spread(*(pytest.approx(rate) for rate in (37.5, 25, 50)))
@@ -77,7 +84,7 @@ def test_quick_work_is_repeated_and_slow_work_is_not_warmed_up_again(monkeypatch
 
         return run
 
-    rates = interleaved({"quick": work("quick", 0.02), "slow": work("slow", 1.0)}, rounds=1)
+    rates = time_interleaved({"quick": work("quick", 0.02), "slow": work("slow", 1.0)}, rounds=1)
     assert calls == {"quick": 1 + 1 + 3, "slow": 1 + 1}  # 0.06 s are more than `LEAST_S`
     assert (rates["quick"].median, rates["slow"].median) == (pytest.approx(50), pytest.approx(1))
 
@@ -112,6 +119,49 @@ def test_every_benchmark_script_finds_what_it_imports(script: Path, monkeypatch:
     found = runpy.run_path(str(script))
     assert callable(found["main"])
     assert script.name in (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def step_script() -> dict[str, Any]:
+    return runpy.run_path(str(BENCHMARKS / "training_step.py"))
+
+
+def test_the_shares_of_a_step_are_told_and_add_up(step_script: dict[str, Any]) -> None:
+    def times(step: float, **parts: float) -> dict[str, float]:
+        seconds = {"step": step, **parts}
+        return {
+            f"{part} {clock}": k * s for part, s in seconds.items() for k, clock in ((1, "elapsed"), (2, "processor"))
+        }
+
+    rounds = {
+        "train": [times(1.0, gradient=0.75, apply=0.125, batches=0.0625)] * 3,
+        "bare": [times(0.75, gradient=0.5, apply=0.0625)] * 3,
+    }
+    figures = step_script["summary"](rounds, config.recipe("base"))
+    expected = {"gradient": 0.75, "AdamW": 0.0625, "Muon": 0.0625, "batches": 0.0625, "Python": 0.0625}
+    for clock, k in (("elapsed", 1), ("processor", 2)):
+        assert figures[clock]["shares"] == expected
+        assert figures[clock]["train_to_bare"] == 0.75
+        assert figures[clock]["train_chars_per_s"] == 64 * 64 / k
+
+
+@needs_kernel
+def test_a_training_and_the_bare_step_are_watched_step_by_step(step_script: dict[str, Any], monkeypatch: Any) -> None:
+    """By a clock that goes on by one whenever it is read."""
+    settings = config.recipe("quick").with_changes(
+        hidden=16, embedding=4, streams=2, chunk=4, precision="fp32", threads=1
+    )
+    ticks = iter(range(10**9))
+    for clock in step_script["CLOCKS"]:
+        monkeypatch.setitem(step_script["CLOCKS"], clock, lambda: float(next(ticks)))
+    train_times, bare_times = step_script["training"](settings, 3), step_script["bare"](settings, "adamw")(3)
+    parts = ("step", "gradient", "apply", "batches")
+    assert train_times.keys() == {f"{part} {clock}" for part in parts for clock in step_script["CLOCKS"]}
+    assert bare_times.keys() == {f"{part} {clock}" for part in parts[:3] for clock in step_script["CLOCKS"]}
+    for found in (train_times, bare_times):
+        for clock in step_script["CLOCKS"]:
+            inside = sum(value for name, value in found.items() if name.endswith(clock) and not name.startswith("step"))
+            assert 0 < inside < found[f"step {clock}"]
 
 
 @pytest.mark.parametrize("task", ["train", "sample"])
@@ -159,23 +209,68 @@ def test_prepare_is_measured_beside_plain_python() -> None:
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_a_timed_step_trains(cell: str) -> None:
     """Every contestant lowers its loss on the text that it reads again and again."""
-    workload = Workload(cell=cell, hidden=16, embedding=8, streams=4, chunk=8)
-    ids, targets = text = train._ids(workload)
-    lm = CharLM(V, 16, cell=cell, embedding_size=8)
+    workload = Workload(cell=cell, hidden=16, embedding=8, streams=4, chunk=8, threads=1)
+    text = train.draw_text(workload)
+    ids, targets = (torch.from_numpy(part) for part in text)
+
+    def loss_of(model: torch.nn.Module) -> float:
+        with torch.no_grad():
+            return F.cross_entropy(model(ids)[0].float().flatten(0, 1), targets.flatten()).item()
+
+    def lowers(work: Any, loss: Any) -> bool:
+        before = loss()
+        assert [work() for _ in range(15)] == [32] * 15
+        return loss() < before
+
     torchs = baselines.TorchModel(cell, V, 8, 16, 1)
     rounded = copy.deepcopy(torchs)
-    contestants = [(lm, train.ours(lm, text)), (torchs, train.theirs(torchs, text))]
-    contestants.append((rounded, train.theirs(rounded, text, bf16=True)))
+    assert lowers(baselines.step(torchs, text), lambda: loss_of(torchs))
+    assert lowers(baselines.step(rounded, text, bf16=True), lambda: loss_of(rounded))
     if cell != "gru":
         loop = baselines.PlainLoop(cell, V, 16, 1)
-        contestants.append((loop, train.theirs(loop, text)))
-    for model, work in contestants:
-        losses = []
-        for _ in range(2):
-            with torch.no_grad():
-                losses.append(F.cross_entropy(model(ids)[0].float().flatten(0, 1), targets.flatten()).item())
-            assert [work() for _ in range(15)] == [32] * 15
-        assert losses[1] < losses[0]
+        assert lowers(baselines.step(loop, text), lambda: loss_of(loop))
+    for backend in ("native", "reference"):
+        learner = build_learner(train.resolve(workload.model_copy(update={"backend": backend})), V)
+        assert lowers(train.step(learner, text), lambda learner=learner: learner.model.nats(*text)[0].mean())
+
+
+@needs_kernel
+def test_what_is_measured_is_what_trains_and_what_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine on storycell's side, and torch where its backend is asked for."""
+    kinds: dict[str, Any] = {}
+    monkeypatch.setattr(train, "step", lambda learner, text: kinds.update(learner=learner) or (lambda: 1))
+    monkeypatch.setattr(sample_bench, "write", lambda lm, streams: kinds.update(network=lm) or (lambda: 1))
+    monkeypatch.setattr(baselines, "training", lambda *_: {})
+    monkeypatch.setattr(baselines, "writing", lambda *_: {})
+    for backend, learner, network in (
+        ("auto", EngineLearner, EngineNetwork),
+        ("native", EngineLearner, EngineNetwork),
+        ("torch", TorchLearner, TorchModel),
+        ("reference", TorchLearner, TorchModel),
+    ):
+        workload = Workload(hidden=16, embedding=4, streams=2, chunk=4, rounds=1, threads=1, backend=backend)
+        found = [train.train(workload), sample(workload)]
+        assert [type(kinds["learner"]), type(kinds["network"])] == [learner, network]
+        named = "native" if backend == "auto" else backend
+        assert [one["backend"] for one in found] == [named, named]
+
+
+@needs_kernel
+def test_a_step_carries_the_state_of_the_one_before() -> None:
+    seen: list[Any] = []
+
+    class Watched:
+        def gradient(self, ids: Any, targets: Any, step: int, kept: Any) -> tuple[float, float]:
+            seen.append((step, None if kept is None else kept.tolist()))
+            return 1.0, 1.0
+
+        def apply(self, rate: float) -> None:
+            seen.append(rate)
+
+    learner: Learner = Watched()  # type: ignore[assignment]
+    work = train.step(learner, train.draw_text(Workload(streams=2, chunk=3)))
+    assert [work(), work()] == [6, 6]
+    assert seen == [(0, None), 1e-3, (1, [True, True]), 1e-3]
 
 
 @pytest.mark.parametrize("L", [1, 2])
@@ -209,23 +304,46 @@ def test_torch_compile_that_does_not_run_is_left_out_with_the_reason(
 
 
 def test_what_writes_writes_as_much_as_it_says() -> None:
-    lm = CharLM(V, 8, embedding_size=4).eval()
-    with torch.no_grad():
-        lm.output.bias[0] = sample_bench._NEVER
-    assert (
-        sample_bench.ours(adapter.TorchModel(lm), 3)() == 3 * 3
-    )  # 10 ms of a guessed millisecond a character and stream
-    assert sample_bench.theirs(baselines.TorchModel("gru", V, 4, 8, 1).eval(), 2)() == 2 * 32
+    lm = sample_bench.endless(Workload(hidden=8, embedding=4), "fp32")
+    # 10 ms of a guessed millisecond a character and stream
+    assert sample_bench.write(lm, 3)() == 3 * 3
+    assert baselines.write(baselines.TorchModel("gru", V, 4, 8, 1).eval(), 2)() == 2 * 32
 
 
 def test_the_ceiling_counts_the_products_of_a_step() -> None:
     assert roofline.weights_read("lstm", 1, 256, 96) == 4 * 256 * 256 + 256 * 96
     assert roofline.training_flop("gru", 2, 10, 7) == 6 * (3 * 100 * 3 + 70)
     assert [work() for work in roofline.products("bf16", 32).values()] in ([2 * 32**3], [2 * 32**3] * 2)
-    assert roofline.reading()() == 64 * 2**18
+    assert [work() for work in roofline.readings().values()] == [64 * 2**18] * 2
     rates = {roofline.TORCHS: Spread(2e9, 1e9, 3e9), roofline.OURS: Spread(4e9, 1e9, 5e9), "storycell": Spread(1, 1, 1)}
-    assert roofline.best_product(rates) == (4e9, "a product of the kernel's, 4 GFLOP/s")
+    assert roofline.take_best(rates) == (4e9, "a product of the engine's, 4 GFLOP/s")
     assert list(rates) == ["storycell"]
+    rates = {roofline.TORCHS_READING: Spread(9e9, 1e9, 9e9), roofline.NUMPYS_READING: Spread(4e9, 1e9, 5e9)}
+    assert roofline.take_best(rates) == (9e9, "torch's sum of a near array, 9 GB/s")
+
+
+@needs_kernel
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_engines_large_product_is_a_product(precision: str) -> None:
+    draws = np.random.default_rng(1)
+    left, right = (draws.standard_normal((48, 48), np.float32) for _ in range(2))
+    out = np.empty_like(left)
+    assert roofline.own_product(precision, left, right, out)() == 2 * 48**3
+    rounded = [torch.from_numpy(m).to(torch.bfloat16).double() if precision == "bf16" else torch.from_numpy(m).double()
+               for m in (left, right)]  # fmt: skip
+    expected = (rounded[0] @ rounded[1]).numpy()
+    assert np.linalg.norm(out - expected) / np.linalg.norm(expected) < EXACT
+
+
+def test_a_machine_without_the_engine_has_torchs_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise ImportError("not built")
+
+    monkeypatch.setattr(library, "library", missing)
+    assert list(roofline.products("fp32", 32)) == [roofline.TORCHS]
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match="measuring on a machine without the engine"):
+        roofline.products("fp32", 32)
 
 
 @pytest.mark.parametrize(
@@ -258,3 +376,8 @@ def test_a_grid_is_kept_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[
     ]
     assert "50% of the ceiling" in capsys.readouterr().out
     assert chart(rows, threads=1).startswith(b"\x89PNG")
+    alone = [
+        row | {"torch_fp32_chars_per_s": None, "torch_bf16_chars_per_s": None, "ratio_to_best_torch": None}
+        for row in rows
+    ]
+    assert chart(alone, threads=1).startswith(b"\x89PNG")

@@ -198,6 +198,6 @@ def test_passages_hold_what_token_files_hold(made: Path) -> None:
     target = scored_text.of_words([str(made.parent / "text.txt")])
     text = (made.parent / "text.txt").read_text(encoding="utf-8")
     assert "<|endoftext|>\n".join(target.stories) == text
-    folder = made.parent / "passage.tokens"
-    half = splits.write_tokens(text_corpus(text), model.vocab, folder)
-    assert (target.ids(model.vocab) == half.open(folder, model.vocab)[:]).all()
+    folder = made.parent / "text.tokens"
+    tokens = splits.write_tokens(text_corpus(text), model.vocab, folder)
+    assert (target.ids(model.vocab) == tokens.open(folder, model.vocab)[:]).all()

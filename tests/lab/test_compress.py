@@ -71,7 +71,7 @@ def stories(count: int, extra: str = "") -> str:
 
 
 def taught(made: Path) -> storycell.Model:
-    """A model that has learnt that the unknown character never comes, which takes more than three steps."""
+    """A model that has learned that the unknown character never comes, which takes more than three steps."""
     model = storycell.load(made)
     weights = model.network.weights()
     weights["output.bias"][UNKNOWN] = -20.0

@@ -126,7 +126,7 @@ def test_words_that_were_written_by_earlier_versions_are_read() -> None:
     for _ in SYMBOLS:
         decoder.code(np.array([0]), SURE)
     assert decoder.symbols().tolist() == SYMBOLS.tolist()
-    assert decoder.escaped().tolist() == HORSE.tolist()
+    assert decoder.read_escapes().tolist() == HORSE.tolist()
 
 
 @given(

@@ -84,20 +84,20 @@ def test_it_is_not_quadratic() -> None:
 def test_a_copyist_is_told_from_a_writer(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = storycell.load(made)
     stories = story_lines(TEXT)
-    learnt, heldout = model.vocab.encode("<|endoftext|>\n" + "<|endoftext|>\n".join(stories[:40])), stories[40:]
+    training, heldout = model.vocab.encode("<|endoftext|>\n" + "<|endoftext|>\n".join(stories[:40])), stories[40:]
     held = model.vocab.encode("<|endoftext|>\n" + "<|endoftext|>\n".join(heldout))
     monkeypatch.setattr(novelty, "samples", lambda *_: stories[:10])
-    copied = novelty.novelty(model, learnt, held, shown=3)
+    copied = novelty.novelty(model, training, held, shown=3)
     assert copied.samples.longest == max(map(len, stories[:10]))
     assert copied.samples.copied_share == 1.0
     assert copied.heldout is not None
     assert copied.heldout.longest < copied.samples.longest
-    assert [passage.text for passage in copied.passages] == sorted(stories[:10], key=lambda s: -len(s))[:3]
-    for passage in copied.passages:
-        at = passage.place
-        assert model.vocab.decode(learnt[at : at + passage.chars]) == passage.text
+    assert [span.text for span in copied.spans] == sorted(stories[:10], key=lambda s: -len(s))[:3]
+    for span in copied.spans:
+        at = span.place
+        assert model.vocab.decode(training[at : at + span.chars]) == span.text
     monkeypatch.setattr(novelty, "samples", lambda *_: heldout[:10])
-    written = novelty.novelty(model, learnt, held)
+    written = novelty.novelty(model, training, held)
     assert written.samples.longest <= written.heldout.longest  # type: ignore[union-attr]
     assert written.samples.copied_share == 0.0
 
@@ -112,8 +112,8 @@ def test_held_out_pieces_are_as_many_and_as_long_as_the_samples() -> None:
 def test_passages_do_not_overlap() -> None:
     lengths = np.array([4, 5, 4, 3, 2, 1, 2, 1])
     match = Matches(lengths, np.zeros(8, dtype=np.int64))
-    shown = novelty._passages(Vocabulary("abcdefgh"), [ids_of([2, 3, 4, 5, 6, 7, 8, 9])], [match], 5)
-    assert [(passage.at, passage.text) for passage in shown] == [(1, "bcdef"), (6, "gh")]
+    shown = novelty._longest_spans(Vocabulary("abcdefgh"), [ids_of([2, 3, 4, 5, 6, 7, 8, 9])], [match], 5)
+    assert [(span.at, span.text) for span in shown] == [(1, "bcdef"), (6, "gh")]
 
 
 def test_the_command_measures_the_run_s_own_text(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,7 +123,7 @@ def test_the_command_measures_the_run_s_own_text(made: Path, capsys: pytest.Capt
     assert 0 < said["longest_copied"] <= 60
     assert said["heldout_longest_copied"] > 20  # the stories of this text share most of their words
     assert said["samples"] == 4
-    assert said["passages"][0]["chars"] == said["longest_copied"]
+    assert said["spans"][0]["chars"] == said["longest_copied"]
     shown = command(capsys, "novelty", made, made.parent / "text.txt", "--count", 4, "--chars", 60)
     assert shown.out.splitlines()[2].split() == [
         "samples",

@@ -18,7 +18,7 @@ from storycell.lab.reproduce import measure as judgements
 from storycell.lab.reproduce import train as training
 from storycell.lab.reproduce.measure import Yardstick
 from storycell.lab.reproduce.plan import ENTRANTS
-from storycell.lab.reproduce.report import shown
+from storycell.lab.reproduce.report import show_mean
 from storycell.nn.cells.registry import cell_names
 from storycell.training import loop
 
@@ -104,7 +104,7 @@ def test_every_figure_of_the_page_stands_in_the_files_of_its_runs(made: tuple[pl
                 last = (run / "metrics.jsonl").read_text().splitlines()[-1]
                 files = {"measured": json.loads((run / "measured.json").read_text()), "metrics": json.loads(last)}
             values.append(numbers_of(files, found["data-figure"]))
-        assert text == shown(values, found["data-format"])
+        assert text == show_mean(values, found["data-format"])
         traced += 1
     assert traced > 80
     assert article == []

@@ -15,7 +15,7 @@ from storycell.nn.backends.native import library
 from storycell.nn.backends.native.backend import NativeBackend
 from storycell.nn.backends.native.generator import Generator
 from storycell.nn.backends.native.library import Choice, use_isa
-from storycell.nn.backends.native.ops import dropped
+from storycell.nn.backends.native.ops import drop
 from storycell.nn.backends.native.stack import Stack
 from storycell.nn.backends.torch import TorchBackend
 from storycell.nn.cells.cell import State
@@ -72,17 +72,17 @@ def random_state(cell: str, L: int, B: int, H: int) -> State:
 
 
 def oracle(n: Network, ids: torch.Tensor, state: State) -> tuple[torch.Tensor, State, list[torch.Tensor], State]:
-    """By torch's own modules in float64: outputs, final state, and the float64 twins of weights and state."""
-    twins = [t.detach().double().requires_grad_() for t in tensors(n)]
+    """By torch's own modules in float64: outputs, final state, and the float64 copies of weights and state."""
+    copies = [t.detach().double().requires_grad_() for t in tensors(n)]
     start = {name: value.detach().double().requires_grad_() for name, value in state.items()}
     kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}[n.cell]
-    H, D = n.layers[0]["weight_hh"].shape[1], twins[0].shape[1]
+    H, D = n.layers[0]["weight_hh"].shape[1], copies[0].shape[1]
     module = kind(D, H, len(n.layers), batch_first=True, dtype=torch.float64)
     names = [f"{name}_l{k}" for k, layer in enumerate(n.layers) for name in layer]
-    given = dict(zip(names, twins[1:-2], strict=True))
+    given = dict(zip(names, copies[1:-2], strict=True))
     h0 = (start["h"], start["c"]) if n.cell == "lstm" else start["h"]
-    out, final = torch.func.functional_call(module, given, (twins[0][ids], h0))
-    return out, dict(zip(start, final if n.cell == "lstm" else (final,), strict=True)), twins, start
+    out, final = torch.func.functional_call(module, given, (copies[0][ids], h0))
+    return out, dict(zip(start, final if n.cell == "lstm" else (final,), strict=True)), copies, start
 
 
 def distance(a: torch.Tensor | None, b: torch.Tensor | None) -> float:
@@ -102,8 +102,8 @@ def test_losses_states_and_all_gradients_are_torchs(isa: str, size: tuple[int, .
     n, state = network(cell, V, D, H, L, bf16=bf16), random_state(cell, L, B, H)
     ids, targets = torch.randint(0, V, (B, T)), torch.randint(0, V, (B, T))
     tolerance = BF16 if bf16 else FP32
-    out, final, twins, start = oracle(n, ids, state)
-    logits = out @ twins[-2].t() + twins[-1]
+    out, final, copies, start = oracle(n, ids, state)
+    logits = out @ copies[-2].t() + copies[-1]
     expected = torch.nn.functional.cross_entropy(logits.reshape(-1, V), targets.reshape(-1))
     nats, last = NativeBackend().mean_nats(n, ids, targets, state)
     assert nats.item() == pytest.approx(expected.item(), rel=tolerance)
@@ -113,8 +113,8 @@ def test_losses_states_and_all_gradients_are_torchs(isa: str, size: tuple[int, .
     for name in state:
         assert distance(last[name], final[name]) < tolerance
         assert distance(state[name].grad, start[name].grad) < tolerance
-    for mine, twin in zip(tensors(n), twins, strict=True):
-        assert distance(mine.grad, twin.grad) < tolerance
+    for mine, copy in zip(tensors(n), copies, strict=True):
+        assert distance(mine.grad, copy.grad) < tolerance
     each, _ = NativeBackend().nats(n, ids, targets, state)
     assert float(each.mean()) == pytest.approx(nats.item(), rel=FP32)
 
@@ -127,7 +127,7 @@ def test_outputs_and_their_gradients_are_torchs(isa: str, characters: bool, cell
     torch.manual_seed(1)
     n, state = network(cell, V, D, H, L, bf16=bf16), random_state(cell, L, B, H)
     ids = torch.randint(0, V, (B, T))
-    out, final, twins, _ = oracle(n, ids, state)
+    out, final, copies, _ = oracle(n, ids, state)
     if characters:
         y, last = NativeBackend().hidden(n, ids, state)
     else:
@@ -138,8 +138,8 @@ def test_outputs_and_their_gradients_are_torchs(isa: str, characters: bool, cell
     pull = torch.randn(B, T, H)
     (out * pull).sum().backward()
     (y * pull).sum().backward()
-    for mine, twin in zip(tensors(n)[:-2], twins[:-2], strict=True):
-        assert distance(mine.grad, twin.grad) < tolerance
+    for mine, copy in zip(tensors(n)[:-2], copies[:-2], strict=True):
+        assert distance(mine.grad, copy.grad) < tolerance
 
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
@@ -160,7 +160,8 @@ def test_two_forwards_then_two_backwards(isa: str, cell: str, bf16: bool) -> Non
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
 def test_bits_do_not_depend_on_threads(isa: str, bf16: bool) -> None:
     n, state = network("lstm", 30, 8, 48, 2, bf16=bf16), random_state("lstm", 2, 7, 48)
-    ids, targets = torch.randint(0, 30, (7, 40)), torch.randint(0, 30, (7, 40))
+    T = 150  # so that every product is worth several threads
+    ids, targets = torch.randint(0, 30, (7, T)), torch.randint(0, 30, (7, T))
     before, results = torch.get_num_threads(), []
     try:
         for threads in (2, 2, 1, 3):
@@ -197,7 +198,7 @@ def test_dropout_is_a_mask_of_the_right_share_that_backward_repeats(isa: str) ->
         below = nats(5).item()
     assert slope == pytest.approx((above - below) / (2 * step), rel=2e-2, abs=1e-4)
     ones = torch.ones(100_000)
-    kept = dropped("fp32", ones[:99_200].view(-1, 16), 7, 1 - p, 99_200)
+    kept = drop("fp32", ones[:99_200].view(-1, 16), 7, 1 - p, 99_200)
     assert (kept > 0).double().mean().item() == pytest.approx(1 - p, abs=5 * (p * (1 - p) / 99_200) ** 0.5)
     assert kept.unique().tolist() == pytest.approx([0.0, 1 / (1 - p)])
 
@@ -306,8 +307,8 @@ def test_written_characters_were_drawn_from_the_models_logits(isa: str, cell: st
     fed, random = torch.tensor([0, 5, 7]), torch.randint(1, 2**32, (B, 4))
     written = Generator(n, 1).write(fed, state, random, [choice(greedy=1)] * B, length, keeps_logits=True)
     read = torch.cat((fed[:, None], written.ids[:, :-1]), 1)
-    out, final, twins, _ = oracle(n, read, state)
-    logits = out @ twins[-2].t() + twins[-1]
+    out, final, copies, _ = oracle(n, read, state)
+    logits = out @ copies[-2].t() + copies[-1]
     assert distance(written.logits, logits) < FP32
     assert distance(written.state["h"], final["h"]) < FP32
     logits[..., 1] = -torch.inf
@@ -369,9 +370,9 @@ def test_bf16_errs_no_more_than_torchs_autocast(cell: str) -> None:
     torch.manual_seed(3)
     n, state = network(cell, V, D, H, L, bf16=True), random_state(cell, L, B, H)
     ids, pull = torch.randint(0, V, (B, T)), torch.randn(B, T, H)
-    out, _, twins, _ = oracle(n, ids, state)
+    out, _, copies, _ = oracle(n, ids, state)
     (out * pull).sum().backward()
-    exact = torch.cat([w.grad.flatten() for w in twins[:-2] if w.grad is not None])
+    exact = torch.cat([w.grad.flatten() for w in copies[:-2] if w.grad is not None])
 
     def errors(y: torch.Tensor) -> tuple[float, float]:
         gradients = torch.autograd.grad((y.float() * pull).sum(), tensors(n)[:-2])

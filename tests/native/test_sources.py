@@ -12,30 +12,53 @@ AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"]
 AMX = [*AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"]
 FLAGS = {"simd_avx2.h": AVX2, "simd_avx512.h": AVX512, "amx_emulated.h": AVX512, "tile_amx.h": AMX}
+ARM = ["simd_neon.h", "tile_neon.h", "tile_bfmmla.h"]
+BF16 = ["-mcpu=generic+bf16"]
 HEADERS = sorted(path.relative_to(NATIVE).as_posix() for path in NATIVE.glob("*/*.h"))
 CONTRACT = (NATIVE / "arch" / "simd.h").read_text()
 MEMBERS = re.findall(r"= &S::(\w+);", CONTRACT)
 PORTABLE = NATIVE / "arch" / "simd_portable.h"
 FOR_ALL = [*(NATIVE / "engine").glob("*.cpp"), NATIVE / "arch" / "isa.cpp", NATIVE / "arch" / "isa_portable.cpp"]
+ARM_SOURCES = {"isa_neon": [], "isa_neonbf16": BF16, "isa_bfmmla": BF16}  # with the flags of each
 SYSTEMS = {
-    "aarch64-linux-gnu": [],
-    "aarch64-macos": [],
+    "aarch64-linux-gnu": ["-DSTORYCELL_ARM", "-DSTORYCELL_ARM_BF16"],
+    "aarch64-macos": ["-DSTORYCELL_ARM", "-DSTORYCELL_ARM_BF16"],
+    "aarch64-windows-gnu": ["-DSTORYCELL_ARM", "-DSTORYCELL_ARM_BF16"],
     "x86_64-windows-gnu": ["-DSTORYCELL_X86"],
     "wasm32-wasi": ["-msimd128"],
 }
 
 
-def check(source: str, folder: Path, *flags: str, first: tuple[str, ...] = ()) -> tuple[int, str]:
+def zig() -> list[str]:
+    """The command of the compiler in the `ziglang` package; skips where that is not installed."""
+    if importlib.util.find_spec("ziglang") is None:
+        pytest.skip("needs the ziglang package: pip install ziglang")
+    return [sys.executable, "-m", "ziglang", "c++"]
+
+
+def check(
+    source: str, folder: Path, *flags: str, first: tuple[str, ...] = (), command: list[str] | None = None
+) -> tuple[int, str]:
     """The compiler's verdict on a text: exit status and messages."""
     text = folder / "source.cpp"
     text.write_text(source)
-    command = [compiler(), "-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", *first, f"-I{NATIVE}"]
-    done = run(*command, "-Wno-unused-function", *flags, text)
+    words = [*(command or [compiler()]), "-std=c++17", "-Wall", "-Wextra", "-Werror"]
+    # Zig would take -fsyntax-only for a program, and build its libraries first.
+    words += ["-c", "-o", str(folder / "compiled.o")] if command else ["-fsyntax-only"]
+    done = run(*words, *first, f"-I{NATIVE}", "-Wno-unused-function", *flags, text)
     return done.returncode, done.stderr
 
 
 @pytest.mark.parametrize("header", HEADERS)
 def test_a_header_needs_no_other_before_it(header: str, tmp_path: Path) -> None:
+    if Path(header).name in ARM:
+        for flags in ([], BF16):
+            arm = [*zig(), "-target", "aarch64-linux-gnu", *flags]
+            if header == "arch/tile_bfmmla.h" and not flags:
+                continue  # it has no other form
+            status, messages = check(f'#include "{header}"\n', tmp_path, command=arm)
+            assert status == 0, messages
+        return
     flags = FLAGS.get(Path(header).name, [])
     if flags and check("#include <immintrin.h>\n", tmp_path, *flags)[0]:
         pytest.skip("this compiler does not know the instruction set")
@@ -54,7 +77,7 @@ def vectors(folder: Path, old: str, new: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("member", MEMBERS)
 def test_vectors_that_lack_a_member_do_not_compile(member: str, tmp_path: Path) -> None:
-    assert len(MEMBERS) == 22
+    assert len(MEMBERS) == 28
     status, messages = vectors(tmp_path, f" {member}(", f" other_{member}(")
     assert status != 0
     assert (
@@ -111,11 +134,12 @@ def test_a_struct_whose_layout_is_not_told_does_not_compile(tmp_path: Path) -> N
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_the_sources_compile_for_other_systems(system: str, tmp_path: Path) -> None:
     """With the compiler of the `ziglang` package, where that is installed."""
-    if importlib.util.find_spec("ziglang") is None:
-        pytest.skip("needs the ziglang package: pip install ziglang")
-    command = [sys.executable, "-m", "ziglang", "c++", "-target", system, *SYSTEMS[system], "-std=c++17", f"-I{NATIVE}"]
-    for source in FOR_ALL:
+    command = [*zig(), "-target", system, *SYSTEMS[system], "-std=c++17", f"-I{NATIVE}"]
+    sources: list[tuple[Path, list[str]]] = [(source, []) for source in FOR_ALL]
+    if system.startswith("aarch64"):
+        sources += [(NATIVE / "arch" / f"{name}.cpp", flags) for name, flags in ARM_SOURCES.items()]
+    for source, flags in sources:
         compiled = tmp_path / f"{source.stem}.o"
-        done = run(*command, "-Wall", "-Wextra", "-Werror", "-c", source, "-o", compiled)
+        done = run(*command, "-Wall", "-Wextra", "-Werror", *flags, "-c", source, "-o", compiled)
         assert done.returncode == 0, done.stderr
         assert compiled.stat().st_size > 0

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from support.instruction_sets import needs_kernel
 
 from storycell.language_model import Choice, LanguageModel
 from storycell.nn import adapter
@@ -106,7 +107,9 @@ def test_other_weights_make_another_model_and_leave_this_one() -> None:
     with pytest.raises(ValueError, match="size mismatch"):
         model.with_weights({**weights, "output.bias": np.zeros(3, np.float32)})
     fresh = CharLM(V, H, L, "gru", embedding_size=3, seed=9)
-    np.testing.assert_array_equal(model.untrained(9).weights()["output.weight"], fresh.output.weight.detach().numpy())
+    np.testing.assert_array_equal(
+        model.copy_untrained(9).weights()["output.weight"], fresh.output.weight.detach().numpy()
+    )
     assert lm.output.bias[4] == model.weights()["output.bias"][4]
 
 
@@ -120,3 +123,28 @@ def test_only_the_native_backend_writes_in_one_call() -> None:
     assert written.logits is not None
     likeliest = np.where(np.arange(V) == 1, -np.inf, written.logits).argmax(-1)
     np.testing.assert_array_equal(written.ids, likeliest)
+
+
+@needs_kernel
+def test_other_weights_generate_in_the_same_precision() -> None:
+    model = TorchModel(CharLM(V, H, L, embedding_size=3, backend="native").eval().write_in("bf16"))
+    assert model.with_weights(model.weights()).generates_in == "bf16"
+
+
+@needs_kernel
+def test_a_frozen_model_computes_the_same_and_looks_at_its_weights_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TorchModel(CharLM(30, 20, layers=2, seed=6, backend="native").eval())
+    looks: list[int] = []
+    generator, scorer = TorchModel._generator, CharLM.scorer
+    monkeypatch.setattr(TorchModel, "_generator", lambda self: (looks.append(1), generator(self))[1])
+    monkeypatch.setattr(CharLM, "scorer", lambda self: (looks.append(2), scorer(self))[1])
+    frozen = model.frozen()
+    ids = np.arange(2, 14).reshape(2, 6)
+    for _ in range(3):
+        assert np.array_equal(frozen.nats(ids, ids)[0], model.nats(ids, ids)[0])
+        written = [
+            one.write([3], one.zero_state(1), [[1, 2, 3, 4]], [Choice(1.0, 1.0, 0.0, 0, False)], 9)
+            for one in (frozen, model)
+        ]
+        assert np.array_equal(written[0].ids, written[1].ids)
+    assert sorted(looks) == [1] * (1 + 3) + [2] * (1 + 3)

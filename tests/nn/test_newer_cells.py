@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storycell.nn.backends import choice
-from storycell.nn.backends.reference import stepped
+from storycell.nn.backends.reference import run_stepwise
 from storycell.nn.cells import registry
 from storycell.nn.cells.cell import Weights
 from storycell.nn.cells.recurrence import doubling, in_turn, recur
@@ -50,7 +50,7 @@ def test_parallel_equals_stepwise_with_every_gradient(cell: str, B: int, T: int,
     x, state = inputs(cell, B, T, D, H)
     kind = registry.get_cell(cell)
     results = []
-    for y, last in (kind.run(x, state, w), stepped(kind, x, state, w)):
+    for y, last in (kind.run(x, state, w), run_stepwise(kind, x, state, w)):
         total = (y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)).sum() + last["h"].square().sum()
         results.append([y, last["h"], *torch.autograd.grad(total, [x, *state.values(), *w.values()])])
     for a, b in zip(*results, strict=True):
@@ -99,7 +99,7 @@ def test_saturated_gates_neither_overflow_nor_vanish_to_nan() -> None:
         w = {name: weight.detach().float() for name, weight in layer(cell, 4, 6, spread=1e4).items()}
         x, state = (torch.randn(2, 50, 4), {"h": torch.randn(2, 6)})
         y, _ = registry.get_cell(cell).run(x, state, w)
-        slow, _ = stepped(registry.get_cell(cell), x, state, w)
+        slow, _ = run_stepwise(registry.get_cell(cell), x, state, w)
         assert torch.isfinite(y).all()
         assert difference(y, slow) < ROUNDING_32
 

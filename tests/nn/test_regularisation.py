@@ -99,8 +99,8 @@ def test_a_share_of_the_streams_starts_from_the_zero_state_and_which_depends_on_
     shares, rows = [], []
     for step in range(100):
         some.step = step
-        kept = some._kept()
-        carried = learner._carried(kept)
+        kept = some._kept_streams()
+        carried = learner._carry(kept)
         assert kept is not None
         assert carried is not None
         zero = (carried["h"][0] == 0).all(dim=1)
@@ -114,11 +114,11 @@ def test_a_share_of_the_streams_starts_from_the_zero_state_and_which_depends_on_
     assert np.mean(shares) == pytest.approx(SHARE, abs=SPREAD)
     assert not torch.equal(rows[0], rows[1])
     some.step = 0
-    again = learner._carried(some._kept())
+    again = learner._carry(some._kept_streams())
     assert again is not None
     assert torch.equal((again["h"][0] == 0).all(dim=1), rows[0])
     some.settings = some.settings.model_copy(update={"reset": 0.0})
-    assert learner._carried(some._kept()) is learner._state
+    assert learner._carry(some._kept_streams()) is learner._state
 
 
 def test_the_average_is_a_running_mean_and_is_given_back() -> None:

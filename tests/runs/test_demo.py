@@ -21,7 +21,7 @@ def test_it_is_small_and_float16() -> None:
 
 
 def test_it_tells_a_story_with_closed_quotes_and_whole_words(real_data: object) -> None:
-    """Eight in ten of its words, at a low temperature, are words of the text it learnt from."""
+    """Eight in ten of its words, at a low temperature, are words of the text it was trained on."""
     known = set(re.findall(r"[a-z]+", real_data("tinystories/train.txt").read_text(encoding="utf-8").lower()))  # type: ignore[operator]
     text = storycell.load().generate("Once upon a time", chars=400, temperature=0.5, seed=1)
     words = re.findall(r"[a-z]+", text.lower())[:-1]

@@ -109,7 +109,7 @@ def test_a_slice_that_cannot_be_described_fails_alone(
     assert texts([*found, again]) == texts([*alone, alone[1]])
 
 
-@pytest.mark.parametrize("name", ["_groups", "_finished"])
+@pytest.mark.parametrize("name", ["_groups", "_is_finished"])
 def test_a_fault_of_the_engine_itself_leaves_nobody_waiting_and_the_next_is_served(
     model: storycell.Model, alone: list[Any], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

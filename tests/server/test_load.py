@@ -136,7 +136,7 @@ def test_an_endless_head_is_cut_off(quick: Served) -> None:
 
 def test_long_prompts_do_not_block_the_others(quick: Served) -> None:
     with contextlib.ExitStack() as stack:
-        connections = [stack.enter_context(opened(quick)) for _ in range(8)]
+        connections = [stack.enter_context(opened(quick)) for _ in range(16)]
         for long in connections:
             long.sendall(head_and_body({"prompt": "Ben had 3 red. " * 6_600, "max_tokens": 1}, "localhost"))
         quick.post("/v1/completions", {"prompt": PROMPT, "max_tokens": 5})

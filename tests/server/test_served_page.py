@@ -122,9 +122,9 @@ def test_a_held_unit_changes_the_story_from_the_same_seed(page: "sync.Page") -> 
     assert text(page).startswith(BEGINNING)
     assert BEGINNING + (page.text_content("#otherwise-text") or "") == story
     page.select_option("#colour", "f")  # what is coloured is what is held
-    until(page, "story.passage.hold[0].name === 'f' && generating === null")
+    until(page, "story.request.hold[0].name === 'f' && generating === null")
     page.select_option("#colour", "loss")
-    assert page.evaluate("story.passage.hold[0].name") == "f"
+    assert page.evaluate("story.request.hold[0].name") == "f"
     assert page.inner_text("#hold-name").startswith("forget gate f of unit ")
     page.uncheck("#hold")
     until(page, "s => document.querySelector('#text').value === s", story)
@@ -159,6 +159,13 @@ def test_axe_finds_nothing_serious(page: "sync.Page", scheme: str) -> None:
     page.wait_for_selector("#lively [aria-pressed=true]")  # it has chosen a unit, and nothing moves any more
     until(page, "story.values.length > 0")
     assert serious_violations(page) == []
+
+
+def test_a_word_without_end_stays_in_its_column(page: "sync.Page") -> None:
+    page.fill("#text", "n" * 400)
+    until(page, "document.querySelector('#shades').textContent.length >= 400")
+    right = page.evaluate("['#text', '#shades'].map(k => document.querySelector(k).getBoundingClientRect().right)")
+    assert max(right) <= page.evaluate("document.querySelector('aside').getBoundingClientRect().left")
 
 
 def test_it_fits_a_phone(browser: "sync.Browser", served: Served) -> None:

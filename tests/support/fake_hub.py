@@ -3,7 +3,7 @@
 In: the files as bytes, and `faults`, what the next body requests (GET) shall do instead of answering well, first one
 first. Out: `endpoint` for HF_ENDPOINT and `requests`, every (method, file name, Range header) in order of arrival.
 
-Surprising: a cut and a reset are two different faults: a cut closes the connection in good order, which the client
+A cut and a reset are two different faults: a cut closes the connection in good order, which the client
 tries again by itself; a reset drops it, which the client takes for final.
 """
 

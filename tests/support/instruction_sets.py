@@ -22,4 +22,7 @@ def _runs(isa: str) -> bool:
     return True
 
 
-ISAS = [isa for isa in ("portable", "avx2", "avx512", "avx512bf16", "amx") if _runs(isa)] or ["portable"]
+KNOWN = (
+    "portable", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx", "neon", "neonbf16", "bfmmla"
+)  # fmt: skip
+ISAS = [isa for isa in KNOWN if _runs(isa)] or ["portable"]

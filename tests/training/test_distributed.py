@@ -39,13 +39,13 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
 
 
 @pytest.fixture(scope="module")
-def alone(ranks: Ranks, learnt: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def alone(ranks: Ranks, training_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of one process, which all others are compared with."""
-    return trained(ranks, 1, learnt, tmp_path_factory.mktemp("alone") / "run")
+    return trained(ranks, 1, training_text, tmp_path_factory.mktemp("alone") / "run")
 
 
-def trained(ranks: Ranks, count: int, learnt: Path, run: Path, *more: str) -> Path:
-    ended = ranks.run(count, "train", learnt, "--out", run, *FLAGS, f"--steps={STEPS}", *more)
+def trained(ranks: Ranks, count: int, training_text: Path, run: Path, *more: str) -> Path:
+    ended = ranks.run(count, "train", training_text, "--out", run, *FLAGS, f"--steps={STEPS}", *more)
     assert ended.codes == [0] * count, ended.said
     assert not any(ended.said[1:] + ended.printed[1:]), "only the first process talks"
     return run
@@ -102,17 +102,19 @@ def test_a_process_reads_its_rows_of_the_chunk(step: int, first: int, more: int)
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_several_processes_learn_what_one_does(
-    count: int, ranks: Ranks, learnt: Path, alone: Path, tmp_path: Path
+    count: int, ranks: Ranks, training_text: Path, alone: Path, tmp_path: Path
 ) -> None:
     """Six streams: two processes have three each, of four two have one and two have two."""
-    run = trained(ranks, count, learnt, tmp_path / "run")
+    run = trained(ranks, count, training_text, tmp_path / "run")
     assert_same_losses(run, alone)
     assert len(losses(run)) == STEPS
 
 
-def test_windows_and_the_mean_of_the_weights_are_the_same_too(ranks: Ranks, learnt: Path, tmp_path: Path) -> None:
+def test_windows_and_the_mean_of_the_weights_are_the_same_too(
+    ranks: Ranks, training_text: Path, tmp_path: Path
+) -> None:
     more = ["--batching=windows", "--average=0.9", "--cell=gru", "--backend=torch", "--optimizer=muon"]
-    one, two = (trained(ranks, count, learnt, tmp_path / f"run{count}", *more) for count in (1, 2))
+    one, two = (trained(ranks, count, training_text, tmp_path / f"run{count}", *more) for count in (1, 2))
     assert_same_losses(two, one)
 
 
@@ -129,11 +131,13 @@ def test_over_200_steps_two_processes_learn_what_one_does(ranks: Ranks, tmp_path
     assert_same_losses(*runs)
 
 
-def test_a_run_goes_on_in_any_number_of_processes(ranks: Ranks, learnt: Path, alone: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_in_any_number_of_processes(
+    ranks: Ranks, training_text: Path, alone: Path, tmp_path: Path
+) -> None:
     """Begun by 2, stopped by SIGTERM, resumed by 4, killed, resumed by 1: the losses are those of one process."""
     run = tmp_path / "run"
     flags = [*FLAGS, f"--steps={STEPS}", "--save-every=0.000001"]
-    pids = ranks.start(2, "train", learnt, "--out", run, *flags)
+    pids = ranks.start(2, "train", training_text, "--out", run, *flags)
     wait_for_a_save(run, wait_for_a_save(run))
     send(pids[1:], signal.SIGTERM)
     assert ranks.wait().codes == [143, 143]
@@ -153,17 +157,17 @@ def test_a_run_goes_on_in_any_number_of_processes(ranks: Ranks, learnt: Path, al
 
 
 @pytest.fixture(scope="module")
-def in_two(ranks: Ranks, learnt: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def in_two(ranks: Ranks, training_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of two processes, with dropout, undisturbed."""
-    return trained(ranks, 2, learnt, tmp_path_factory.mktemp("two") / "run", "--dropout=0.1")
+    return trained(ranks, 2, training_text, tmp_path_factory.mktemp("two") / "run", "--dropout=0.1")
 
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_ends_all_and_the_run_ends_equal_to_the_bit(
-    victim: int, ranks: Ranks, learnt: Path, in_two: Path, tmp_path: Path
+    victim: int, ranks: Ranks, training_text: Path, in_two: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    words = ["train", learnt, "--out", run, *FLAGS, f"--steps={STEPS}", "--dropout=0.1", "--save-every=1e-6"]
+    words = ["train", training_text, "--out", run, *FLAGS, f"--steps={STEPS}", "--dropout=0.1", "--save-every=1e-6"]
     pids = ranks.start(2, *words)
     wait_for_a_save(run, wait_for_a_save(run))
     send(pids[victim : victim + 1], signal.SIGKILL)
@@ -176,11 +180,11 @@ def test_a_killed_process_ends_all_and_the_run_ends_equal_to_the_bit(
 
 
 def test_ctrl_c_that_comes_twice_to_all_saves_and_one_process_says_so(
-    ranks: Ranks, learnt: Path, tmp_path: Path
+    ranks: Ranks, training_text: Path, tmp_path: Path
 ) -> None:
     """The terminal sends it to every process, and torchrun passes it on."""
     run = tmp_path / "run"
-    pids = ranks.start(2, "train", learnt, "--out", run, *FLAGS, "--steps=100000", "--save-every=0.01")
+    pids = ranks.start(2, "train", training_text, "--out", run, *FLAGS, "--steps=100000", "--save-every=0.01")
     wait_for_a_save(run, wait_for_a_save(run))
     send(pids, signal.SIGINT)
     send(pids, signal.SIGINT)
@@ -191,8 +195,10 @@ def test_ctrl_c_that_comes_twice_to_all_saves_and_one_process_says_so(
     assert not ended.said[1]
 
 
-def test_a_loss_that_is_not_finite_in_one_process_is_skipped_by_all(ranks: Ranks, learnt: Path, tmp_path: Path) -> None:
-    words = ["train", learnt, *FLAGS, "--steps=40", "--json"]  # it gives up after 25 of them
+def test_a_loss_that_is_not_finite_in_one_process_is_skipped_by_all(
+    ranks: Ranks, training_text: Path, tmp_path: Path
+) -> None:
+    words = ["train", training_text, *FLAGS, "--steps=40", "--json"]  # it gives up after 25 of them
     ended = ranks.run(2, *words, "--out", tmp_path / "once", faults={1: {"poison": 5}})
     assert ended.codes == [0, 0], ended.said
     assert "step 6 skipped" in ended.said[0]
@@ -206,9 +212,9 @@ def test_a_loss_that_is_not_finite_in_one_process_is_skipped_by_all(ranks: Ranks
     assert position(tmp_path / "ever")["step"] == 0
 
 
-def test_the_clock_of_the_first_process_decides_for_all(ranks: Ranks, learnt: Path, tmp_path: Path) -> None:
+def test_the_clock_of_the_first_process_decides_for_all(ranks: Ranks, training_text: Path, tmp_path: Path) -> None:
     """The other one's runs ten times slower: by itself it would train, and save, for ten times as long."""
-    words = ["train", learnt, "--out", tmp_path / "run", *FLAGS, "--minutes=0.01", "--save-every=0.1", "--json"]
+    words = ["train", training_text, "--out", tmp_path / "run", *FLAGS, "--minutes=0.01", "--save-every=0.1", "--json"]
     ended = ranks.run(2, *words, faults={1: {"slow_clock": 10.0}})
     assert ended.codes == [0, 0], ended.said
     summary = json.loads(ended.printed[0])
@@ -216,9 +222,9 @@ def test_the_clock_of_the_first_process_decides_for_all(ranks: Ranks, learnt: Pa
     assert summary["step"] == position(tmp_path / "run")["step"]
 
 
-def test_a_disk_that_is_full_ends_all(ranks: Ranks, learnt: Path, tmp_path: Path) -> None:
+def test_a_disk_that_is_full_ends_all(ranks: Ranks, training_text: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    words = ["train", learnt, "--out", run, *FLAGS, "--steps=100000", "--save-every=1e-6"]
+    words = ["train", training_text, "--out", run, *FLAGS, "--steps=100000", "--save-every=1e-6"]
     ended = ranks.run(2, *words, faults={0: {"file_bytes": 60_000}})
     assert ended.codes == [1, 1], ended.said
     assert f"storycell: {run} cannot be written: file too large" in ended.said[0]
@@ -226,20 +232,20 @@ def test_a_disk_that_is_full_ends_all(ranks: Ranks, learnt: Path, tmp_path: Path
     assert storycell.load(run).generate("", chars=3) is not None
 
 
-def test_what_cannot_be_shared_is_refused_in_one_sentence(ranks: Ranks, learnt: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_shared_is_refused_in_one_sentence(ranks: Ranks, training_text: Path, tmp_path: Path) -> None:
     def refused(*words: object, **keywords: object) -> Ended:
         ended = ranks.run(2, "train", *words, "--out", tmp_path / "run", *NETWORK, "--steps=3", **keywords)  # type: ignore[arg-type]
         for said in ended.said:
             stated(said)
         return ended
 
-    ended = refused(learnt, "--streams=1")
+    ended = refused(training_text, "--streams=1")
     assert ended.codes == [2, 2]
     assert "1 streams cannot be divided among 2 processes" in ended.said[0]
     ended = refused("-")
     assert ended.codes == [2, 2]
     assert "storycell prepare -" in ended.said[0]
-    ended = refused(learnt, faults={1: {"more": ["--lr=0.5"]}})
+    ended = refused(training_text, faults={1: {"more": ["--lr=0.5"]}})
     assert ended.codes == [1, 1]
     assert "process 1 has settings or a text other than process 0" in ended.said[0]
     assert not (tmp_path / "run").exists()
@@ -255,9 +261,9 @@ def test_processes_must_read_the_same_save(ranks: Ranks, alone: Path, tmp_path: 
     stated(ended.said[0], "process 1 has a last.safetensors other than process 0")
 
 
-def test_torchrun_starts_it_and_other_verbs_refuse(learnt: Path, tmp_path: Path) -> None:
+def test_torchrun_starts_it_and_other_verbs_refuse(training_text: Path, tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "storycell"]
-    words = ["train", str(learnt), "--out", str(tmp_path / "run"), *FLAGS, "--steps=5", "--json"]
+    words = ["train", str(training_text), "--out", str(tmp_path / "run"), *FLAGS, "--steps=5", "--json"]
     done = subprocess.run([*torchrun, *words], capture_output=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr.decode()
     summary = json.loads(done.stdout)

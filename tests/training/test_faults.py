@@ -34,24 +34,24 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(nursery: Nursery, learnt: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(nursery: Nursery, training_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("undisturbed") / "run"
-    ended = nursery.run("train", learnt, "--out", run, *FLAGS, within=run)
+    ended = nursery.run("train", training_text, "--out", run, *FLAGS, within=run)
     assert ended.code == 0, ended.said
     return run
 
 
-def words_for(run: Path, learnt: Path) -> list[object]:
+def words_for(run: Path, training_text: Path) -> list[object]:
     """What begins a run, or goes on with it."""
-    return ["train", "--resume", run] if run.exists() else ["train", learnt, "--out", run, *FLAGS]
+    return ["train", "--resume", run] if run.exists() else ["train", training_text, "--out", run, *FLAGS]
 
 
-def killed_again_and_again(nursery: Nursery, learnt: Path, undisturbed: Path, folder: Path, kills: int) -> None:
+def killed_again_and_again(nursery: Nursery, training_text: Path, undisturbed: Path, folder: Path, kills: int) -> None:
     """Kill at random moments and at random disk operations, by turns; compare every run that comes to its end."""
     chance, survived = random.Random(kills), 0
     run = folder / "run0"
     while survived < kills or not run.exists():
-        words = words_for(run, learnt)
+        words = words_for(run, training_text)
         if survived % 2 and survived < kills:
             ended = nursery.run(*words, within=run, kill_at=chance.randrange(1, OPERATIONS))
         else:
@@ -77,42 +77,42 @@ def killed_again_and_again(nursery: Nursery, learnt: Path, undisturbed: Path, fo
 
 
 def test_killed_at_any_moment_a_run_ends_equal_to_one_that_was_not(
-    nursery: Nursery, learnt: Path, undisturbed: Path, tmp_path: Path
+    nursery: Nursery, training_text: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    killed_again_and_again(nursery, learnt, undisturbed, tmp_path, KILLS)
+    killed_again_and_again(nursery, training_text, undisturbed, tmp_path, KILLS)
 
 
 @pytest.mark.soak
 def test_killed_a_hundred_times_runs_end_equal_to_one_that_was_not(
-    nursery: Nursery, learnt: Path, undisturbed: Path, tmp_path: Path
+    nursery: Nursery, training_text: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    killed_again_and_again(nursery, learnt, undisturbed, tmp_path, SOAK_KILLS)
+    killed_again_and_again(nursery, training_text, undisturbed, tmp_path, SOAK_KILLS)
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_disk_that_fills_up_anywhere_loses_nothing(
-    nursery: Nursery, learnt: Path, undisturbed: Path, tmp_path: Path, seed: int
+    nursery: Nursery, training_text: Path, undisturbed: Path, tmp_path: Path, seed: int
 ) -> None:
     """A limit on the size of a file is hit in another file, or never, from one size to the next."""
     run = tmp_path / "run"
     largest = max(p.stat().st_size for p in undisturbed.iterdir())
     limit = round(300 * (largest / 300) ** ((seed + random.Random(seed).random()) / 2))
-    full = nursery.run("train", learnt, "--out", run, *FLAGS, within=run, file_bytes=limit)
+    full = nursery.run("train", training_text, "--out", run, *FLAGS, within=run, file_bytes=limit)
     assert "file too large" in one_sentence(full)
     assert not list(tmp_path.rglob("*.part"))
     assert not list(tmp_path.glob(".run*"))
-    ended = nursery.run(*words_for(run, learnt), within=run)
+    ended = nursery.run(*words_for(run, training_text), within=run)
     assert ended.code == 0, ended.said
     assert_equal_runs(run, undisturbed)
 
 
 def test_polite_stops_at_any_moment_end_equal(
-    nursery: Nursery, learnt: Path, undisturbed: Path, tmp_path: Path
+    nursery: Nursery, training_text: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     """As a scheduler stops a job, or a person: once the folder is there, the next step is always to resume."""
     run, chance = tmp_path / "run", random.Random(1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGINT):
-        pid = nursery.start(*words_for(run, learnt), within=run)
+        pid = nursery.start(*words_for(run, training_text), within=run)
         time.sleep(0.05 + chance.random() * LONGEST_S)
         kill(pid, number)
         ended = nursery.wait()
@@ -120,16 +120,16 @@ def test_polite_stops_at_any_moment_end_equal(
         assert "Traceback" not in ended.said
         if ended.code > 0 and run.exists():
             assert f"storycell train --resume {run}" in ended.said or "storycell: interrupted" in ended.said
-    ended = nursery.run(*words_for(run, learnt), within=run)
+    ended = nursery.run(*words_for(run, training_text), within=run)
     assert ended.code == 0, ended.said
     assert_equal_runs(run, undisturbed)
 
 
 def test_a_text_that_changes_under_training_changes_nothing_until_it_is_resumed(
-    nursery: Nursery, learnt: Path, undisturbed: Path, tmp_path: Path
+    nursery: Nursery, training_text: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     text, run = tmp_path / "small.txt", tmp_path / "run"
-    shutil.copy(learnt, text)
+    shutil.copy(training_text, text)
     nursery.start("train", text, "--out", run, *FLAGS, within=run)
     while not (run / "last.safetensors").exists():
         time.sleep(0.005)
@@ -141,11 +141,11 @@ def test_a_text_that_changes_under_training_changes_nothing_until_it_is_resumed(
 
 
 def test_files_swapped_between_runs_are_noticed_and_mended_by_a_copy(
-    nursery: Nursery, learnt: Path, undisturbed: Path, tmp_path: Path
+    nursery: Nursery, training_text: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     """Of two runs of another size each file of the one, put into the other, is refused by name or is as good."""
     other = tmp_path / "other"
-    words = ["train", learnt, "--out", other, *FLAGS, "--hidden=9", "--vocab=bytes", "--steps=20"]
+    words = ["train", training_text, "--out", other, *FLAGS, "--hidden=9", "--vocab=bytes", "--steps=20"]
     assert nursery.run(*words, within=other).code == 0
     mixed = tmp_path / "mixed"
     shutil.copytree(undisturbed, mixed)
@@ -161,7 +161,7 @@ def test_files_swapped_between_runs_are_noticed_and_mended_by_a_copy(
 
 
 def test_a_clock_that_jumps_changes_nothing(
-    learnt: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    training_text: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The wall clock, set forward and back at random while a training runs."""
     chance, asked = random.Random(1), list[int]()
@@ -176,5 +176,5 @@ def test_a_clock_that_jumps_changes_nothing(
         for name, value in (flag.split("=") for flag in FLAGS)
     }
     names["save_every"] = names.pop("save-every")
-    run = storycell.train(learnt, out=tmp_path / "run", **names)
+    run = storycell.train(training_text, out=tmp_path / "run", **names)
     assert_equal_runs(run.path, undisturbed)

@@ -241,7 +241,7 @@ class Second(ProcessGroup):
     def exchange(self, *numbers: float) -> list[list[float]]:
         return [list(numbers)] * 2
 
-    def gathered(self, mine: Floats, B: int) -> Floats:
+    def gather_states(self, mine: Floats, B: int) -> Floats:
         return np.concatenate([np.zeros_like(mine), mine], axis=1)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from storycell.runs import machine
 
-HEAVY = ("torch", "matplotlib", "huggingface_hub", "pydivsufsort")
+HEAVY = ("torch", "matplotlib", "huggingface_hub")
 BLOCKED = f"import sys; sys.modules |= dict.fromkeys({HEAVY}); "  # None there makes an import fail
 COMMAND = BLOCKED + "from storycell.cli.main import main; sys.exit(main(sys.argv[1:]))"
 NETWORK = ["--hidden=12", "--embedding=4", "--layers=2", "--streams=4", "--chunk=16", "--evaluations=2", "--threads=1"]
@@ -124,3 +124,20 @@ def test_torch_is_asked_for_a_gpu_where_there_is_a_driver(
     assert machine._may_have_gpu(tmp_path)
     monkeypatch.setattr(machine.metadata, "version", lambda name: "2.13.0+cpu")
     assert not machine._may_have_gpu(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "extra"),
+    [
+        (["inspect", "demo", "--out", "page.html"], "figures"),
+        (["compare", "demo", "--text", "small.txt", "--out", "page.html"], "figures"),
+        (["train", "tinystories"], "hub"),
+    ],
+)
+def test_what_needs_an_extra_names_it_before_it_does_any_work(words: list[str], extra: str, story_file: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, *words], capture_output=True, text=True, check=False, cwd=story_file.parent
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (message,) = done.stderr.splitlines()
+    assert f"pip install 'storycell[{extra}]'" in message

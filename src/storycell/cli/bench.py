@@ -1,10 +1,9 @@
-"""`storycell bench train|sample|prepare`: speed, beside torch's own layers, interleaved in one run."""
+"""`storycell bench train|sample|prepare`: speed, in one run beside torch's own layers where torch is there."""
 
 from typing import Any, get_args
 
 import click
 
-from storycell import extras
 from storycell.cli.flags import F, Verb, print_json
 from storycell.config import validate
 from storycell.lab.bench import results
@@ -17,7 +16,6 @@ _TASKS = ("train", "sample", "prepare")
 def _measure(task: str, workload: Workload) -> dict[str, Any]:
     if task == "prepare":
         return prepare(workload)
-    extras.require("torch", f"`storycell bench {task}`, which measures torch's layers too,")
     from storycell.lab.bench import sample, train
 
     return train.train(workload) if task == "train" else sample.sample(workload)
@@ -32,7 +30,7 @@ def _workload_options(function: F) -> F:
         if field.annotation is bool:
             declared += f"/--no-{name}"
         else:
-            choices = name in ("cell", "precision")
+            choices = name in ("cell", "precision", "backend")
             keywords["type"] = click.Choice(get_args(field.annotation)) if choices else click.INT
         function = click.option(declared, name, **keywords)(function)
     return function

@@ -29,7 +29,7 @@ def command(run: str, file: str, out: str | None, backend: str, as_json: bool) -
     target = place(path, out, path.with_name(path.name + ENDING))
     model = api.load(run, backend=backend)
     began = time.monotonic()
-    with opened(path) as source, writing(target, ADVICE), replacing(target) as sink, preparing("") as progress:
+    with open_file(path) as source, writing(target, ADVICE), replacing(target) as sink, preparing("") as progress:
         total = path.stat().st_size
         sizes = archive.compress(
             model.network, model.vocab, source, sink, lambda done: progress("compressing", done, max(total, done))
@@ -42,13 +42,13 @@ def command(run: str, file: str, out: str | None, backend: str, as_json: bool) -
         return
     print(f"{sizes.bytes_in:,} bytes -> {sizes.bytes_out:,} bytes, {bits_per_byte:.4f} bits per byte")
     if sizes.unknown_chars:
-        say(f"{sizes.unknown_chars:,} characters are unknown to the model; each cost {loss.ESCAPE_BITS:g} bits")
+        say(f"{sizes.unknown_chars:,} characters are unknown to the model; each counts {loss.ESCAPE_BITS:g} bits")
     if sizes.deflated_bytes:
         say(f"{sizes.deflated_bytes:,} bytes are no text the model can read; they were deflated, as gzip does")
     say(f"next: {shlex.join(['storycell', 'decompress', run, str(target)])}")
 
 
-def opened(path: Path) -> IO[bytes]:
+def open_file(path: Path) -> IO[bytes]:
     """A file to read."""
     try:
         if path.is_file():

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from storycell import api
-from storycell.cli.compress import ADVICE, ENDING, opened, place
+from storycell.cli.compress import ADVICE, ENDING, open_file, place
 from storycell.cli.display import preparing
 from storycell.cli.flags import NAME, Verb, backend_option, print_json
 from storycell.errors import CodecError
@@ -28,7 +28,7 @@ def command(run: str, file: str, out: str | None, backend: str, as_json: bool) -
         raise CodecError(f"{path} does not end in {ENDING}, so its original has no name; give --out FILE")
     target = place(path, out, path.with_suffix(""))
     began = time.monotonic()
-    with opened(path) as source:
+    with open_file(path) as source:
         model = api.load(run, backend=backend)
         with writing(target, ADVICE), replacing(target) as sink, preparing("") as progress:
             sizes = archive.decompress(

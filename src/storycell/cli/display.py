@@ -1,23 +1,24 @@
-"""Progress of training and preparing on standard error: a live bar on a terminal, a line now and then elsewhere."""
+"""Progress of training and preparing on standard error: a live bar on a terminal, a line now and then elsewhere.
 
+rich draws, and is imported where there is a terminal to draw on: its import takes a tenth of a verb's start.
+"""
+
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-
-from rich import progress
-from rich.console import Console, Group
-from rich.live import Live
-from rich.panel import Panel
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from storycell import loss
-from storycell.data.resumable import Progress
-from storycell.training.trainer import Report
+from storycell.data.resumable import Progress, no_progress
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.live import Live
+
+    from storycell.training.trainer import Report
 
 _REFRESH_S = 0.2
 
@@ -27,28 +28,36 @@ def say(note: str) -> None:
     print(note, file=sys.stderr, flush=True)
 
 
+def _is_live() -> bool:
+    """Whether standard error can be drawn on."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+
 @contextmanager
 def preparing(work: str = "reading the text: ") -> Iterator[Progress]:
     """A progress callback, as of `tokens`: a bar on a terminal, nothing elsewhere. The bar is gone when it is done.
 
     Each step has a bar of its own, from its first call to the one that is done; a total of 0 is one that is not known.
     """
-    console = Console(stderr=True)
+    if not _is_live():
+        yield no_progress
+        return
+    from rich import progress
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(compact=True))
     bar = progress.Progress(
         *columns,
-        console=console,
+        console=Console(stderr=True),
         auto_refresh=False,  # a thread of its own would slow the reading, and not survive a fork
         transient=True,
         redirect_stdout=False,  # the console is standard error
-        disable=not console.is_interactive,
     )
     step, shown_at = "", 0.0
 
     def show(what: str, done: int, total: int) -> None:
         nonlocal step, shown_at
-        if bar.disable:
-            return
         if what != step:
             for task in bar.task_ids:
                 bar.remove_task(task)
@@ -73,7 +82,7 @@ class TrainingDisplay:
     """Shows reports as they come."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._is_live = _is_live()
         self._live: Live | None = None
         self._valid_nats: float | None = None
         self._sample = ""
@@ -89,7 +98,7 @@ class TrainingDisplay:
         if self._live:
             self._live.stop()
 
-    def show(self, report: Report) -> None:
+    def show(self, report: "Report") -> None:
         """Take in a report; redraw if it is time to."""
         if report.notice and self._live:
             self._live.console.print(report.notice, highlight=False, markup=False, soft_wrap=True)
@@ -100,12 +109,17 @@ class TrainingDisplay:
             self._smooth_nats = report.train_nats if last is None else 0.95 * last + 0.05 * report.train_nats
         if report.valid_nats is not None or report.sample is not None:
             self._valid_nats, self._sample = report.valid_nats, report.sample or ""
-            if not self._console.is_interactive:
+            if not self._is_live:
                 say(self._line(report))
-        if self._console.is_interactive and (time.monotonic() - self._shown_at > _REFRESH_S or report.spent >= 1):
+        if self._is_live and (time.monotonic() - self._shown_at > _REFRESH_S or report.spent >= 1):
             self._shown_at = time.monotonic()
             if self._live is None:
-                self._live = Live(console=self._console, auto_refresh=False, transient=False, redirect_stdout=False)
+                from rich.console import Console
+                from rich.live import Live
+
+                self._live = Live(
+                    console=Console(stderr=True), auto_refresh=False, transient=False, redirect_stdout=False
+                )
                 self._live.start()
             self._live.update(self._picture(report), refresh=True)
         if report.spent >= 1 and report.valid_nats is not None:
@@ -113,7 +127,7 @@ class TrainingDisplay:
                 self._live.stop()
             say("measuring the best weights on the whole held-out text")
 
-    def _line(self, report: Report) -> str:
+    def _line(self, report: "Report") -> str:
         trained = "" if self._smooth_nats is None else f"training {self._smooth_nats:.4f}, "
         valid = "" if report.valid_nats is None else f"validation {report.valid_nats:.4f} "
         return (
@@ -121,7 +135,13 @@ class TrainingDisplay:
             f"  {report.chars_per_s:,.0f} characters/s  {_clock(_left(report))} left"
         )
 
-    def _picture(self, report: Report) -> Group:
+    def _picture(self, report: "Report") -> "Group":
+        from rich.console import Group
+        from rich.panel import Panel
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
         top = Table.grid(padding=(0, 2))
         top.add_row(
             ProgressBar(total=1.0, completed=report.spent, width=36),
@@ -142,7 +162,7 @@ class TrainingDisplay:
         return Group(*parts)
 
 
-def _left(report: Report) -> float:
+def _left(report: "Report") -> float:
     return report.elapsed_s * (1 - report.spent) / max(report.spent, 1e-9)
 
 

@@ -70,4 +70,4 @@ def _show(result: Evaluation, name: str) -> None:
     stories = "one story" if result.stories == 1 else f"{result.stories:,} stories"
     print(f"text        {name}: {result.chars:,} targets in {stories}, {unit}")
     if result.unknown_chars:
-        say(f"{result.unknown_chars:,} characters are unknown to the model; each cost {loss.ESCAPE_BITS:g} bits")
+        say(f"{result.unknown_chars:,} characters are unknown to the model; each counts {loss.ESCAPE_BITS:g} bits")

@@ -40,6 +40,8 @@ class Verb(click.Command):
         Click gets the flags first, because it would take `--json` as the value in `--out --json`, and a text such as
         `- Hello` as a flag.
         """
+        if self.name != "train" and os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ:
+            raise SettingsError(f"storycell {self.name} runs in one process; only train can be started by torchrun")
         options = {
             flag: option
             for option in self.get_params(ctx)
@@ -78,9 +80,7 @@ class Verb(click.Command):
                 formatter.write_dl(records)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb, in one process and on as many threads as this process may use."""
-        if self.name != "train" and os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ:
-            raise SettingsError(f"storycell {self.name} runs in one process; only train can be started by torchrun")
+        """Run the verb, on as many threads as this process may use."""
         if "RANK" not in os.environ:  # what torchrun tells its processes is left alone
             threads = importlib.import_module("storycell.threads")
             threads.use(threads.default())  # in a container that may be fewer than the machine has cores
@@ -136,7 +136,7 @@ def settings_options(function: F) -> F:
     for kind, section in ((TrainSettings, "The training"), (ModelSettings, "The network")):
         for name, field in reversed(kind.model_fields.items()):  # decorators apply from the last to the first
             flag = f"--{name.replace('_', '-')}"
-            about = f"{field.description} (default {_shown(field.default)}, unless the recipe says otherwise)"
+            about = f"{field.description} (default {_show_default(field.default)}, unless the recipe says otherwise)"
             declared, keywords = flag, dict[str, Any]()
             if field.annotation is bool:
                 declared, keywords["default"] = f"{flag}/--no-{flag[2:]}", None
@@ -180,11 +180,12 @@ def backend_option(function: F) -> F:
 
 def precision_option(function: F) -> F:
     """The flag `--precision` of the verbs that generate."""
-    about = "precision of matmul inputs in generation: bf16 is faster, and another text (default fp32)"
-    return click.option("--precision", type=click.Choice(("fp32", "bf16")), default="fp32", help=about)(function)
+    about = "precision of matmul inputs in generation: bf16 and int8 are faster, and another text (default fp32)"
+    choices = click.Choice(("fp32", "bf16", "int8"))
+    return click.option("--precision", type=choices, default="fp32", help=about)(function)
 
 
-def _shown(default: Any) -> str:
+def _show_default(default: Any) -> str:
     return "none" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
 
 

@@ -8,7 +8,7 @@ import click
 from storycell import api, extras, loss, threads
 from storycell.cli.flags import NAME, Verb, print_json
 from storycell.data import prepare
-from storycell.engine.library import isa
+from storycell.engine.library import MULTIPLY_BF16, isa
 from storycell.runs.folder import RunFolder
 from storycell.runs.machine import best_device, machine, versions
 from storycell.runs.network import GET_TORCH, engine_obstacle
@@ -51,7 +51,7 @@ def _backend(device: str) -> tuple[str, bool]:
     """What computes an LSTM there, and why; whether it multiplies bf16 in hardware."""
     obstacle = engine_obstacle("lstm", device=device)
     if obstacle is None:
-        return "native: our own engine, the fastest on a CPU", isa() in ("amx", "avx512bf16")
+        return "native: our own engine, the fastest on a CPU", isa() in MULTIPLY_BF16
     if not extras.is_installed("torch"):
         return f"none: {obstacle}; {GET_TORCH}", False
     from storycell.nn.backends.choice import describe

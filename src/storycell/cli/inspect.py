@@ -58,8 +58,7 @@ def command(
         raise SettingsError(f"{page}: the report is a web page; give a name that ends in .html")
     if page is not None and not page.parent.is_dir():
         raise SettingsError(f"{page}: there is no folder {page.parent}")
-    if page is not None or figures_folder:
-        extras.require("matplotlib", "a page with figures")
+    extras.require("matplotlib", "`storycell inspect`, which draws figures,")
     model = api.load(run, backend=backend)
     read, text_name = _text(run, model, list(text), encoding, column)
     block = first_chars(read, chars)

@@ -27,17 +27,17 @@ VERBS = {
     "prepare": "turn text of any size into token files",
     "train": "train a model on a text, or go on with a run",
     "eval": "measure a model's loss on a text",
-    "sample": "let a model write, character by character",
+    "sample": "generate text, character by character",
     "export": "put a model into one file that plays elsewhere: a page, a C program, an ONNX graph",
     "inspect": "show what a model's gates, cells and gradients do",
     "compress": "compress any file with a model, without loss",
     "decompress": "get back a file that compress made smaller",
-    "novelty": "measure how much of what a model writes is copied",
+    "novelty": "measure how much of what a model generates is copied",
     "compare": "put runs and baselines beside each other on one text",
     "reproduce": "train the models of the article on equal terms and tabulate them",
     "info": "show a run, the machine, and what computes",
-    "serve": "a page to write with, and an API",
-    "bench": "measure speed, beside torch's own layers",
+    "serve": "a page to generate with, and an API",
+    "bench": "measure speed, beside torch's own layers where torch is there",
 }
 
 _EXAMPLES = """\
@@ -48,7 +48,7 @@ Examples:
   storycell train book.txt --recipe small           three minutes on a text of your own
   storycell train book.txt --init demo              the same, from the model in the package
   storycell eval runs/book-small-1                  its loss on the text that was held out
-  storycell sample runs/book-small-1 "Chapter 1"    what it writes after these words
+  storycell sample runs/book-small-1 "Chapter 1"    what it generates after these words
 """
 
 _COMPLETE = "_STORYCELL_COMPLETE"  # Click's protocol: the shell's completion sets this variable
@@ -107,13 +107,13 @@ _PROGRAM = click.version_option(storycell.__version__, message="storycell %(vers
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Without `arguments` it is the program itself, which ends afterwards."""
     try:
-        return _answered(list(sys.argv[1:] if arguments is None else arguments))
+        return _run_command(list(sys.argv[1:] if arguments is None else arguments))
     finally:
         if arguments is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own end would answer Ctrl-C with tracebacks
 
 
-def _answered(given: list[str]) -> int:
+def _run_command(given: list[str]) -> int:
     """Run one command, and say what went wrong; returns the exit code."""
     _ready_streams()
     logging.getLogger("storycell").addHandler(_NOTES)
@@ -139,7 +139,7 @@ def _answered(given: list[str]) -> int:
             raise
         if isinstance(error, OSError) and not error.filename:  # standard output itself
             _drop_output()
-        message, code = _explained(error)
+        message, code = _explain(error)
         print(f"storycell: {' '.join(message.splitlines())}", file=sys.stderr)
         return code
 
@@ -185,7 +185,7 @@ def _sentence(error: click.UsageError) -> str:
     return said[:1].lower() + said[1:]
 
 
-def _explained(error: Exception) -> tuple[str, int]:
+def _explain(error: Exception) -> tuple[str, int]:
     """What to say about an error, and the exit code."""
     if isinstance(error, StorycellError):
         return str(error), error.exit_code

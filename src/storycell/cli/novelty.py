@@ -15,7 +15,7 @@ from storycell.data.tokens import Prepared, open_prepared
 from storycell.errors import CorpusError
 from storycell.evaluation.texts import encode_text
 from storycell.lab.novelty import Copying, Novelty, novelty
-from storycell.runs.text import open_valid_if_there, open_words, prepared_folder, read_learnt
+from storycell.runs.text import open_valid_if_there, open_words, prepared_folder, read_training_text
 from storycell.types import Ids
 
 
@@ -33,7 +33,7 @@ from storycell.types import Ids
 @click.option("--chars", type=int, default=1000, help="most characters of each (default 1000)")
 @click.option("--temperature", type=float, default=0.8, help="as for sample (default 0.8)")
 @click.option("--seed", type=int, default=1, help="the same seed generates the same stories (default 1)")
-@click.option("--show", type=int, default=5, metavar="N", help="how many copied passages to show (default 5)")
+@click.option("--show", type=int, default=5, metavar="N", help="how many copied spans to show (default 5)")
 @reading_options
 @backend_option
 def command(
@@ -54,10 +54,10 @@ def command(
     model = api.load(run, backend=backend)
     began = time.monotonic()
     with preparing("") as progress:
-        learnt, unseen = _texts(model, list(text), list(heldout) or None, encoding, column, progress)
+        training, unseen = _texts(model, list(text), list(heldout) or None, encoding, column, progress)
         result = novelty(
             model,
-            learnt,
+            training,
             unseen,
             count=count,
             chars=chars,
@@ -81,17 +81,17 @@ def _texts(
     column: str | None,
     progress: Progress,
 ) -> tuple[Ids, Ids | None]:
-    """The ids of the text that was learnt and of one that was not: named, the run's, or a part of the text."""
+    """The ids of the text that was trained on and of one that was not: named, the run's, or a part of the text."""
     words = held_out_words(text, heldout)
     given = words and open_words(words, model.vocab, encoding=encoding, column=column, progress=progress)
     if not text:
-        prepared = read_learnt(model.config, model.vocab, say, progress, needs_valid=not given)
+        prepared = read_training_text(model.config, model.vocab, say, progress, needs_valid=not given)
     elif (folder := prepared_folder(text, recorded=False)) is not None:
         prepared = open_prepared(folder)
     else:
-        learnt = open_corpus(text, encoding, column=column)
+        training = open_corpus(text, encoding, column=column)
         valid = given if isinstance(given, Corpus) else None if given else open_valid_if_there(model.config.text, say)
-        prepared = prepare_cached(learnt, valid=valid, vocab=model.vocab, progress=progress)
+        prepared = prepare_cached(training, valid=valid, vocab=model.vocab, progress=progress)
     for one in (prepared, given):
         if isinstance(one, Prepared) and one.vocab != model.vocab:
             raise CorpusError(
@@ -118,7 +118,7 @@ def _summary(result: Novelty) -> dict[str, Any]:
         "samples": ours.pieces,
         "chars": ours.chars,
         "heldout_chars": theirs.chars if theirs else None,
-        "passages": [vars(passage) for passage in result.passages],
+        "spans": [vars(span) for span in result.spans],
     }
 
 
@@ -130,10 +130,10 @@ def _show(result: Novelty) -> None:
             print(_row(name, copying))
     if result.heldout:
         share = result.samples.copied_share
-        print(f"{share:.2%} of what it wrote is in spans longer than any that the held-out text shares")
-    for passage in result.passages:
-        print(f"\n{passage.chars} characters, sample {passage.sample}, from character {passage.at}:")
-        print(f"  {passage.text!r}")
+        print(f"{share:.2%} of what it generated is in spans longer than any that the held-out text shares")
+    for span in result.spans:
+        print(f"\n{span.chars} characters, sample {span.sample}, from character {span.at}:")
+        print(f"  {span.text!r}")
 
 
 def _row(name: str, copying: Copying) -> str:

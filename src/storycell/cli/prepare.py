@@ -39,24 +39,24 @@ def command(
 ) -> None:
     """Prepare, and say what came out."""
     words = list(text)
-    learnt = corpus.open_corpus(words, encoding, column=column)
+    training = corpus.open_corpus(words, encoding, column=column)
     held_out = corpus.held_out_words(words, list(valid_words) or None)
     valid = corpus.open_corpus(held_out, encoding, "valid", column) if held_out else None
     began = time.monotonic()
     with preparing() as progress:
-        prepared = prepare.prepare(learnt, Path(out), valid=valid, vocab=vocab, progress=progress)
+        prepared = prepare.prepare(training, Path(out), valid=valid, vocab=vocab, progress=progress)
     elapsed_s = time.monotonic() - began
-    halves = [half for half in (prepared.train, prepared.valid) if half]
+    splits = [split for split in (prepared.train, prepared.valid) if split]
     summary = {
         "out": str(prepared.folder),
-        "chars": sum(half.chars for half in halves),
+        "chars": sum(split.chars for split in splits),
         "stories": prepared.stories,
         "valid_chars": prepared.valid.chars if prepared.valid else 0,
         "valid_stories": prepared.valid.stories if prepared.valid else 0,
         "vocab_size": len(prepared.vocab),
-        "bytes": sum(half.utf8_bytes for half in halves),
+        "bytes": sum(split.utf8_bytes for split in splits),
         "elapsed_s": round(elapsed_s, 3),
-        "bytes_per_s": round(sum(half.utf8_bytes for half in halves) / max(elapsed_s, 1e-9)),
+        "bytes_per_s": round(sum(split.utf8_bytes for split in splits) / max(elapsed_s, 1e-9)),
     }
     if as_json:
         print_json(summary)

@@ -12,7 +12,7 @@ from storycell.cli.display import TrainingDisplay, say
 from storycell.cli.flags import NAME, Verb, print_json
 from storycell.lab.reproduce import plan as plans
 from storycell.lab.reproduce import report
-from storycell.lab.reproduce.report import shown
+from storycell.lab.reproduce.report import show_mean
 from storycell.lab.reproduce.train import carry_out
 from storycell.training.loop import Callback
 from storycell.training.start import name_texts
@@ -101,7 +101,7 @@ def _table(summary: dict[str, Any]) -> str:
     lines = [f"{'model':<34}{'nats/char':>20}{'perplexity':>12}{'article':>18}"]
     for row in summary["rows"]:
         spread = row["spread"].get("loss_nats")
-        loss = shown([row["loss_nats"]], ".4f") + (f" ± {spread:.4f}" if spread else "")
+        loss = show_mean([row["loss_nats"]], ".4f") + (f" ± {spread:.4f}" if spread else "")
         article = "{loss:g} / {perplexity:g}".format(**row["article"]) if "article" in row else ""
         lines.append(f"{row['name']:<34}{loss:>20}{row['perplexity']:>12.3f}{article:>18}")
     lines += [f"{b['name']:<34}{b['loss_nats']:>20.4f}{b['perplexity']:>12.3f}" for b in summary["baselines"]]

@@ -16,7 +16,7 @@ from storycell.data.vocab import SEPARATOR, plain_text
 from storycell.errors import SettingsError
 from storycell.generation.generate import CHARS, Unknown
 from storycell.generation.sampler import Sampling
-from storycell.generation.text_stream import gathered
+from storycell.generation.text_stream import gather
 
 _SHOWN = 300  # characters of a prompt in a notice
 
@@ -99,16 +99,16 @@ def command(
     live = not as_json and count == 1
     if live:
         _write(read)
-        pieces = _shown(pieces)
+        pieces = _print_pieces(pieces)
     began = time.monotonic()
-    texts = [read + written for written in gathered(pieces, count)]
+    texts = [read + generated for generated in gather(pieces, count)]
     elapsed_s = time.monotonic() - began
     if as_json:
-        written = sum(len(text) - len(read) for text in texts)
+        generated = sum(len(text) - len(read) for text in texts)
         summary = {
             "text": texts[0],
-            "chars": written,
-            "chars_per_s": round(written / max(elapsed_s, 1e-9), 1),
+            "chars": generated,
+            "chars_per_s": round(generated / max(elapsed_s, 1e-9), 1),
             "seed": seed,
         }
         print_json(summary | ({"texts": texts} if count > 1 else {}))
@@ -135,7 +135,7 @@ def _prompt(given: str | None, file: str | None, encoding: str) -> str | None:
     return corpus.read_text(file or "-", encoding).removesuffix("\n")
 
 
-def _shown(pieces: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+def _print_pieces(pieces: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     """The same pieces, each written as it comes."""
     for k, piece in pieces:
         _write(piece)

@@ -144,5 +144,5 @@ def _result(summary: dict[str, object]) -> str:
     )
     said += f", floor {summary['floor_nats']:.4f}" if summary.get("floor_nats") is not None else ""
     if unknown := summary["unknown_chars"]:
-        said += f"; {unknown:,} of its characters are unknown to the model and cost {loss.ESCAPE_BITS:g} bits each"
+        said += f"; {unknown:,} of its characters are unknown to the model and count {loss.ESCAPE_BITS:g} bits each"
     return said

@@ -63,9 +63,9 @@ def read_on(reader: Reader, chunks: Iterable[bytes], bookmark: Bookmark) -> Iter
         yield block
 
 
-def normalised(chunks: Iterable[bytes], name: str, encoding: str = "utf-8") -> Iterator[bytes]:
+def normalise(chunks: Iterable[bytes], name: str, encoding: str = "utf-8") -> Iterator[bytes]:
     """The blocks of one text: see the module. `CorpusError` names the text and the byte position of what is wrong."""
-    chunks = chunks if is_utf8(encoding) else decoded(chunks, name, encoding)
+    chunks = chunks if is_utf8(encoding) else decode(chunks, name, encoding)
     yield from read_on(TextReader(name), chunks, Bookmark())
 
 
@@ -103,13 +103,13 @@ class TextReader:
             refuse_marks(data, self.name)
             offset = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
             data = data[offset:]
-        end = self._settled(data, offset, at_line_start, final)
+        end = self._settled_length(data, offset, at_line_start, final)
         self._held, data = data[end:], data[:end]
         ends_line = data.endswith((b"\n", b"\r")) if data else at_line_start
         self.place = Place(offset + end, 0, ends_line)
-        return _separated(_plain_ends(data), at_line_start, final)
+        return _mark_separators(_plain_ends(data), at_line_start, final)
 
-    def _settled(self, data: bytes, offset: int, at_line_start: bool, final: bool) -> int:
+    def _settled_length(self, data: bytes, offset: int, at_line_start: bool, final: bool) -> int:
         """How many of the bytes no later one can change."""
         if b"\0" in data:
             at = offset + data.index(b"\0")
@@ -148,18 +148,18 @@ def not_utf8(name: str, position: int, data: bytes, at: int) -> str:
 
 def _binary(name: str, position: int, data: bytes) -> str:
     """What to say of a text with a NUL byte at a position."""
-    if likely := encodings.unmarked(data):
+    if likely := encodings.guess_utf16_or_32(data):
         return f"{name} is likely {likely.upper()} without a mark, not UTF-8; read it with --encoding {likely}"
     return f"{name} looks binary (a NUL byte at position {position:,}); give a text file"
 
 
 def refuse_marks(data: bytes, name: str) -> None:
     """`CorpusError` if a text begins with the mark of another encoding than UTF-8."""
-    if encoding := encodings.marked(data):
+    if encoding := encodings.find_byte_order_mark(data):
         raise CorpusError(f"{name} is {encoding.upper()}, not UTF-8; read it with --encoding {encoding}")
 
 
-def decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[bytes]:
+def decode(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[bytes]:
     """Chunks of another encoding as UTF-8; `CorpusError` says from which byte on it cannot be read."""
     decoder = codecs.getincrementaldecoder(encoding)()
     windows = encodings.instead_of(encoding)
@@ -175,7 +175,7 @@ def decoded(chunks: Iterable[bytes], name: str, encoding: str) -> Iterator[bytes
                 f"{name} cannot be read as {encoding}, from byte {at:,} on; try another --encoding"
             ) from None
         if b"\0" in block:
-            better = encodings.marked(chunk) or encodings.unmarked(chunk)
+            better = encodings.find_byte_order_mark(chunk) or encodings.guess_utf16_or_32(chunk)
             raise CorpusError(
                 f"{name} read as {encoding} holds NUL characters; "
                 + (f"it is likely --encoding {better}" if better else "try another --encoding")
@@ -201,7 +201,7 @@ def _plain_ends(data: bytes) -> bytes:
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
 
 
-def _separated(block: bytes, at_line_start: bool, final: bool) -> bytes:
+def _mark_separators(block: bytes, at_line_start: bool, final: bool) -> bytes:
     """A block with its separator lines as the boundary byte; the last line of a text may lack its end."""
     if _SEPARATOR not in block:
         return block

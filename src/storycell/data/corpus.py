@@ -118,7 +118,7 @@ def open_corpus(
     sources: list[Source] = []
     notes = Notes()
     for word in words:
-        found = _named(word, encoding, split, recorded)
+        found = _open_named(word, encoding, split, recorded)
         sources += [replace(s, column=column, notes=notes) if isinstance(s, FileSource) else s for s in found]
     if not any(source.size_bytes for source in sources):
         raise CorpusError(f"{' '.join(words)} is empty: there is nothing to learn from")
@@ -141,7 +141,7 @@ def held_out_words(words: Sequence[str], valid: Sequence[str] | None) -> list[st
     return list(valid) if valid else ["tinystories"] if list(words) == ["tinystories"] else None
 
 
-def _named(word: str, encoding: str, split: str, recorded: bool) -> Sequence[Source]:
+def _open_named(word: str, encoding: str, split: str, recorded: bool) -> Sequence[Source]:
     if word == "-":
         return [files.standard_input(encoding)]
     found = None if recorded and word in NAMES else files.expand(word, encoding)

@@ -29,12 +29,12 @@ _KANA = re.compile("[\u3040-\u30ff]")
 _WINDOWS = {"iso8859-2": "cp1250", "iso8859-5": "cp1251", "iso8859-7": "cp1253", "iso8859-9": "cp1254"}
 
 
-def marked(data: bytes) -> str | None:
+def find_byte_order_mark(data: bytes) -> str | None:
     """The encoding whose byte order mark a text begins with, UTF-8 apart."""
     return next((encoding for mark, encoding in MARKS if data.startswith(mark)), None)
 
 
-def unmarked(data: bytes) -> str | None:
+def guess_utf16_or_32(data: bytes) -> str | None:
     """UTF-16 or UTF-32 of a text that begins without a mark, as its NUL bytes show."""
     data = data[:_SAMPLE_BYTES]
     if not data.count(b"\0") or (data.count(b"\0") < _FEW_NULS and _is_utf8(data)):
@@ -76,14 +76,14 @@ def is_mostly_utf8(data: bytes) -> bool:
 def likely(data: bytes) -> str | None:
     """The encoding that some bytes are likely in; None where they are in none that is known here."""
     data = data[: 4 * _SAMPLE_BYTES]
-    if found := unmarked(data):
+    if found := guess_utf16_or_32(data):
         return found
     if b"\0" in data:
         return None
     high = len(data.translate(None, bytes(range(0x80))))
     if sum(map(len, _IN_A_ROW.findall(data))) <= _SPARSE * high and _reads_as_words(data, "cp1252"):
         return "cp1254" if _TURKISH.search(data) and not _ICELANDIC.search(data) else "cp1252"
-    return _told_by_statistics(data)
+    return _guess_by_statistics(data)
 
 
 def _reads_as_words(data: bytes, encoding: str) -> bool:
@@ -97,7 +97,7 @@ def _reads_as_words(data: bytes, encoding: str) -> bool:
     return not re.search(r"[^\W\d_][¹²³¼½¾¿¡¢£¤¥¦§¨©ª¬®¯°±´¶·¸º×÷†‡‰ˆ][^\W\d_]", text)
 
 
-def _told_by_statistics(data: bytes) -> str | None:
+def _guess_by_statistics(data: bytes) -> str | None:
     try:
         import charset_normalizer
     except ImportError:

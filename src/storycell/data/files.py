@@ -25,7 +25,7 @@ from typing import IO, NamedTuple
 
 from storycell.data import blocks, encodings, packing
 from storycell.data.binary import refuse_binary
-from storycell.data.blocks import Bookmark, after, decoded, is_utf8, read_on, refuse_marks
+from storycell.data.blocks import Bookmark, after, decode, is_utf8, read_on, refuse_marks
 from storycell.data.formats import JSON_LINES_ENDINGS, Form, Head, MoreWantedError, Notes, PlainText
 from storycell.data.json_text import JsonLines
 from storycell.data.vocab import SEPARATOR
@@ -43,7 +43,7 @@ class _Found(NamedTuple):
 
 def files_in(folder: Path) -> list[Path]:
     """All files in a folder and in the folders below."""
-    return _each_once(_walked(folder, hidden=False))
+    return _each_once(_walk(folder, hidden=False))
 
 
 def matching(pattern: str) -> list[Path]:
@@ -63,7 +63,7 @@ def matching(pattern: str) -> list[Path]:
         file
         for folder in found
         if folder.is_dir()
-        for file in _walked(folder, hidden)
+        for file in _walk(folder, hidden)
         if _matches(file.path.parts[len(folder.parts) :], below)
     )
 
@@ -88,7 +88,7 @@ def _is_marked(tag: Path) -> bool:
         return file.read(len(_CACHE_MARK)) == _CACHE_MARK
 
 
-def _walked(top: Path, hidden: bool) -> Iterator[_Found]:
+def _walk(top: Path, hidden: bool) -> Iterator[_Found]:
     """The files below a folder; every folder is entered once, those that only links lead to after all others."""
     own, linked, seen = [(False, top)], list[Path](), set[str]()
     while own or linked:
@@ -141,12 +141,12 @@ _TEXT_ENDINGS = (".txt", ".text", ".md", *JSON_LINES_ENDINGS)
 _PACKED_ENDINGS = packing.ENDINGS
 _SEPARATOR = SEPARATOR.encode()
 _LOOSE_SEPARATOR = (
-    f"{{}} holds {SEPARATOR} inside a line or with blanks beside it, where it is learnt as {len(SEPARATOR)} characters "
+    f"{{}} holds {SEPARATOR} inside a line or with blanks beside it, where it counts as {len(SEPARATOR)} characters "
     "each time; to separate stories it has to be a line of its own: "
     f"sed 's/[[:blank:]]*{SEPARATOR}[[:blank:]]*/\\n{SEPARATOR}\\n/g' FILE > NEW"
 )
 _CONTROLS = (
-    "{} holds control characters (U+0080 to U+009F), which are learnt: it seems that it was cp1252 and has been "
+    "{} holds control characters (U+0080 to U+009F), which are kept: it seems that it was cp1252 and has been "
     "converted as latin-1; convert it again from what it was made from"
 )
 
@@ -194,10 +194,12 @@ class FileSource:
         with self._failures_named(), self.path.open("rb") as raw:
             if sought := as_it_is and not packed:
                 raw.seek(mark.place.offset)
-            chunks = _told(packing.unpacked(raw, packed, CHUNK_BYTES), raw, advance)
-            chunks = chunks if as_it_is else decoded(chunks, self.name, self.encoding)
+            chunks = _report_progress(packing.unpack(raw, packed, CHUNK_BYTES), raw, advance)
+            chunks = chunks if as_it_is else decode(chunks, self.name, self.encoding)
             reader = form.reader(self.name, mark.place)
-            yield from self._watched(read_on(reader, chunks if sought else after(chunks, mark.place.offset), mark))
+            yield from self._note_oddities(
+                read_on(reader, chunks if sought else after(chunks, mark.place.offset), mark)
+            )
 
     def raw_chunks(self) -> Iterator[bytes]:
         """How it is read, and its bytes as they lie on disk."""
@@ -256,15 +258,15 @@ class FileSource:
     def _head(self, packed: str, size: int) -> tuple[bytes, bool]:
         """(at least so many bytes from its beginning on, as UTF-8; whether these are all)."""
         with self.path.open("rb") as raw:
-            data, is_all = _first(packing.unpacked(raw, packed, size), size)
+            data, is_all = _first(packing.unpack(raw, packed, size), size)
         refuse_binary(data, self.name)
         if is_utf8(self.encoding):
             refuse_marks(data, self.name)
             return data, is_all
         with self.path.open("rb") as raw:
-            return _first(decoded(packing.unpacked(raw, packed, size), self.name, self.encoding), size)
+            return _first(decode(packing.unpack(raw, packed, size), self.name, self.encoding), size)
 
-    def _watched(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    def _note_oddities(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
         """The same blocks; what in them may not be what was meant is said."""
         before = b""
         for block in blocks:
@@ -297,7 +299,7 @@ def _first(chunks: Iterator[bytes], size: int) -> tuple[bytes, bool]:
     return b"".join(found), True
 
 
-def _told(chunks: Iterator[bytes], raw: IO[bytes], advance: Advance) -> Iterator[bytes]:
+def _report_progress(chunks: Iterator[bytes], raw: IO[bytes], advance: Advance) -> Iterator[bytes]:
     """The same chunks; how much was read from disk for each is told."""
     position = 0
     for chunk in chunks:
@@ -310,10 +312,10 @@ def standard_input(encoding: str) -> FileSource:
     """What comes in through `-`, kept in a temporary file until the process ends."""
     if sys.stdin is None:
         raise CorpusError("standard input is closed; name a file")
-    return _kept(sys.stdin.buffer, "standard input", encoding)
+    return _spool(sys.stdin.buffer, "standard input", encoding)
 
 
-def _kept(stream: IO[bytes], shown: str, encoding: str) -> FileSource:
+def _spool(stream: IO[bytes], shown: str, encoding: str) -> FileSource:
     with tempfile.NamedTemporaryFile(prefix="storycell-", suffix=".txt", delete=False) as kept:
         atexit.register(Path(kept.name).unlink, missing_ok=True)
         try:
@@ -326,12 +328,12 @@ def _kept(stream: IO[bytes], shown: str, encoding: str) -> FileSource:
 def expand(word: str, encoding: str) -> list[FileSource] | None:
     """The files that a word names: itself, those in a folder, those that a glob matches. None if it names none."""
     try:
-        return _expanded(word, encoding) if word else None
+        return _expand(word, encoding) if word else None
     except OSError as error:
         raise CorpusError(f"{word[:200]} cannot be read: {error.strerror or error}") from None
 
 
-def _expanded(word: str, encoding: str) -> list[FileSource] | None:
+def _expand(word: str, encoding: str) -> list[FileSource] | None:
     path = Path(word)
     if (path / "prepared.json").is_file():
         raise CorpusError(f"the folder {word} was made by prepare; give it alone, or the text it was made from")
@@ -348,7 +350,7 @@ def _expanded(word: str, encoding: str) -> list[FileSource] | None:
         return [FileSource(p, encoding) for p in found]
     if path.exists() and not path.is_file():  # a pipe can be read once
         with path.open("rb") as pipe:
-            return [_kept(pipe, word, encoding)]
+            return [_spool(pipe, word, encoding)]
     if path.exists():
         return [FileSource(path, encoding)]
     if glob.has_magic(word):

@@ -57,7 +57,7 @@ class Form(Protocol):
 class PlainText:
     """A text that is all stories, but for separator lines."""
 
-    looks_like: str = ""  # something else, though it is learnt as it lies
+    looks_like: str = ""  # something else, though it is read as it lies
 
     def reader(self, name: str, place: Place = START) -> TextReader:
         """What reads it from a place on."""
@@ -292,17 +292,17 @@ class Head:
         )
 
     def _looks_like(self) -> str:
-        """What a note calls a text that is learnt as it lies, if that may not be what was meant."""
+        """What a note calls a text that is read as it lies, if that may not be what was meant."""
         if markup := _MARKUP.match(self.text):
             kind = "HTML" if markup[1] else "XML"
-            return f"is {kind}, and its tags are learnt with the words; `pandoc FILE -t plain` takes the words out"
+            return f"is {kind}, and its tags are read with the words; `pandoc FILE -t plain` takes the words out"
         text = self.text[: self.text.rfind("\n") + 1]
         for delimiter in _TABLE_ENDINGS[".csv"]:
             rows = self._rows(text, delimiter, quoted=True)
             spaced = any(field.startswith(" ") for row in rows for field in row[1:])
             if len(rows) >= _LOOKS_LIKE and len(rows[0]) > 1 and _is_heading(rows[0]) and not spaced:
                 return (
-                    f"seems to be {kind_of(delimiter)} with the columns {', '.join(rows[0])[:100]}, but is learnt as "
+                    f"seems to be {kind_of(delimiter)} with the columns {', '.join(rows[0])[:100]}, but is read as "
                     "it lies; --column NAME takes one of them"
                 )
         return ""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from storycell.data import blocks
-from storycell.data.blocks import START, Place, normalised, not_utf8
+from storycell.data.blocks import START, Place, normalise, not_utf8
 from storycell.data.vocab import BOUNDARY_BYTE
 from storycell.errors import CorpusError
 
@@ -96,7 +96,7 @@ class JsonValuesReader:
         if len(data) < skipped:
             self._held = [data]
             return b""
-        text = self._decoded(data, skipped, final)
+        text = self._decode(data, skipped, final)
         stories, end = self._stories(text, final)
         if stories:
             done = skipped + len(text[:end].encode())
@@ -105,7 +105,7 @@ class JsonValuesReader:
         self._held, self._size, self._wanted = [data], len(data), 2 * len(data)
         return b"".join(story + BOUNDARY_BYTE for story in stories)
 
-    def _decoded(self, data: bytes, skipped: int, final: bool) -> str:
+    def _decode(self, data: bytes, skipped: int, final: bool) -> str:
         try:
             return codecs.utf_8_decode(data[skipped:], "strict", final)[0]
         except UnicodeDecodeError as error:
@@ -165,7 +165,7 @@ class JsonValuesReader:
         except (ValueError, KeyError, TypeError, AttributeError):
             what = "a string" if column is None else f'an object with a field "{column}" that holds Unicode text'
             raise CorpusError(f"{self.name} value {number:,}: not {what}") from None
-        return b"".join(normalised([encoded], f"{self.name} value {number:,}"))
+        return b"".join(normalise([encoded], f"{self.name} value {number:,}"))
 
     def _wrong(self, number: int, why: str) -> CorpusError:
         return CorpusError(f"{self.name} cannot be read as JSON, from value {number:,} on: {why[:200]}")
@@ -228,4 +228,4 @@ class JsonReader:
             raise CorpusError(
                 f'{name}: not a JSON object with a field "{self.column}" that holds Unicode text'
             ) from None
-        return b"".join(normalised([story], name)) + BOUNDARY_BYTE
+        return b"".join(normalise([story], name)) + BOUNDARY_BYTE

@@ -29,13 +29,13 @@ def packing_of(start: bytes) -> str:
     return next((ending for beginning, ending in _BEGINNINGS if start.startswith(beginning)), "")
 
 
-def unpacked(raw: IO[bytes], packing: str, size: int) -> Iterator[bytes]:
+def unpack(raw: IO[bytes], packing: str, size: int) -> Iterator[bytes]:
     """What is in a file, in chunks of about `size` bytes."""
     if packing == ".gz":
         with gzip.open(raw) as stream:
             yield from read(stream, size)
     elif packing == ".zst":
-        for chunk in _gathered(_zstd_parts(raw), size):
+        for chunk in _regroup(_zstd_parts(raw), size):
             yield from (chunk[at : at + size] for at in range(0, len(chunk), size))
     else:
         yield from read(raw, size)
@@ -69,7 +69,7 @@ def _zstd_parts(raw: IO[bytes]) -> Iterator[bytes]:
         raise EOFError("it ends too early")
 
 
-def _gathered(parts: Iterable[bytes], size: int) -> Iterator[bytes]:
+def _regroup(parts: Iterable[bytes], size: int) -> Iterator[bytes]:
     """The same bytes in blocks of at least `size`."""
     held: list[bytes] = []
     length = 0

@@ -47,9 +47,9 @@ def prepare(
         raise SettingsError(f"vocab = {vocab!r}: it must be characters or bytes")
     _refuse_occupied(out)
     identity = identity or identify(corpus, valid, vocab, progress)
-    with _unfinished(out, identity.work) as journal:
+    with _work_folder(out, identity.work) as journal:
         partial = journal.folder
-        vocab, split = _translated(corpus, valid, vocab, partial, progress, journal)
+        vocab, split = _translate(corpus, valid, vocab, partial, progress, journal)
         for text, before in zip((corpus, valid), identity.stamps, strict=True):
             if text and text.stamps() != before:  # the hash and the two passes have not seen the same
                 raise CorpusError(f"{text.name} was changed while it was read; do it again when it stays as it is")
@@ -67,7 +67,7 @@ def prepare(
     return open_prepared(out)
 
 
-def _translated(
+def _translate(
     corpus: Corpus, valid: Corpus | None, vocab: str | Vocabulary, folder: Path, progress: Progress, journal: Journal
 ) -> tuple[Vocabulary, splits.Split]:
     """The vocabulary, and what is in the token files, which are complete."""
@@ -78,7 +78,7 @@ def _translated(
 
 
 @contextmanager
-def _unfinished(out: Path, digest: str) -> Iterator[Journal]:
+def _work_folder(out: Path, digest: str) -> Iterator[Journal]:
     """The folder that becomes `out`. Nothing is left of it after an error; after a stop or a kill it goes on later."""
     beside = out if out.exists() else out.parent
     new_folders = [folder for folder in (beside, *beside.parents) if not folder.exists()]

@@ -20,8 +20,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-import filelock
-
 from storycell.data.blocks import START, Bookmark, Place
 from storycell.data.corpus import Corpus
 
@@ -37,19 +35,21 @@ class Journal:
         self._holds = True  # the name of the folder, until that becomes another
         self._digest, self._saved_at = digest, time.monotonic()
         self.folder = beside / f"{prefix}.{digest[:16]}.part"
-        if not self._taken():
+        if not self._take_lock():
             self.folder = beside / f"{prefix}.{uuid.uuid4().hex[:8]}.part"
-            if not self._taken():  # nor can this one be held: nobody else knows its name
+            if not self._take_lock():  # nor can this one be held: nobody else knows its name
                 self.folder.mkdir(parents=True, exist_ok=True)
         self._path = self.folder / "journal.json"
         self.known = self._read()
         self.is_worth_keeping = bool(self.known)
 
-    def _taken(self) -> bool:
+    def _take_lock(self) -> bool:
         """Hold the folder; False where another process does, or has just finished with it, or there are no locks.
 
         Whoever lets go removes the lock's file while it holds it, so a lock on a file that is there no more is none.
         """
+        import filelock  # when a text is first prepared: its import takes as long as reading a model
+
         path = self.folder / LOCK
         self._lock = filelock.FileLock(path)
         try:

@@ -73,7 +73,7 @@ class TokenWriter:
         self.tokens += len(ids)
         self.unknown_chars += int(np.count_nonzero(ids == UNKNOWN))
 
-    def flushed(self) -> list[int]:
+    def flush_counts(self) -> list[int]:
         """What `go_on` needs, once everything so far is safe on disk."""
         self._flush()
         self._file.flush()
@@ -82,7 +82,7 @@ class TokenWriter:
 
     @staticmethod
     def go_on(writers: "list[TokenWriter]", done: list[list[int]]) -> bool:
-        """Be as when `flushed` gave each its part of `done`; False if the files do not hold as much."""
+        """Be as when `flush_counts` gave each its part of `done`; False if the files do not hold as much."""
         if not all(writer._holds(counts[0]) for writer, counts in zip(writers, done, strict=True)):
             return False
         for writer, counts in zip(writers, done, strict=True):
@@ -93,7 +93,7 @@ class TokenWriter:
     def _holds(self, tokens: int) -> bool:
         return os.fstat(self._file.fileno()).st_size >= tokens * self._item_bytes
 
-    def half(self) -> TokenFile:
+    def token_file(self) -> TokenFile:
         """What was written."""
         return TokenFile(self.tokens, self.tokens - self.stories, self.stories, self.utf8_bytes, self.unknown_chars)
 
@@ -142,7 +142,7 @@ class _Whole:
 
     def state(self) -> list[Any]:
         begins, white = self._cutter.state
-        return [self._writer.flushed(), begins, white.hex()]
+        return [self._writer.flush_counts(), begins, white.hex()]
 
     def go_on(self, state: list[Any]) -> bool:
         written, begins, white = state
@@ -196,7 +196,7 @@ class _Splitting:
             self._valid.add(tail, begins=not self._in_tail)
             self._in_tail = True
 
-    def fitted(self, survey: Survey) -> _Choice:
+    def fit(self, survey: Survey) -> _Choice:
         """The choice that holds out a twentieth of the text, as nearly as can be, once all has been measured."""
         held_out = sum(length // VALID_TAIL for length in survey.large.values())
         threshold, skipped = 0, set[int]()
@@ -213,7 +213,7 @@ class _Splitting:
         (begins, white), goes_on, held = self._cutter.state
         found = [(bucket, length) for bucket, length in enumerate(self.lengths) if length]
         return {
-            "written": [self._train.flushed(), self._valid.flushed()],
+            "written": [self._train.flush_counts(), self._valid.flush_counts()],
             "cutter": [begins, white.hex(), goes_on, held.hex()],
             "story": [self._stories, self._bucket, self._is_held_out, self._left, self._in_tail],
             "choice": [self.choice.threshold, sorted(self.choice.skipped)],
@@ -246,7 +246,7 @@ def write_tokens(
         walk(corpus, _Whole(writer), what, progress, journal)
     if not writer.stories:
         raise CorpusError(f"{corpus.name} holds no characters but white space")
-    return writer.half()
+    return writer.token_file()
 
 
 def write_both(
@@ -271,8 +271,8 @@ def write_split(
             splitting = _Splitting(train, valid, survey.large, choice)
             walk(corpus, splitting, _TRANSLATING, progress, journal)
         held_out = valid.tokens - valid.stories
-        choice = splitting.fitted(survey)
+        choice = splitting.fit(survey)
         if LEAST_SHARE * survey.length <= held_out <= MOST_SHARE * survey.length or choice == splitting.choice:
             cut = sum(length >= VALID_TAIL for length in survey.large.values())
-            return Split(train.half(), valid.half() if valid.stories else None, cut)
+            return Split(train.token_file(), valid.token_file() if valid.stories else None, cut)
         journal.known.pop(_TRANSLATING, None)

@@ -97,7 +97,7 @@ def pieces(blocks: Iterable[bytes]) -> Iterator[tuple[bool, bytes]]:
         yield from cutter.cut(block)
 
 
-def hashed_pieces(blocks: Iterable[bytes]) -> Iterator[tuple[int | None, bytes]]:
+def hash_pieces(blocks: Iterable[bytes]) -> Iterator[tuple[int | None, bytes]]:
     """Pieces with the hash of the story that begins there, None where one goes on."""
     cutter = HashingCutter()
     for block in blocks:

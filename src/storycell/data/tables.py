@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from storycell.data import blocks
-from storycell.data.blocks import START, Place, normalised, not_utf8
+from storycell.data.blocks import START, Place, normalise, not_utf8
 from storycell.data.vocab import BOUNDARY_BYTE
 from storycell.errors import CorpusError
 
@@ -140,12 +140,12 @@ class TableReader:
         data = b"".join(self._held)
         end = len(data) if final else max(data.rfind(b"\n"), data.rfind(b"\r", 0, max(0, len(data) - 1))) + 1
         mark = len(codecs.BOM_UTF8) if self.place.offset == 0 and data.startswith(codecs.BOM_UTF8) else 0
-        text = self._decoded(data, mark, max(mark, end))
+        text = self._decode(data, mark, max(mark, end))
         try:
             rows, taken, lines = records(text, self.form.delimiter, self.form.quoted, final)
         except csv.Error as error:
             what = kind_of(self.form.delimiter)
-            raise CorpusError(f"{self.name} cannot be read as {what} ({self._shown(str(error))})") from None
+            raise CorpusError(f"{self.name} cannot be read as {what} ({self._locate_error(str(error))})") from None
         if self.form.headed and self.place.offset == 0:
             rows = rows[1:]
         block = b"".join(self._story(line, fields) for line, fields in rows)
@@ -156,7 +156,7 @@ class TableReader:
         self._held, self._size, self._wanted = [data], len(data), 2 * len(data)
         return block
 
-    def _decoded(self, data: bytes, start: int, end: int) -> str:
+    def _decode(self, data: bytes, start: int, end: int) -> str:
         try:
             return data[start:end].decode()
         except UnicodeDecodeError as error:
@@ -170,9 +170,9 @@ class TableReader:
                 f"{name}: a record of {len(fields)} fields, where the first has {self.form.width}; is a quotation mark "
                 "missing?"
             )
-        return b"".join(normalised([fields[self.form.index].encode()], name)) + BOUNDARY_BYTE
+        return b"".join(normalise([fields[self.form.index].encode()], name)) + BOUNDARY_BYTE
 
-    def _shown(self, error: str) -> str:
+    def _locate_error(self, error: str) -> str:
         """An error of `csv` with the line counted from the beginning of the file."""
         number, _, why = error.removeprefix("line ").partition(": ")
         return f"line {int(number.replace(',', '')) + self.place.lines:,}: {why}"

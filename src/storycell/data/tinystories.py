@@ -19,7 +19,6 @@ import hashlib
 import os
 import re
 import socket
-import ssl
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -43,7 +42,6 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (socket.gaierror, "the hub's address could not be looked up (is there a network connection?)"),
     (ConnectionRefusedError, "the hub refused the connection"),
-    (ssl.SSLError, "no secure connection to the hub could be made"),
     (TimeoutError, "the hub did not answer in time"),
     (ConnectionResetError, "the connection to the hub was broken off"),
 )
@@ -60,7 +58,7 @@ def tinystories(split: str) -> Path:
     extras.require("huggingface_hub", "downloading TinyStories")
     try:
         with _silence():
-            return _cached(FILES[split]) or _downloaded(FILES[split])
+            return _find_cached(FILES[split]) or _download(FILES[split])
     except CorpusError:
         raise
     except Exception as error:  # the transport has exceptions of its own, in a module that hub versions change
@@ -82,18 +80,18 @@ def _silence() -> Iterator[None]:
             logging.set_verbosity(level)
 
 
-def _cached(filename: str) -> Path | None:
+def _find_cached(filename: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     path = try_to_load_from_cache(REPOSITORY, filename, repo_type=KIND)
     return Path(path) if isinstance(path, str) else None
 
 
-def _downloaded(filename: str) -> Path:
+def _download(filename: str) -> Path:
     from filelock import FileLock
     from huggingface_hub import hf_hub_download
 
-    etag, size = _described(filename)
+    etag, size = _describe(filename)
     folder = _cache_folder()
     blob, lock = folder / "blobs" / etag, folder.parent / ".locks" / folder.name / f"{etag}.lock"  # the hub's own lock
     for parent in (blob.parent, lock.parent):
@@ -104,7 +102,7 @@ def _downloaded(filename: str) -> Path:
     return Path(hf_hub_download(REPOSITORY, filename, repo_type=KIND, etag_timeout=_patience()))
 
 
-def _described(filename: str) -> tuple[str, int | None]:
+def _describe(filename: str) -> tuple[str, int | None]:
     """The file's ETag and its size in bytes, asked once: a hub that is down is noticed at once."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
@@ -195,8 +193,14 @@ def _reason(error: BaseException) -> str:
         return NAMED_REASONS[type(error).__name__]
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError | TimeoutError):
         return _disk_reason(error)
+    import ssl  # an import that every start would pay for
+
+    reasons: list[tuple[type[BaseException], str]] = [
+        *REASONS,
+        (ssl.SSLError, "no secure connection to the hub could be made"),
+    ]
     for cause in _chain(error):
-        for kind, words in REASONS:
+        for kind, words in reasons:
             if isinstance(cause, kind):
                 return words
     return f"the transfer failed ({' '.join(str(error).split()) or type(error).__name__})"

@@ -93,7 +93,7 @@ class Prepared:
         if unknown := self.valid.unknown_chars:
             said += (
                 f"; {unknown:,} of its characters the model cannot know, since they are in no text that it is trained "
-                f"on: each costs {loss.ESCAPE_BITS:g} bits"
+                f"on: each counts {loss.ESCAPE_BITS:g} bits"
             )
         return said
 

@@ -124,7 +124,7 @@ class Vocabulary:
         """
         read = plain_text(prompt)
         if self.kind == "characters" and not self._known.issuperset(read):
-            read = _ended(self._read(prompt, unknown))
+            read = _end_line(self._read(prompt, unknown))
         return self.encode(read).tolist(), read
 
     def _read(self, prompt: str, unknown: Literal["error", "replace", "skip"]) -> str:
@@ -153,7 +153,7 @@ class Vocabulary:
             if line["end"]:
                 parts.append("\n" if "\n" in self._known or text == SEPARATOR else substitute("\n", at))
         if strangers and unknown == "error":
-            raise UnknownCharacterError(self._describe(strangers))
+            raise UnknownCharacterError(self._describe_all(strangers))
         return "".join(parts)
 
     def same(self, text: str) -> str | None:
@@ -181,15 +181,15 @@ class Vocabulary:
         known = [next((form for form in (c, c.lower(), c.upper()) if form in self._known), "") for c in letters]
         return "".join(known) if all(known) else self.closest(character)
 
-    def _describe(self, strangers: dict[str, int]) -> str:
-        shown = [self._described(c, position) for c, position in list(strangers.items())[:8]]
+    def _describe_all(self, strangers: dict[str, int]) -> str:
+        shown = [self._describe(c, position) for c, position in list(strangers.items())[:8]]
         more = f", and {len(strangers) - 8} more" if len(strangers) > 8 else ""
         return (
             f"the model does not know {'; '.join(shown)}{more}; "
             "write the prompt without, or go on with --unknown replace or --unknown skip"
         )
 
-    def _described(self, character: str, position: int) -> str:
+    def _describe(self, character: str, position: int) -> str:
         closest = self.replacement(character)
         advice = f"closest known {closest!r}" if closest else "with none like it that it knows"
         return f"{character!r} (U+{ord(character):04X}) at position {position}, {advice}"
@@ -210,7 +210,7 @@ class Vocabulary:
         alike = alike or [c for c in seen if unicodedata.category(c)[0] == category[0]] or seen
         return min(alike, key=lambda c: abs(ord(c) - ord(character)), default="")
 
-    def merged(self, other: "Vocabulary") -> "Vocabulary":
+    def merge(self, other: "Vocabulary") -> "Vocabulary":
         """This vocabulary with the characters of another added, in code point order again."""
         if self.kind != other.kind:
             raise VocabularyError(f"a vocabulary of {self.kind} cannot take the characters of one of {other.kind}")
@@ -289,10 +289,10 @@ def plain_text(text: str) -> str:
 
     A separator line gets an end where it has none.
     """
-    return _ended(well_formed(text).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"))
+    return _end_line(well_formed(text).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def _ended(text: str) -> str:
+def _end_line(text: str) -> str:
     """A text whose last line has an end if it is a separator."""
     return f"{SEPARATOR}\n".join(story_lines(text))
 

@@ -26,7 +26,9 @@ _quietly = np.errstate(over="ignore", invalid="ignore")  # damaged weights give 
 class EngineNetwork:
     """A model of `weights` (by torch's names; copied) with the cell `lstm`, `gru` or `rnn`; see `LanguageModel`.
 
-    `threads` is how many a call computes on, None as many as `storycell.threads` says; results do not depend on it.
+    `generates_in` is the precision of the products in `write`: `fp32`, `bf16`, or `int8`, where weights are whole
+    numbers with a scale for each row, and hidden states 127ths. `threads` is how many a call computes on, None as many
+    as `storycell.threads` says; results do not depend on it.
     `ValueError` for weights that are not such a model's; `ImportError` where the engine was not built.
     """
 
@@ -42,9 +44,9 @@ class EngineNetwork:
         forget_bias: float = -1.0,
         threads: int | None = None,
     ) -> None:
-        if cell not in CELLS or generates_in not in library.PRECISIONS:
+        if cell not in CELLS or generates_in not in library.GENERATES_IN:
             raise ValueError(
-                f"cell {cell!r}, generates_in {generates_in!r}: the engine has {[*CELLS]}, {[*library.PRECISIONS]}"
+                f"cell {cell!r}, generates_in {generates_in!r}: the engine has {[*CELLS]}, {[*library.GENERATES_IN]}"
             )
         self.cell, self.generates_in, self.forget_bias, self.threads = cell, generates_in, forget_bias, threads
         self._cell = CELLS[cell]
@@ -87,7 +89,7 @@ class EngineNetwork:
             )
         return self._like({name: weights[name] for name in shapes})
 
-    def untrained(self, seed: int) -> "EngineNetwork":
+    def copy_untrained(self, seed: int) -> "EngineNetwork":
         """A network of the same sizes as it would be before its training."""
         return self._like(draw_weights(self._shapes(), self.cell, self.hidden_size, seed, self.forget_bias))
 
@@ -170,7 +172,7 @@ class EngineNetwork:
 
     def inputs(self, ids: Any) -> Floats:
         """ids `[N]` -> what the first layer reads, `[N D]`."""
-        ids = self._known(self._integers("ids", ids))
+        ids = self._check_known(self._integers("ids", ids))
         if self.embedding_size:
             vectors: Floats = self._weights["embedding.weight"][ids]
             return vectors
@@ -193,18 +195,18 @@ class EngineNetwork:
         self, ids: Any, targets: Any, state: list[Values], *, cuts_h: bool = False
     ) -> dict[tuple[str, int], Floats]:
         """By backpropagation through time: (state, layer) -> `[N K H]`."""
-        ids, targets = self._ids("ids", ids), self._known(self._integers("targets", targets))
+        ids, targets = self._ids("ids", ids), self._check_known(self._integers("targets", targets))
         path = self._walk(ids, state)
         (N, K), H, last = ids.shape, self.hidden_size, self.num_layers - 1
-        chances = _softmax(self.output(path[-1][last]["h"]))
-        chances[np.arange(N), targets] -= 1
+        probabilities = _softmax(self.output(path[-1][last]["h"]))
+        probabilities[np.arange(N), targets] -= 1
         zeros = np.zeros((N, H), np.float32)
         found = {(name, k): np.empty((N, K, H), np.float32) for k in range(last + 1) for name in self.state_names}
         later = [
             dict.fromkeys(self.state_names, zeros) for _ in self._layers
         ]  # what comes back from the next character
         for t in range(K - 1, -1, -1):
-            from_above = chances @ self._weights["output.weight"] if t == K - 1 else zeros
+            from_above = probabilities @ self._weights["output.weight"] if t == K - 1 else zeros
             for k in range(last, -1, -1):
                 gradients = later[k] | {"h": later[k]["h"] + from_above}
                 before = path[t - 1][k] if t else state[k]
@@ -239,7 +241,7 @@ class EngineNetwork:
             raise ValueError(f"{name} must be [B T], at least one character; it has shape {list(array.shape)}")
         return array
 
-    def _known(self, ids: Integers) -> Integers:
+    def _check_known(self, ids: Integers) -> Integers:
         if ids.size and not 0 <= ids.min() <= ids.max() < self.vocab_size:
             raise IndexError("a character id is outside the vocabulary")
         return ids
@@ -295,7 +297,9 @@ class _Packed:
         if network.embedding_size:
             a.embedding_weight = weights["embedding.weight"].ctypes.data
         made, create = ctypes.c_void_p(), library.library().storycell_network_create
-        library.check(create(ctypes.byref(a), library.PRECISIONS[precision], network.threads_used, ctypes.byref(made)))
+        library.check(
+            create(ctypes.byref(a), library.GENERATES_IN[precision], network.threads_used, ctypes.byref(made))
+        )
         self.address, self._free = made.value, library.library().storycell_network_free
 
     def __del__(self) -> None:
@@ -313,6 +317,6 @@ def _point(a: ctypes.Structure, before: State | None, after: State) -> None:
 
 
 def _softmax(logits: Floats) -> Floats:
-    chances: Floats = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    chances /= chances.sum(axis=-1, keepdims=True)
-    return chances
+    probabilities: Floats = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    probabilities /= probabilities.sum(axis=-1, keepdims=True)
+    return probabilities

@@ -13,12 +13,16 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from storycell import language_model
+
 CELLS = {"lstm": 0, "gru": 1, "rnn": 2}
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 SAVED = {"lstm": 4, "gru": 4, "rnn": 1}  # vectors per unit and step that backward needs
 BACK = {"lstm": 4, "gru": 3, "rnn": 1}  # of these, how many meet the recurrent weights on the way back
 PRECISIONS = {"fp32": 0, "bf16": 1}
+GENERATES_IN = PRECISIONS | {"int8": 2}
 LANES = 16  # widths are padded to a multiple of this
+MULTIPLY_BF16 = ("amx", "avx512bf16", "bfmmla", "neonbf16")  # instruction sets with bf16 products
 
 # By the library's status; the sentence is the library's own (`storycell_explain`).
 _ERRORS: dict[int, type[Exception]] = {
@@ -41,7 +45,7 @@ class Struct(ctypes.Structure):
     """A struct of the C interface, compared with the library's when it is loaded; every field starts as 0 or null."""
 
 
-def _named(fields: str) -> list[tuple[str, type]]:
+def _parse_fields(fields: str) -> list[tuple[str, type]]:
     """Fields from a text such as `"i:cell precision p:packed"`: i int64, p pointer, d double, u uint64."""
     types: dict[str, type] = {"i": _i64, "p": _ptr, "d": _f64, "u": ctypes.c_uint64}
     out: list[tuple[str, type]] = []
@@ -56,7 +60,7 @@ def _named(fields: str) -> list[tuple[str, type]]:
 class Recurrence(Struct):
     """Arguments of forward and backward through time."""
 
-    _fields_ = _named(
+    _fields_ = _parse_fields(
         "i:cell precision steps streams units characters p:packed ids i:ids_stream_stride ids_step_stride"
         " p:table projected reset_bias hidden cell_state saved carry grad_output grad_hidden grad_carry grad_initial"
         " i:descending"
@@ -66,13 +70,13 @@ class Recurrence(Struct):
 class Product(Struct):
     """Rows times a packed right-hand side."""
 
-    _fields_ = _named("i:precision rows inner columns p:left i:left_stride p:packed bias out i:descending")
+    _fields_ = _parse_fields("i:precision rows inner columns p:left i:left_stride p:packed bias out i:descending")
 
 
 class TransposedProduct(Struct):
     """The sum over all rows that gives a weight's gradient."""
 
-    _fields_ = _named(
+    _fields_ = _parse_fields(
         "i:precision rows m n p:left i:left_stride p:right i:right_stride p:out column_sums table_grad ids"
         " i:ids_stream_stride ids_step_stride streams characters"
     )
@@ -81,7 +85,7 @@ class TransposedProduct(Struct):
 class TableGradient(Struct):
     """The gradient of the table that the first layer looks its input up in."""
 
-    _fields_ = _named(
+    _fields_ = _parse_fields(
         "i:precision cell steps streams units characters p:ids i:ids_stream_stride ids_step_stride p:gate_grads grad"
     )
 
@@ -89,7 +93,7 @@ class TableGradient(Struct):
 class OutputLoss(Struct):
     """Output layer, softmax cross-entropy and both gradients."""
 
-    _fields_ = _named(
+    _fields_ = _parse_fields(
         "i:precision steps streams units characters p:hidden packed_forward packed_backward bias targets"
         " i:targets_stream_stride targets_step_stride d:scale p:losses logit_grads grad_hidden"
     )
@@ -98,25 +102,25 @@ class OutputLoss(Struct):
 class Dropout(Struct):
     """Dropout whose mask is a hash of a seed and the place."""
 
-    _fields_ = _named("i:precision count period u:seed d:keep p:from_ to")
+    _fields_ = _parse_fields("i:precision count period u:seed d:keep p:from_ to")
 
 
 class Choice(Struct):
-    """How one stream chooses its next character."""
+    """How one stream chooses its next character: the fields of `storycell.language_model.Choice`."""
 
-    _fields_ = _named("d:temperature top_p min_p i:top_k greedy")
+    _fields_ = [(name, _f64 if kind is float else _i64) for name, kind in language_model.Choice.__annotations__.items()]
 
 
 class GenerationLayer(Struct):
     """One layer's weights and states for generation."""
 
-    _fields_ = _named("p:packed_recurrent packed_input table input_bias reset_bias hidden carry projected")
+    _fields_ = _parse_fields("p:packed_recurrent packed_input table input_bias reset_bias hidden carry projected")
 
 
 class Generation(Struct):
     """Arguments of whole character steps."""
 
-    _fields_ = _named(
+    _fields_ = _parse_fields(
         "i:cell precision layers streams units characters length p:layer packed_output output_bias logits current"
         " random out kept_logits choice i:unknown"
     )
@@ -125,19 +129,19 @@ class Generation(Struct):
 class Tensor(Struct):
     """One of a model's tensors, as the optimiser sees it."""
 
-    _fields_ = _named("p:value grad mean square step i:count d:rate decay beta1 beta2 epsilon")
+    _fields_ = _parse_fields("p:value grad mean square step i:count d:rate decay beta1 beta2 epsilon")
 
 
 class Tensors(Struct):
     """What an optimiser's kernel works on."""
 
-    _fields_ = _named("i:tensors p:tensor d:factor p:sums")
+    _fields_ = _parse_fields("i:tensors p:tensor d:factor p:sums")
 
 
 class ModelConfig(Struct):
     """What a model is."""
 
-    _fields_ = _named(
+    _fields_ = _parse_fields(
         "i:cell layers units characters embedding gate_bias precision threads"
         " d:dropout weight_dropout embedding_dropout"
     )
@@ -146,43 +150,47 @@ class ModelConfig(Struct):
 class Chunk(Struct):
     """Characters to learn from."""
 
-    _fields_ = _named("i:streams steps p:ids targets resets i:carries u:seed d:nats norm")
+    _fields_ = _parse_fields("i:streams steps p:ids targets resets i:carries u:seed d:nats norm")
 
 
 class Update(Struct):
     """A step of an optimiser."""
 
-    _fields_ = _named("i:method d:rate clip decay beta1 beta2")
+    _fields_ = _parse_fields("i:method d:rate clip decay beta1 beta2")
 
 
 class NetworkLayer(Struct):
     """One layer's weights, to be packed for reading."""
 
-    _fields_ = _named("p:input recurrent input_bias recurrent_bias")
+    _fields_ = _parse_fields("p:input recurrent input_bias recurrent_bias")
 
 
 class NetworkWeights(Struct):
     """A network's weights, to be packed for reading."""
 
-    _fields_ = _named("i:cell layers units characters embedding p:embedding_weight layer output output_bias")
+    _fields_ = _parse_fields("i:cell layers units characters embedding p:embedding_weight layer output output_bias")
 
 
 class Reading(Struct):
     """Characters to be read, and what is wanted of that."""
 
-    _fields_ = _named("i:streams steps p:ids targets hidden cell final_hidden final_cell losses logits hiddens cells")
+    _fields_ = _parse_fields(
+        "i:streams steps p:ids targets hidden cell final_hidden final_cell losses logits hiddens cells"
+    )
 
 
 class Writing(Struct):
     """Characters to be generated."""
 
-    _fields_ = _named("i:streams length unknown p:hidden cell final_hidden final_cell current random choice out logits")
+    _fields_ = _parse_fields(
+        "i:streams length unknown p:hidden cell final_hidden final_cell current random choice out logits"
+    )
 
 
 @cache
 def library() -> ctypes.CDLL:
     """The loaded library; `ImportError` says why there is none."""
-    path = _found()
+    path = _find_library()
     if path is None:
         raise ImportError("the native kernel was not built when storycell was installed (no C++ compiler)")
     try:
@@ -262,7 +270,7 @@ _STRUCTS = (
 )
 
 
-def _described(struct: type[Struct]) -> list[str]:
+def _describe(struct: type[Struct]) -> list[str]:
     """A struct in the words of native/engine/layout.h."""
     fields = [
         f"field {name.rstrip('_')} {_KINDS[kind]} {getattr(struct, name).offset}"
@@ -280,7 +288,7 @@ def _difference(layout: str) -> str:
             name = line.split()[1]
         theirs.setdefault(name, []).append(line)
     ours = {"": [f"cell {cell} {GATES[cell]} {SAVED[cell]} {BACK[cell]}" for cell in CELLS]}
-    ours |= {struct.__name__: _described(struct) for struct in _STRUCTS}
+    ours |= {struct.__name__: _describe(struct) for struct in _STRUCTS}
     for name, lines in ours.items():
         for here, there in zip_longest(lines, theirs.get(name, []), fillvalue="nothing"):
             if here != there:
@@ -288,7 +296,7 @@ def _difference(layout: str) -> str:
     return ""
 
 
-def _found() -> Path | None:
+def _find_library() -> Path | None:
     """As STORYCELL_KERNEL says, or in one of the package's folders (an editable install has two)."""
     if place := os.environ.get("STORYCELL_KERNEL"):
         return Path(place)
@@ -300,7 +308,9 @@ def _found() -> Path | None:
 
 
 def isa() -> str:
-    """The instruction set in use: amx, avx512bf16, avx512, avx2 or portable."""
+    """The instruction set in use: amx, avx512bf16, avx512vnni, avx512, avxvnni, avx2; on Arm bfmmla, neonbf16, neon;
+    portable on any other processor.
+    """
     name: str = library().storycell_isa().decode()
     if not name:
         check(5)

@@ -104,11 +104,11 @@ class EngineModel:
 
     def write(self, tensors: Mapping[str, Any], kind: str = "weight") -> None:
         """Set tensors of a kind; `ValueError`, and nothing set, for a name or shape that is not this model's."""
-        arrays = {name: self._checked(name, value, kind) for name, value in tensors.items()}
+        arrays = {name: self._check_tensor(name, value, kind) for name, value in tensors.items()}
         for name, array in arrays.items():
             check(self._library.storycell_model_write(self._model, KINDS[kind], self._index[name], array.ctypes.data))
 
-    def _checked(self, name: str, value: Any, kind: str) -> Floats:
+    def _check_tensor(self, name: str, value: Any, kind: str) -> Floats:
         array = np.ascontiguousarray(value, np.float32)
         shape = () if kind == "step" else self.shapes.get(name)
         if name not in self._index or array.size != np.prod(shape or (1,)):
@@ -126,12 +126,12 @@ class EngineModel:
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Carry on from this state `[L B H]` by name; an empty one is the zero state of any number of streams."""
-        arrays = self._checked_state(state)
+        arrays = self._check_state(state)
         B = arrays[0].shape[1] if arrays else 0
         places = [a.ctypes.data for a in arrays]
         check(self._library.storycell_model_write_state(self._model, B, *[*places, None, None][:2]))
 
-    def _checked_state(self, state: Mapping[str, Any]) -> list[Floats]:
+    def _check_state(self, state: Mapping[str, Any]) -> list[Floats]:
         arrays = [np.ascontiguousarray(state[name], np.float32) for name in self.state_names if state]
         B = arrays[0].shape[1] if arrays and arrays[0].ndim == 3 else 0
         if any(a.shape != self._state_shape(B) for a in arrays):
@@ -175,7 +175,12 @@ class EngineModel:
             raise ValueError(f"optimizer = {optimizer!r}: it is {', '.join(OPTIMIZERS)}")
         method, betas, decays = OPTIMIZERS[optimizer]
         update = Update(method, rate, clip or 0.0, decay if decays else 0.0, *betas)
-        check(self._library.storycell_model_apply(self._model, ctypes.byref(update)))
+        status = self._library.storycell_model_apply(self._model, ctypes.byref(update))
+        if status == 3:
+            raise ValueError("there is no gradient to apply: call `gradient` first")
+        if status == 4:
+            raise FloatingPointError("the loss or its gradient is not finite: the weights were left alone")
+        check(status)
 
     def average(self, decay: float) -> None:
         """Move the running mean of the weights to decay * mean + (1 - decay) * weights; at first it is the weights."""
@@ -223,9 +228,9 @@ class EngineModel:
                 state[name] = value
         if lacking := [name for name in self._index if name not in found["weight"]]:
             raise ValueError(f"the snapshot has no model.{lacking[0]}")
-        self._checked_state(state)
+        self._check_state(state)
         for kind, values in found.items():
-            found[kind] = {name: self._checked(name, value, kind) for name, value in values.items()}
+            found[kind] = {name: self._check_tensor(name, value, kind) for name, value in values.items()}
         for kind in (*OPTIMIZER_STATE, "average"):
             check(self._library.storycell_model_forget(self._model, KINDS[kind]))
         for kind, values in found.items():

@@ -1,8 +1,8 @@
 """The weights that a new model starts with, drawn by numpy as torch would draw them from the same seed.
 
-torch's generator on a CPU is a Mersenne twister (Matsumoto & Nishimura 1998) that numpy has, too. Uniform numbers take
-24 bits of a draw; normal ones come by Box and Muller's method in blocks of 16, or one by one in double precision where
-there are fewer than 16.
+torch's generator on a CPU is a Mersenne twister (Matsumoto & Nishimura 1998, https://doi.org/10.1145/272991.272995)
+that numpy has, too. Uniform numbers take 24 bits of a draw; normal ones come by Box and Muller's method in blocks of
+16, or one by one in double precision where there are fewer than 16.
 """
 
 import math
@@ -89,7 +89,7 @@ def draw_weights(
     weights["output.bias"] = np.zeros(shapes["output.bias"], np.float32)
     if "embedding.weight" in shapes:
         weights["embedding.weight"] = generator.normal(shapes["embedding.weight"], EMBEDDING_STD)
-        weights["embedding.weight"][UNKNOWN] = 0.0  # never trained: an unknown character says nothing
+        weights["embedding.weight"][UNKNOWN : UNKNOWN + 1] = 0.0  # never trained: an unknown character says nothing
     else:
-        weights["recurrent.weight_ih_l0"][:, UNKNOWN] = 0.0
+        weights["recurrent.weight_ih_l0"][:, UNKNOWN : UNKNOWN + 1] = 0.0
     return weights

@@ -9,7 +9,9 @@ import bz2
 import lzma
 from collections.abc import Callable
 
-MOST_LEARNT = 64 << 20  # bytes of the training text that xz reads, the last ones: its window costs eleven times as much
+MOST_TRAINING_BYTES = (
+    64 << 20
+)  # bytes of the training text that xz reads, the last ones: its window costs eleven times as much
 _PRESET = 6
 
 
@@ -29,8 +31,8 @@ def bz2_size(data: bytes) -> int:
 COMPRESSORS: dict[str, Callable[[bytes], int]] = {"xz": xz, "bz2": bz2_size}
 
 
-def compressed_bits(name: str, text: bytes, learnt: bytes = b"") -> int:
-    """Bits that a compressor takes for `text` when it has read `learnt` before it."""
+def compressed_bits(name: str, text: bytes, training: bytes = b"") -> int:
+    """Bits that a compressor takes for `text` when it has read `training` before it."""
     size = COMPRESSORS[name]
-    learnt = learnt[-MOST_LEARNT:]
-    return 8 * (size(learnt + text) - (size(learnt) if learnt else 0))
+    training = training[-MOST_TRAINING_BYTES:]
+    return 8 * (size(training + text) - (size(training) if training else 0))

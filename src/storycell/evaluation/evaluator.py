@@ -35,7 +35,7 @@ Nats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a text costs a model. All averages are over `chars` targets."""
+    """The loss of a model on a text. All averages are over `chars` targets."""
 
     loss_nats: float  # nats per character
     stderr_nats: float  # standard error of loss_nats, over stories (over blocks of 1,000 characters of a single one)
@@ -44,7 +44,7 @@ class Evaluation:
     perplexity: float  # exp(loss_nats)
     chars: int  # targets: characters, and the end of each story where there are several
     stories: int
-    unknown_chars: int  # targets that the model does not know; each costs loss.ESCAPE_BITS
+    unknown_chars: int  # targets that the model does not know; each counts loss.ESCAPE_BITS
     windows: int | None = None  # length of the zero-state windows, where these were scored instead of stories
     floor_nats: float | None = None  # the text's own entropy rate, where it is known: no model can beat it on average
 
@@ -69,7 +69,7 @@ def evaluate(
         groups, draws = _stories(ids, starts), _Draws(len(starts))
     else:
         groups, draws = _stories(ids, starts), _Blocks(len(ids) - 1)
-    for piece in _scored(lm, ids, groups):
+    for piece in _score_groups(lm, ids, groups):
         draws.add(piece)
     return _summary(draws, utf8_bytes, len(starts), windows)
 
@@ -78,7 +78,7 @@ def score(lm: LanguageModel, ids: Ids, *, windows: int | None = None) -> Nats:
     """Nats of every target `[chars]`, in the order of the text."""
     starts = story_starts(ids)
     nats = np.zeros(len(ids) if len(starts) > 1 and windows is None else len(ids) - 1)
-    for piece in _scored(lm, ids, _stories(ids, starts) if windows is None else _windows(ids, windows)):
+    for piece in _score_groups(lm, ids, _stories(ids, starts) if windows is None else _windows(ids, windows)):
         at = piece.row.start + piece.at
         nats[at : at + len(piece.nats)] = piece.nats
     return nats
@@ -120,7 +120,7 @@ class _Row(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """What some targets of a row cost."""
+    """The losses of some targets of a row."""
 
     row: _Row
     at: int  # of its targets, the first of these
@@ -147,8 +147,8 @@ def _windows(ids: Ids, T: int) -> Iterator[list[_Row]]:
         yield [_Row(k, k * T, min((k + 1) * T + 1, len(ids)), closes=False) for k in rows]
 
 
-def _scored(lm: LanguageModel, ids: Ids, groups: Iterator[list[_Row]]) -> Iterator[_Piece]:
-    """What the rows cost, piece by piece. The rows of a group come longest first."""
+def _score_groups(lm: LanguageModel, ids: Ids, groups: Iterator[list[_Row]]) -> Iterator[_Piece]:
+    """The losses of the rows, piece by piece. The rows of a group come longest first."""
     at_a_time = min(_TARGETS, max(_ROWS, _LOGITS // lm.vocab_size))
     lm = lm.frozen()
     for rows in groups:
@@ -160,8 +160,8 @@ def _scored(lm: LanguageModel, ids: Ids, groups: Iterator[list[_Row]]) -> Iterat
                 piece = ids[row.start + t : min(row.start + t + width + 1, row.end)]
                 line[: len(piece)] = piece
             state = {name: value[:, :alive] for name, value in state.items()}
-            costs, state = lm.nats(chunk[:, :-1], chunk[:, 1:], state)
-            nats = costs.astype(np.float64)
+            losses, state = lm.nats(chunk[:, :-1], chunk[:, 1:], state)
+            nats = losses.astype(np.float64)
             for k, row in enumerate(rows[:alive]):
                 n = min(width, row.targets - t)
                 unknown = chunk[k, 1 : n + 1] == UNKNOWN
@@ -177,7 +177,7 @@ class _Draws:
         self.unknown_chars = 0
 
     def add(self, piece: _Piece) -> None:
-        """Take in what some targets cost."""
+        """Take in the losses of some targets."""
         self.sums[piece.row.number] += piece.nats.sum()
         self.counts[piece.row.number] += len(piece.nats)
         self.unknown_chars += piece.unknown
@@ -191,7 +191,7 @@ class _Blocks(_Draws):
         self._short, self._longer = divmod(n, len(self.sums))
 
     def add(self, piece: _Piece) -> None:
-        """Take in what some targets cost."""
+        """Take in the losses of some targets."""
         places = np.arange(piece.at, piece.at + len(piece.nats))
         in_longer = self._longer * (self._short + 1)
         late = self._longer + (places - in_longer) // max(1, self._short)

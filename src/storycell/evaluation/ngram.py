@@ -64,7 +64,7 @@ class NGram:
             raise SettingsError(f"order = {order}: it must be from 1 to {LONGEST}")
         if len(ids) < 2:
             raise CorpusError("the text holds no characters to count")
-        x = _closed(ids).astype(np.int64)
+        x = _close_last_story(ids).astype(np.int64)
         reach = _reach(x, order, None)
         node, counts = x.astype(np.int32), np.bincount(x[1:], minlength=V)
         keys = np.arange(V, dtype=np.int64)
@@ -79,14 +79,14 @@ class NGram:
             last = np.empty(len(longer_keys), dtype=np.int64)
             last[inverse] = at  # any one place of each n-gram
             preceded = np.bincount(node[last], minlength=len(keys))
-            orders.append(_smoothed(keys, np.where(preceded, preceded, counts), contexts, V))
+            orders.append(_smooth(keys, np.where(preceded, preceded, counts), contexts, V))
             contexts, keys, counts = len(keys), longer_keys, occurrences
             node[at] = inverse
-        return cls(V, [*orders, _smoothed(keys, counts, contexts, V)])
+        return cls(V, [*orders, _smooth(keys, counts, contexts, V)])
 
     def score(self, ids: Ids, *, windows: int | None = None) -> Floats:
         """Nats of every target `[chars]`, in the order of the text; `windows` as `evaluator` has them."""
-        x = (ids if windows else _closed(ids)).astype(np.int64)
+        x = (ids if windows else _close_last_story(ids)).astype(np.int64)
         reach = _reach(x, self.order, windows)
         parts = []
         for first in range(1, len(x), _SLICE):
@@ -122,7 +122,7 @@ class NGram:
         return p
 
 
-def _smoothed(keys: Whole, counts: Whole, contexts: int, V: int) -> _Order:
+def _smooth(keys: Whole, counts: Whole, contexts: int, V: int) -> _Order:
     """Discounted shares and what is left for the order below."""
     parent = keys // V
     discounts = np.array([0.0, *_discounts(counts)])[np.minimum(counts, 3)]
@@ -143,7 +143,7 @@ def _discounts(counts: Whole) -> tuple[float, ...]:
     return found if all(0 < d <= c for c, d in enumerate(found, 1)) else FALLBACK
 
 
-def _closed(ids: Ids) -> Ids:
+def _close_last_story(ids: Ids) -> Ids:
     """The ids with the boundary that ends the last story, where there are several."""
     return np.append(ids, np.array([BOUNDARY], ids.dtype)) if np.count_nonzero(ids == BOUNDARY) > 1 else ids
 

@@ -57,7 +57,7 @@ def encode_text(text: str | Corpus, vocab: Vocabulary) -> Ids:
 
 
 def _add_floor(result: Evaluation, ids: Ids, vocab: Vocabulary) -> Evaluation:
-    """Add what the grammar itself would have paid, if it can write every story."""
+    """Add what the grammar itself would have paid, if it can generate every story."""
     texts = (vocab.decode(story[1:]) for story in split_stories(ids))
     floor = -sum(log_probability(text) for text in texts) / result.chars
     return replace(result, floor_nats=floor) if floor < float("inf") and result.windows is None else result

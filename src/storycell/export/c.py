@@ -12,7 +12,7 @@ from importlib import resources
 from storycell.data.vocab import Vocabulary
 from storycell.errors import ExportError
 from storycell.export import encoding
-from storycell.export.encoding import Weights, checked
+from storycell.export.encoding import Weights, check_rounding
 from storycell.export.network import Network, Shape
 
 _STRING = 4000  # characters of weights in one string
@@ -105,4 +105,4 @@ def read(text: str) -> Network:
         strings = re.findall(r'^"(.*)",?$', text[begin.end() :] if begin else "", re.MULTILINE)
     except (KeyError, ValueError) as error:
         raise ExportError(f"the file is not what was written: {error}") from None
-    return encoding.decode("".join(strings), shape, checked(weights))
+    return encoding.decode("".join(strings), shape, check_rounding(weights))

@@ -41,7 +41,7 @@ class Scaled:
         return self.whole.astype(np.float32) * self.scales[:, None]
 
 
-def checked(weights: str) -> Weights:
+def check_rounding(weights: str) -> Weights:
     """The name of a rounding; `SettingsError` lists them if there is none of that name."""
     for name in get_args(Weights):
         if weights == name:
@@ -49,16 +49,16 @@ def checked(weights: str) -> Weights:
     raise SettingsError(f"weights = {weights!r}: it must be {', '.join(get_args(Weights))}")
 
 
-def rounded(network: Network, weights: Weights, largest: int) -> Network:
+def round_network(network: Network, weights: Weights, largest: int) -> Network:
     """The network with its matrices rounded as a file stores them; `largest` is that of `Scaled`."""
     tensors = {
-        name: array if array.ndim == 1 else _rounded(name, array, weights, largest)
+        name: array if array.ndim == 1 else _round_matrix(name, array, weights, largest)
         for name, array in network.tensors.items()
     }
     return Network(network.shape, tensors)
 
 
-def _rounded(name: str, matrix: Array, weights: Weights, largest: int) -> Array:
+def _round_matrix(name: str, matrix: Array, weights: Weights, largest: int) -> Array:
     if weights == "int8":
         return Scaled.of(matrix, largest).matrix()
     if weights == "fp32":

@@ -14,11 +14,11 @@ import numpy.typing as npt
 from storycell.data.vocab import Vocabulary
 from storycell.errors import ExportError, SettingsError
 from storycell.export import c, check, html, onnx
-from storycell.export.encoding import BYTE, PRINTABLE, Weights, checked, rounded
+from storycell.export.encoding import BYTE, PRINTABLE, Weights, check_rounding, round_network
 from storycell.export.network import Network
 from storycell.generation import sampler
 from storycell.language_model import LanguageModel
-from storycell.naming import shown
+from storycell.naming import show_name
 from storycell.runs import files
 from storycell.types import BOUNDARY, UNKNOWN
 
@@ -59,18 +59,18 @@ def export(
     path = Path(path)
     if path.suffix not in DEFAULT_WEIGHTS:
         raise SettingsError(f"{path}: the file's ending says what to make, and it must be .html, .onnx or .c")
-    chosen = checked(weights) if weights is not None else DEFAULT_WEIGHTS[path.suffix]
+    chosen = check_rounding(weights) if weights is not None else DEFAULT_WEIGHTS[path.suffix]
     vocab.prompt_ids(prompt)
     network = Network.of(model)
-    stored = rounded(network, chosen, BYTE if path.suffix == ".onnx" else PRINTABLE)
+    stored = round_network(network, chosen, BYTE if path.suffix == ".onnx" else PRINTABLE)
     params = sum(weight.size for weight in model.weights().values())
-    data = _file(network, vocab, path, chosen, shown(name), maker, prompt, params)
+    data = _file(network, vocab, path, chosen, show_name(name), maker, prompt, params)
     ids = _probe(model)
     run = _run(model, ids)
     expected = run if chosen == "fp32" else _run(stored.as_model(model.backend), ids)
 
     def error_of(back: bytes) -> float:
-        return _largest(np.array([_played(path, back, row) for row in ids]), expected)
+        return _largest(np.array([_run_file(path, back, row) for row in ids]), expected)
 
     allowed = LARGEST_ERROR * max(1.0, float(np.abs(expected).max()))
     error = _write_checked(path, data, error_of, allowed)
@@ -92,7 +92,7 @@ def _file(
     return onnx.write(network, weights, facts)
 
 
-def _played(path: Path, data: bytes, ids: list[int]) -> Logits:
+def _run_file(path: Path, data: bytes, ids: list[int]) -> Logits:
     """The logits of what is in a file, after each of `ids`: `[T, V]`."""
     if path.suffix == ".onnx":
         return onnx.logits(data, ids)
@@ -105,7 +105,7 @@ def _run(model: LanguageModel, ids: list[list[int]]) -> Logits:
 
 
 def _probe(model: LanguageModel) -> list[list[int]]:
-    """Ids to compare on `[rows, columns]`: what the model itself writes, and others from all over its vocabulary."""
+    """Ids to compare on `[rows, columns]`: what the model itself generates, and others from all over its vocabulary."""
     half = _ROWS // 2
     drawn = list(sampler.streams(model, [], sampler.Sampling(), list(range(half)), _COLUMNS - 1))
     written = [[BOUNDARY, *(BOUNDARY if row[k] is None else row[k] for row in drawn)] for k in range(half)]

@@ -16,7 +16,7 @@ from typing import Any
 from storycell.data.vocab import Vocabulary
 from storycell.errors import ExportError
 from storycell.export import encoding
-from storycell.export.encoding import Weights, checked
+from storycell.export.encoding import Weights, check_rounding
 from storycell.export.network import Network, Shape
 from storycell.web import theme
 
@@ -67,6 +67,6 @@ def read(text: str) -> Network:
         )
         facts = json.loads(model)
         shape = Shape(facts["cell"], *(int(facts[axis]) for axis in "VDHL"))
-        return encoding.decode(weights, shape, checked(facts["weights"]))
+        return encoding.decode(weights, shape, check_rounding(facts["weights"]))
     except (TypeError, KeyError, ValueError) as error:
         raise ExportError(f"the file is not what was written: {error}") from None

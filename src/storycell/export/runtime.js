@@ -351,7 +351,7 @@ const storycell = (() => {
   }
 
   // The prompt and what follows it, as `storycell sample` prints them.
-  function write(net, vocabulary, prompt, { chars = 1000, temperature = 0.8, seed = 0 } = {}) {
+  function generate(net, vocabulary, prompt, { chars = 1000, temperature = 0.8, seed = 0 } = {}) {
     const { ids, strangers } = vocabulary.encode(prompt);
     if (strangers.length) throw new Error(`the model does not know ${strangers.join(" ")}`);
     const draw = new Draw(seed), logits = new Float64Array(net.V);
@@ -372,7 +372,7 @@ const storycell = (() => {
     return vocabulary.texts(ids).join("");
   }
 
-  return { BOUNDARY, UNKNOWN, RESERVED, network, Draw, isSeed, probabilities, choose, Vocabulary, write };
+  return { BOUNDARY, UNKNOWN, RESERVED, network, Draw, isSeed, probabilities, choose, Vocabulary, generate };
 })();
 
 if (typeof module !== "undefined") module.exports = storycell;

@@ -7,9 +7,9 @@
 
    Without a prompt it begins as the model's own texts begin.
 
-   -n  most characters to write (default 1000; a story may end before)
+   -n  most characters to generate (default 1000; a story may end before)
    -t  above 1 bolder, below 1 safer, 0 always the likeliest (default 0.8)
-   -s  the same seed writes the same text, here and in `storycell sample` (default: from the clock)
+   -s  the same seed generates the same text, here and in `storycell sample` (default: from the clock)
    -l  print the logits of the character after the prompt instead, in the order of ids
 
    `cc -O2 -march=native` is faster still. The weights are the long strings at the end. */
@@ -30,7 +30,7 @@
 #define INT8 2
 @MODEL@
 #define BOUNDARY 0 /* the id between stories */
-#define UNKNOWN 1  /* never written */
+#define UNKNOWN 1  /* never generated */
 #define RESERVED 2 /* the id of the first character */
 #define GH (G * H)
 #define X (D ? D : V) /* width into the first layer */

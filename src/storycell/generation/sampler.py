@@ -23,7 +23,7 @@ from storycell.language_model import Choice, Floats, Held, Hold, Integers, Langu
 from storycell.types import BOUNDARY, UNKNOWN
 
 PROMPT_PIECE = 4096  # characters of a prompt that are read in one pass
-SLICE_S = 0.01  # of writing, between two looks at a signal; each slice costs a quarter of a millisecond on top
+SLICE_S = 0.01  # of generating, between two looks at a signal; each slice costs a quarter of a millisecond on top
 LONGEST_SLICE = 4096  # characters
 
 _DAMAGED = "the model's logits are not finite, so nothing can be drawn; its weights are damaged"
@@ -32,7 +32,11 @@ _MASK_32, _MASK_64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next character is chosen from the model's probabilities; filters apply in the order of the fields."""
+    """How the next character is chosen from the model's probabilities; filters apply in the order of the fields.
+
+    top_k is from Fan et al. 2018 (arXiv:1805.04833), top_p from Holtzman et al. 2019 (arXiv:1904.09751), min_p from
+    Nguyen et al. 2024 (arXiv:2407.01082).
+    """
 
     temperature: float = 0.8  # above 1 bolder, below 1 safer; 0 is greedy
     top_k: int | None = None  # only the k likeliest
@@ -88,9 +92,9 @@ class Sampling:
             return weights
         with np.errstate(over="ignore"):  # a tiny temperature: minus infinity, and so a weight of 0, is right
             weights = np.exp((scores - best) / self.temperature)
-        return self._filtered(weights)
+        return self._filter(weights)
 
-    def _filtered(self, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def _filter(self, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         if self.top_k is None and self.top_p is None and self.min_p is None:
             return weights
         order = np.argsort(-weights, axis=-1, kind="stable")
@@ -124,17 +128,17 @@ class Draw:
     def next(self) -> float:
         """A number from 0 (included) to 1 (excluded), a multiple of 2^-32."""
         a, b, c, d = self.words
-        out = (_rotated((a + d) & _MASK_32, 7) + a) & _MASK_32
+        out = (_rotate((a + d) & _MASK_32, 7) + a) & _MASK_32
         t = (b << 9) & _MASK_32
         c ^= a
         d ^= b
         b ^= c
         a ^= d
-        self.words = [a, b, c ^ t, _rotated(d, 11)]
+        self.words = [a, b, c ^ t, _rotate(d, 11)]
         return out / 2**32
 
 
-def _rotated(x: int, k: int) -> int:
+def _rotate(x: int, k: int) -> int:
     return ((x << k) | (x >> (32 - k))) & _MASK_32
 
 
@@ -275,7 +279,9 @@ def new_pace() -> Pace:
     return Pace(SLICE_S, 1, LONGEST_SLICE)
 
 
-def paced(lm: LanguageModel, streams: list[Stream], limit: int, pace: Pace, step: Step | None = None) -> list[Written]:
+def advance_slice(
+    lm: LanguageModel, streams: list[Stream], limit: int, pace: Pace, step: Step | None = None
+) -> list[Written]:
     """As `advance`, by as many characters as make a slice, `limit` at most."""
     chars, began = min(pace.chars(len(streams)), limit), time.perf_counter()
     written = advance(lm, streams, chars, step=step)
@@ -357,7 +363,7 @@ def streams(
         stream.draw = Draw(seed)
     while limit > 0 and (writing := [stream for stream in all_streams if not stream.ended]):
         pieces: dict[Stream, list[int | None]] = {}
-        for stream, written in zip(writing, paced(lm, writing, limit, pace, step), strict=True):
+        for stream, written in zip(writing, advance_slice(lm, writing, limit, pace, step), strict=True):
             pieces[stream] = [*written.ids, None] if stream.ended else [*written.ids]
         limit -= max(len(piece) for piece in pieces.values())
         for n in range(max(map(len, pieces.values()))):

@@ -5,7 +5,7 @@ slice is as long as fits into a given time at the measured speed, within bounds:
 things short slices would only add work.
 """
 
-_GUESS_S = 1e-3  # what a character costs before any was written: a slow backend, so that the first slice is short
+_GUESS_S = 1e-3  # what a character costs before any was generated: a slow backend, so that the first slice is short
 _MEMORY = 0.7  # weight of the past in the running mean
 
 

@@ -17,7 +17,7 @@ from storycell.types import BOUNDARY
 _JOINED = 4096  # pieces of a text that are joined at once
 
 
-def gathered(pieces: Iterable[tuple[int, str]], count: int) -> list[str]:
+def gather(pieces: Iterable[tuple[int, str]], count: int) -> list[str]:
     """The texts of `count` streams from their pieces, (number of the stream, piece), as they come.
 
     Many are joined at once: adding each to a string would copy all that came before it, and a list of them all takes

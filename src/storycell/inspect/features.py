@@ -46,7 +46,9 @@ def features(text: str) -> dict[str, Feature]:
         Feature("the end of a sentence", _is(text, lambda c: c in ".!?")),
         Feature("last pronoun is she or her", last_of(text, {"she", "her", "hers"}, {"he", "him", "his", "they"})),
     ]
-    found += [Feature(f"last name is {name}", last_of(text, {name}, names - {name})) for name, names in _named(text)]
+    found += [
+        Feature(f"last name is {name}", last_of(text, {name}, names - {name})) for name, names in _find_names(text)
+    ]
     return {feature.name: feature for feature in found}
 
 
@@ -100,7 +102,7 @@ def names_of(text: str) -> list[tuple[str, int]]:
     return [(name, n) for name, n in Counter(_NAME.findall(text)).most_common(40) if name != "I"]
 
 
-def _named(text: str) -> list[tuple[str, set[str]]]:
+def _find_names(text: str) -> list[tuple[str, set[str]]]:
     common = [name for name, n in names_of(text) if n >= _LEAST_NAMES]
     return [(name, set(common)) for name in common[:3]] if len(common) > 1 else []
 

@@ -65,7 +65,7 @@ def gradient_flow(trace: Trace, lags: int = LAGS, samples: int = SAMPLES, seed: 
     """Gradients of `samples` characters that have at least `lags` + 1 of their story before them."""
     if lags < 1 or samples < 1:
         raise SettingsError(f"lags = {lags}, samples = {samples}: both must be at least 1")
-    last = _sampled_rows(trace, lags, samples, seed)
+    last = _sample_rows(trace, lags, samples, seed)
     rows = last[:, None] - np.arange(lags, -1, -1)  # of `states`: [samples lags+1]
     ids, targets = trace.all_ids[rows], trace.all_ids[last + 1]
     start = [{n: s[rows[:, 0] - 1] for n, s in layer.items()} for layer in trace.states]
@@ -108,7 +108,7 @@ def _since_boundary(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return rows - np.maximum.accumulate(np.where(ids == BOUNDARY, rows, 0))
 
 
-def _sampled_rows(trace: Trace, lags: int, samples: int, seed: int) -> npt.NDArray[np.int64]:
+def _sample_rows(trace: Trace, lags: int, samples: int, seed: int) -> npt.NDArray[np.int64]:
     good = np.flatnonzero(_since_boundary(trace.all_ids)[:-1] > lags)
     if not len(good):
         raise SettingsError(f"no story of the text is longer than {lags} characters; ask for fewer lags")

@@ -19,8 +19,8 @@ from storycell.inspect import gradients, latch, memory
 from storycell.inspect import trace as neighbours
 from storycell.inspect.features import Feature, features
 from storycell.inspect.gradients import GradientFlow
-from storycell.inspect.latch import LATCH, HeldStory, HoldResult, HoldTest, LatchReading, Moments, handwired
-from storycell.inspect.memory import ContextCost, PlaceCost
+from storycell.inspect.latch import LATCH, HeldStory, HoldResult, HoldTest, LatchReading, Moments, wire_by_hand
+from storycell.inspect.memory import ContextLoss, PlaceLoss
 from storycell.inspect.mistakes import MistakeKind, mistakes
 from storycell.inspect.saturation import Saturation, saturation
 from storycell.inspect.trace import Trace, trace
@@ -83,8 +83,8 @@ class Inspection:
     saturation: list[Saturation]
     flows: dict[str, GradientFlow]
     radii: dict[str, tuple[float, float]]  # an RNN's spectral radius: (at the start, trained)
-    contexts: list[ContextCost]
-    places: list[PlaceCost]
+    contexts: list[ContextLoss]
+    places: list[PlaceLoss]
     mistakes: dict[str, list[MistakeKind]]  # by the name of the model
     against: Subject | None = None
 
@@ -100,26 +100,26 @@ def inspect(subject: Subject, against: Subject | None = None, extra: Mapping[str
         against = replace(against, name=f"{against.name} (the second)")
     pool = ThreadPoolExecutor(2, initializer=threads.keep_to, initargs=(1,))
     with threads.computing_on(1, 1), threads.one_blas_thread(), pool:
-        return _gathered(pool, subject, against, extra or {})
+        return _gather(pool, subject, against, extra or {})
 
 
-def _gathered(
+def _gather(
     pool: ThreadPoolExecutor, subject: Subject, against: Subject | None, extra: Mapping[str, Feature]
 ) -> Inspection:
-    twin_job = pool.submit(lambda: trace(subject.model.untrained(subject.seed), subject.ids, subject.vocab))
+    untrained_job = pool.submit(lambda: trace(subject.model.copy_untrained(subject.seed), subject.ids, subject.vocab))
     path = pool.submit(trace, subject.model, subject.ids, subject.vocab).result()
     second = pool.submit(_second_trace, against, path) if against else None
     saturated = pool.submit(saturation, path)
-    twin = twin_job.result()
-    found_job = pool.submit(lambda: find_units(path, twin, features(path.text) | dict(extra)))
-    costs = pool.submit(lambda: (memory.context_costs(path), memory.place_costs(path)))
-    flows = _flows(pool, path, twin, second, subject, against)
+    untrained = untrained_job.result()
+    found_job = pool.submit(lambda: find_units(path, untrained, features(path.text) | dict(extra)))
+    losses = pool.submit(lambda: (memory.context_losses(path), memory.place_losses(path)))
+    flows = _flows(pool, path, untrained, second, subject, against)
     wrong = pool.submit(_mistakes, subject, path, against, second)
     found = found_job.result()
     latch_jobs = _latch_jobs(pool, path, found.get("inside quotes", []))
     units = _telling(found, path)
-    browsed = pool.submit(_browsed, path, units)
-    contexts, places = costs.result()
+    browsed = pool.submit(_browse, path, units)
+    contexts, places = losses.result()
     return Inspection(
         subject=subject,
         trace=path,
@@ -128,7 +128,7 @@ def _gathered(
         latch=latch_jobs(),
         saturation=saturated.result(),
         flows={name: job.result() for name, job in flows.items()},
-        radii=_radii(subject, twin, against),
+        radii=_radii(subject, untrained, against),
         contexts=contexts,
         places=places,
         mistakes=wrong.result(),
@@ -149,7 +149,7 @@ def _second_trace(against: Subject, path: Trace) -> Trace:
 def _flows(
     pool: ThreadPoolExecutor,
     path: Trace,
-    twin: Trace,
+    untrained: Trace,
     second: "Future[Trace] | None",
     subject: Subject,
     against: Subject | None,
@@ -158,7 +158,7 @@ def _flows(
     lags = min(gradients.LAGS, gradients.longest(path))
     jobs: dict[str, Callable[[], GradientFlow]] = {
         "trained": lambda: gradients.gradient_flow(path, lags),
-        "untrained": lambda: gradients.gradient_flow(twin, lags),
+        "untrained": lambda: gradients.gradient_flow(untrained, lags),
     }
     if against and second:
         jobs["second"] = lambda: gradients.gradient_flow(second.result(), lags)
@@ -180,11 +180,11 @@ def _whole_stories(path: Trace) -> int:
     return int(next((end for end in ends if end >= _RNN_CHARS), ends[-1]))
 
 
-def _radii(subject: Subject, twin: Trace, against: Subject | None) -> dict[str, tuple[float, float]]:
+def _radii(subject: Subject, untrained: Trace, against: Subject | None) -> dict[str, tuple[float, float]]:
     found = {}
     for one in (subject, against):
         if one is not None and one.model.cell == "rnn":
-            begun = twin.model if one is subject else one.model.untrained(one.seed)
+            begun = untrained.model if one is subject else one.model.copy_untrained(one.seed)
             found[one.name] = (gradients.spectral_radius(begun), gradients.spectral_radius(one.model))
     return found
 
@@ -201,7 +201,7 @@ def _mistakes(
 def _latch_jobs(pool: ThreadPoolExecutor, path: Trace, found: list[Finding]) -> Callable[[], Latch]:
     """Start the readings and the causal test; the result gathers them."""
     model, vocab = path.model, path.vocab
-    ideal_model, ideal_vocab = handwired("".join(latch.SENTENCES))
+    ideal_model, ideal_vocab = wire_by_hand("".join(latch.SENTENCES))
     ideal = pool.submit(latch.read_sentence, ideal_model, ideal_vocab, latch.SENTENCES[0], 0, LATCH)
     if not found or latch.quote_of(vocab) is None:
         return lambda: Latch(ideal.result(), [], [])
@@ -227,7 +227,7 @@ def _latch_jobs(pool: ThreadPoolExecutor, path: Trace, found: list[Finding]) -> 
         f"{len(group)} random units held": random,
     }
     prompt = path.text[:11].split("\0")[0] or "A"
-    stories = [pool.submit(test.written, label, these, prompt) for label, these in wishes.items()]
+    stories = [pool.submit(test.generate, label, these, prompt) for label, these in wishes.items()]
     return lambda: Latch(ideal.result(), _all(readings), means.result(), _all(holds), _all(stories))
 
 
@@ -253,9 +253,9 @@ def _telling(found: Mapping[str, list[Finding]], path: Trace) -> list[tuple[int,
     return [(layer, unit, label) for (layer, unit), label in units.items()][:_SHOWN_UNITS]
 
 
-def _browsed(path: Trace, units: list[tuple[int, int, str]]) -> Browsed:
+def _browse(path: Trace, units: list[tuple[int, int, str]]) -> Browsed:
     rows = range(min(_BROWSED, len(path)))
-    chances = path.probabilities(slice(rows.start, rows.stop))
-    likely = np.argsort(-chances, axis=1, kind="stable")[:, :5]
+    probabilities = path.probabilities(slice(rows.start, rows.stop))
+    likely = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
     similar, cosines = neighbours.nearest(path, np.arange(rows.start, rows.stop))
-    return Browsed(rows, units, likely, np.take_along_axis(chances, likely, axis=1), similar, cosines)
+    return Browsed(rows, units, likely, np.take_along_axis(probabilities, likely, axis=1), similar, cosines)

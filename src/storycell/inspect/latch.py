@@ -6,7 +6,7 @@ likely where one closes (held outside) and likely where nothing was opened (held
 same way for comparison. `LatchReading` follows one unit along a sentence, `Moments` tells what its gates do at quotes
 and between them, over the whole text.
 
-`handwired` is the article's latch with weights set by hand: an LSTM of four units fed with one-hot characters, never
+`wire_by_hand` is the article's latch with weights set by hand: an LSTM of four units fed with one-hot characters, never
 trained.
 
 * Unit 0 is the latch. A quote opens its input gate and shuts its forget gate, and the candidate is the opposite of what
@@ -42,7 +42,7 @@ _SHOWN = 0.7615941559557649  # tanh(1): what the hidden state shows of a cell at
 _INPUT, _FORGET, _CANDIDATE, _OUTPUT = range(4)  # the blocks of rows in a weight, in torch's order i f g o
 
 
-def handwired(text: str) -> tuple[LanguageModel, Vocabulary]:
+def wire_by_hand(text: str) -> tuple[LanguageModel, Vocabulary]:
     """The latch, for the characters of `text` and those it needs."""
     vocab = Vocabulary("".join(sorted(set(text) | set('",.!? '))))
     model = new_model(len(vocab), ModelSettings(cell="lstm", layers=1, hidden=4, embedding=0))
@@ -124,7 +124,7 @@ class HoldResult:
 
 @dataclass(frozen=True)
 class HeldStory:
-    """What a model writes under a hold: of several stories the first, and how many quotes there are in all."""
+    """What a model generates under a hold: of several stories the first, and how many quotes there are in all."""
 
     label: str
     text: str
@@ -224,8 +224,8 @@ class HoldTest:
         )
         return [(name, int(u) // H, int(u) % H) for u in drawn]
 
-    def written(self, label: str, held: Held, prompt: str, seed: int = 1) -> HeldStory:
-        """Stories written with some units held."""
+    def generate(self, label: str, held: Held, prompt: str, seed: int = 1) -> HeldStory:
+        """Stories generated with some units held."""
         vocab = self.path.vocab
         ids, read = vocab.prompt_ids(prompt, "replace")
         seeds = list(range(seed, seed + _WRITTEN))

@@ -1,7 +1,7 @@
 """How far a model remembers: its loss when only the n characters before are known, and where in a text the loss is
 high.
 
-`ContextCost` holds the first for ranges of n, `PlaceCost` the mean loss by place, both with standard errors over
+`ContextLoss` holds the first for ranges of n, `PlaceLoss` the mean loss by place, both with standard errors over
 stories or blocks. The text is read in windows from a zero state; the loss at offset n minus the loss of the same
 character with its whole story before it is what the missing characters are worth. As both are of the same characters,
 little noise is left.
@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class ContextCost:
+class ContextLoss:
     """Characters that were guessed from `least` to `most` known ones."""
 
     least: int
@@ -35,7 +35,7 @@ class ContextCost:
 
 
 @dataclass(frozen=True)
-class PlaceCost:
+class PlaceLoss:
     """Mean loss of the characters at one place, such as the third letter of a word."""
 
     place: str
@@ -45,19 +45,19 @@ class PlaceCost:
     chars: int
 
 
-def context_costs(trace: Trace, window: int = WINDOW) -> list[ContextCost]:
+def context_losses(trace: Trace, window: int = WINDOW) -> list[ContextLoss]:
     """The loss of a character with 1, 2, 3-4, 5-8, … characters before it, in windows of `window` characters."""
     known, extra, full, owner = _windows(trace, window)
     edges = [1, *(2**k + 1 for k in range(window.bit_length() - 1))]
-    costs = []
+    losses = []
     for least, end in zip(edges, [*edges[1:], window + 1], strict=True):
         here = (known >= least) & (known < end)
         if here.sum() < 2:
             continue
         mean_full = float(full[here].mean())
         mean, stderr = clustered_mean(extra[here], owner[here])
-        costs.append(ContextCost(least, end - 1, mean + mean_full, mean_full, stderr, int(here.sum())))
-    return costs
+        losses.append(ContextLoss(least, end - 1, mean + mean_full, mean_full, stderr, int(here.sum())))
+    return losses
 
 
 def _windows(trace: Trace, window: int) -> tuple[npt.NDArray[np.int64], Floats, Floats, npt.NDArray[np.int64]]:
@@ -85,7 +85,7 @@ def _stories(trace: Trace) -> list[tuple[int, int]]:
     return list(zip(trace.starts.tolist(), [*trace.starts[1:].tolist(), len(trace.all_ids)], strict=True))
 
 
-def place_costs(trace: Trace) -> list[PlaceCost]:
+def place_losses(trace: Trace) -> list[PlaceLoss]:
     """Mean loss by position in the word, the line and the story, and by distance from the opening quote."""
     found = features(trace.text)
     before = {name: np.concatenate([[0], feature.values[:-1]]) for name, feature in found.items()}
@@ -100,14 +100,14 @@ def place_costs(trace: Trace) -> list[PlaceCost]:
         ("character of a quotation", since_quote, quoted & character, [1, 2, 5, 17, 33, 65]),
     ]
     block = np.arange(len(trace)) // 1000
-    costs = []
+    losses = []
     for place, value, where, edges in places:
         for least, end in zip(edges, [*edges[1:], 10**9], strict=True):
             here = where & (value >= least) & (value < end)
             if here.sum() >= 30:
                 mean, stderr = clustered_mean(trace.nats[here], block[here])
-                costs.append(PlaceCost(place, _label(least, end), mean, stderr, int(here.sum())))
-    return costs
+                losses.append(PlaceLoss(place, _label(least, end), mean, stderr, int(here.sum())))
+    return losses
 
 
 def _label(least: int, end: int) -> str:

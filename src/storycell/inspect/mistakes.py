@@ -39,14 +39,14 @@ def mistakes(text: str, nats: npt.NDArray[np.float64]) -> list[MistakeKind]:
     nats = nats[half:]
     wrong = np.exp(-nats) < _SURE
     block = np.arange(len(nats)) // 1000
-    found = [_counted("all", wrong, nats, block)]
+    found = [_count("all", wrong, nats, block)]
     for kind, fits in _kinds(text, half).items():
-        found.append(_counted(kind, wrong & fits, nats, block))
+        found.append(_count(kind, wrong & fits, nats, block))
         wrong = wrong & ~fits
     return found
 
 
-def _counted(kind: str, these: Bools, nats: npt.NDArray[np.float64], block: npt.NDArray[np.int64]) -> MistakeKind:
+def _count(kind: str, these: Bools, nats: npt.NDArray[np.float64], block: npt.NDArray[np.int64]) -> MistakeKind:
     mean, stderr = clustered_mean(these.astype(np.float64), block)
     return MistakeKind(
         kind, 1000 * mean, 1000 * stderr, float(nats[these].sum() / nats.sum()), int(these.sum()), len(these)
@@ -62,8 +62,8 @@ def _kinds(text: str, half: int) -> dict[str, Bools]:
     other = np.array([not c.isalpha() for c in second])
     short, long = _ORDERS
     return {
-        f"a table of {short} characters knows better": _known(text, half, short),
-        f"a table of {long} characters knows better": _known(text, half, long),
+        f"a table of {short} characters knows better": _is_known(text, half, short),
+        f"a table of {long} characters knows better": _is_known(text, half, long),
         "rare words": rare,
         "names": named,
         "first letter after a new line": first & new_line,
@@ -73,7 +73,7 @@ def _kinds(text: str, half: int) -> dict[str, Bools]:
     }
 
 
-def _known(text: str, half: int, most: int) -> Bools:
+def _is_known(text: str, half: int, most: int) -> Bools:
     """Whether some table of up to `most` characters, counted on the first half, gives a character one half or more."""
     known = np.zeros(len(text) - half, dtype=np.bool_)
     for n in range(1, most):

@@ -34,7 +34,7 @@ _BULK = 2048  # characters of one large matrix product: what it gives stays in a
 class Trace:
     """Gates and states along a text of T characters: `trace["i", 0]` is the input gate of layer 0, `[T H]`.
 
-    `ids [T]`, `text` (T characters, a boundary between stories as NUL), `nats [T]` (what each character cost, given
+    `ids [T]`, `text` (T characters, a boundary between stories as NUL), `nats [T]` (the loss of each character, given
     those before it), `names` (of the values: i f g o c h for an LSTM). Layers and units count from 0.
     """
 
@@ -60,7 +60,7 @@ class Trace:
 
     def values(self, layer: int, rows: slice = slice(None), names: Sequence[str] = ()) -> dict[str, Array]:
         """Several values (all by default) of a layer at some characters, `[rows H]` by name."""
-        names = [self._checked(name, layer)[0] for name in names or self.names]
+        names = [self._check(name, layer)[0] for name in names or self.names]
         found = {name: self.states[layer][name][1:][rows] for name in names if name in self.states[layer]}
         computed = [name for name in names if name not in found]
         if computed:
@@ -81,7 +81,7 @@ class Trace:
 
     def column(self, name: str, layer: int, unit: int) -> Array:
         """One value of one unit at every character, `[T]`."""
-        name, layer = self._checked(name, layer)
+        name, layer = self._check(name, layer)
         if name in self.states[layer]:
             return self.states[layer][name][1:, unit]
         return np.concatenate([part[name][:, unit] for part in self.parts(layer)])
@@ -125,7 +125,7 @@ class Trace:
             before = {name: np.where(begins[:, None], 0, value) for name, value in before.items()}
         return self.model.layer_step(layer, x, before)
 
-    def _checked(self, name: str, layer: int) -> tuple[str, int]:
+    def _check(self, name: str, layer: int) -> tuple[str, int]:
         if name not in self.names or not 0 <= layer < self.layers:
             raise SettingsError(
                 f"the trace holds no {name!r} of layer {layer}: it has {', '.join(self.names)} of the layers "

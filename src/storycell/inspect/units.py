@@ -7,8 +7,8 @@ above a random no), for a count Spearman's rank correlation.
 * Null: the same statistic, of the whole text, beside what it is with the text shifted against the units, its largest
   value over all units and features each time; so the p-value is corrected for everything that was tried (Westfall &
   Young 1993).
-* Untrained network (`LanguageModel.untrained`): a random recurrence remembers recent input too; only what exceeds its
-  best unit counts.
+* Untrained network (`LanguageModel.copy_untrained`): a random recurrence remembers recent input too; only what exceeds
+  its best unit counts.
 * Interval: 95 %, from a bootstrap over stories (blocks of 1,000 characters in a text of few stories).
 """
 
@@ -50,8 +50,8 @@ class Finding:
     high: float
     found_score: float  # the same statistic in the first half, which chose the unit
     p_value: float  # corrected for all units and features tried
-    twin_score: float  # of the best unit of the untrained network, chosen and scored the same way
-    excess: float  # score - twin_score
+    untrained_score: float  # of the best unit of the untrained network, chosen and scored the same way
+    excess: float  # score - untrained_score
     excess_low: float
     excess_high: float
     chars: int  # characters scored
@@ -68,13 +68,13 @@ class Finding:
         """For a notebook: the finding in a line."""
         return (
             f"<p>{html.escape(self.feature)}: <b>{self.name} of layer {self.layer}, unit {self.unit}</b> "
-            f"{self.measure} {self.score:.3f} ({self.low:.3f} to {self.high:.3f}), untrained {self.twin_score:.3f}, "
-            f"corrected p {self.p_value:.2f}</p>"
+            f"{self.measure} {self.score:.3f} ({self.low:.3f} to {self.high:.3f}), "
+            f"untrained {self.untrained_score:.3f}, corrected p {self.p_value:.2f}</p>"
         )
 
 
 def find_units(
-    trace: Trace, twin: Trace, features: Mapping[str, Feature], *, name: str = "", top: int = 3, seed: int = 0
+    trace: Trace, untrained: Trace, features: Mapping[str, Feature], *, name: str = "", top: int = 3, seed: int = 0
 ) -> dict[str, list[Finding]]:
     """The `top` units of every feature, best first. `name` is the value to look at, the cell state where there is one.
 
@@ -90,21 +90,21 @@ def find_units(
     chosen = {key: feature for key, feature in features.items() if _tellable(feature, half)}
     if not chosen:
         return {}
-    y = np.stack([_standard(_ranked(f, first)) for f in chosen.values()], axis=1)
-    ours, theirs = _unit_ranks(trace, name, first), _unit_ranks(twin, name, first)
-    r, r_twin = ours @ y / len(y), theirs @ y / len(y)
+    y = np.stack([_standard(_rank(f, first)) for f in chosen.values()], axis=1)
+    ours, theirs = _unit_ranks(trace, name, first), _unit_ranks(untrained, name, first)
+    r, r_untrained = ours @ y / len(y), theirs @ y / len(y)
     whole = slice(0, len(trace), 2 * _STRIDE)
     p_values = _p_values(
-        _unit_ranks(trace, name, whole), np.stack([_standard(_ranked(f, whole)) for f in chosen.values()], axis=1)
+        _unit_ranks(trace, name, whole), np.stack([_standard(_rank(f, whole)) for f in chosen.values()], axis=1)
     )
-    judge = _Judge(trace, twin, name, second, seed)
+    judge = _Judge(trace, untrained, name, second, seed)
     found: dict[str, list[Finding]] = {}
     for k, (key, feature) in enumerate(chosen.items()):
         best = [int(u) for u in np.argsort(-np.abs(r[:, k]), kind="stable")[:top]]
-        rival = int(np.argmax(np.abs(r_twin[:, k])))
-        rivals = (rival, int(np.sign(r_twin[rival, k])))
+        baseline = int(np.argmax(np.abs(r_untrained[:, k])))
+        baselines = (baseline, int(np.sign(r_untrained[baseline, k])))
         found[key] = [
-            judge.finding(feature, u, float(r[u, k]), float(p_values[u, k]), rivals, _ranked(feature, first))
+            judge.finding(feature, u, float(r[u, k]), float(p_values[u, k]), baselines, _rank(feature, first))
             for u in best
         ]
     return found
@@ -134,7 +134,7 @@ def ranks(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     return ranked.reshape(values.shape)
 
 
-def _ranked(feature: Feature, part: slice) -> npt.NDArray[np.float32]:
+def _rank(feature: Feature, part: slice) -> npt.NDArray[np.float32]:
     values = feature.values[part]
     return values if feature.is_binary else ranks(values)
 
@@ -171,8 +171,8 @@ def _p_values(units: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> Flo
 class _Judge:
     """Scores chosen units on the half of the text that did not choose them."""
 
-    def __init__(self, trace: Trace, twin: Trace, name: str, part: slice, seed: int) -> None:
-        self.trace, self.twin, self.name, self.part = trace, twin, name, part
+    def __init__(self, trace: Trace, untrained: Trace, name: str, part: slice, seed: int) -> None:
+        self.trace, self.untrained, self.name, self.part = trace, untrained, name, part
         self._kept: dict[tuple[bool, int], npt.NDArray[np.float32]] = {}
         self._edges = _block_edges(trace, part)
         blocks = len(self._edges) - 1
@@ -185,15 +185,17 @@ class _Judge:
         unit: int,
         r: float,
         p_value: float,
-        rival: tuple[int, int],
+        baseline: tuple[int, int],
         first_half: npt.NDArray[np.float32],
     ) -> Finding:
-        y = _ranked(feature, self.part).astype(np.float64)
+        y = _rank(feature, self.part).astype(np.float64)
         sign = 1 if r >= 0 else -1
         score, resampled = self._scores(self._ranks(False, unit), y, sign, feature.is_binary)
-        twin_score, twin_resampled = self._scores(self._ranks(True, rival[0]), y, rival[1] or 1, feature.is_binary)
+        untrained_score, untrained_resampled = self._scores(
+            self._ranks(True, baseline[0]), y, baseline[1] or 1, feature.is_binary
+        )
         low, high = np.quantile(resampled, [0.025, 0.975])
-        excess_low, excess_high = np.quantile(resampled - twin_resampled, [0.025, 0.975])
+        excess_low, excess_high = np.quantile(resampled - untrained_resampled, [0.025, 0.975])
         return Finding(
             feature=feature.name,
             measure="AUC" if feature.is_binary else "rho",
@@ -206,8 +208,8 @@ class _Judge:
             high=float(high),
             found_score=_auc_of(abs(r), first_half) if feature.is_binary else abs(r),
             p_value=p_value,
-            twin_score=twin_score,
-            excess=score - twin_score,
+            untrained_score=untrained_score,
+            excess=score - untrained_score,
             excess_low=float(excess_low),
             excess_high=float(excess_high),
             chars=len(y),
@@ -215,10 +217,10 @@ class _Judge:
             units_tried=self.trace.layers * self.trace.hidden,
         )
 
-    def _ranks(self, of_twin: bool, unit: int) -> npt.NDArray[np.float32]:
-        key = (of_twin, unit)
+    def _ranks(self, of_untrained: bool, unit: int) -> npt.NDArray[np.float32]:
+        key = (of_untrained, unit)
         if key not in self._kept:
-            trace = self.twin if of_twin else self.trace
+            trace = self.untrained if of_untrained else self.trace
             layer, column = divmod(unit, trace.hidden)
             self._kept[key] = ranks(trace.column(self.name, layer, column)[self.part])
         return self._kept[key]

@@ -24,9 +24,9 @@ _QUOTES = '"“”„«»'
 Labels = npt.NDArray[np.int64]
 
 
-def kinds(passage: ScoredText) -> Labels:
+def kinds(text: ScoredText) -> Labels:
     """The place in `KINDS` of every target, `[targets]`."""
-    codes, back = np.unique(passage.targets, return_inverse=True)
+    codes, back = np.unique(text.targets, return_inverse=True)
     return np.array([KINDS.index(_kind(int(code))) for code in codes])[back]
 
 
@@ -45,9 +45,9 @@ def _kind(code: int) -> str:
     return names.get(category[0], "other")
 
 
-def places(passage: ScoredText) -> Labels:
+def places(text: ScoredText) -> Labels:
     """The place in `PLACES` of every letter, -1 for what is no letter, `[targets]`."""
-    kind = kinds(passage)
+    kind = kinds(text)
     letter = kind <= KINDS.index("capital")
     at = np.arange(len(letter))
     last_other = np.maximum.accumulate(np.where(letter, -1, at))
@@ -55,16 +55,16 @@ def places(passage: ScoredText) -> Labels:
     return np.where(letter, np.digitize(number, _UPPER_ENDS), -1)
 
 
-def sides(passage: ScoredText) -> Labels:
+def sides(text: ScoredText) -> Labels:
     """Whether a target is predicted inside a quotation, as its characters before say: 0 outside, 1 inside, `[targets]`.
 
     So the mark that opens a quotation is outside, the one that closes it inside.
     """
-    text = "".join(chr(code) if code < END else "\0" for code in passage.targets.tolist())
-    return np.concatenate([[0], inside_quotes(text)[:-1]]).astype(np.int64)
+    characters = "".join(chr(code) if code < END else "\0" for code in text.targets.tolist())
+    return np.concatenate([[0], inside_quotes(characters)[:-1]]).astype(np.int64)
 
 
-def breakdown(passage: ScoredText, scored: list[Scores]) -> list[dict[str, Any]]:
+def breakdown(text: ScoredText, scored: list[Scores]) -> list[dict[str, Any]]:
     """A row for every group that occurs: `group`, `part`, `share`, and by model `loss_nats` and the difference.
 
     The difference is that from the first model, with its standard error over stories; `weight` is what it comes to in
@@ -73,20 +73,20 @@ def breakdown(passage: ScoredText, scored: list[Scores]) -> list[dict[str, Any]]
     models = [scores for scores in scored if scores.nats is not None]
     rows = []
     for group, names, labels in (
-        ("kind of character", KINDS, kinds(passage)),
-        ("place in the word", PLACES, places(passage)),
-        ("quotation", SIDES, sides(passage)),
+        ("kind of character", KINDS, kinds(text)),
+        ("place in the word", PLACES, places(text)),
+        ("quotation", SIDES, sides(text)),
     ):
         for k, name in enumerate(names):
             chosen = labels == k
             if chosen.any():
                 share = float(chosen.mean())
-                rows.append({"group": group, "part": name, "share": share, "models": _means(models, chosen, passage)})
+                rows.append({"group": group, "part": name, "share": share, "models": _means(models, chosen, text)})
     return rows
 
 
-def _means(models: list[Scores], chosen: npt.NDArray[np.bool_], passage: ScoredText) -> list[dict[str, Any]]:
-    groups = groups_of(passage)[chosen]
+def _means(models: list[Scores], chosen: npt.NDArray[np.bool_], text: ScoredText) -> list[dict[str, Any]]:
+    groups = groups_of(text)[chosen]
     first = models[0].nats
     assert first is not None
     means = []

@@ -16,7 +16,7 @@ from storycell.api import Model
 from storycell.data.tokens import as_blocks
 from storycell.data.vocab import BOUNDARY_BYTE, Vocabulary
 from storycell.errors import CorpusError, SettingsError
-from storycell.evaluation.compressors import MOST_LEARNT
+from storycell.evaluation.compressors import MOST_TRAINING_BYTES
 from storycell.lab import breakdown as kinds
 from storycell.lab import scored_text, scoring
 from storycell.lab.scored_text import ScoredText
@@ -32,7 +32,7 @@ Say = Callable[[str], None]
 class Comparison:
     """What `compare` found. `rows` are in the order of the runs, the baselines after them."""
 
-    passage: ScoredText
+    text: ScoredText
     scored: list[Scores]
     rows: list[dict[str, Any]]
     breakdown: list[dict[str, Any]]
@@ -41,9 +41,9 @@ class Comparison:
     def summary(self) -> dict[str, Any]:
         """All of it as JSON."""
         return {
-            "text": self.passage.name,
-            "stories": len(self.passage.stories),
-            "chars": len(self.passage.targets),
+            "text": self.text.name,
+            "stories": len(self.text.stories),
+            "chars": len(self.text.targets),
             "against": self.rows[0]["name"],
             "rows": self.rows,
             "breakdown": self.breakdown,
@@ -112,16 +112,16 @@ def baselines_on(
     """n-grams, xz and bz2; what needs the training text is left out, with a note, where that is gone."""
     alone = [scoring.of_compressor(name, target) for name in ("xz", "bz2")]
     try:
-        learnt, vocab = scored_text.learnt(config, known)
+        training_ids, vocab = scored_text.load_training_ids(config, known)
     except CorpusError as error:
         notes.append(f"no n-gram, and xz only alone: {error}")
         return alone
     ngrams = []
     for order in ORDERS:
         say(f"counting {order}-grams")
-        ngrams.append(scoring.of_ngram(learnt, vocab, target, windows, order))
-    if len(learnt) > scoring.MOST_COUNTED:
-        notes.append(f"the n-grams counted the first {scoring.MOST_COUNTED:,} of {len(learnt):,} characters")
+        ngrams.append(scoring.of_ngram(training_ids, vocab, target, windows, order))
+    if len(training_ids) > scoring.MOST_COUNTED:
+        notes.append(f"the n-grams counted the first {scoring.MOST_COUNTED:,} of {len(training_ids):,} characters")
     say("compressing")
-    read = b"".join(as_blocks(learnt[max(0, len(learnt) - MOST_LEARNT) :], vocab))
+    read = b"".join(as_blocks(training_ids[max(0, len(training_ids) - MOST_TRAINING_BYTES) :], vocab))
     return [*ngrams, scoring.of_compressor("xz", target, read + BOUNDARY_BYTE), *alone]

@@ -18,13 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from storycell import extras
 from storycell.api import Model
 from storycell.data.tokens import split_stories
 from storycell.data.vocab import Vocabulary
 from storycell.errors import CorpusError, SettingsError
 from storycell.generation.sampler import Sampling
-from storycell.generation.text_stream import gathered
+from storycell.generation.text_stream import gather
 from storycell.types import BOUNDARY, UNKNOWN, Ids
 
 PART = 1 << 24
@@ -79,7 +78,6 @@ def _parts(n: int, part: int) -> Iterator[tuple[int, int]]:
 
 def _longest(text: Ids, queries: Ids) -> tuple[Lengths, Lengths]:
     """For each position of the queries `[m]`: the longest match in the text that begins there, and where it stands."""
-    extras.require("pydivsufsort", "novelty")
     import pydivsufsort
 
     known = text.copy()
@@ -131,7 +129,7 @@ class Copying:
 
 
 @dataclass(frozen=True)
-class Passage:
+class CopiedSpan:
     """A span of a sample that stands in the training text."""
 
     text: str
@@ -147,12 +145,12 @@ class Novelty:
 
     samples: Copying
     heldout: Copying | None
-    passages: list[Passage]  # the longest copied spans, longest first, each once
+    spans: list[CopiedSpan]  # the longest copied spans, longest first, each once
 
 
 def novelty(
     model: Model,
-    learnt: Ids,
+    training: Ids,
     heldout: Ids | None,
     *,
     count: int = 100,
@@ -162,7 +160,7 @@ def novelty(
     shown: int = 5,
     progress: Progress = lambda *_: None,
 ) -> Novelty:
-    """Generate `count` stories of at most `chars` characters, and look for them in the `learnt` ids `[n]`."""
+    """Generate `count` stories of at most `chars` characters, and look for them in the `training` ids `[n]`."""
     if shown < 0:
         raise SettingsError(f"show = {shown}: it must be at least 0")
     written = samples(model, count, chars, temperature, seed, progress)
@@ -170,28 +168,28 @@ def novelty(
         raise CorpusError("the samples are empty, so nothing can be copied; allow more characters")
     pieces = [model.vocab.encode(text) for text in written]
     others = [] if heldout is None else cut_alike(heldout, [len(piece) for piece in pieces])
-    found = matches(learnt, pieces + others, lambda done: progress("looking for copies", done, len(learnt)))
+    found = matches(training, pieces + others, lambda done: progress("looking for copies", done, len(training)))
     ours, theirs = found[: len(pieces)], found[len(pieces) :]
     yardstick = max((match.longest for match in theirs), default=0)
     return Novelty(
         _distribution(ours, yardstick),
         _distribution(theirs, yardstick) if theirs else None,
-        _passages(model.vocab, pieces, ours, shown),
+        _longest_spans(model.vocab, pieces, ours, shown),
     )
 
 
 def samples(model: Model, count: int, chars: int, temperature: float, seed: int, progress: Progress) -> list[str]:
     """Stories of the model from their very beginning, `count` of them; number k has the seed `seed + k`."""
 
-    def told() -> Iterator[tuple[int, str]]:
+    def stream() -> Iterator[tuple[int, str]]:
         rows = 0
         for k, piece in model.streams("", chars, count=count, sampling=Sampling(temperature), seed=seed):
             yield k, piece
             if k == 0:
                 rows += 1
-                progress("writing", rows, chars)
+                progress("generating", rows, chars)
 
-    return gathered(told(), count)
+    return gather(stream(), count)
 
 
 def cut_alike(ids: Ids, lengths: list[int]) -> list[Ids]:
@@ -208,7 +206,7 @@ def cut_alike(ids: Ids, lengths: list[int]) -> list[Ids]:
 def _distribution(found: list[Matches], yardstick: int) -> Copying:
     longest = np.array([match.longest for match in found])
     chars = sum(len(match.lengths) for match in found)
-    copied = sum(_covered(match, yardstick + 1) for match in found)
+    copied = sum(_count_covered(match, yardstick + 1) for match in found)
     return Copying(
         pieces=len(found),
         chars=chars,
@@ -219,7 +217,7 @@ def _distribution(found: list[Matches], yardstick: int) -> Copying:
     )
 
 
-def _covered(match: Matches, least: int) -> int:
+def _count_covered(match: Matches, least: int) -> int:
     """How many characters of a piece are in copied spans of at least `least`."""
     edges = np.zeros(len(match.lengths) + 1, dtype=np.int64)
     for start, length in match.spans():
@@ -229,15 +227,15 @@ def _covered(match: Matches, least: int) -> int:
     return int(np.count_nonzero(np.cumsum(edges)))
 
 
-def _passages(vocab: Vocabulary, pieces: list[Ids], found: list[Matches], shown: int) -> list[Passage]:
+def _longest_spans(vocab: Vocabulary, pieces: list[Ids], found: list[Matches], shown: int) -> list[CopiedSpan]:
     """The longest spans, none of which overlaps or repeats another."""
-    spans = sorted((-n, k, at) for k, match in enumerate(found) for at, n in match.spans())
-    passages: dict[str, Passage] = {}
-    for negative, k, at in spans:
-        if len(passages) >= shown:
+    candidates = sorted((-n, k, at) for k, match in enumerate(found) for at, n in match.spans())
+    spans: dict[str, CopiedSpan] = {}
+    for negative, k, at in candidates:
+        if len(spans) >= shown:
             break
-        if any(p.sample == k and p.at < at - negative and at < p.at + p.chars for p in passages.values()):
+        if any(p.sample == k and p.at < at - negative and at < p.at + p.chars for p in spans.values()):
             continue
         text = vocab.decode(pieces[k][at : at - negative])
-        passages.setdefault(text, Passage(text, -negative, k, at, int(found[k].places[at])))
-    return list(passages.values())
+        spans.setdefault(text, CopiedSpan(text, -negative, k, at, int(found[k].places[at])))
+    return list(spans.values())

@@ -23,7 +23,7 @@ from storycell.runs.text import (
     open_held_out,
     open_words,
     read_in_characters,
-    scored_blocks,
+    read_scored_blocks,
 )
 from storycell.types import Ids
 
@@ -64,17 +64,17 @@ class ScoredText:
 
 
 def of_words(words: Sequence[str], encoding: str = "utf-8", column: str | None = None) -> ScoredText:
-    """The passage that words name; of a corpus that holds something out, what it holds out."""
-    return _scored(open_words(words, encoding=encoding, column=column))
+    """The text that words name; of a corpus that holds something out, what it holds out."""
+    return _score(open_words(words, encoding=encoding, column=column))
 
 
 def held_out(config: RunConfig, vocab: Vocabulary, notice: Notice = lambda _: None) -> ScoredText:
     """What a run held out from its training text; `CorpusError` where it is not there any more."""
     text = open_held_out(config, vocab, notice)
-    return _scored(read_in_characters(config, vocab) if isinstance(text, Prepared) else text)
+    return _score(read_in_characters(config, vocab) if isinstance(text, Prepared) else text)
 
 
-def learnt(config: RunConfig, vocab: Vocabulary) -> tuple[Ids, Vocabulary]:
+def load_training_ids(config: RunConfig, vocab: Vocabulary) -> tuple[Ids, Vocabulary]:
     """What a run was trained on, in characters, `[tokens]`, and their vocabulary; `CorpusError` as above."""
     prepared = read_in_characters(config, vocab)
     if prepared.vocab.kind != "characters":
@@ -82,8 +82,8 @@ def learnt(config: RunConfig, vocab: Vocabulary) -> tuple[Ids, Vocabulary]:
     return prepared.train_ids, prepared.vocab
 
 
-def _scored(text: Scored) -> ScoredText:
-    stories = tuple(story.decode("utf-8", "replace") for story in stories_in(scored_blocks(text)))
+def _score(text: Scored) -> ScoredText:
+    stories = tuple(story.decode("utf-8", "replace") for story in stories_in(read_scored_blocks(text)))
     if not stories:
         raise CorpusError(f"{text.name} holds no characters to score")
     return ScoredText(text.name, stories, is_embedded(text))

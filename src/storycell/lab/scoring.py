@@ -45,9 +45,9 @@ class Scores:
     metrics: list[dict[str, Any]] = field(default_factory=list)  # the learning curve
 
 
-def of_run(model: Model, passage: ScoredText, windows: int, name: str) -> Scores:
+def of_run(model: Model, text: ScoredText, windows: int, name: str) -> Scores:
     """A trained model, both ways."""
-    ids = passage.ids(model.vocab)
+    ids = text.ids(model.vocab)
     metrics = RunFolder(model.path).metrics()
     training = model.config.settings.training
     about = {
@@ -60,7 +60,7 @@ def of_run(model: Model, passage: ScoredText, windows: int, name: str) -> Scores
         "precision": training.precision,
         "unknown_chars": int(np.count_nonzero(ids == UNKNOWN)),
     }
-    nats = by_character(evaluator.score(model.network, ids), ids, model.vocab, several=len(passage.stories) > 1)
+    nats = by_character(evaluator.score(model.network, ids), ids, model.vocab, several=len(text.stories) > 1)
     in_windows = evaluator.score(model.network, ids, windows=windows)
     if model.vocab.kind == "bytes":
         in_windows = by_character(in_windows, ids, model.vocab, several=False)
@@ -77,13 +77,13 @@ def by_character(nats: Floats, ids: Ids, vocab: Vocabulary, several: bool) -> Fl
     return summed
 
 
-def of_ngram(learnt: Ids, vocab: Vocabulary, passage: ScoredText, windows: int, order: int) -> Scores:
+def of_ngram(training_ids: Ids, vocab: Vocabulary, text: ScoredText, windows: int, order: int) -> Scores:
     """A character n-gram with modified Kneser-Ney discounts, both ways."""
-    counted = np.asarray(learnt[: MOST_COUNTED + 1])
+    counted = np.asarray(training_ids[: MOST_COUNTED + 1])
     began = time.monotonic()
     ngram = NGram.fit(counted, len(vocab), order)
     elapsed_s = time.monotonic() - began
-    ids = passage.ids(vocab)
+    ids = text.ids(vocab)
     about = {
         "kind": "baseline",
         "params": ngram.params,
@@ -96,32 +96,32 @@ def of_ngram(learnt: Ids, vocab: Vocabulary, passage: ScoredText, windows: int, 
     return Scores(f"{order}-gram", about, ngram.score(ids), windows=windows, windows_nats=in_windows)
 
 
-def of_compressor(name: str, passage: ScoredText, learnt: bytes = b"") -> Scores:
+def of_compressor(name: str, text: ScoredText, training: bytes = b"") -> Scores:
     """A compressor, alone or after the training text; a byte between two stories, as a boundary."""
-    text = BOUNDARY_BYTE.join(story.encode() for story in passage.stories)
+    joined = BOUNDARY_BYTE.join(story.encode() for story in text.stories)
     began = time.monotonic()
-    bits = compressed_bits(name, text, learnt)
-    about = {"kind": "baseline", "train_chars": len(learnt), "elapsed_s": round(time.monotonic() - began, 3)}
-    return Scores(f"{name} after the training text" if learnt else name, about, total_nats=bits * math.log(2))
+    bits = compressed_bits(name, joined, training)
+    about = {"kind": "baseline", "train_chars": len(training), "elapsed_s": round(time.monotonic() - began, 3)}
+    return Scores(f"{name} after the training text" if training else name, about, total_nats=bits * math.log(2))
 
 
-def of_floor(passage: ScoredText) -> Scores | None:
-    """The loss of the grammar of the embedded stories itself; None where it cannot have generated the passage."""
-    if not passage.is_embedded:
+def of_floor(text: ScoredText) -> Scores | None:
+    """The loss of the grammar of the embedded stories itself; None where it cannot have generated the text."""
+    if not text.is_embedded:
         return None
-    total = -math.fsum(corpus.log_probability(story) for story in passage.stories)
+    total = -math.fsum(corpus.log_probability(story) for story in text.stories)
     return Scores("floor: the grammar itself", {"kind": "floor"}, total_nats=total) if math.isfinite(total) else None
 
 
-def row(scores: Scores, passage: ScoredText, against: Scores) -> dict[str, Any]:
+def row(scores: Scores, text: ScoredText, against: Scores) -> dict[str, Any]:
     """A line of the table: losses with their standard errors, units, and the paired difference from `against`."""
-    targets = len(passage.targets)
-    groups = groups_of(passage)
+    targets = len(text.targets)
+    groups = groups_of(text)
     mean, stderr = (scores.total_nats / targets, None) if scores.nats is None else clustered_mean(scores.nats, groups)
     entry: dict[str, Any] = {"name": scores.name, **scores.about, "loss_nats": mean, "stderr_nats": stderr}
     entry |= {
         "bits_per_char": loss.bits_per_char(mean),
-        "bits_per_byte": loss.bits_per_byte(mean * targets, max(1, passage.utf8_bytes)),
+        "bits_per_byte": loss.bits_per_byte(mean * targets, max(1, text.utf8_bytes)),
         "perplexity": loss.perplexity(mean),
         "chars": targets,
     }
@@ -145,10 +145,10 @@ def difference(ours: Floats, theirs: Floats, groups: npt.NDArray[np.int64]) -> d
     }
 
 
-def groups_of(passage: ScoredText) -> npt.NDArray[np.int64]:
+def groups_of(text: ScoredText) -> npt.NDArray[np.int64]:
     """The draw that each target belongs to, `[targets]`: its story, or its block of a single-story text."""
-    if len(passage.stories) > 1:
-        return passage.story_of
-    chars = len(passage.targets)
+    if len(text.stories) > 1:
+        return text.story_of
+    chars = len(text.targets)
     blocks = np.array_split(np.zeros(chars), max(1, chars // BLOCK))
     return np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])

@@ -72,9 +72,9 @@ class TorchModel:
             lm.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in weights.items()})
         except RuntimeError as error:
             raise ValueError(str(error)) from None
-        return TorchModel(lm.eval())
+        return TorchModel(lm.eval().write_in(self.generates_in))
 
-    def untrained(self, seed: int) -> "TorchModel":
+    def copy_untrained(self, seed: int) -> "TorchModel":
         """A model of the same sizes with the weights that `seed` draws."""
         return TorchModel(self._fresh(seed).eval())
 
@@ -139,11 +139,13 @@ class TorchModel:
             before.append(self.state_after(ids[:, a : a + width], before[-1]))
         padded = np.pad(ids, ((0, 0), (0, pieces * width - T))).reshape(B * pieces, width)
         starts = {name: np.stack([state[name] for state in before], axis=2) for name in self.state_names}
-        every = self._stepped(padded, {name: s.reshape(self.num_layers, -1, s.shape[-1]) for name, s in starts.items()})
+        every = self._run_stepwise(
+            padded, {name: s.reshape(self.num_layers, -1, s.shape[-1]) for name, s in starts.items()}
+        )
         shape = (self.num_layers, B, pieces * width, self.hidden_size)
         return {name: values.reshape(shape)[:, :, :T] for name, values in every.items()}
 
-    def _stepped(self, ids: Integers, state: State) -> State:
+    def _run_stepwise(self, ids: Integers, state: State) -> State:
         """The same, one character of all rows after the other."""
         weights = self.lm.recurrent.layers()
         size = (self.num_layers, *ids.shape, self.hidden_size)

@@ -30,7 +30,7 @@ HiddenAndCell = tuple[torch.Tensor, torch.Tensor]
 
 
 class LSTM(torch.nn.LSTM):
-    """A multi-layer long short-term memory (Hochreiter & Schmidhuber 1997): drop it in for torch.nn.LSTM.
+    """A drop-in torch.nn.LSTM (Hochreiter & Schmidhuber 1997, https://doi.org/10.1162/neco.1997.9.8.1735).
 
     Arguments are torch.nn.LSTM's, and one more: `precision`, `fp32` (default) or `bf16`, which rounds what goes into
     the kernel's matrix products and keeps sums, cell state, inputs and outputs in float32. Under torch's autocast to
@@ -72,18 +72,18 @@ class LSTM(torch.nn.LSTM):
             return super().forward(input, hx)
         # Dynamo's tracing must not enter the kernel; disabling it takes seconds to import, so only where it is there.
         if "torch._dynamo" in sys.modules:
-            return _uncompiled()(self, input, hx)  # type: ignore[no-any-return]
+            return _run_eagerly()(self, input, hx)  # type: ignore[no-any-return]
         return self._eager(input, hx)
 
     def __prepare_scriptable__(self) -> torch.nn.LSTM:
         """What torch.jit.script compiles in the place of this layer: torch's own, with the same parameters."""
         options = (self.bias, self.batch_first, self.dropout, self.bidirectional, self.proj_size)
-        twin = torch.nn.LSTM(
+        plain = torch.nn.LSTM(
             self.input_size, self.hidden_size, self.num_layers, *options, device="meta", dtype=torch.float32
         )
         for name, parameter in self.named_parameters(recurse=False):
-            setattr(twin, name, parameter)
-        return twin.train(self.training)
+            setattr(plain, name, parameter)
+        return plain.train(self.training)
 
     def _in_torch(
         self, input: torch.Tensor | PackedSequence, hx: HiddenAndCell | None, obstacle: str
@@ -201,7 +201,7 @@ class LSTM(torch.nn.LSTM):
 _disabled: Callable[..., Any] | None = None
 
 
-def _uncompiled() -> Callable[..., Any]:
+def _run_eagerly() -> Callable[..., Any]:
     """`LSTM._eager`, made such that torch.compile breaks the graph at it."""
     global _disabled
     if _disabled is None:

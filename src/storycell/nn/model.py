@@ -140,12 +140,17 @@ class CharLM(nn.Module):
         return self
 
     def write_in(self, precision: str) -> "CharLM":
-        """Sample with products in fp32 or bf16 from now on; `BackendError` where the backend writes in fp32 only."""
+        """Sample with products in fp32 or bf16 from now on; `BackendError` where the backend generates in fp32 only."""
+        if precision == "int8":
+            raise BackendError(
+                "precision = int8: only storycell's own engine generates in int8, and here torch computes; "
+                "leave backend and device as they are, or choose fp32 or bf16"
+            )
         if precision not in ("fp32", "bf16"):
-            raise SettingsError(f"precision = {precision!r}: text is written in fp32 or bf16")
+            raise SettingsError(f"precision = {precision!r}: text is generated in fp32 or bf16")
         if precision == "bf16" and self.backend.name != "native":
             raise BackendError(
-                f"precision = bf16: only the native backend writes in bf16, and here {self.backend_reason}"
+                f"precision = bf16: only the native backend generates in bf16, and here {self.backend_reason}"
             )
         self.writing_precision = precision
         return self
@@ -183,9 +188,9 @@ class CharLM(nn.Module):
         self.output.bias.zero_()
         if self.embedding is not None:
             self.embedding.weight.normal_(0.0, EMBEDDING_STD, generator=generator)
-            self.embedding.weight[UNKNOWN] = 0.0  # never trained: an unknown character says nothing
+            self.embedding.weight[UNKNOWN : UNKNOWN + 1] = 0.0  # never trained: an unknown character says nothing
         else:
-            self.recurrent.get_parameter("weight_ih_l0")[:, UNKNOWN] = 0.0
+            self.recurrent.get_parameter("weight_ih_l0")[:, UNKNOWN : UNKNOWN + 1] = 0.0
 
     def zero_state(self, B: int) -> State:
         """The state before a text begins: zeros `[L B H]`."""
@@ -207,15 +212,15 @@ class CharLM(nn.Module):
         else:
             check("targets", targets, "B T", B=ids.shape[0], T=ids.shape[1])
             out, state = self.backend.mean_nats(self.network(), ids, targets, state)
-        return out, self._detached(state)
+        return out, self._detach(state)
 
     def nats(self, ids: torch.Tensor, targets: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
-        """The cost of every target: ids and targets `[B T]` -> nats `[B T]` and the final state; no gradients."""
+        """The loss of every target: ids and targets `[B T]` -> nats `[B T]` and the final state; no gradients."""
         check("targets", targets, "B T", B=ids.shape[0], T=ids.shape[1])
         state = self.zero_state(ids.shape[0]) if state is None else state
         with torch.no_grad():
             nats, state = self.backend.nats(self.network(), ids, targets, state)
-        return nats, self._detached(state)
+        return nats, self._detach(state)
 
     def scorer(self) -> Scorer:
         """`nats` with the weights as they are now, for many calls: ids and targets `[B T]`, the state before them."""
@@ -227,7 +232,7 @@ class CharLM(nn.Module):
         state = self.zero_state(ids.shape[0]) if state is None else state
         with torch.no_grad():
             _, state = self.backend.hidden(self.network(), ids, state)
-        return self._detached(state)
+        return self._detach(state)
 
     def network(self) -> Network:
         """The model's tensors, as backends take them; while training, what is dropped for a whole chunk is zero."""
@@ -247,14 +252,14 @@ class CharLM(nn.Module):
         return max(self.dropout, self.weight_dropout, self.embedding_dropout) > 0
 
     def _embedding_kept(self) -> torch.Tensor | None:
-        """The embedding, while training without some of its characters (Gal & Ghahramani 2016)."""
+        """The embedding, while training without some of its characters (Gal & Ghahramani 2016, arXiv:1512.05287)."""
         if self.embedding is None:
             return None
         weight, share = self.embedding.weight, self.embedding_dropout
         return weight * F.dropout(weight.new_ones(len(weight), 1), share) if share and self._trains else weight
 
     def _layers_kept(self) -> list[dict[str, torch.Tensor]]:
-        """The layers, while training without some of their hidden-to-hidden weights (Merity et al. 2018)."""
+        """The layers, while training without some of their recurrent weights (Merity et al. 2017, arXiv:1708.02182)."""
         layers = self.recurrent.layers()
         if self.weight_dropout and self._trains:
             for weights in layers:
@@ -263,7 +268,7 @@ class CharLM(nn.Module):
                         weights[name] = F.dropout(weight, self.weight_dropout)
         return layers
 
-    def _detached(self, state: State) -> State:
+    def _detach(self, state: State) -> State:
         return {name: value.detach().to(self.output.weight.dtype) for name, value in state.items()}
 
     @contextmanager

@@ -1,6 +1,7 @@
 """The optimiser: SGD, Adam or AdamW, or Muon for the matrices of the recurrent layers and AdamW for everything else.
 
-AdamW is Loshchilov & Hutter 2017 (arXiv:1711.05101). Beside the native backend AdamW and clipping are the kernel's own,
+Adam is Kingma & Ba 2014 (arXiv:1412.6980), AdamW Loshchilov & Hutter 2017 (arXiv:1711.05101), clipping by the norm
+Pascanu et al. 2012 (arXiv:1211.5063). Beside the native backend AdamW and clipping are the kernel's own,
 two passes over all weights at once; they agree with torch's to rounding and keep the same names in the state.
 
 Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) is momentum whose update is made orthogonal:

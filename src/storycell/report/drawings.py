@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from storycell import extras
-from storycell.naming import shown
+from storycell.naming import show_name
 from storycell.web.theme import BLUE, GREY, INK, LINE, ORANGE, SERIES
 
 _STYLE: dict[Any, Any] = {
@@ -41,7 +41,7 @@ def draw_svg(draw: Callable[[Any], None], height: float = 3.2, **grid: Any) -> s
 
 def literal(name: str) -> str:
     """A name as matplotlib shows it letter by letter: two dollar signs would make a formula of what is between them."""
-    return shown(name).replace("$", r"\$")
+    return show_name(name).replace("$", r"\$")
 
 
 @dataclass(frozen=True)

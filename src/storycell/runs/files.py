@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from storycell.errors import RunFolderError
-from storycell.naming import shown
+from storycell.naming import show_name
 
 _LARGEST_JSON = 64 << 20
 _LARGEST_LOG = 1 << 30
@@ -128,7 +128,7 @@ def refuse_undecodable(path: Path) -> None:
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        raise RunFolderError(f"the name of {shown(str(path))} is not UTF-8; give the folder another name") from None
+        raise RunFolderError(f"the name of {show_name(str(path))} is not UTF-8; give the folder another name") from None
 
 
 def read_json(path: Path) -> Any:

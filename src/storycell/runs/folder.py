@@ -20,7 +20,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import filelock
 import numpy as np
 from pydantic import Field
 
@@ -116,6 +115,8 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for one training; `RunFolderError` if another one holds it."""
+        import filelock  # needed by trainings alone
+
         self._refuse_links()
         lock = filelock.FileLock(self.path / ".lock")
         with files.writing(self.path):

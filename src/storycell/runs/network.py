@@ -11,7 +11,7 @@ from storycell.config import ModelSettings
 from storycell.data.vocab import Vocabulary
 from storycell.engine import EngineNetwork
 from storycell.engine.cells import weight_shapes
-from storycell.engine.library import CELLS, PRECISIONS, isa
+from storycell.engine.library import CELLS, GENERATES_IN, isa
 from storycell.engine.random import draw_weights
 from storycell.errors import BackendError, SettingsError
 from storycell.language_model import LanguageModel
@@ -42,8 +42,8 @@ def load_run(run: str | Path, *, backend: str = "auto", device: str = "cpu", pre
     `precision` is that of products in generation. Raises `RunFolderError` where a file is missing or damaged,
     `BackendError` where backend, device or precision cannot be had, `MissingExtraError` where only torch has them.
     """
-    if precision not in PRECISIONS:
-        raise SettingsError(f"precision = {precision!r}: text is written in {' or '.join(PRECISIONS)}")
+    if precision not in GENERATES_IN:
+        raise SettingsError(f"precision = {precision!r}: text is generated in {', '.join(GENERATES_IN)}")
     place = best_device(device)
     folder = RunFolder(demo_folder() if str(run) == "demo" and not Path("demo/config.json").exists() else run)
     config, vocab = folder.config(), folder.vocab()
@@ -70,18 +70,20 @@ def _open_network(
     return TorchModel(lm.take(weights).to(device).eval().write_in(precision))
 
 
-def new_model(V: int, model: ModelSettings, *, seed: int = 1, backend: str = "auto") -> LanguageModel:
+def new_model(
+    V: int, model: ModelSettings, *, seed: int = 1, backend: str = "auto", precision: str = "fp32"
+) -> LanguageModel:
     """A network of these sizes with the weights that `seed` draws, on the CPU; computed as that of a folder is."""
     obstacle = engine_obstacle(model.cell, backend)
     if obstacle is None:
         shapes = weight_shapes(V, model.hidden, model.layers, model.cell, model.embedding, model.gate_bias)
         weights = draw_weights(shapes, model.cell, model.hidden, seed, model.forget_bias)
-        return EngineNetwork(weights, model.cell, forget_bias=model.forget_bias)
+        return EngineNetwork(weights, model.cell, generates_in=precision, forget_bias=model.forget_bias)
     _require_torch(backend, obstacle)
     from storycell.nn.adapter import TorchModel
     from storycell.nn.model import CharLM
 
-    return TorchModel(CharLM.from_settings(V, model, backend=backend, seed=seed).eval())
+    return TorchModel(CharLM.from_settings(V, model, backend=backend, seed=seed).eval().write_in(precision))
 
 
 def _require_torch(backend: str, obstacle: str) -> None:

@@ -61,7 +61,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     digest = about.pop("digest", None) if isinstance(about, dict) else None
     if digest is None or digest != _digest(stored, about):
         raise RunFolderError(f"{path} is damaged: its content is not what storycell wrote; {_ADVICE}")
-    return {one.name: _widened(one.numbers) if one.kind == "bfloat16" else one.numbers for one in stored}, about
+    return {one.name: _widen(one.numbers) if one.kind == "bfloat16" else one.numbers for one in stored}, about
 
 
 def _read(file: Any, name: str, path: Path) -> _Stored:
@@ -78,7 +78,7 @@ def _read(file: Any, name: str, path: Path) -> _Stored:
     return _Stored(name, array.dtype.name, array)
 
 
-def _widened(bits: Array) -> Array:
+def _widen(bits: Array) -> Array:
     """bfloat16, as uint16, in float32."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
 

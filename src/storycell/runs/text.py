@@ -116,7 +116,7 @@ def open_valid_if_there(record: TextRecord, notice: Notice) -> Corpus | None:
         return None
 
 
-def read_learnt(
+def read_training_text(
     config: RunConfig,
     vocab: Vocabulary,
     notice: Notice = lambda _: None,
@@ -148,7 +148,7 @@ def is_embedded(text: Scored) -> bool:
     return text.is_embedded if isinstance(text, Corpus) else text.name == "stories"
 
 
-def scored_blocks(text: Scored) -> Iterator[bytes]:
+def read_scored_blocks(text: Scored) -> Iterator[bytes]:
     """The blocks of a text that is scored, the byte 0xFF between stories; `CorpusError` where nothing is held out."""
     if isinstance(text, Corpus):
         return text.blocks()
@@ -161,7 +161,7 @@ def first_chars(text: Scored, chars: int) -> bytes:
     """The first `chars` characters of a text that is scored; whole stories, where it has several."""
     found: list[bytes] = []
     length = 0
-    for begins, piece in pieces(scored_blocks(text)):
+    for begins, piece in pieces(read_scored_blocks(text)):
         if begins and found:
             found.append(BOUNDARY_BYTE)
         found.append(piece)
@@ -183,5 +183,7 @@ def _read_unchanged(config: RunConfig, vocab: Vocabulary, notice: Notice, progre
     prepared = read_run_text(config, vocab, progress)
     if has_changed(prepared, config.text):
         words = " ".join(config.text.words)
-        notice(f"{words} has changed since the training: what is held out now may be text that the model has learnt")
+        notice(
+            f"{words} has changed since the training: what is held out now may be text that the model was trained on"
+        )
     return prepared

@@ -18,7 +18,7 @@ from starlette.middleware import Middleware
 import storycell
 from storycell.api import Model
 from storycell.server import completions, schemas, state_routes
-from storycell.server.errors import HANDLERS, ApiError, explained
+from storycell.server.errors import HANDLERS, ApiError, explain
 from storycell.server.http import ClientGoneError, Drain, EventStream, LongJSON, NoResponse, read_json, unless_gone
 from storycell.server.inspect_routes import Traces, following
 from storycell.server.security import Guard, ServerSettings
@@ -111,7 +111,7 @@ class BoundedRoute(APIRoute):
                 status = "gone"
                 return NoResponse()
             except (ApiError, RequestValidationError) as error:
-                told = error if isinstance(error, ApiError) else explained(error)
+                told = error if isinstance(error, ApiError) else explain(error)
                 status = str(told.status)
                 raise told from None
             finally:
@@ -208,7 +208,7 @@ class _Endpoints:
         return await unless_gone(request.receive, state_routes.save(self._service, asked))
 
     async def state(self, state: Name) -> dict[str, Any]:
-        return state_routes.described(self._service.slots.find(state))
+        return state_routes.describe(self._service.slots.find(state))
 
     async def fork(self, state: Name) -> dict[str, Any]:
         return state_routes.fork(self._service, state)

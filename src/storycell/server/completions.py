@@ -15,13 +15,13 @@ import secrets
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from storycell.data.vocab import Vocabulary
 from storycell.generation.sampler import Draw, Sampling, Stream, held_step
 from storycell.generation.text_stream import Pieces, Shown
-from storycell.server.engine import Slice, StreamQueue, Writing
+from storycell.server.engine import Generation, Slice, StreamQueue
 from storycell.server.errors import ApiError, as_api_error, error_body
 from storycell.server.jobs import SLICE, CharLogprobs, Wanted, going_on, reading, scoring, surprises, token_text
 from storycell.server.schemas import CompletionRequest
@@ -41,7 +41,7 @@ class Said:
     finish: Finish | None
 
 
-def said(
+def describe_part(
     vocab: Vocabulary,
     index: int,
     shown: Shown,
@@ -68,9 +68,9 @@ def said(
 class Transcript:
     """`chars` counts the characters (ids) of the text so far, the prompt not included."""
 
-    def __init__(self, vocab: Vocabulary, writing: Writing, stops: list[str], offset: int) -> None:
+    def __init__(self, vocab: Vocabulary, generation: Generation, stops: list[str], offset: int) -> None:
         self._vocab, self._offset = vocab, offset  # where the first character stands in the whole text
-        self.writing = writing
+        self.generation = generation
         self._pieces = Pieces(vocab, stops)
         self._waiting: deque[CharLogprobs] = deque()  # of ids whose text is not shown yet
         self.done = False
@@ -82,7 +82,7 @@ class Transcript:
 
     @property
     def stopped(self) -> bool:
-        """Whether it was a stop text that ended it, so that the stream has written more than is shown."""
+        """Whether it was a stop text that ended it, so that the stream has generated more than is shown."""
         return self._pieces.stopped
 
     def take(self, piece: Slice) -> Said | None:
@@ -95,21 +95,21 @@ class Transcript:
             shown = Shown(shown.text + rest.text, shown.start, shown.offsets + rest.offsets)
         self.done = piece.done or self._pieces.stopped
         if self._pieces.stopped:
-            self.writing.cancelled = True
+            self.generation.cancelled = True
         self._forget_marks()
         self._waiting.extend(piece.known or ())
         known = [self._waiting.popleft() for _ in shown.offsets] if self._waiting else []
         if not (shown.text or self.done):
             return None
         finish = self._finish() if self.done else None
-        return said(self._vocab, piece.index, shown, known, self.writing.wanted, self._offset, finish)
+        return describe_part(self._vocab, piece.index, shown, known, self.generation.wanted, self._offset, finish)
 
     def _finish(self) -> Finish:
-        return "stop" if self._pieces.stopped or self.writing.stream.ended else "length"
+        return "stop" if self._pieces.stopped or self.generation.stream.ended else "length"
 
     def _forget_marks(self) -> None:
         """Keep the last copy of the stream that lies before everything which may still be cut off."""
-        marks = self.writing.marks
+        marks = self.generation.marks
         while marks is not None and len(marks) > 1 and marks[1][0] <= self._pieces.covered:
             marks.popleft()
 
@@ -212,7 +212,7 @@ class Answer:
         return each * self.n * (echoed + len(self._prompts) * self.limit)
 
     def usage(self) -> dict[str, int]:
-        """Characters read and written so far."""
+        """Characters read and generated so far."""
         read = sum(len(prompt.ids) for prompt in self._prompts)
         written = sum(transcript.chars for transcript in self._transcripts.values())
         return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
@@ -236,7 +236,7 @@ class Answer:
                 self._count_first()
                 yield said
         finally:
-            self._service.engine.leave(transcript.writing for transcript in self._transcripts.values())
+            self._service.engine.leave(transcript.generation for transcript in self._transcripts.values())
 
     async def _begin(self, number: int, prompt: Prompt, outbox: StreamQueue[Slice]) -> AsyncGenerator[Said]:
         """Read one prompt and let its choices join the batch; yields their echoes."""
@@ -253,17 +253,17 @@ class Answer:
             forked = stream.copy()
             forked.draw = Draw((self._seed + k) % _SEEDS)
             marks: deque[tuple[int, Stream]] | None = deque() if asked.save_state else None
-            writing = Writing(index, forked, self.limit, outbox, self.wanted, self._step, marks)
+            generation = Generation(index, forked, self.limit, outbox, self.wanted, self._step, marks)
             self._transcripts[index] = Transcript(
-                service.model.vocab, writing, self._stops, len(prompt.text) if asked.echo else 0
+                service.model.vocab, generation, self._stops, len(prompt.text) if asked.echo else 0
             )
             if self.limit:
-                service.engine.write(writing)
+                service.engine.join(generation)
             else:
                 outbox.put(Slice(index, [], None, True), 0)
 
     async def _echo(self, prompt: Prompt, stream: Stream, indices: range) -> AsyncGenerator[Said]:
-        """Read a prompt, moving `stream` along, and say it; a slice at a time, as a text that is written."""
+        """Read a prompt, moving `stream` along, and say it; a slice at a time, as a text that is generated."""
         lm, vocab = self._service.model.network, self._service.model.vocab
         pieces, waiting = Pieces(vocab), list[CharLogprobs]()
         nothing_before = self.asked.state is None
@@ -277,7 +277,7 @@ class Answer:
             shown = pieces.take(ids)
             known, waiting = waiting[: len(shown.offsets)], waiting[len(shown.offsets) :]
             for index in indices:
-                part = said(vocab, index, shown, known, self.wanted, 0, None)
+                part = describe_part(vocab, index, shown, known, self.wanted, 0, None)
                 if start == 0 and nothing_before and part.logprobs is not None:  # as OpenAI has it
                     for name in ("token_logprobs", "top_logprobs"):
                         part.logprobs[name][:1] = [None]
@@ -286,9 +286,9 @@ class Answer:
     async def _save(self, index: int) -> None:
         """Save the state after the text of a choice, as it is shown."""
         transcript, slots = self._transcripts[index], self._service.slots
-        writing, stream = transcript.writing, transcript.writing.stream
-        if transcript.stopped and writing.marks:
-            written, stream = writing.marks[0]
+        generation, stream = transcript.generation, transcript.generation.stream
+        if transcript.stopped and generation.marks:
+            written, stream = generation.marks[0]
             lm = self._service.model.network
             await self._service.engine.run(going_on(lm, stream, transcript.chars - written))
         prompt = self._prompts[index // self.n]
@@ -369,7 +369,9 @@ async def answer(service: Service, asked: CompletionRequest) -> Answer:
         raise ApiError(400, "prompt is an empty list; give at least one text", param="prompt")
     if (count := len(texts) * (asked.n or 1)) > settings.max_streams:
         most = f"{settings.max_streams:,}"
-        raise ApiError(400, f"the request asks for {count:,} texts; this server writes {most} at once", param="prompt")
+        raise ApiError(
+            400, f"the request asks for {count:,} texts; this server generates {most} at once", param="prompt"
+        )
     total = sum(map(len, texts))
     if total > settings.max_prompt:
         raise ApiError(
@@ -392,6 +394,6 @@ async def answer(service: Service, asked: CompletionRequest) -> Answer:
 
 
 def _sampling(asked: CompletionRequest) -> Sampling:
-    usual = Sampling()
-    temperature = usual.temperature if asked.temperature is None else asked.temperature
-    return Sampling(temperature, asked.top_k, asked.top_p, asked.min_p)
+    """The request's parameters that `Sampling` has too, where they are given."""
+    given = {field.name: getattr(asked, field.name, None) for field in fields(Sampling)}
+    return Sampling(**{name: value for name, value in given.items() if value is not None})

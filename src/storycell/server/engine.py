@@ -42,12 +42,12 @@ class StreamQueue(Generic[T]):
 
     @property
     def waiting(self) -> int:
-        """How many characters have been written and not been taken."""
+        """How many characters have been generated and not been taken."""
         return self.put_in - self.taken_out
 
     @property
     def full(self) -> bool:
-        """Whether the reader is too far behind to write more."""
+        """Whether the reader is too far behind to generate more."""
         return self.waiting >= self.capacity
 
     def put(self, item: T, chars: int) -> None:
@@ -76,17 +76,17 @@ class StreamQueue(Generic[T]):
 
 
 R = TypeVar("R")
-Chore = Generator[None, None, R]  # yields between slices of work, returns its result
+Job = Generator[None, None, R]  # yields between slices of work, returns its result
 
 _CAPACITY = 1_024  # characters that a stream may be ahead of its reader; so much fewer as more is told of each
 SLICE_S = 0.06  # seconds of computing that a slice aims at
 LEAST, MOST = 8, 32  # characters of one stream in one slice; each slice is an event for each stream
-FIRST = 4  # of a stream that has written nothing yet, so that its reader sees something soon
+FIRST = 4  # of a stream that has generated nothing yet, so that its reader sees something soon
 
 
 @dataclass(frozen=True)
 class Slice:
-    """What one stream wrote in one slice: ids, what is known of each if asked for, and whether it is its last."""
+    """What one stream generated in one slice: ids, what is known of each if asked for, and whether it is its last."""
 
     index: int
     ids: list[int]
@@ -95,7 +95,7 @@ class Slice:
 
 
 @dataclass(eq=False)
-class Writing:
+class Generation:
     """One stream of one request, while it is being generated."""
 
     index: int
@@ -103,15 +103,17 @@ class Writing:
     left: int
     outbox: StreamQueue[Slice]
     wanted: Wanted  # what to report of each character
-    step: Step | None = None  # writes this stream by itself instead of in the batch
-    marks: deque[tuple[int, Stream]] | None = None  # copies of the stream by characters written, where they are wanted
-    written: int = 0
+    step: Step | None = None  # advances this stream by itself instead of in the batch
+    marks: deque[tuple[int, Stream]] | None = (
+        None  # copies of the stream by characters generated, where they are wanted
+    )
+    chars: int = 0
     cancelled: bool = False
 
 
 @dataclass(eq=False)
-class _Errand:
-    chore: Chore[Any]
+class _RunningJob:
+    steps: Job[Any]
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[Any]"
     cancelled: bool = False
@@ -132,9 +134,9 @@ class Engine:
 
     def __init__(self, lm: LanguageModel) -> None:
         self._lm, self._pace = lm, Pace(SLICE_S, LEAST, MOST)
-        self._arrivals: deque[Writing | _Errand] = deque()
-        self._writings: list[Writing] = []
-        self._errands: deque[_Errand] = deque()
+        self._arrivals: deque[Generation | _RunningJob] = deque()
+        self._generations: list[Generation] = []
+        self._jobs: deque[_RunningJob] = deque()
         self._wake = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="storycell-engine", daemon=True)
@@ -157,28 +159,28 @@ class Engine:
         ahead = max(MOST, _CAPACITY // (1 + (wanted.likeliest or 0)))
         return StreamQueue(ahead * streams, self._wake.set)
 
-    def write(self, writing: Writing) -> None:
+    def join(self, generation: Generation) -> None:
         """Let a stream join the batch; it leaves by itself, or by `leave`."""
-        self._arrivals.append(writing)
+        self._arrivals.append(generation)
         self._wake.set()
 
-    def leave(self, writings: Iterable[Writing]) -> None:
-        """Take streams out of the batch; no more of them is written after the slice at hand."""
-        for writing in writings:
-            writing.cancelled = True
+    def leave(self, generations: Iterable[Generation]) -> None:
+        """Take streams out of the batch; no more of them is generated after the slice at hand."""
+        for generation in generations:
+            generation.cancelled = True
         self._wake.set()
 
-    async def run(self, chore: Chore[R]) -> R:
-        """Do a chore; when the caller is cancelled, so is the chore."""
+    async def run(self, steps: Job[R]) -> R:
+        """Do a job; when the caller is cancelled, so is the job."""
         loop = asyncio.get_running_loop()
-        errand = _Errand(chore, loop, loop.create_future())
-        self._arrivals.append(errand)
+        job = _RunningJob(steps, loop, loop.create_future())
+        self._arrivals.append(job)
         self._wake.set()
         try:
-            result: R = await errand.future
+            result: R = await job.future
             return result
         finally:
-            errand.cancelled = True
+            job.cancelled = True
 
     # ---- below: in the engine's own thread
 
@@ -189,58 +191,60 @@ class Engine:
             except (
                 Exception
             ) as error:  # a bug of the engine itself: nobody may wait for ever, nor the next be turned away
-                self._fail(self._writings, error)
-                for errand in self._errands:
-                    self._tell(errand.loop, _reject, errand.future, error)
-                self._errands.clear()
+                self._fail(self._generations, error)
+                for job in self._jobs:
+                    self._tell(job.loop, _reject, job.future, error)
+                self._jobs.clear()
 
     def _turn(self) -> None:
         self._wake.clear()  # before looking, so that what comes while we look is not slept over
         self._admit()
-        worked = self._run_errands()
-        if not (self._write_slice() or worked):
+        worked = self._run_jobs()
+        if not (self._generate_slice() or worked):
             self._wake.wait()
 
     def _admit(self) -> None:
         while self._arrivals:
             arrival = self._arrivals.popleft()
-            if isinstance(arrival, Writing):
-                self._writings.append(arrival)
+            if isinstance(arrival, Generation):
+                self._generations.append(arrival)
             else:
-                self._errands.append(arrival)
+                self._jobs.append(arrival)
 
-    def _run_errands(self) -> bool:
-        """One slice of each chore in turn, for as long as a slice of the batch takes."""
+    def _run_jobs(self) -> bool:
+        """One slice of each job in turn, for as long as a slice of the batch takes."""
         worked, end = False, time.monotonic() + SLICE_S
-        while self._errands and (not worked or time.monotonic() < end):
+        while self._jobs and (not worked or time.monotonic() < end):
             worked = True
-            errand = self._errands.popleft()
+            job = self._jobs.popleft()
             try:
-                if errand.cancelled:
-                    errand.chore.close()
+                if job.cancelled:
+                    job.steps.close()
                     continue
-                next(errand.chore)
+                next(job.steps)
             except StopIteration as finished:
-                self._tell(errand.loop, _resolve, errand.future, finished.value)
+                self._tell(job.loop, _resolve, job.future, finished.value)
             except Exception as error:
-                self._tell(errand.loop, _reject, errand.future, error)
+                self._tell(job.loop, _reject, job.future, error)
             else:
-                self._errands.append(errand)
+                self._jobs.append(job)
         return worked
 
-    def _write_slice(self) -> bool:
+    def _generate_slice(self) -> bool:
         """Advance every stream whose reader keeps up; False if there was none."""
-        self._writings = [writing for writing in self._writings if not (writing.cancelled or _finished(writing))]
-        self.measure.streams = len(self._writings)
-        ready = [writing for writing in self._writings if not writing.outbox.full]
+        self._generations = [
+            generation for generation in self._generations if not (generation.cancelled or _is_finished(generation))
+        ]
+        self.measure.streams = len(self._generations)
+        ready = [generation for generation in self._generations if not generation.outbox.full]
         if not ready:
             return False
         slice_s = 0.0
         for chars, group in _groups(ready, self._pace.chars(len(ready))):
             began = time.monotonic()
-            for writing in group:
-                if writing.marks is not None:
-                    writing.marks.append((writing.written, writing.stream.copy()))
+            for generation in group:
+                if generation.marks is not None:
+                    generation.marks.append((generation.chars, generation.stream.copy()))
             deliveries = self._advance(group, chars)
             elapsed_s = time.monotonic() - began
             slice_s += elapsed_s
@@ -252,58 +256,58 @@ class Engine:
         self.measure.observe_slice_s(slice_s)
         return True
 
-    def _advance(self, group: list[Writing], chars: int) -> list[tuple[StreamQueue[Slice], Slice]]:
-        """Write `chars` characters of every stream of a group that can be written in one call."""
-        streams, first = [writing.stream for writing in group], group[0]
+    def _advance(self, group: list[Generation], chars: int) -> list[tuple[StreamQueue[Slice], Slice]]:
+        """Generate `chars` characters of every stream of a group that one call can advance."""
+        streams, first = [generation.stream for generation in group], group[0]
         try:
             results = advance(self._lm, streams, chars, logits=first.wanted.anything, step=first.step)
         except Exception as error:
             if len(group) > 1:  # one may be at fault; the call has left all as they were, so each is tried by itself
-                return [delivery for writing in group for delivery in self._advance([writing], chars)]
+                return [delivery for generation in group for delivery in self._advance([generation], chars)]
             self._fail(group, error)
             return []
         deliveries = []
-        for writing, result in zip(group, results, strict=True):
+        for generation, result in zip(group, results, strict=True):
             try:
-                deliveries.append(self._slice(writing, result))
+                deliveries.append(self._slice(generation, result))
             except Exception as error:
-                self._fail([writing], error)
+                self._fail([generation], error)
         return deliveries
 
-    def _slice(self, writing: Writing, result: Any) -> tuple[StreamQueue[Slice], Slice]:
-        ids, wanted = result.ids, writing.wanted
-        known = describe(result.logits, ids, wanted, writing.stream.sampling) if wanted.anything else None
-        writing.written += len(ids)
-        writing.left -= len(ids)
-        writing.outbox.put_in += len(ids)
+    def _slice(self, generation: Generation, result: Any) -> tuple[StreamQueue[Slice], Slice]:
+        ids, wanted = result.ids, generation.wanted
+        known = describe(result.logits, ids, wanted, generation.stream.sampling) if wanted.anything else None
+        generation.chars += len(ids)
+        generation.left -= len(ids)
+        generation.outbox.put_in += len(ids)
         self.measure.chars_written += len(ids)
-        return writing.outbox, Slice(writing.index, ids, known, _finished(writing))
+        return generation.outbox, Slice(generation.index, ids, known, _is_finished(generation))
 
-    def _fail(self, writings: Iterable[Writing], error: Exception) -> None:
+    def _fail(self, generations: Iterable[Generation], error: Exception) -> None:
         """Let those who wait for these texts learn of an error; the texts are given up."""
-        for writing in writings:
-            if not writing.cancelled:
-                writing.cancelled = True
+        for generation in generations:
+            if not generation.cancelled:
+                generation.cancelled = True
                 if self._loop is not None:
-                    self._tell(self._loop, writing.outbox.fail, error)
+                    self._tell(self._loop, generation.outbox.fail, error)
 
     def _tell(self, loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to be told
             loop.call_soon_threadsafe(function, *arguments)
 
 
-def _finished(writing: Writing) -> bool:
-    return writing.left <= 0 or writing.stream.ended
+def _is_finished(generation: Generation) -> bool:
+    return generation.left <= 0 or generation.stream.ended
 
 
-def _groups(ready: Sequence[Writing], chars: int) -> list[tuple[int, list[Writing]]]:
-    """The streams that can be written by one call, with the length of their slice; those with a reader who has seen
+def _groups(ready: Sequence[Generation], chars: int) -> list[tuple[int, list[Generation]]]:
+    """The streams that one call can advance, with the length of their slice; those with a reader who has seen
     nothing yet come first, and are short."""
-    groups: dict[Any, list[Writing]] = {}
-    for writing in sorted(ready, key=lambda one: one.written > 0):
-        length = min(FIRST if writing.written == 0 else chars, writing.left)
-        alone = id(writing) if writing.step is not None else None
-        groups.setdefault((length, writing.wanted.anything, alone), []).append(writing)
+    groups: dict[Any, list[Generation]] = {}
+    for generation in sorted(ready, key=lambda one: one.chars > 0):
+        length = min(FIRST if generation.chars == 0 else chars, generation.left)
+        alone = id(generation) if generation.step is not None else None
+        groups.setdefault((length, generation.wanted.anything, alone), []).append(generation)
     return [(length, group) for (length, _, _), group in groups.items()]
 
 

@@ -73,11 +73,11 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
         404: _lost(request.url.path),
         405: f"{request.method} is not for this path; the header Allow says what is",
     }.get(error.status_code, HTTPStatus(error.status_code).phrase)
-    headers = {"Allow": ", ".join(_allowed(request))} if error.status_code == 405 else error.headers
+    headers = {"Allow": ", ".join(_allowed_methods(request))} if error.status_code == 405 else error.headers
     return error_response(ApiError(error.status_code, said, headers=headers))
 
 
-def _allowed(request: Request) -> list[str]:
+def _allowed_methods(request: Request) -> list[str]:
     """The methods of a path; several routes may have one each."""
     here = (route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE)
     return sorted({method for route in here for method in route.methods or ()})
@@ -85,7 +85,7 @@ def _allowed(request: Request) -> list[str]:
 
 def _lost(path: str) -> str:
     """What to tell a client that asks at a wrong path: nearly always one that was made for another kind of server."""
-    chat = "this model writes a text on and does not chat; " if "chat" in path else ""
+    chat = "this model goes on with a text and does not chat; " if "chat" in path else ""
     return (
         f"there is nothing at this path; {chat}completions are at POST /v1/completions (the base_url of OpenAI's "
         "clients ends in /v1), and the API is described at /openapi.json"
@@ -100,7 +100,7 @@ HANDLERS: dict[Any, Any] = {
 }
 
 
-def explained(error: RequestValidationError) -> ApiError:
+def explain(error: RequestValidationError) -> ApiError:
     """The first thing that is wrong with a request, in a sentence."""
     first = error.errors()[0]
     place = _place(first["loc"][1:])  # the first says that it is the body
@@ -126,7 +126,7 @@ def _place(parts: tuple[int | str, ...]) -> str:
     return place[:_LONGEST_PLACE]
 
 
-def decoded_json(body: bytes) -> Any:
+def decode_json(body: bytes) -> Any:
     """The JSON of a body; `ApiError` 400 says why it is none."""
     try:
         return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)

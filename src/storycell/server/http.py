@@ -25,7 +25,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from storycell.server.errors import ApiError, decoded_json
+from storycell.server.errors import ApiError, decode_json
 from storycell.server.security import HEAD_BYTES, MAX_HEAD_BYTES, ServerSettings
 
 R = TypeVar("R")
@@ -47,7 +47,7 @@ async def read_json(request: Request, settings: ServerSettings) -> None:
     except TimeoutError:
         close = {"Connection": "close"}
         raise ApiError(408, "the body did not arrive in time; send the request again", headers=close) from None
-    data = decoded_json(body)
+    data = decode_json(body)
     if not isinstance(data, dict):
         raise ApiError(400, "the body must be a JSON object")
     request._body, request._json = body, data  # where Starlette keeps what it has read

@@ -45,7 +45,7 @@ class StreamOptions(Request):
 
 
 class Hold(Request):
-    """A unit of a gate or state that is kept at a value while the model writes."""
+    """A unit of a gate or state that is kept at a value while the model generates."""
 
     name: Name = Field(description="a value of the cell: i f g o c h of an LSTM")
     layer: Whole = Field(ge=0, description="counted from 0")
@@ -54,7 +54,7 @@ class Hold(Request):
 
 
 class CompletionRequest(Request):
-    """What to write after a text, or after each of several. A token is a character."""
+    """What to generate after a text, or after each of several. A token is a character."""
 
     prompt: Annotated[str | list[str], BeforeValidator(_no_ids)] = Field(description="what the text begins with")
     model: Name | None = Field(None, description="the one that is served; may be left out")
@@ -146,7 +146,7 @@ class Choice(BaseModel):
 
 
 class Usage(BaseModel):
-    """Characters read and written."""
+    """Characters read and generated."""
 
     prompt_tokens: int
     completion_tokens: int

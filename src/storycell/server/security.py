@@ -148,13 +148,13 @@ class Guard:
         headers = Headers(scope=scope)
         if scope.get(HEAD_BYTES, 0) > MAX_HEAD_BYTES:  # the first check, because some of its headers are missing
             raise ApiError(431, f"the path and the headers are longer than {MAX_HEAD_BYTES:,} bytes")
-        host = self._checked_host(headers)
+        host = self._check_host(headers)
         if scope["method"] not in _READS:
             self._check_origin(headers, host)
         if self._settings.api_key is not None and scope["path"] not in self._open_paths:
             self._check_key(self._settings.api_key, headers)
 
-    def _checked_host(self, headers: Headers) -> re.Match[str]:
+    def _check_host(self, headers: Headers) -> re.Match[str]:
         given = headers.getlist("host")
         matched = _HOST.fullmatch(given[0]) if len(given) == 1 else None
         if matched is None:

@@ -27,7 +27,9 @@ _GRACE_S = 3  # for answers under way when the server is stopped
 
 def serve(model: Model, settings: ServerSettings, port: int, on_ready: Callable[[str], None]) -> None:
     """Serve until SIGINT (unless it is ignored) or SIGTERM; `SettingsError` if the address cannot be had."""
-    threads.use(min(threads.default(), max(1, threads.cores() - 1)))  # one core stays free to answer while others write
+    threads.use(
+        min(threads.default(), max(1, threads.cores() - 1))
+    )  # one core stays free to answer while others generate
     sys.setswitchinterval(_SWITCH_S)
     listener = _listener(settings.host, port)
     connection = type("TimedConnection", (Connection,), {"head_timeout_s": settings.request_timeout_s})

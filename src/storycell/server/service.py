@@ -38,7 +38,7 @@ _NAME_BYTES = 18  # 144 random bits
 
 @dataclass(frozen=True)
 class Slot:
-    """A stream as it stood, how many characters it had read and written, and when it goes (Unix seconds)."""
+    """A stream as it stood, how many characters it had read and generated, and when it goes (Unix seconds)."""
 
     name: str
     stream: Stream
@@ -144,7 +144,7 @@ class _Written(Collector):
 
     def collect(self) -> list[Metric]:
         return [
-            CounterMetricFamily("storycell_chars_written", "Characters written", self._measure.chars_written),
+            CounterMetricFamily("storycell_chars_written", "Characters generated", self._measure.chars_written),
             CounterMetricFamily("storycell_busy_seconds", "Time spent computing the batch", self._measure.busy_s),
         ]
 
@@ -231,12 +231,12 @@ class Service:
         if streams > settings.max_streams or (held and streams > settings.max_held_streams):
             most = settings.max_held_streams if held else settings.max_streams
             raise ApiError(
-                400, f"the request asks for {streams:,} texts; this server writes {most:,} at once", param="n"
+                400, f"the request asks for {streams:,} texts; this server generates {most:,} at once", param="n"
             )
         if self._streams + streams > settings.max_streams or (
             held and self._held + streams > settings.max_held_streams
         ):
-            raise _busy("the server is writing as many texts as it can")
+            raise _busy("the server is generating as many texts as it can")
         self._streams += streams
         self._held += streams * held
         try:

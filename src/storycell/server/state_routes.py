@@ -15,16 +15,16 @@ async def save(service: Service, asked: StateRequest) -> dict[str, Any]:
     stream, behind = service.start(asked.state, Sampling())
     await service.engine.run(reading(service.model.network, stream, prompt.ids))
     service.metrics.read.inc(len(prompt.ids))
-    return described(service.slots.save(stream, behind + len(prompt.ids)))
+    return describe(service.slots.save(stream, behind + len(prompt.ids)))
 
 
 def fork(service: Service, name: str) -> dict[str, Any]:
     """The same state under a second name, which expires and is deleted by itself."""
     slot = service.slots.find(name)
-    return described(service.slots.save(slot.stream, slot.chars))
+    return describe(service.slots.save(slot.stream, slot.chars))
 
 
-def described(slot: Slot) -> dict[str, Any]:
+def describe(slot: Slot) -> dict[str, Any]:
     """A slot as clients see it."""
     return {
         "id": slot.name,

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from storycell.naming import shown
+from storycell.naming import show_name
 from storycell.web.theme import BLUE, GREY, INK, LINE, ORANGE
 
 WIDTH, HEIGHT = 864, 480
@@ -44,7 +44,7 @@ def loss_curve(metrics: list[dict[str, Any]], title: str, floor_nats: float | No
     if valid:
         x, y = axes.place(valid[-1])
         canvas.text((min(x + 5, WIDTH - 4), y - 10), f"{valid[-1][1]:.3f}", "rs", ORANGE)
-    canvas.text((WIDTH / 2, 12), shown(title), "ma", size=14)
+    canvas.text((WIDTH / 2, 12), show_name(title), "ma", size=14)
     canvas.text((WIDTH / 2, HEIGHT - 24), "characters read, millions", "ma")
     canvas.text((LEFT, TOP - 6), "loss, nats per character", "ls")
     named = [(trained, BLUE, "training, mean since the last point"), (valid, ORANGE, "validation, part of the text")]

@@ -72,8 +72,8 @@ class DistributedGroup(ProcessGroup):
         dist.all_gather(every, mine)
         return [one.tolist() for one in every]
 
-    def gathered(self, mine: Floats, B: int) -> Floats:
-        """As `ProcessGroup.gathered`, one process after the other: shares may differ in size."""
+    def gather_states(self, mine: Floats, B: int) -> Floats:
+        """As `ProcessGroup.gather_states`, one process after the other: shares may differ in size."""
         tensor = torch.from_numpy(np.ascontiguousarray(mine))
         if not self.leads:
             dist.send(tensor, 0)

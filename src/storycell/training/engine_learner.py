@@ -87,17 +87,13 @@ class EngineLearner:
         """As `Learner.restore`."""
         self.engine.restore(tensors)
 
-    def watched(self) -> dict[str, float]:
-        """As `Learner.watched`: how far a vanilla network's hidden weights have drifted from spectral radius 1."""
+    def watch(self) -> dict[str, float]:
+        """As `Learner.watch`: how far a vanilla network's hidden weights have drifted from spectral radius 1."""
         if self.engine.cell != "rnn":
             return {}
         weights = self.engine.read()
         hidden = [weights[f"recurrent.weight_hh_l{k}"].astype(np.float64) for k in range(self.engine.num_layers)]
         return {f"spectral_radius_l{k}": float(np.abs(np.linalg.eigvals(w)).max()) for k, w in enumerate(hidden)}
-
-    def close(self) -> None:
-        """As `Learner.close`."""
-        self.engine.__del__()
 
 
 def is_rounded(name: str, shape: tuple[int, ...]) -> bool:

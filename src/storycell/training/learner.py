@@ -69,8 +69,5 @@ class Learner(Protocol):
     def restore(self, tensors: Mapping[str, Floats]) -> None:
         """Go on from what `snapshot` gave, by any learner; `KeyError` or `ValueError` if it does not fit."""
 
-    def watched(self) -> dict[str, float]:
+    def watch(self) -> dict[str, float]:
         """What is worth following through a training, by name, of every layer."""
-
-    def close(self) -> None:
-        """Give back memory; nothing may be asked afterwards."""

@@ -283,7 +283,7 @@ class TrainLoop:
         evaluations = self.settings.evaluations
         evaluates = _passes_mark(before, report.spent, evaluations)
         if evaluates:
-            report = self._evaluated(report)
+            report = self._evaluate(report)
         if evaluates or _passes_mark(before, report.spent, evaluations * LOGS_PER_EVALUATION):
             self._log(report)
         if evaluates:
@@ -295,7 +295,7 @@ class TrainLoop:
             self.note = ""
         self.callback(report)
 
-    def _evaluated(self, report: Report) -> Report:
+    def _evaluate(self, report: Report) -> Report:
         """The report with its validation loss and a sample; the weights are kept if they are the best so far."""
         with self.learner.averaged():
             nats = self._valid_nats(report)
@@ -344,7 +344,7 @@ class TrainLoop:
             "skipped": report.skipped,
         }
         if report.sample is not None:
-            entry |= self.learner.watched()
+            entry |= self.learner.watch()
         self.folder.log(entry)
         self.sum_nats, self.counted = 0.0, 0
 
@@ -388,7 +388,7 @@ class TrainLoop:
 def describe_overfitting(metrics: list[dict[str, Any]], nats: float, dropout: float) -> str:
     """What to say, if anything, when an evaluation gave `nats` after those in `metrics`.
 
-    A text learnt by heart shows as a validation loss that rises from evaluation to evaluation (all on the same part of
+    A memorised text shows as a validation loss that rises from evaluation to evaluation (all on the same part of
     the text) while the training loss goes on falling.
     """
     done = [m for m in metrics if m["valid_nats"] is not None and m["train_nats"] is not None]

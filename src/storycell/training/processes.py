@@ -54,7 +54,7 @@ class ProcessGroup:
         """What every process gave, in the order of their ranks; all have come this far when it returns."""
         return [list(numbers)]
 
-    def gathered(self, mine: Floats, B: int) -> Floats:
+    def gather_states(self, mine: Floats, B: int) -> Floats:
         """Of a state `[L rows H]`, that of all streams `[L B H]` in the first process; in the others their own."""
         return mine
 

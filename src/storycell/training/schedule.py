@@ -1,4 +1,7 @@
-"""The learning rate as a pure function of how far the budget is spent."""
+"""The learning rate as a pure function of how far the budget is spent.
+
+The cosine is that of Loshchilov & Hutter 2016 (arXiv:1608.03983), without restarts.
+"""
 
 import math
 

@@ -47,7 +47,7 @@ from storycell.training.trainer import Trainer
 from storycell.types import RESERVED
 
 NARROW, WIDE = 256, 384  # hidden units of each of two layers
-CHARS_PER_S = {NARROW: 90_000, WIDE: 42_000}  # learnt from
+CHARS_PER_S = {NARROW: 90_000, WIDE: 42_000}  # trained on
 WIDE_FROM_S = 8 * 60  # a budget as long as that
 WIDE_FROM_PASSES = 8  # or a text that narrow layers would read as often
 SMALL_TEXT = 4_000_000  # characters: a smaller text is read in smaller steps
@@ -116,7 +116,7 @@ def train(
     """Train a model on a text; the arguments are those of `storycell.train`."""
     with joined() as group:
         donor = None if init is None else _load_donor(init, vocab)
-        chosen = _resolve_settings(group, _choose_settings(recipe, donor, settings))
+        chosen = resolve_settings(group, _choose_settings(recipe, donor, settings))
         words = name_texts(corpus.Named("stories") if text is None else text)
         out = Path(out) if out is not None else _free_name(words, recipe)
         refuse_occupied(out)
@@ -133,7 +133,7 @@ def train(
         prepared = _prepare_in_turn(group, record, donor.vocab if donor else None, progress)
         if recipe == "best":
             fitted = fit_recipe(chosen, prepared.train.chars, keeps_network=donor is not None)
-            chosen = _resolve_settings(group, _choose_settings(recipe, donor, {**fitted, **settings}))
+            chosen = resolve_settings(group, _choose_settings(recipe, donor, {**fitted, **settings}))
         group.rows(batches.make(prepared.train_ids, chosen.training).B)
         run_config = RunConfig(
             made_at=folder_module.now(),
@@ -163,7 +163,7 @@ def resume(
     with joined() as group:
         folder = RunFolder(run)
         run_config = folder.config()
-        chosen = _resolve_settings(group, _change_settings(run_config.settings, settings))
+        chosen = resolve_settings(group, _change_settings(run_config.settings, settings))
         record = run_config.text.model_copy(
             update={
                 **({"words": name_texts(text)} if text is not None else {}),
@@ -220,15 +220,15 @@ def _choose_settings(recipe: str, donor: LoadedRun | None, settings: dict[str, A
                 f"leave --{name} out"
             )
     chosen = config.resolve(recipe, **{**network.model_dump(), **settings})
-    return chosen if "lr" in settings else chosen.changed(lr=chosen.training.lr / 4)
+    return chosen if "lr" in settings else chosen.with_changes(lr=chosen.training.lr / 4)
 
 
-def _resolve_settings(group: ProcessGroup, settings: Settings) -> Settings:
+def resolve_settings(group: ProcessGroup, settings: Settings) -> Settings:
     """`auto` and unset values as what they come to on this machine."""
     training = settings.training
     device = best_device(training.device)
     if uses_engine(group, settings, device):
-        backend, multiplies_bf16 = "native", library.isa() in ("amx", "avx512bf16")
+        backend, multiplies_bf16 = "native", library.isa() in library.MULTIPLY_BF16
     else:
         extras.require("torch", _torch_is_for(group, settings, device))
         from storycell.training.torch_learner import choose_backend
@@ -238,7 +238,7 @@ def _resolve_settings(group: ProcessGroup, settings: Settings) -> Settings:
     if precision == "auto":
         precision = "bf16" if multiplies_bf16 else "fp32"
     unit, amount = training.budget
-    return settings.changed(
+    return settings.with_changes(
         device=device,
         backend=backend,
         precision=precision,
@@ -267,7 +267,7 @@ def _change_settings(settings: Settings, changes: dict[str, Any]) -> Settings:
                 f"{name} cannot change from {now[name]!r} to {value!r} when a run is resumed; leave it out, or start a "
                 "new run from these weights with --init"
             )
-    return settings.changed(**changes)
+    return settings.with_changes(**changes)
 
 
 def _threads(group: ProcessGroup, settings: Settings) -> AbstractContextManager[None]:
@@ -287,7 +287,7 @@ def build_trainer(settings: Settings, prepared: Prepared, group: ProcessGroup) -
 def build_learner(
     settings: Settings, vocab_size: int, group: ProcessGroup | None = None, share: float = 1.0
 ) -> Learner:
-    """What computes a training of these settings (`_resolve_settings`), with the weights that the seed draws."""
+    """What computes a training of these settings (`resolve_settings`), with the weights that the seed draws."""
     group = group or ProcessGroup()
     if uses_engine(group, settings, settings.training.device):
         return EngineLearner(settings, vocab_size)
@@ -321,7 +321,7 @@ def _join_training(
     donor: LoadedRun | None = None,
 ) -> TrainLoop | TrainWorker:
     """What this process does in the training, once it is sure that the others do the same."""
-    settings = run_config.settings.changed(threads=None)  # a machine may have more cores than another
+    settings = run_config.settings.with_changes(threads=None)  # a machine may have more cores than another
     group.require_same("settings or a text", settings.model_dump_json() + prepared.digest)
     trainer = build_trainer(run_config.settings, prepared, group)
     if donor:
@@ -352,7 +352,7 @@ def _prepare_text(
             f"{record.words[0]} has been prepared already; --column is for the text that it was made of"
         )
     if vocab is not None and may_merge and vocab.kind == "characters" and not prepared_folder(record.words):
-        vocab = vocab.merged(build_vocabulary(open_text(record)[0]))
+        vocab = vocab.merge(build_vocabulary(open_text(record)[0]))
     return read_text(record, vocab, progress or no_progress)
 
 

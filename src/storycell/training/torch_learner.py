@@ -78,7 +78,7 @@ class TorchLearner:
             with torch.random.fork_rng(enabled=lm.draws):
                 if lm.draws:
                     torch.manual_seed(seed)
-                loss, self._next = self._parallel(self._there(ids), self._carried(kept), targets=self._there(targets))
+                loss, self._next = self._parallel(self._there(ids), self._carry(kept), targets=self._there(targets))
                 (loss * self._weight).backward()
             norm = clip(lm, math.inf if self.settings.clip is None else self.settings.clip)
             return loss.item(), norm
@@ -86,7 +86,7 @@ class TorchLearner:
     def _there(self, ids: npt.NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(ids).to(self.lm.output.weight.device)
 
-    def _carried(self, kept: Kept | None) -> _State | None:
+    def _carry(self, kept: Kept | None) -> _State | None:
         if self._state is None or kept is None:
             return None
         if kept.all():
@@ -144,30 +144,27 @@ class TorchLearner:
         """As `Learner.restore`."""
         device = self.lm.output.weight.device
 
-        def named(start: str) -> dict[str, torch.Tensor]:
+        def tensors_of(start: str) -> dict[str, torch.Tensor]:
             found = {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
             return {name: torch.from_numpy(np.array(t)).to(device) for name, t in found.items()}
 
         try:
-            self.lm.load_state_dict(named("model."))
+            self.lm.load_state_dict(tensors_of("model."))
         except RuntimeError as error:
             raise ValueError(str(error)) from None
         for name, parameter in self.lm.named_parameters():
-            if moments := named(f"optimizer.{name}."):
+            if moments := tensors_of(f"optimizer.{name}."):
                 self.optimizer.state[parameter] = moments
             else:
                 self.optimizer.state.pop(parameter, None)
-        self._state = named("state.") or None
-        self._average = named("average.")
+        self._state = tensors_of("state.") or None
+        self._average = tensors_of("average.")
 
-    def watched(self) -> dict[str, float]:
-        """As `Learner.watched`."""
+    def watch(self) -> dict[str, float]:
+        """As `Learner.watch`."""
         watch = registry.get_cell(self.lm.cell).watch
         layers = enumerate(self.lm.recurrent.layers())
         return {f"{name}_l{k}": value for k, weights in layers for name, value in watch(weights).items()}
-
-    def close(self) -> None:
-        """As `Learner.close`."""
 
 
 def _parallel(lm: CharLM, processes: ProcessGroup) -> nn.Module:

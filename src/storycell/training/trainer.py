@@ -35,7 +35,7 @@ class Report:
     """What one step did. `valid_nats` and `sample` are filled in by whoever evaluates and samples."""
 
     step: int  # steps done, this one included
-    chars: int  # characters learnt from
+    chars: int  # characters trained on
     train_nats: float  # mean loss of this step's chunk; nan where the step was skipped
     learning_rate: float
     grad_norm: float  # before clipping
@@ -107,8 +107,8 @@ class Trainer:
         began = self._clock()
         rate = schedule.learning_rate(self.settings, self.spent) * self.lr_scale
         notice = ""
-        nats, norm = self.learner.gradient(*self.batches.at(self.step, self._rows), self.step, self._kept())
-        nats = self._agreed(nats, stop())
+        nats, norm = self.learner.gradient(*self.batches.at(self.step, self._rows), self.step, self._kept_streams())
+        nats = self._agree(nats, stop())
         if math.isfinite(nats) and math.isfinite(norm):
             self.learner.apply(rate)
             if self.settings.average:  # faster at first, so that the start is soon forgotten
@@ -124,7 +124,7 @@ class Trainer:
         nats = nats if math.isfinite(nats) else math.nan
         return Report(self.step, self.chars, nats, rate, norm, self.skipped, self._clocked_s, speed, self.spent, notice)
 
-    def _kept(self) -> Kept | None:
+    def _kept_streams(self) -> Kept | None:
         """Which streams go on from the state they carry; `reset` of them, drawn anew, start from the zero state.
 
         Without that a model that reads one long stream never sees a beginning again, and may forget how to begin.
@@ -137,7 +137,7 @@ class Trainer:
         drawn = TorchGenerator(self.settings.seed * 1_000_003 + self.step).uniform((B,))
         return (drawn >= self.settings.reset)[self._rows]
 
-    def _agreed(self, nats: float, stop: int) -> float:
+    def _agree(self, nats: float, stop: int) -> float:
         """The mean loss over all processes, once all have done this step; also sets what they go by from here on."""
         every = self.processes.exchange(nats * self._share, self.elapsed_s, float(stop))
         self._clocked_s = every[0][1]
@@ -177,7 +177,7 @@ class Trainer:
             tensors |= {GOOD + name: value for name, value in good.items()}
         for name in tensors:
             if _is_carried(name):
-                tensors[name] = self.processes.gathered(tensors[name], self.batches.B)
+                tensors[name] = self.processes.gather_states(tensors[name], self.batches.B)
         return tensors, position
 
     def _position(self) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def script(*paths: str) -> str:
 def _gather(path: str, texts: dict[str, str]) -> None:
     text = read(path)
     for default, target in _IMPORT.findall(text):
-        imported = _resolved(path, target)
+        imported = _resolve(path, target)
         if imported in texts:
             continue
         if default:
@@ -46,7 +46,7 @@ def _gather(path: str, texts: dict[str, str]) -> None:
     texts[path] = _EXPORT.sub("", _IMPORT.sub("", text))
 
 
-def _resolved(path: str, target: str) -> str:
+def _resolve(path: str, target: str) -> str:
     """Where an import of the module at `path` leads, relative to the package."""
     parts = path.split("/")[:-1]
     for step in target.split("/"):

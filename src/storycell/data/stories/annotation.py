@@ -24,10 +24,10 @@ class Annotation:
 
 
 def annotate_with(grammar: Grammar, story: str) -> Annotation:
-    """The annotation of a story; ValueError if the grammar cannot write it."""
+    """The annotation of a story; ValueError if the grammar cannot generate it."""
     derivations = grammar.read(story, trace=True)
     if not derivations:
-        raise ValueError("the story grammar cannot write this text")
+        raise ValueError("the story grammar cannot generate this text")
     speaker, referent = [""] * len(story), [""] * len(story)
     trace: Trace = max(derivations, key=lambda derivation: derivation[0])[1]
     while trace:

@@ -30,7 +30,7 @@ def story_at(seed: int, index: int) -> tuple[str, float]:
     """Story number `index` of a seed, and the log-probability of the draws that made it."""
     if seed < 0 or index < 0:
         raise ValueError("seed and index must not be negative")
-    return story_grammar().write(random.Random(seed << 48 | index).random)
+    return story_grammar().generate(random.Random(seed << 48 | index).random)
 
 
 def generate(seed: int = 0) -> Iterator[str]:
@@ -44,18 +44,18 @@ def log_probability(story: str) -> float:
 
 
 def parses(story: str) -> bool:
-    """Whether the grammar can write this text."""
+    """Whether the grammar can generate this text."""
     return bool(story_grammar().read(story))
 
 
 def annotate(story: str) -> Annotation:
-    """Who speaks and whom pronouns mean, at every character; ValueError if the grammar cannot write the story."""
+    """Who speaks and whom pronouns mean, at every character; ValueError if the grammar cannot generate the story."""
     return annotate_with(story_grammar(), story)
 
 
 @cache
 def words() -> frozenset[str]:
-    """Every word type, in lower case, that the grammar can write."""
+    """Every word type, in lower case, that the grammar can generate."""
     return frozenset(
         w for text in literal_texts(story_grammar()) for w in re.findall(r"[a-z]+(?:[-'][a-z]+)*", text.lower())
     )

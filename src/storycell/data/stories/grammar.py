@@ -1,6 +1,6 @@
 """A probabilistic grammar: five kinds of node, each of which can both generate text and parse it.
 
-`write` draws one text and the log-probability of the draws made; `read` finds every way the same tree could have
+`generate` draws one text and the log-probability of the draws made; `read` finds every way the same tree could have
 generated a given text. The tree is built by `notation` from the rules in `templates`.
 
 `read` does not search. It carries a table {(position, bindings): log-probability} through the tree, node by node, and
@@ -41,7 +41,7 @@ States = dict[tuple[int, Bindings], float]
 
 @dataclass(slots=True)
 class Draft:
-    """A text being written: where chance comes from, what is bound, and what has been drawn so far."""
+    """A text being generated: where chance comes from, what is bound, and what has been drawn so far."""
 
     rand: Callable[[], float]
     bound: list[Word | None]
@@ -52,10 +52,10 @@ class Draft:
 class Node(ABC):
     """A piece of the grammar."""
 
-    prefix = ""  # every text the node can write starts with this
+    prefix = ""  # every text the node can generate starts with this
 
     @abstractmethod
-    def write(self, draft: Draft) -> None:
+    def generate(self, draft: Draft) -> None:
         """Append one random expansion to the draft."""
 
     @abstractmethod
@@ -79,7 +79,7 @@ class Text(Node):
     def __init__(self, text: str) -> None:
         self.text = self.prefix = text
 
-    def write(self, draft: Draft) -> None:
+    def generate(self, draft: Draft) -> None:
         draft.parts.append(self.text)
 
     def read(self, text: str, states: States) -> States:
@@ -94,9 +94,9 @@ class Chain(Node):
         self.nodes = tuple(nodes)
         self.prefix = nodes[0].prefix if nodes else ""
 
-    def write(self, draft: Draft) -> None:
+    def generate(self, draft: Draft) -> None:
         for node in self.nodes:
-            node.write(draft)
+            node.generate(draft)
 
     def read(self, text: str, states: States) -> States:
         for node in self.nodes:
@@ -115,10 +115,10 @@ class Choice(Node):
         self.logs = [math.log(w / total) for w in weights]
         self.cumulative = [c / total for c in accumulate(weights)][:-1]
 
-    def write(self, draft: Draft) -> None:
+    def generate(self, draft: Draft) -> None:
         i = bisect(self.cumulative, draft.rand())
         draft.logs.append(self.logs[i])
-        self.options[i].write(draft)
+        self.options[i].generate(draft)
 
     def read(self, text: str, states: States) -> States:
         out: States = {}
@@ -181,7 +181,7 @@ class Draw(Node):
         """The word list in force given what is bound."""
         return self.lists[env[self.by].forms[-1] if self.by else ""]
 
-    def write(self, draft: Draft) -> None:
+    def generate(self, draft: Draft) -> None:
         env = draft.bound
         words, avoid = self.list_for(env), [env[i] for i in self.avoid]
         word = words.draw(draft.rand, avoid)
@@ -208,7 +208,7 @@ class Recall(Node):
     def __init__(self, var: int, form: int) -> None:
         self.var, self.form, self.pronoun = var, form, FORMS[form] in PRONOUNS
 
-    def write(self, draft: Draft) -> None:
+    def generate(self, draft: Draft) -> None:
         word = draft.bound[self.var]
         assert word is not None, "a variable is recalled before it is drawn"
         draft.parts.append(word.forms[self.form])
@@ -218,7 +218,7 @@ class Recall(Node):
         for (at, env), lp in states.items():
             form: str = env[self.var].forms[self.form]
             if text.startswith(form, at):
-                add(out, (at + len(form), traced(env, at, "pronoun", self.var) if self.pronoun else env), lp)
+                add(out, (at + len(form), note_event(env, at, "pronoun", self.var) if self.pronoun else env), lp)
         return out
 
 
@@ -228,14 +228,14 @@ class Speaker(Node):
     def __init__(self, var: int) -> None:
         self.var = var
 
-    def write(self, draft: Draft) -> None:
+    def generate(self, draft: Draft) -> None:
         pass
 
     def read(self, text: str, states: States) -> States:
-        return {(at, traced(env, at, "speaker", self.var)): lp for (at, env), lp in states.items()}
+        return {(at, note_event(env, at, "speaker", self.var)): lp for (at, env), lp in states.items()}
 
 
-def traced(env: Bindings, at: int, event: str, var: int) -> Bindings:
+def note_event(env: Bindings, at: int, event: str, var: int) -> Bindings:
     """The bindings with an event noted in slot 0, unless nobody is tracing (None there)."""
     return env if env[0] is None else ((at, event, env[var].forms[0], env[0]), *env[1:])
 
@@ -247,10 +247,10 @@ class Grammar:
     start: Node
     variables: int
 
-    def write(self, rand: Callable[[], float]) -> tuple[str, float]:
+    def generate(self, rand: Callable[[], float]) -> tuple[str, float]:
         """One random text and the log-probability of the draws that made it."""
         draft = Draft(rand, [None] * (self.variables + 1))
-        self.start.write(draft)
+        self.start.generate(draft)
         return "".join(draft.parts), sum(draft.logs)
 
     def read(self, text: str, trace: bool = False) -> list[tuple[float, Trace]]:
@@ -260,7 +260,7 @@ class Grammar:
         return [(lp, end[0]) for (at, end), lp in ends.items() if at == len(text)]
 
     def log_probability(self, text: str) -> float:
-        """The exact natural logarithm of the probability that `write` gives this text."""
+        """The exact natural logarithm of the probability that `generate` gives this text."""
         logs = [lp for lp, _ in self.read(text)]
         if not logs:
             return -math.inf

@@ -221,13 +221,13 @@ def entries(text: str) -> list[list[str]]:
     return [[" ".join(entry.split()) for entry in part.split(",")] for part in text.split(";")]
 
 
-def joined(*texts: str) -> str:
+def join_lists(*texts: str) -> str:
     """Several lists as one: head to head and tail to tail, each word once and none of a head in the tail."""
     heads, tails = ([entry for text in texts for entry in entries(text)[k]] for k in (0, 1))
     return ", ".join(dict.fromkeys(heads)) + ";" + ", ".join(e for e in dict.fromkeys(tails) if e not in heads)
 
 
-def weighted(text: str, he: str = "it") -> WordList:
+def weigh_words(text: str, he: str = "it") -> WordList:
     """The word list of a text: the head's words equally likely, and so the tail's, which get their small share."""
     head, tail = entries(text)
     weights = [(1 - SHARE_OF_TAIL) / len(head)] * len(head) + [SHARE_OF_TAIL / len(tail)] * len(tail)
@@ -241,10 +241,10 @@ def word_lists() -> dict[str, WordList]:
         "thing": THINGS,
         "food": FOODS,
         "craft": CRAFTS,
-        "look_thing": joined(ADJECTIVES["made"], ADJECTIVES["hue"]),
-        "look_animal": joined(ADJECTIVES["born"], ADJECTIVES["hue"]),
-        "look_spot": joined(ADJECTIVES["scenic"], ADJECTIVES["hue"]),
-        "look_food": joined(ADJECTIVES["taste"], ADJECTIVES["tint"]),
+        "look_thing": join_lists(ADJECTIVES["made"], ADJECTIVES["hue"]),
+        "look_animal": join_lists(ADJECTIVES["born"], ADJECTIVES["hue"]),
+        "look_spot": join_lists(ADJECTIVES["scenic"], ADJECTIVES["hue"]),
+        "look_food": join_lists(ADJECTIVES["taste"], ADJECTIVES["tint"]),
         "spot": SPOTS,
         "place": PLACES,
         "verb": VERBS,
@@ -252,5 +252,5 @@ def word_lists() -> dict[str, WordList]:
         "sound": SOUNDS,
         "number": NUMBERS,
     }  # fmt: skip
-    people = {name: weighted(text, he) for he, group in PEOPLE.items() for name, text in group.items()}
-    return people | {name: weighted(text) for name, text in texts.items()}
+    people = {name: weigh_words(text, he) for he, group in PEOPLE.items() for name, text in group.items()}
+    return people | {name: weigh_words(text) for name, text in texts.items()}

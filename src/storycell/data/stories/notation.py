@@ -125,10 +125,10 @@ def split_rules(rules: str) -> Iterator[tuple[str, list[tuple[float, str]]]]:
     """Each rule's name with its weighted alternatives."""
     for block in re.split(r"\n(?=\w)", rules.strip("\n")):
         head, *lines = [line for line in re.sub(r"\n {5,}", " ", block).split("\n") if line.strip()]
-        yield head.removesuffix(" ="), [weighted(line.strip()) for line in lines]
+        yield head.removesuffix(" ="), [split_weight(line.strip()) for line in lines]
 
 
-def weighted(line: str) -> tuple[float, str]:
+def split_weight(line: str) -> tuple[float, str]:
     """An alternative and its weight (1 unless the line starts like `3* `)."""
     match = re.match(r"(\d+)\* ", line)
     return (float(match[1]), line[match.end() :]) if match else (1.0, line)

@@ -5,7 +5,7 @@ one fixed row of short sentences, and what tells the plots apart is said again a
 memory knows which story it is in; what differs is what fills the sentences.
 
 A picture book's lists ("a red cup, two big bells and a key") hold most of a story's entropy. The same few patterns and
-words fill them everywhere, so they are learnt early, while the sentences around them are few and predictable.
+words fill them everywhere, so they are learned early, while the sentences around them are few and predictable.
 """
 
 ITEMS = """
@@ -89,7 +89,7 @@ joy =
 """
 
 
-def filled(template: str, **words: str) -> str:
+def fill_template(template: str, **words: str) -> str:
     """A template's rules with its capitalised words replaced."""
     for word, text in words.items():
         template = template.replace(word, text)
@@ -98,14 +98,14 @@ def filled(template: str, **words: str) -> str:
 
 PHRASES = (
     SHARED
-    + filled(ITEMS, NOUN="thing", LOOK="made", HUE="hue")
-    + filled(ITEMS, NOUN="animal", LOOK="born", HUE="hue")
-    + filled(ITEMS, NOUN="food", LOOK="taste", HUE="tint")
-    + filled(WORDS, NAME="deeds", LIST="verb")
-    + filled(WORDS, NAME="did", LIST="verb.past")
-    + filled(WORDS, NAME="nice", LIST="nature")
-    + filled(WORDS, NAME="sorry", LIST="sad")
-    + filled(WORDS, NAME="happy", LIST="glad")
+    + fill_template(ITEMS, NOUN="thing", LOOK="made", HUE="hue")
+    + fill_template(ITEMS, NOUN="animal", LOOK="born", HUE="hue")
+    + fill_template(ITEMS, NOUN="food", LOOK="taste", HUE="tint")
+    + fill_template(WORDS, NAME="deeds", LIST="verb")
+    + fill_template(WORDS, NAME="did", LIST="verb.past")
+    + fill_template(WORDS, NAME="nice", LIST="nature")
+    + fill_template(WORDS, NAME="sorry", LIST="sad")
+    + fill_template(WORDS, NAME="happy", LIST="glad")
 )
 
 

@@ -14,7 +14,7 @@ from storycell.data import corpus
 from storycell.data import prepare as tokens
 from storycell.data.stories.corpus import generate
 from storycell.lab.bench import results
-from storycell.lab.bench.timing import Work, interleaved
+from storycell.lab.bench.timing import Work, time_interleaved
 from storycell.lab.bench.workload import Workload
 
 TEXT_BYTES = 16_000_000
@@ -25,15 +25,15 @@ def prepare(workload: Workload, text_bytes: int = TEXT_BYTES) -> dict[str, Any]:
     """Measure `storycell prepare` on one core; the figures as `figures.summary` gives them."""
     with tempfile.TemporaryDirectory(prefix="storycell-bench-") as folder:
         path = Path(folder) / "text.txt"
-        text = _written(path, text_bytes)
-        rates = interleaved({"storycell": _ours(path), "plain_python": _plain(path)}, workload.rounds)
+        text = _write_text(path, text_bytes)
+        rates = time_interleaved({"storycell": _ours(path), "plain_python": _plain(path)}, workload.rounds)
         size = path.stat().st_size
     made = {"rounds": workload.rounds, "threads": 1, "text_bytes": size}
     summary = results.summary("prepare", made, rates, None)
     return summary | {"bytes_per_s": round(summary["chars_per_s"] * size / len(text))}
 
 
-def _written(path: Path, text_bytes: int) -> str:
+def _write_text(path: Path, text_bytes: int) -> str:
     stories = "<|endoftext|>\n".join(itertools.islice(generate(1), _DIFFERENT)) + "<|endoftext|>\n"
     text = stories * -(-text_bytes // len(stories))
     text = text[: text.index("<|endoftext|>\n", text_bytes)] if text_bytes < len(text) else text

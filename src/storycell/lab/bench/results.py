@@ -27,6 +27,9 @@ NAMES = {
     "article": "the article's loop",
     "plain_python": "a plain comprehension",
 }
+NO_TORCH = (
+    "torch is not installed, so neither its layers nor the article's loop were measured; pip install 'storycell[torch]'"
+)
 
 
 class Ceiling(NamedTuple):
@@ -45,12 +48,13 @@ def summary(task: str, made: dict[str, Any], rates: dict[str, Spread], ceiling: 
         "task": task,
         **made,
         "chars_per_s": round(own),
-        **{f"{name}_chars_per_s": _rounded(medians.get(name)) for name in NAMES if name != "storycell"},
+        **{f"{name}_chars_per_s": _round(medians.get(name)) for name in NAMES if name != "storycell"},
         "ratio_to_best_torch": round(own / max(torchs), 3) if torchs else None,
         **{f"ratio_to_{name}": round(own / rate, 3) for name, rate in medians.items() if name != "storycell"},
         "ceiling_chars_per_s": round(ceiling.chars_per_s) if ceiling else None,
         "share_of_ceiling": round(own / ceiling.chars_per_s, 3) if ceiling else None,
         "ceiling": ceiling.reason if ceiling else None,
+        "note": None if torchs or task == "prepare" else NO_TORCH,
         "spread": {name: [round(rate.least), round(rate.most)] for name, rate in rates.items()},
         **about(),
     }
@@ -78,7 +82,7 @@ def keep(figures: dict[str, Any], path: Path | None = None) -> None:
     print(json.dumps(figures), flush=True)
 
 
-def _rounded(rate: float | None) -> int | None:
+def _round(rate: float | None) -> int | None:
     return None if rate is None else round(rate)
 
 
@@ -100,12 +104,14 @@ def lines(figures: dict[str, Any]) -> Iterator[str]:
         yield f"  {NAMES[name]:<22}{rate:>13,}   {f'{slowest:,} to {fastest:,}':<21}{share or '':<22}{note}".rstrip()
     if figures["ceiling"]:
         yield f"  {'the ceiling':<22}{figures['ceiling_chars_per_s']:>13,}   {figures['ceiling']}"
+    if figures["note"]:
+        yield f"  {figures['note']}"
     if figures.get("torch_compile_skipped"):
         yield f"  torch.compile was left out: {figures['torch_compile_skipped']}"
     about = figures["machine"]
     yield (
         f"{about['processor']}, {about['cores']} cores, load {figures['load_average']}; "
-        f"kernel {about['kernel']}; torch {about['torch']}"
+        f"kernel {about['kernel']}; torch {about.get('torch', 'not installed')}"
     )
 
 
@@ -169,6 +175,8 @@ def _bars(axes: Any, rows: list[Figures]) -> None:
         if places:
             axes.bar(*zip(*places, strict=True), width=0.19, color=colour, label=NAMES[name])
     for k, row in enumerate(rows):
+        if row["ratio_to_best_torch"] is None:
+            continue
         text = f"{row['ratio_to_best_torch']:.1f}×"
         place = (k + 0.3, row["chars_per_s"])
         axes.annotate(text, place, textcoords="offset points", xytext=(0, 2), ha="center", fontsize=8, color=BLUE)

@@ -3,61 +3,89 @@
 Both are contestants like the others, timed in the same rounds; the median is the ceiling, as medians are compared
 throughout: a busy machine slows all of them alike.
 
-The matrix product is the better of torch's and the kernel's own, since on some processors torch's float32 product
-reaches half of what the hardware can, and what our own code exceeds is no ceiling. The array is small for the same
-reason: weights that are used again for every character may stay in a near cache, as far as they fit.
+The matrix product is the better of the engine's own and, where torch is installed, torch's, since on some processors
+torch's float32 product reaches half of what the hardware can, and what our own code exceeds is no ceiling. The array is
+small for the same reason: weights that are used again for every character may stay in a near cache, as far as they fit.
 """
 
-import torch
+import ctypes
 
+import numpy as np
+
+from storycell import extras, threads
+from storycell.engine import library
 from storycell.engine.cells import CELLS
 from storycell.lab.bench.timing import Spread, Work
-from storycell.nn.backends.native import library
-from storycell.nn.backends.native.backend import NativeBackend
-from storycell.nn.backends.native.ops import product as native_product
+from storycell.language_model import Floats
 
 PRODUCT = 1024  # rows, columns and depth; larger matrix products are hardly faster
-NEAR_BYTES, _READ_TIMES = 1 << 18, 64  # fits the second-level cache of any processor; longer than a call costs
-READING, TORCHS, OURS = "reading", "a product of torch's", "a product of the kernel's"
+NEAR_BYTES, READ_TIMES = 1 << 18, 64  # fits the second-level cache of any processor; longer than a call costs
+OURS, TORCHS = "a product of the engine's", "a product of torch's"
+NUMPYS_READING, TORCHS_READING = "numpy's dot product of a near array", "torch's sum of a near array"
+_ELEMENT = {"fp32": np.float32, "bf16": np.uint16}
 
 
 def products(precision: str, size: int = PRODUCT) -> dict[str, Work]:
-    """Products of two large square matrices, torch's and the kernel's where it was built; they count operations."""
-    drawn = (torch.randn(size, size, dtype=torch.float32, device="cpu") for _ in range(2))
-    left, right = (matrix.to(library.ELEMENT[precision]) for matrix in drawn)
-    out = torch.empty_like(left)
+    """Products of two large square matrices, each by whoever is installed; they count operations."""
+    found: dict[str, Work] = {}
+    draws = np.random.default_rng(1)
+    left, right = (draws.standard_normal((size, size), np.float32) for _ in range(2))
+    try:
+        found[OURS] = own_product(precision, left, right, np.empty_like(left))
+    except (ImportError, RuntimeError):  # the engine was not built, or the processor has none of its instructions
+        extras.require("torch", "measuring on a machine without the engine")
+    if extras.is_installed("torch"):
+        from storycell.lab.bench import baselines
 
-    def torchs() -> int:
-        torch.mm(left, right, out=out)
-        return 2 * size**3
-
-    if NativeBackend().obstacle("lstm") is not None:
-        return {TORCHS: torchs}
-    packed, wide = library.pack(precision, right.float(), size, size), library.empty(size, size)
-
-    def ours() -> int:
-        native_product(precision, left, packed, size, out=wide)
-        return 2 * size**3
-
-    return {TORCHS: torchs, OURS: ours}
+        found[TORCHS] = baselines.product(precision, left, right)
+    return found
 
 
-def best_product(rates: dict[str, Spread]) -> tuple[float, str]:
-    """Takes the matrix products out of the rates: operations per second of the better one, and its name."""
-    measured = {name: rates.pop(name).median for name in (TORCHS, OURS) if name in rates}
-    best = max(measured, key=measured.__getitem__)
-    return measured[best], f"{best}, {measured[best] / 1e9:,.0f} GFLOP/s"
-
-
-def reading() -> Work:
-    """torch's sum over a float32 array of `NEAR_BYTES`, many times in one call; counts bytes."""
-    array = torch.randn(NEAR_BYTES // 4, dtype=torch.float32, device="cpu").expand(_READ_TIMES, -1)
+def own_product(precision: str, plain: Floats, right: Floats, out: Floats) -> Work:
+    """The engine's product of two square float32 matrices, rounded to `precision`, into `out`."""
+    engine, element, number = library.library(), _ELEMENT[precision], library.PRECISIONS[precision]
+    library.isa()
+    size, count = len(plain), threads.for_kernels()
+    left, packed = np.empty((size, size), element), np.empty(size * size, element)
+    library.check(engine.storycell_convert(number, plain.ctypes.data, left.ctypes.data, size * size, count))
+    sizes, strides = (number, size, size, 0), (size, 1, size, size)
+    library.check(engine.storycell_pack(*sizes, right.ctypes.data, *strides, packed.ctypes.data, count))
+    a = library.Product(precision=number, rows=size, inner=size, columns=size, left_stride=size)
+    a.left, a.packed, a.out = left.ctypes.data, packed.ctypes.data, out.ctypes.data
 
     def work() -> int:
-        array.sum()
-        return _READ_TIMES * NEAR_BYTES
+        assert left.size == packed.size == out.size  # the struct has addresses only: this keeps the arrays alive
+        library.check(engine.storycell_product(ctypes.byref(a), threads.for_kernels()))
+        return 2 * size**3
 
     return work
+
+
+def readings() -> dict[str, Work]:
+    """Reading a float32 array of `NEAR_BYTES` again and again, by whoever is installed; they count bytes."""
+    array = np.random.default_rng(1).standard_normal(NEAR_BYTES // 4, np.float32)
+
+    def numpys() -> int:
+        with threads.one_blas_thread():
+            for _ in range(READ_TIMES):
+                array.dot(array)
+        return READ_TIMES * NEAR_BYTES
+
+    found: dict[str, Work] = {NUMPYS_READING: numpys}
+    if extras.is_installed("torch"):
+        from storycell.lab.bench import baselines
+
+        found[TORCHS_READING] = baselines.reading(array, READ_TIMES)
+    return found
+
+
+def take_best(rates: dict[str, Spread]) -> tuple[float, str]:
+    """Takes what the machine can do out of the rates: operations, or bytes, a second of the best, and its name."""
+    names = (OURS, TORCHS, NUMPYS_READING, TORCHS_READING)
+    measured = {name: rates.pop(name).median for name in names if name in rates}
+    best = max(measured, key=measured.__getitem__)
+    unit = "GFLOP/s" if best in (OURS, TORCHS) else "GB/s"
+    return measured[best], f"{best}, {measured[best] / 1e9:,.0f} {unit}"
 
 
 def weights_read(cell: str, layers: int, H: int, V: int) -> int:

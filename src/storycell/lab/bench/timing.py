@@ -31,7 +31,7 @@ class Spread:
         return cls(statistics.median(values), min(values), max(values))
 
 
-def interleaved(contestants: Mapping[str, Work], rounds: int) -> dict[str, Spread]:
+def time_interleaved(contestants: Mapping[str, Work], rounds: int) -> dict[str, Spread]:
     """What each contestant does in a second, from `rounds` rounds in which each is timed once."""
     slow = {name: seconds(work) > SLOW_S for name, work in contestants.items()}
 

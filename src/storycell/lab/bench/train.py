@@ -1,124 +1,86 @@
 """`bench train`: whole training steps (forward, loss, backward, clipping, AdamW), in characters per second.
 
-Compared are storycell, torch's layer in float32 and under autocast to bf16 (and compiled), the article's loop, and the
-ceiling. All read the same random characters from the state that their step before left, as training does.
+Compared are storycell's learner, as `storycell train` has it, and, where torch is installed, torch's layer in float32
+and under autocast to bf16 (and compiled), the article's loop; and the ceiling. All read the same random characters from
+the state that their step before left, as training does.
 """
 
-import warnings
 from typing import Any
 
-import torch
-import torch.nn.functional as F
+import numpy as np
+import numpy.typing as npt
 
-from storycell import threads
+from storycell import extras, threads
+from storycell.config import Settings, TrainSettings
 from storycell.lab.bench import results, roofline
-from storycell.lab.bench.baselines import PlainLoop, TorchModel, detach
-from storycell.lab.bench.timing import Work, interleaved
-from storycell.lab.bench.workload import V, Workload
-from storycell.nn import optim
-from storycell.nn.model import CharLM
+from storycell.lab.bench.timing import Work, time_interleaved
+from storycell.lab.bench.workload import CLIP, RATE, V, Workload
+from storycell.training.learner import Learner
+from storycell.training.processes import ProcessGroup
+from storycell.training.start import build_learner, resolve_settings
 
-CLIP, RATE = 1.0, 1e-3
+Text = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]  # inputs and targets [B T]
 
 
 def train(workload: Workload) -> dict[str, Any]:
-    """Measure training steps; the figures as `figures.summary` gives them."""
+    """Measure training steps; the figures as `results.summary` gives them."""
     workload = workload.model_copy(
         update={"streams": workload.streams or 64, "threads": workload.threads or threads.default()},
     )
-    assert workload.streams
     assert workload.threads
+    settings, text, skipped = resolve(workload), draw_text(workload), None
+    precision = settings.training.precision
     with threads.computing_on(workload.threads, workload.threads):
-        lm = _model(workload)
-        precision = "bf16" if lm.rounds_to_bf16 else "fp32"
-        contestants = {"storycell": ours(lm, _ids(workload))} | _rivals(workload)
-        skipped = _add_compiled(contestants, workload) if workload.compile else None
-        rates = interleaved(contestants | roofline.products(precision), workload.rounds)
-    flop_per_s, reason = roofline.best_product(rates)
+        contestants = {"storycell": step(build_learner(settings, V), text)}
+        if extras.is_installed("torch"):
+            from storycell.lab.bench import baselines
+
+            contestants |= baselines.training(workload, text)
+            compiled = baselines.compiled(workload, text) if workload.compile else None
+            skipped = compiled if isinstance(compiled, str) else None
+            contestants |= {"torch_compile": compiled} if callable(compiled) else {}
+        elif workload.compile:
+            skipped = "torch is not installed"
+        rates = time_interleaved(contestants | roofline.products(precision), workload.rounds)
+    flop_per_s, reason = roofline.take_best(rates)
     flop = roofline.training_flop(workload.cell, workload.layers, workload.hidden, V)
-    chosen = {"precision": precision, "backend": lm.backend.name, "torch_compile_skipped": skipped}
+    chosen = {"precision": precision, "backend": settings.training.backend, "torch_compile_skipped": skipped}
     ceiling = results.Ceiling(flop_per_s / flop, f"{reason} in {precision}")
     return results.summary("train", workload.model_dump() | chosen, rates, ceiling)
 
 
-def _model(workload: Workload) -> CharLM:
-    lm = CharLM(
-        V,
-        workload.hidden,
-        workload.layers,
-        workload.cell,
-        embedding_size=workload.embedding,
+def resolve(workload: Workload) -> Settings:
+    """The settings of a training of that workload, on the CPU."""
+    training = TrainSettings(
+        streams=workload.streams or 64,
+        chunk=workload.chunk,
+        lr=RATE,
+        clip=CLIP,
+        backend=workload.backend,
         precision=workload.precision,
+        threads=workload.threads,
+        device="cpu",
     )
-    return lm.train()
+    return resolve_settings(ProcessGroup(), Settings(model=workload.model, training=training))
 
 
-def _ids(workload: Workload) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    shape = (workload.streams or 1, workload.chunk + 1)
-    text = torch.randint(2, V, shape, generator=generator, dtype=torch.int64, device="cpu")
-    return text[:, :-1], text[:, 1:]
+def draw_text(workload: Workload) -> Text:
+    """Characters at random: what they are does not change the time."""
+    shape = (workload.streams or 64, workload.chunk + 1)
+    ids = np.random.default_rng(1).integers(2, V, shape)
+    return np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:])
 
 
-def ours(lm: CharLM, text: tuple[torch.Tensor, torch.Tensor]) -> Work:
-    """A step of storycell, on the backend that it chose."""
+def step(learner: Learner, text: Text) -> Work:
+    """Steps of storycell's own learner, the state carried."""
     ids, targets = text
-    optimizer = optim.adamw(lm, [{"params": lm.parameters()}], RATE, (0.9, 0.999))
-    state = lm.zero_state(len(ids))
+    kept, done = None, 0
 
     def work() -> int:
-        nonlocal state
-        with lm.backend.exclusive():  # as the trainer does
-            nats, state = lm(ids, state, targets=targets)
-            torch.autograd.backward(nats)
-            optim.clip(lm, CLIP)
-            optimizer.step()
-            optimizer.zero_grad()
-        return ids.numel()
+        nonlocal kept, done
+        learner.gradient(ids, targets, done, kept)
+        learner.apply(RATE)
+        kept, done = np.ones(len(ids), bool), done + 1
+        return ids.size
 
     return work
-
-
-def theirs(model: torch.nn.Module, text: tuple[torch.Tensor, torch.Tensor], bf16: bool = False) -> Work:
-    """A step of another model, in float32 or under autocast to bf16."""
-    ids, targets = text
-    optimizer = torch.optim.AdamW(model.parameters(), RATE, fused=True)
-    state = None
-
-    def work() -> int:
-        nonlocal state
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logits, state = model(ids, state)
-        state = detach(state)
-        nats = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
-        torch.autograd.backward(nats)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        optimizer.step()
-        optimizer.zero_grad()
-        return ids.numel()
-
-    return work
-
-
-def _rivals(workload: Workload) -> dict[str, Work]:
-    sizes, text = (workload.hidden, workload.layers), _ids(workload)
-    rivals = {
-        name: theirs(TorchModel(workload.cell, V, workload.embedding, *sizes), text, bf16)
-        for name, bf16 in (("torch_fp32", False), ("torch_bf16", True))
-    }
-    if workload.loop and workload.cell in PlainLoop.GATES:
-        rivals["article"] = theirs(PlainLoop(workload.cell, V, *sizes), text)
-    return rivals
-
-
-def _add_compiled(contestants: dict[str, Work], workload: Workload) -> str | None:
-    """Add torch.compile's version where it runs; otherwise the reason why not."""
-    model = TorchModel(workload.cell, V, workload.embedding, workload.hidden, workload.layers)
-    try:
-        with warnings.catch_warnings(action="ignore"):  # a compiler's, about itself
-            work = theirs(torch.compile(model), _ids(workload), bf16=True)  # type: ignore[arg-type]
-            work()
-    except Exception as error:  # whatever a compiler can raise
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
-    contestants["torch_compile"] = work
-    return None

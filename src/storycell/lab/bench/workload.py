@@ -7,9 +7,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from storycell.config import PositiveInt, StrictModel
+from storycell.config import ModelSettings, PositiveInt, StrictModel
 
 V = 96  # characters: the printable ones of a keyboard, as in TinyStories
+CLIP, RATE = 1.0, 1e-3  # of a training step
+TEMPERATURE = 0.8  # of generation
 
 
 class Workload(StrictModel):
@@ -22,11 +24,19 @@ class Workload(StrictModel):
     streams: PositiveInt | None = Field(None, le=65_536, description="streams side by side (train 64, sample 1)")
     chunk: PositiveInt = Field(128, le=1_048_576, description="train: characters of a stream in one step")
     threads: PositiveInt | None = Field(
-        None, le=1024, description="threads (train: as many as torch, within a container's quota; sample: 1)"
+        None, le=1024, description="threads (train: every core, within a container's quota; sample: 1)"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="precision of storycell's matmul inputs (auto: sample fp32, train what is fastest)"
     )
+    backend: Literal["auto", "native", "reference", "torch"] = Field(
+        "auto", description="what computes storycell's side: the engine (native), or layers of torch"
+    )
     rounds: PositiveInt = Field(7, le=1000, description="how often each contestant is timed")
     compile: bool = Field(False, description="train: torch.compile too, which takes a while")
-    loop: bool = Field(True, description="the plain loop of the article too")
+    loop: bool = Field(True, description="the plain loop of the article too, which torch computes")
+
+    @property
+    def model(self) -> ModelSettings:
+        """The network that storycell's side has."""
+        return ModelSettings(cell=self.cell, layers=self.layers, hidden=self.hidden, embedding=self.embedding)

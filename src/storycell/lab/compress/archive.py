@@ -37,7 +37,7 @@ class Sizes:
 
     bytes_in: int
     bytes_out: int
-    unknown_chars: int = 0  # characters the model does not know; each cost loss.ESCAPE_BITS
+    unknown_chars: int = 0  # characters the model does not know; each counts loss.ESCAPE_BITS
     deflated_bytes: int = 0  # of the original, in blocks that the model would not have made smaller
 
 
@@ -52,7 +52,7 @@ def compress(
         out.write(container.head(lm, vocab))
         for raw in _blocks(source):
             check.update(raw)
-            framed, payload = _coded(lm, vocab, raw, _shifted(progress, done, 0.5))
+            framed, payload = _encode_block(lm, vocab, raw, _shift_progress(progress, done, 0.5))
             block = io.BytesIO()
             if payload is None:
                 container.write_deflated(raw, block)
@@ -60,7 +60,7 @@ def compress(
             else:
                 container.write_coded(len(raw), framed, payload, block)
                 unknown_chars += len(framed.escaped)
-            _read_back(lm, vocab, block.getvalue(), raw, _shifted(progress, done + len(raw) // 2, 0.5))
+            _read_back(lm, vocab, block.getvalue(), raw, _shift_progress(progress, done + len(raw) // 2, 0.5))
             out.write(block.getvalue())
             done += len(raw)
             progress(done)
@@ -80,7 +80,9 @@ def decompress(
         container.check_head(head, name, lm, vocab)
         try:
             while (block := container.read_block_head(source))[0] != END:
-                raw = _decoded(lm, vocab, *block, source.read(block[1].payload_bytes), _shifted(progress, done))
+                raw = _decode_block(
+                    lm, vocab, *block, source.read(block[1].payload_bytes), _shift_progress(progress, done)
+                )
                 check.update(raw)
                 sink.write(raw)
                 done += len(raw)
@@ -95,7 +97,7 @@ def decompress(
     return Sizes(source.seek(0, 2), done)
 
 
-def _coded(lm: LanguageModel, vocab: Vocabulary, raw: bytes, progress: Progress) -> tuple[Frame, bytes | None]:
+def _encode_block(lm: LanguageModel, vocab: Vocabulary, raw: bytes, progress: Progress) -> tuple[Frame, bytes | None]:
     """A block as the model reads it and codes it; no payload where that would be larger than the block."""
     framed = frame(raw, vocab)
     if len(framed.escaped) * loss.ESCAPE_BITS >= 8 * len(raw) or not len(framed.symbols):
@@ -112,7 +114,7 @@ def _read_back(lm: LanguageModel, vocab: Vocabulary, block: bytes, raw: bytes, p
     file = io.BytesIO(block)
     try:
         kind, head = container.read_block_head(file)
-        back = _decoded(lm, vocab, kind, head, file.read(), progress)
+        back = _decode_block(lm, vocab, kind, head, file.read(), progress)
         trouble = "other bytes came back"
     except CodecError as error:
         back, trouble = None, str(error)
@@ -123,7 +125,7 @@ def _read_back(lm: LanguageModel, vocab: Vocabulary, block: bytes, raw: bytes, p
         )
 
 
-def _decoded(
+def _decode_block(
     lm: LanguageModel, vocab: Vocabulary, kind: int, block: BlockHead, payload: bytes, progress: Progress
 ) -> bytes:
     if kind == CODED:
@@ -133,11 +135,11 @@ def _decoded(
         lengths = None if block.flags & STORIES else even_lengths(block.symbols, block.segments)
         coder.run(lm, lengths, block.segments, decoder)
         try:
-            raw = unframe(Frame(block.flags, decoder.symbols(), decoder.escaped(), block.segments), vocab)
+            raw = unframe(Frame(block.flags, decoder.symbols(), decoder.read_escapes(), block.segments), vocab)
         except (ValueError, OverflowError) as error:
             raise CodecError(f"what was decoded is no text ({error})") from None
     else:
-        raw = container.inflated(payload, block.raw_bytes)
+        raw = container.inflate(payload, block.raw_bytes)
     if len(raw) != block.raw_bytes:
         raise CodecError(f"a block of {block.raw_bytes:,} bytes became {len(raw):,}")
     return raw
@@ -149,14 +151,14 @@ def _blocks(source: IO[bytes]) -> Iterator[bytes]:
     while chunk := source.read(BLOCK_BYTES - len(block)):
         block += chunk
         if len(block) == BLOCK_BYTES:
-            cut = _cut(block)
+            cut = _find_cut(block)
             yield block[:cut]
             block = block[cut:]
     if block:
         yield block
 
 
-def _cut(block: bytes) -> int:
+def _find_cut(block: bytes) -> int:
     """Where to end a full block: in its second half."""
     for end in (_SEPARATOR_LINE, b"\n"):
         if (at := block.rfind(end, len(block) // 2)) >= 0:
@@ -165,7 +167,7 @@ def _cut(block: bytes) -> int:
     return next(firsts, len(block))
 
 
-def _shifted(progress: Progress, start: int, share: float = 1.0) -> Progress:
+def _shift_progress(progress: Progress, start: int, share: float = 1.0) -> Progress:
     return lambda done: progress(start + int(done * share))
 
 

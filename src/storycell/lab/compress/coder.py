@@ -93,10 +93,10 @@ def run(lm: LanguageModel, lengths: Numbers | None, segments: int, coder: Coder)
         begun += len(fresh)
         fed[fresh], ended[fresh] = BOUNDARY, False
         lanes, fed, left = lanes[~ended], fed[~ended], None if left is None else left[~ended]
-        state = {name: _moved_on(value, fresh, ended) for name, value in state.items()}
+        state = {name: _move_on(value, fresh, ended) for name, value in state.items()}
 
 
-def _moved_on(value: Floats, fresh: Numbers, ended: npt.NDArray[np.bool_]) -> Floats:
+def _move_on(value: Floats, fresh: Numbers, ended: npt.NDArray[np.bool_]) -> Floats:
     """The state `[L B H]` with zeros where a segment begins, without the lanes that have ended."""
     value = value.copy()
     value[:, fresh] = 0.0
@@ -167,7 +167,7 @@ class Encoder:
 
 
 class Decoder:
-    """Reads symbols, `expected` in all. `symbols()` and `escaped()` put them in the order of the segments."""
+    """Reads symbols, `expected` in all. `symbols()` and `read_escapes()` put them in the order of the segments."""
 
     def __init__(self, words: Words, expected: int, told: Told) -> None:
         from constriction import stream
@@ -204,14 +204,14 @@ class Decoder:
 
     def symbols(self) -> Symbols:
         """All symbols `[expected]`, segment after segment."""
-        return self._ordered(self._read)
+        return self._order(self._read)
 
-    def escaped(self) -> Symbols:
+    def read_escapes(self) -> Symbols:
         """The code points of the unknown ones, in the same order."""
-        codes: Symbols = self._ordered(self._codes)[self.symbols() == UNKNOWN]
+        codes: Symbols = self._order(self._codes)[self.symbols() == UNKNOWN]
         return codes
 
-    def _ordered(self, rows: list[Symbols]) -> Symbols:
+    def _order(self, rows: list[Symbols]) -> Symbols:
         if self._done != self._expected:
             raise _not_ours()
         order = np.argsort(np.concatenate(self._segments), kind="stable")

@@ -122,7 +122,7 @@ def read_block_head(file: IO[bytes]) -> tuple[int, BlockHead]:
     return kind[0], block
 
 
-def inflated(payload: bytes, raw_bytes: int) -> bytes:
+def inflate(payload: bytes, raw_bytes: int) -> bytes:
     """The original of a deflated block: never more than `raw_bytes`."""
     try:
         return zlib.decompressobj().decompress(payload, raw_bytes)

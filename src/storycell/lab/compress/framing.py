@@ -57,7 +57,7 @@ def even_lengths(symbols: int, segments: int) -> npt.NDArray[np.int64]:
 
 def frame(data: bytes, vocab: Vocabulary) -> Frame:
     """Bytes -> what the model reads."""
-    flags, text = _normalised(data)
+    flags, text = _normalise(data)
     if text == _BARE or text.endswith("\n" + _BARE):
         flags, text = flags | ENDS_BARE, text + "\n"
     stories = _SEPARATOR_LINE.split(text)
@@ -82,7 +82,7 @@ def unframe(framed: Frame, vocab: Vocabulary) -> bytes:
         stories = [_text(codes[a:b], vocab) for a, b in zip([0, *(ends[:-1] + 1)], ends, strict=True)]
         if framed.flags & ENDS_WITH_LINE:
             stories.append(b"")
-        data = _encoded(_LINE).join(stories)
+        data = _encode(_LINE).join(stories)
         if framed.flags & ENDS_BARE:
             data = data[:-1]
     else:
@@ -92,7 +92,7 @@ def unframe(framed: Frame, vocab: Vocabulary) -> bytes:
     return codecs.BOM_UTF8 * bool(framed.flags & MARK) + data
 
 
-def _normalised(data: bytes) -> tuple[int, str]:
+def _normalise(data: bytes) -> tuple[int, str]:
     flags = 0
     if data.startswith(codecs.BOM_UTF8):
         flags, data = MARK, data[len(codecs.BOM_UTF8) :]
@@ -106,7 +106,7 @@ def _normalised(data: bytes) -> tuple[int, str]:
 def _symbols(text: str, vocab: Vocabulary) -> tuple[Symbols, Symbols]:
     """Ids `[n]`, never the boundary, and the code points of those that are `UNKNOWN`."""
     if vocab.kind == "bytes":
-        ids = np.frombuffer(_encoded(text), dtype=np.uint8).astype(np.int32) + RESERVED
+        ids = np.frombuffer(_encode(text), dtype=np.uint8).astype(np.int32) + RESERVED
         return ids, np.zeros(0, dtype=np.int32)
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.int32)
     ids = vocab.ids_of_codes(codes).astype(np.int32)
@@ -124,8 +124,8 @@ def _codes_of(framed: Frame, vocab: Vocabulary) -> Symbols:
 def _text(codes: Symbols, vocab: Vocabulary) -> bytes:
     if vocab.kind == "bytes":
         return codes.astype(np.uint8).tobytes()
-    return _encoded(codes.tobytes().decode("utf-32-le", "surrogatepass"))
+    return _encode(codes.tobytes().decode("utf-32-le", "surrogatepass"))
 
 
-def _encoded(text: str) -> bytes:
+def _encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")

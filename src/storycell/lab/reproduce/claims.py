@@ -65,7 +65,7 @@ class Finished:
     def files(self) -> dict[str, Any]:
         """What its files say: `config`, `measured`, and the last line of the `metrics`."""
         config = json.loads(disk.read_text(self.path / "config.json"))
-        return {"config": config, "measured": measure.measured(self.path), "metrics": self.metrics[-1]}
+        return {"config": config, "measured": measure.read_measures(self.path), "metrics": self.metrics[-1]}
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
@@ -165,13 +165,13 @@ def claims_of(lines: Sequence[Line]) -> list[Claim]:
         found.append(_drift(by_key["rnn-32"]))
     if {"rnn-32", "lstm-32"} <= by_key.keys():
         found.append(
-            _judged(by_key["rnn-32"], by_key["lstm-32"], "unknown_words", "has fewer words that are none", less)
+            _judge(by_key["rnn-32"], by_key["lstm-32"], "unknown_words", "has fewer words that are none", less)
         )
     if {"rnn-32", "lstm-128x2"} <= by_key.keys():
         pair = by_key["rnn-32"], by_key["lstm-128x2"]
-        found.append(_judged(*pair, "quotes_closed", "closes more of its quotes", more))
-        found.append(_judged(*pair, "marks_spaced", "spaces more of its punctuation rightly", more))
-        found.append(_judged(*pair, "paragraphs_finished", "ends more of its paragraphs with a sentence", more))
+        found.append(_judge(*pair, "quotes_closed", "closes more of its quotes", more))
+        found.append(_judge(*pair, "marks_spaced", "spaces more of its punctuation rightly", more))
+        found.append(_judge(*pair, "paragraphs_finished", "ends more of its paragraphs with a sentence", more))
     return found
 
 
@@ -252,7 +252,7 @@ def more(a: float, b: float) -> bool:
     return b > a
 
 
-def _judged(first: Line, second: Line, name: str, what: str, better: Callable[[float, float], bool]) -> Claim:
+def _judge(first: Line, second: Line, name: str, what: str, better: Callable[[float, float], bool]) -> Claim:
     """A judgement by eye, as a share counted on the samples of both."""
     a, b = (line.mean(f"measured.judgements.{name}") for line in (first, second))
     claim = f"The {second.entrant.title} {what} than the {first.entrant.title}"

@@ -23,7 +23,7 @@ from storycell.data.stories import corpus
 from storycell.data.tokens import as_blocks
 from storycell.data.vocab import BOUNDARY_BYTE, Vocabulary
 from storycell.generation.sampler import Sampling
-from storycell.generation.text_stream import gathered
+from storycell.generation.text_stream import gather
 from storycell.inspect.gradients import spectral_radius
 from storycell.lab import scoring
 from storycell.lab.reproduce.plan import SAMPLE_CHARS, TEMPERATURE
@@ -81,8 +81,8 @@ def counts(samples: Sequence[tuple[str, bool]], yardstick: Yardstick, embedded: 
         "words": len(words),
         "unknown_words": sum(strange.values()) / len(words) if words else None,
         "unknown_examples": [word for word, _ in strange.most_common(12)],
-        **_closed("quotes", quotes),
-        **_closed("brackets", brackets),
+        **_count_closed("quotes", quotes),
+        **_count_closed("brackets", brackets),
         "marks": len(marks),
         "marks_spaced": _share(marks),
         "paragraphs": sum(len(_paragraphs(text)) for text, _ in samples) / len(samples),
@@ -136,7 +136,7 @@ def _balance(paragraph: str, pairs: str, straight: str) -> tuple[int, int]:
     return matched, lost + len(open_marks)
 
 
-def _closed(name: str, balances: list[tuple[int, int]]) -> dict[str, Any]:
+def _count_closed(name: str, balances: list[tuple[int, int]]) -> dict[str, Any]:
     matched, lost = sum(m for m, _ in balances), sum(n for _, n in balances)
     return {name: matched + lost, f"{name}_closed": matched / (matched + lost) if matched + lost else None}
 
@@ -160,26 +160,26 @@ def is_measured(run: Path) -> bool:
     return (run / "measured.json").is_file()
 
 
-def measured(run: Path) -> dict[str, Any]:
+def read_measures(run: Path) -> dict[str, Any]:
     """What `measure` wrote."""
     found: dict[str, Any] = files.read_json(run / "measured.json")
     return found
 
 
-def measure(run: Path, passage: ScoredText, yardstick: Yardstick, samples: int) -> None:
+def measure(run: Path, text: ScoredText, yardstick: Yardstick, samples: int) -> None:
     """Score, sample and count; write it beside the run's other files."""
     model = api.load(run, backend=RunFolder(run).config().settings.training.backend)
     T = model.config.settings.training.chunk
-    scored = scoring.of_run(model, passage, T, run.name)
-    row = scoring.row(scored, passage, against=scored)
+    scored = scoring.of_run(model, text, T, run.name)
+    row = scoring.row(scored, text, against=scored)
     assert scored.nats is not None
-    groups = scoring.groups_of(passage)
+    groups = scoring.groups_of(text)
     texts = write_samples(model, samples)
     write_json(run / "samples.json", {"prompt": model.default_prompt, "temperature": TEMPERATURE, "samples": texts})
     row |= {
         "sums_nats": np.bincount(groups, weights=scored.nats).tolist(),  # of every story, for paired differences
         "counts": np.bincount(groups).tolist(),
-        "judgements": counts(texts, yardstick, passage.is_embedded),
+        "judgements": counts(texts, yardstick, text.is_embedded),
         "sample": texts[0][0],
         "watched_at_start": _at_start(model),
     }
@@ -189,7 +189,7 @@ def measure(run: Path, passage: ScoredText, yardstick: Yardstick, samples: int) 
 def write_samples(model: Model, count: int) -> list[tuple[str, bool]]:
     """Samples from the prompt with seeds 1, 2, 3, …: the text, and whether its story ended."""
     sampling = Sampling(temperature=TEMPERATURE)
-    written = gathered(model.streams(None, SAMPLE_CHARS, count=count, sampling=sampling, seed=1), count)
+    written = gather(model.streams(None, SAMPLE_CHARS, count=count, sampling=sampling, seed=1), count)
     return [(model.default_prompt + text, len(text) < SAMPLE_CHARS) for text in written]
 
 
@@ -197,7 +197,7 @@ def _at_start(model: Model) -> dict[str, float]:
     """The spectral radius of each layer of an RNN, in the weights that the run's seed draws."""
     if model.network.cell != "rnn":
         return {}
-    begun = model.network.untrained(model.config.settings.training.seed)
+    begun = model.network.copy_untrained(model.config.settings.training.seed)
     return {f"spectral_radius_l{k}": spectral_radius(begun, k) for k in range(begun.num_layers)}
 
 
@@ -212,11 +212,11 @@ def _texts(ids: Ids, vocab: Vocabulary) -> Iterable[str]:
         yield from (story.decode() for story in block.split(BOUNDARY_BYTE))
 
 
-def real_counts(passage: ScoredText, yardstick: Yardstick, samples: int) -> dict[str, Any]:
+def real_counts(text: ScoredText, yardstick: Yardstick, samples: int) -> dict[str, Any]:
     """The judgements on held-out stories themselves, cut to the length of a sample."""
-    chosen = passage.stories[:samples]
+    chosen = text.stories[:samples]
     cut = [(story[:SAMPLE_CHARS], len(story) <= SAMPLE_CHARS) for story in chosen]
-    return counts(cut, yardstick, passage.is_embedded)
+    return counts(cut, yardstick, text.is_embedded)
 
 
 def read_samples(run: Path) -> list[str]:

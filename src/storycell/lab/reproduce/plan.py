@@ -117,7 +117,7 @@ def make(
     unit, amount = ("minutes", minutes) if minutes is not None else ("chars", CHARS if chars is None else chars)
     plan = Plan(words, valid_words, unit, amount, seeds, list(more_cells), samples, settings or {})
     for entrant in plan.entrants:
-        entrant.settings.changed(**plan.budget, **plan.settings)
+        entrant.settings.with_changes(**plan.budget, **plan.settings)
     _refuse_unequal(plan)
     return plan
 

@@ -42,7 +42,7 @@ _COUNTS = (
     ("names a sample", "names", ".2f"),
     ("of these, said once and never again", "names_once", ".2%"),
     ("stories that end", "ended", ".2%"),
-    ("stories that the grammar can write", "parses", ".2%"),
+    ("stories that the grammar can generate", "parses", ".2%"),
 )
 
 
@@ -84,7 +84,7 @@ def claims(found: Sequence[Claim]) -> list[list[str | Cell]]:
     ]
 
 
-def shown(values: Sequence[float], form: str) -> str:
+def show_mean(values: Sequence[float], form: str) -> str:
     """The mean of a figure, and its spread where there are several seeds that differ."""
     mean, spread = mean_of(values), spread_of(values)
     if mean is None or not math.isfinite(mean):
@@ -105,7 +105,7 @@ def _of_context(context: Mapping[str, Any], name: str, form: str) -> Cell:
 def _cell(values: list[float], name: str, source: str, form: str) -> Cell:
     if not values:
         return Cell()
-    return Cell(shown(values, form), {"data-from": source, "data-figure": name, "data-format": form})
+    return Cell(show_mean(values, form), {"data-from": source, "data-figure": name, "data-format": form})
 
 
 def _lookup(data: Any, name: str) -> float | None:
@@ -235,7 +235,7 @@ def differences(plan: Plan, lines: Sequence[Line], context: dict[str, Any]) -> l
         "The state is carried from chunk to chunk, and gradients stop at the chunk. The article takes a state "
         "that is passed in; whether it carried one from chunk to chunk is not stated.",
         f"With a chance of {training['reset']:.0%} a stream starts a chunk from the zero state. Without that, the RNN "
-        "settles in states that no story begins with, and what it has learnt is of no use from a zero state.",
+        "settles in states that no story begins with, and what it has learned is of no use from a zero state.",
         f"Gradients are {clip}; the article mentions no clipping.",
         f"Computed by {training['backend']} in {training['precision']}; the article wrote its own cells.",
         "The loss is over whole held-out stories with their ends. The article's loss and perplexity do not satisfy "

@@ -43,7 +43,7 @@ def carry_out(
             continue
         say(f"{number} of {len(runs)}: {entrant.title}, seed {seed}")
         with watch() as callback:
-            interrupted = _trained(plan, entrant, seed, run, callback)
+            interrupted = _train(plan, entrant, seed, run, callback)
         if interrupted:
             return interrupted
         shared = shared or _context(plan, out, run, say)
@@ -53,7 +53,7 @@ def carry_out(
     return ""
 
 
-def _trained(plan: Plan, entrant: Entrant, seed: int, run: Path, callback: Callback | None) -> str:
+def _train(plan: Plan, entrant: Entrant, seed: int, run: Path, callback: Callback | None) -> str:
     """Train a run to the end of its budget; the signal that stopped it, or nothing."""
     if not run.exists():
         chosen = {**entrant.overrides, **plan.settings, **plan.budget, "seed": seed}
@@ -61,7 +61,7 @@ def _trained(plan: Plan, entrant: Entrant, seed: int, run: Path, callback: Callb
         done = api.train(words, valid=plan.valid_words, out=run, recipe=entrant.recipe, callback=callback, **chosen)
         return done.interrupted
     settings = RunFolder(run).config().settings
-    wanted = entrant.settings.changed(**plan.settings).model
+    wanted = entrant.settings.with_changes(**plan.settings).model
     if settings.model != wanted or settings.training.seed != seed:
         raise RunFolderError(f"{run} holds another model than {entrant.title}; name another --out")
     return api.resume(run, callback=callback).interrupted
@@ -71,7 +71,7 @@ def _context(plan: Plan, out: Path, run: Path, say: Say) -> tuple[ScoredText, Ya
     """The held-out text and the yardstick; what belongs to the text is measured once."""
     config, known = RunFolder(run).config(), RunFolder(run).vocab()
     target = scored_text.held_out(config, known)
-    ids, vocab = scored_text.learnt(config, known)
+    ids, vocab = scored_text.load_training_ids(config, known)
     yardstick = measure.yardstick_of(ids, vocab)
     if not (out / "context.json").exists():
         T = max(entrant.settings.training.chunk for entrant in plan.entrants)

@@ -92,7 +92,7 @@ class Backend(ABC):
     def nats(
         self, network: Network, ids: torch.Tensor, targets: torch.Tensor, state: State
     ) -> tuple[torch.Tensor, State]:
-        """The cost of every target: ids and targets `[B T]` -> nats `[B T]`, final state. Not differentiable."""
+        """The loss of every target: ids and targets `[B T]` -> nats `[B T]`, final state. Not differentiable."""
         logits, state = self.logits(network, ids, state)
         return nats_each(logits, targets), state
 
@@ -103,6 +103,6 @@ class Backend(ABC):
     def mean_nats(
         self, network: Network, ids: torch.Tensor, targets: torch.Tensor, state: State
     ) -> tuple[torch.Tensor, State]:
-        """The mean cost of a target, a scalar in nats, differentiable, and the final state."""
+        """The mean loss of a target, a scalar in nats, differentiable, and the final state."""
         logits, state = self.logits(network, ids, state)
         return mean_nats(logits, targets), state

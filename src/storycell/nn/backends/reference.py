@@ -38,12 +38,12 @@ class ReferenceBackend(Backend):
             if k > 0 and dropout > 0:
                 x = F.dropout(x, dropout)
             now = {name: state[name][k] for name in kind.state_names}
-            x, now = kind.run(x, now, weights) or stepped(kind, x, now, weights)
+            x, now = kind.run(x, now, weights) or run_stepwise(kind, x, now, weights)
             finals.append(now)
         return x, {name: torch.stack([final[name] for final in finals]) for name in kind.state_names}
 
 
-def stepped(cell: Cell, x: torch.Tensor, state: State, w: Weights) -> tuple[torch.Tensor, State]:
+def run_stepwise(cell: Cell, x: torch.Tensor, state: State, w: Weights) -> tuple[torch.Tensor, State]:
     """One layer, character by character: `x [B T D]`, states `[B H]` -> outputs `[B T H]`, the states after them."""
     names = cell.state_names
     outputs = []

@@ -25,7 +25,7 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, a: torch.Tensor, b: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
-        y = _solved(a, b, h)
+        y = _solve(a, b, h)
         ctx.save_for_backward(a, y, h)
         return y
 
@@ -34,12 +34,12 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         a, y, h = ctx.saved_tensors
         later = torch.cat([a[:, 1:], torch.zeros_like(a[:, :1])], dim=1)
-        e = _solved(later.flip(1), grad.flip(1), torch.zeros_like(h)).flip(1)
+        e = _solve(later.flip(1), grad.flip(1), torch.zeros_like(h)).flip(1)
         before = torch.cat([h.unsqueeze(1), y[:, :-1]], dim=1)
         return e * before, e, e[:, 0] * a[:, 0]
 
 
-def _solved(a: torch.Tensor, b: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+def _solve(a: torch.Tensor, b: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
     return in_turn(a, b, h) if a.device.type == "cpu" else doubling(a, b, h)
 
 
@@ -52,7 +52,7 @@ def in_turn(a: torch.Tensor, b: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
 
 
 def doubling(a: torch.Tensor, b: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
-    """All time steps at once: after round k each holds the sum of the last 2^k terms (Hillis & Steele 1986)."""
+    """All time steps at once: after round k each holds the sum of the last 2^k terms (https://doi.org/10.1145/7902.7903)."""
     b = torch.cat([b[:, :1] + a[:, :1] * h.unsqueeze(1), b[:, 1:]], dim=1)
     reach = 1
     while reach < b.shape[1]:

@@ -1,4 +1,4 @@
-"""How far it remembers: what missing context costs, and where in a text the loss is highest."""
+"""How far it remembers: the loss from missing context, and where in a text the loss is highest."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from storycell import loss
 from storycell.inspect.inspection import Inspection
-from storycell.inspect.memory import ContextCost, PlaceCost
+from storycell.inspect.memory import ContextLoss, PlaceLoss
 from storycell.report.drawings import draw_svg
 from storycell.report.inspection import Section
 from storycell.report.page import Figure
@@ -27,16 +27,16 @@ def build(found: Inspection) -> Section:
     return Section(60, "How far it remembers", values, [_draw_contexts(found.contexts), _draw_places(found.places)])
 
 
-def _extra_bits(c: ContextCost) -> tuple[float, float]:
+def _extra_bits(c: ContextLoss) -> tuple[float, float]:
     """Bits a character more than with the whole story, and half of their 95 % interval."""
     return loss.bits_per_char(c.nats - c.full_nats), 1.96 * loss.bits_per_char(c.extra_stderr)
 
 
-def _range(c: ContextCost) -> tuple[str, ...]:
+def _range(c: ContextLoss) -> tuple[str, ...]:
     return (f"{c.least}",) if c.least == c.most else (f"{c.least}", f"{c.most}")
 
 
-def _row(c: ContextCost) -> list[str]:
+def _row(c: ContextLoss) -> list[str]:
     return [
         " to ".join(_range(c)),
         f"{loss.bits_per_char(c.nats):.3f}",
@@ -46,32 +46,32 @@ def _row(c: ContextCost) -> list[str]:
     ]
 
 
-def _draw_contexts(costs: Sequence[ContextCost]) -> Figure:
+def _draw_contexts(losses: Sequence[ContextLoss]) -> Figure:
     """The extra loss from missing context, against how many characters are known."""
 
     def draw(axes: Any) -> None:
-        x = [np.sqrt(c.least * c.most) for c in costs]
-        extra, errors = zip(*map(_extra_bits, costs), strict=True)
+        x = [np.sqrt(c.least * c.most) for c in losses]
+        extra, errors = zip(*map(_extra_bits, losses), strict=True)
         axes.axhline(0, color=LINE, linewidth=1)
         axes.errorbar(x, extra, errors, color=BLUE, marker="o", markersize=4, capsize=2, linewidth=1.6)
         axes.set_xscale("log", base=2)
-        axes.set_xticks(x, ["-".join(_range(c)) for c in costs])
+        axes.set_xticks(x, ["-".join(_range(c)) for c in losses])
         axes.minorticks_off()
         axes.set_xlabel("characters known")
         axes.set_ylabel("extra bits a character")
         axes.grid()
 
-    alt = "; ".join(f"{c.least} to {c.most} known: {_extra_bits(c)[0]:.3f} extra bits" for c in costs)
-    return Figure("context", draw_svg(draw, height=2.9), alt, numbers={"contexts": [vars(c) for c in costs]})
+    alt = "; ".join(f"{c.least} to {c.most} known: {_extra_bits(c)[0]:.3f} extra bits" for c in losses)
+    return Figure("context", draw_svg(draw, height=2.9), alt, numbers={"contexts": [vars(c) for c in losses]})
 
 
-def _draw_places(costs: Sequence[PlaceCost]) -> Figure:
+def _draw_places(losses: Sequence[PlaceLoss]) -> Figure:
     """Mean bits by place: word, line, story, quotation."""
-    kinds = list(dict.fromkeys(c.place for c in costs))
+    kinds = list(dict.fromkeys(c.place for c in losses))
 
     def draw(all_axes: Any) -> None:
         for axes, kind in zip(all_axes[0], kinds, strict=True):
-            rows = [c for c in costs if c.place == kind]
+            rows = [c for c in losses if c.place == kind]
             x = np.arange(len(rows))
             bits = [loss.bits_per_char(c.nats) for c in rows]
             errors = [1.96 * loss.bits_per_char(c.stderr) for c in rows]
@@ -83,5 +83,5 @@ def _draw_places(costs: Sequence[PlaceCost]) -> Figure:
         all_axes[0][0].set_ylabel("bits a character")
 
     svg = draw_svg(draw, height=2.8, ncols=len(kinds), squeeze=False, sharey=True)
-    alt = "; ".join(f"{c.place} {c.label}: {loss.bits_per_char(c.nats):.2f} bits" for c in costs)
-    return Figure("places", svg, alt, numbers={"places": [vars(c) for c in costs]})
+    alt = "; ".join(f"{c.place} {c.label}: {loss.bits_per_char(c.nats):.2f} bits" for c in losses)
+    return Figure("places", svg, alt, numbers={"places": [vars(c) for c in losses]})

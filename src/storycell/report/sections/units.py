@@ -35,7 +35,7 @@ def _row(f: Finding, places: Mapping[tuple[int, int], int]) -> list[Any]:
         f.feature,
         (unit, places.get((f.layer, f.unit)), f"Colour the text by unit {f.unit} of layer {f.layer}"),
         f"{f.measure} {f.score:.3f} ({f.low:.3f} to {f.high:.3f})",
-        f"{f.twin_score:.3f}",
+        f"{f.untrained_score:.3f}",
         f"{f.excess:+.3f} ({f.excess_low:.3f} to {f.excess_high:.3f})",
         f"{'≤ ' if f.p_value <= 1 / (1 + SHIFTS) else ''}{f.p_value:.2f}",
         f"{f.yes:,}",
@@ -50,9 +50,9 @@ def _draw(findings: Sequence[Finding]) -> Figure:
         for axes, (measure, (about, chance)) in zip(all_axes, panels.items(), strict=True):
             rows = [f for f in reversed(findings) if f.measure == measure]
             y = np.arange(len(rows))
-            twins = [f.twin_score for f in rows]
-            axes.hlines(y, twins, [f.score for f in rows], color=LINE, linewidth=1)
-            axes.plot(twins, y, "o", color=GREY, markerfacecolor="none", label="untrained network")
+            untrained = [f.untrained_score for f in rows]
+            axes.hlines(y, untrained, [f.score for f in rows], color=LINE, linewidth=1)
+            axes.plot(untrained, y, "o", color=GREY, markerfacecolor="none", label="untrained network")
             axes.hlines(y, [f.low for f in rows], [f.high for f in rows], color=BLUE, linewidth=3.5, alpha=0.5)
             axes.plot([f.score for f in rows], y, "o", color=BLUE, label="this run, 95 % interval")
             axes.set_yticks(y, [literal(f.feature) for f in rows])
@@ -64,5 +64,5 @@ def _draw(findings: Sequence[Finding]) -> Figure:
 
     counts = [max(1, sum(f.measure == measure for f in findings)) for measure in panels]
     svg = draw_svg(draw, height=1.6 + 0.26 * sum(counts), nrows=2, gridspec_kw={"height_ratios": counts})
-    alt = "; ".join(f"{f.feature}: {f.measure} {f.score:.2f}, untrained {f.twin_score:.2f}" for f in findings)
+    alt = "; ".join(f"{f.feature}: {f.measure} {f.score:.2f}, untrained {f.untrained_score:.2f}" for f in findings)
     return Figure("units", svg, alt, numbers={"findings": [vars(f) | {"is_finding": f.is_finding} for f in findings]})

@@ -1,14 +1,14 @@
 // The page: a text, what may follow it, and what the model does inside while it reads it.
 //
 // One text area holds everything that was typed and generated. `story` knows the surprise of each character, and how the
-// last passage was generated (where it began, with which seed), so that it can be generated again with a unit held.
+// last request was generated (where it began, with which seed), so that it can be generated again with a unit held.
 
 import { ColourChoice, describe, element, newSeed, showChoices, showGenerating, showSlider } from "../../web/generate.js";
 import { Story, inOrder, isGate, nameOf } from "../../web/story.js";
 import { offerTheme } from "../../web/theme.js";
 import { Gone, NeedsKey, Refused, call, isThere, keepKey, parts } from "./server.js";
 
-const PASSAGE = 600; // characters that one press of Generate asks for
+const LENGTH = 600; // characters that one press of Generate asks for
 const PER_SECOND = 70; // characters shown in a second; the model is far faster than a reader
 const LIKELIEST = 12;
 const POLL_MS = 2000;
@@ -16,11 +16,11 @@ const TRACE_MS = 800; // between two looks inside while the story comes
 
 const $ = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
-const story = { nats: [], values: [], passage: null, original: null };
+const story = { nats: [], values: [], request: null, original: null };
 let model = null;
 let choice = null; // what the colours show; there once the model is known
 const view = new Story($("shades"));
-let generating = null; // the AbortController of the passage that is being generated
+let generating = null; // the AbortController of the request that is being generated
 let looking = null; // that of the question what may follow
 let lookTimer = 0;
 let tracedAt = 0;
@@ -150,18 +150,18 @@ function heldAt() {
   return { name: heldName, layer: choice.layer, unit: choice.unit, value: Number($("held-at").value) };
 }
 
-async function generatePassage(passage) {
+async function generateText(request) {
   generating?.abort();
   looking?.abort();
   const mine = generating = new AbortController();
   const text = $("text");
-  text.value = passage.before;
-  story.nats = story.nats.slice(0, Array.from(passage.before).length);
+  text.value = request.before;
+  story.nats = story.nats.slice(0, Array.from(request.before).length);
   story.values = story.values.slice(0, story.nats.length);
   text.readOnly = true;
   say("");
   redraw();
-  const asked = { prompt: passage.before, max_tokens: passage.chars, temperature: temperature(), seed: passage.seed, hold: passage.hold, unknown: "replace" };
+  const asked = { prompt: request.before, max_tokens: request.chars, temperature: temperature(), seed: request.seed, hold: request.hold, unknown: "replace" };
   let finish = null;
   await attempt(async () => {
     for await (const part of parts(asked, mine.signal)) {
@@ -170,7 +170,7 @@ async function generatePassage(passage) {
       finish = part.finish;
     }
   });
-  if (generating !== mine) return; // another passage has taken over
+  if (generating !== mine) return; // another request has taken over
   generating = null;
   text.readOnly = false;
   if (finish === "stop") say("The story ends here.");
@@ -200,22 +200,22 @@ async function show(part, signal) {
 function generate() {
   if (generating !== null) { stop(); return; }
   const seed = newSeed();
-  story.passage = { before: $("text").value, chars: PASSAGE, seed, hold: hold() };
+  story.request = { before: $("text").value, chars: LENGTH, seed, hold: hold() };
   story.original = null;
   $("otherwise").hidden = true;
-  generatePassage(story.passage);
+  generateText(story.request);
 }
 
-// The last passage again, from the same seed, as the hold now is; what it was without the hold stays to be compared.
+// The last request again, from the same seed, as the hold now is; what it was without the hold stays to be compared.
 function regenerate() {
-  if (story.passage === null || !$("text").value.startsWith(story.passage.before)) return;
-  if (story.original === null && story.passage.hold.length === 0) {
-    story.original = $("text").value.slice(story.passage.before.length);
+  if (story.request === null || !$("text").value.startsWith(story.request.before)) return;
+  if (story.original === null && story.request.hold.length === 0) {
+    story.original = $("text").value.slice(story.request.before.length);
   }
-  story.passage = { ...story.passage, hold: hold() };
+  story.request = { ...story.request, hold: hold() };
   $("otherwise").hidden = story.original === null || !$("hold").checked;
   $("otherwise-text").textContent = story.original ?? "";
-  generatePassage(story.passage);
+  generateText(story.request);
 }
 
 function stop() {
@@ -225,7 +225,7 @@ function stop() {
 async function one() {
   if (generating !== null) return;
   const seed = newSeed();
-  await generatePassage({ before: $("text").value, chars: 1, seed, hold: hold() });
+  await generateText({ before: $("text").value, chars: 1, seed, hold: hold() });
 }
 
 function back() {
@@ -271,7 +271,7 @@ function colourChanged() {
   showHold();
   redraw();
   look(0);
-  const isHeld = JSON.stringify(hold()) === JSON.stringify(story.passage?.hold);
+  const isHeld = JSON.stringify(hold()) === JSON.stringify(story.request?.hold);
   if ($("hold").checked && !isHeld) regenerate();
 }
 
@@ -317,7 +317,7 @@ $("one").addEventListener("click", one);
 $("back").addEventListener("click", back);
 $("new").addEventListener("click", () => {
   stop();
-  Object.assign(story, { nats: [], values: [], passage: null, original: null });
+  Object.assign(story, { nats: [], values: [], request: null, original: null });
   $("otherwise").hidden = true;
   $("text").value = "";
   $("text").focus();

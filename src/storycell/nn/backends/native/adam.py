@@ -53,12 +53,12 @@ class AdamW(torch.optim.AdamW):
             with torch.enable_grad():
                 loss = closure()
         changed = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
-        tensors = (lib.Tensor * len(changed))(*(self._described_now(p, group) for p, group in changed))
+        tensors = (lib.Tensor * len(changed))(*(self._describe_now(p, group) for p, group in changed))
         lib.call("adam_step", lib.Tensors(len(changed), ctypes.addressof(tensors), 1.0, None))
         increment_version([p for p, _ in changed])
         return loss
 
-    def _described_now(self, p: torch.Tensor, group: dict[str, Any]) -> lib.Tensor:
+    def _describe_now(self, p: torch.Tensor, group: dict[str, Any]) -> lib.Tensor:
         """The struct of a parameter; its tensors are checked again only when they are others than at the last step."""
         state = self.state[p]
         if not state:

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from storycell.nn.backends.native import library as lib
 from storycell.nn.backends.native.buffers import buffers
-from storycell.nn.backends.native.ops import transposed
+from storycell.nn.backends.native.ops import multiply_transposed
 from storycell.nn.backends.native.stack import Gradients, Masks, Stack
 from storycell.nn.backends.native.tensors import by_layer
 
@@ -43,11 +43,11 @@ def _keep(ctx: Any, call: Call, stack: Stack, source: torch.Tensor, flat: Tensor
     """Let autograd keep what backward needs: its hooks see it, and it refuses weights that were changed in between."""
     if stack.saves:
         ctx.call, ctx.weights = call, len(flat)
-        ctx.save_for_backward(source, *flat, *others, *stack.saved())
+        ctx.save_for_backward(source, *flat, *others, *stack.tensors_to_save())
         ctx.set_materialize_grads(False)
 
 
-def _kept(ctx: Any, others: int = 0) -> tuple[Stack, Tensors]:
+def _restore(ctx: Any, others: int = 0) -> tuple[Stack, Tensors]:
     """The stack as it was after the forward pass, and as many other tensors as `_keep` was given."""
     source, *tensors = ctx.saved_tensors
     flat, rest = tensors[: ctx.weights], tensors[ctx.weights :]
@@ -80,7 +80,7 @@ class Hidden(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, top: Any, h: Any, c: Any) -> tuple[Any, ...]:
         """Gradients of everything that `forward` took."""
-        stack, _ = _kept(ctx)
+        stack, _ = _restore(ctx)
         grads, flat = _backward(stack, _whole(top), h, c)
         return None, grads.source, grads.hidden, grads.cells, *flat
 
@@ -109,14 +109,14 @@ class MeanNats(torch.autograd.Function):
         head = Head.reading(stack, w_out.shape[0])
         losses = head.losses(w_out, b_out, targets, with_gradient=stack.saves)
         if stack.saves:
-            _keep(ctx, call, stack, source, flat, w_out, *head.saved())
+            _keep(ctx, call, stack, source, flat, w_out, *head.tensors_to_save())
         return losses.sum(dtype=torch.float64).div(losses.numel()).float(), *stack.finals()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, nats: Any, h: Any, c: Any) -> tuple[Any, ...]:
         """Gradients of everything that `forward` took."""
-        stack, (weight, *saved) = _kept(ctx, others=4)
+        stack, (weight, *saved) = _restore(ctx, others=4)
         top = w_out = b_out = None
         if nats is not None and not stack.is_spent:
             top, w_out, b_out = Head(stack, weight.shape[0], *saved).gradients(float(nats))
@@ -136,7 +136,7 @@ class Head:
         grad_below: torch.Tensor | None = None,
     ) -> None:
         """`below [T*B H]` elements is what it reads; the gradients of logits and outputs are what `losses` leaves."""
-        self.stack, self.V, self.wide = stack, V, lib.padded(V)
+        self.stack, self.V, self.wide = stack, V, lib.pad_width(V)
         self.below, self.logit_grads, self.grad_below = below, logit_grads, grad_below
 
     @classmethod
@@ -147,7 +147,7 @@ class Head:
             below = stack.masks.apply(stack.precision, -1, below, buffers.take(tuple(below.shape), stack.element))
         return cls(stack, V, below)
 
-    def saved(self) -> list[torch.Tensor]:
+    def tensors_to_save(self) -> list[torch.Tensor]:
         """What `gradients` needs."""
         assert self.logit_grads is not None
         assert self.grad_below is not None
@@ -181,9 +181,11 @@ class Head:
 
     def gradients(self, factor: float) -> Tensors:
         """Gradients of the last layer's outputs `[T B H]`, of w_out and of b_out, for the mean times `factor`."""
-        _, logit_grads, top = self.saved()
+        _, logit_grads, top = self.tensors_to_save()
         sums = lib.empty(self.wide)
-        w_out = transposed(self.stack.precision, logit_grads, self.wide, self.below, column_sums=sums)[: self.V]
+        w_out = multiply_transposed(self.stack.precision, logit_grads, self.wide, self.below, column_sums=sums)[
+            : self.V
+        ]
         b_out = sums[: self.V]
         if self.stack.masks.keep < 1:
             self.stack.masks.apply("fp32", -1, top, top)

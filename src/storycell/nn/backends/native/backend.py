@@ -4,11 +4,12 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from storycell.engine.library import MULTIPLY_BF16
 from storycell.nn.backends.backend import Backend, Network, Scorer, Weights
 from storycell.nn.backends.native import library as lib
 from storycell.nn.backends.native.autograd import Call, Head, Hidden, MeanNats
 from storycell.nn.backends.native.stack import new_masks
-from storycell.nn.backends.native.tensors import Folded, fold, initial, pad_last, unpadded, without_padding
+from storycell.nn.backends.native.tensors import Folded, fold, initial, pad_last, unpad, without_padding
 from storycell.nn.cells.cell import State
 
 
@@ -35,7 +36,7 @@ class NativeBackend(Backend):
 
     def multiplies_bf16(self, device: torch.device) -> bool:
         """Whether the instruction set in use has bf16 products."""
-        return lib.isa() in ("amx", "avx512bf16")
+        return lib.isa() in MULTIPLY_BF16
 
     def exclusive(self) -> AbstractContextManager[None]:
         """torch on one thread: its others would go on spinning where the kernels compute next."""
@@ -74,7 +75,7 @@ class NativeBackend(Backend):
         nats, h, c = MeanNats.apply(  # type: ignore[no-untyped-call]
             call, targets, folded.table, *initial(folded, state), w_out, network.output_bias, *folded.flat
         )
-        return nats, unpadded(folded, h, c)
+        return nats, unpad(folded, h, c)
 
     @torch.no_grad()
     def nats(
@@ -97,7 +98,7 @@ class NativeBackend(Backend):
             stack = call.stack(folded.table, folded.flat, save=False).forward(h, c)
             losses = Head.reading(stack, len(w_out)).losses(w_out, network.output_bias, targets, with_gradient=False)
             T, B = ids.shape[1], ids.shape[0]
-            return losses.view(T, B).t(), unpadded(folded, *stack.finals())
+            return losses.view(T, B).t(), unpad(folded, *stack.finals())
 
         return nats
 
@@ -110,4 +111,4 @@ def _hidden(call: Call, folded: Folded, source: torch.Tensor, state: State) -> t
     outputs, h, c = Hidden.apply(  # type: ignore[no-untyped-call]
         call, source, *initial(folded, state), *folded.flat
     )
-    return without_padding(outputs, folded.units).transpose(0, 1), unpadded(folded, h, c)
+    return without_padding(outputs, folded.units).transpose(0, 1), unpad(folded, h, c)

@@ -16,7 +16,7 @@ import torch
 from storycell.nn.backends.backend import Weights
 from storycell.nn.backends.native import library as lib
 from storycell.nn.backends.native.stack import Masks, Stack
-from storycell.nn.backends.native.tensors import Folded, fold, initial, pad_last, unpadded, without_padding
+from storycell.nn.backends.native.tensors import Folded, fold, initial, pad_last, unpad, without_padding
 
 Tensors = tuple[torch.Tensor, ...]
 
@@ -44,7 +44,7 @@ class Pass(NamedTuple):
         rest = iter(flat)
         return [{name: next(rest) for name in names} for _ in range(self.layers)]
 
-    def folded(self, tensors: Sequence[torch.Tensor]) -> tuple[Folded, list[torch.Tensor]]:
+    def fold_weights(self, tensors: Sequence[torch.Tensor]) -> tuple[Folded, list[torch.Tensor]]:
         """The weights as the kernel takes them; x, h, c and all weights, padded."""
         x, h, c, *flat = tensors
         folded = fold("lstm", self.weights(flat), None, characters=False)
@@ -57,12 +57,12 @@ class Pass(NamedTuple):
     def forward(self, tensors: Sequence[torch.Tensor], save: bool) -> tuple[Folded, Stack]:
         """Run the kernel's pass."""
         with torch.no_grad():
-            folded, (source, h, c, *_) = self.folded(tensors)
+            folded, (source, h, c, *_) = self.fold_weights(tensors)
             return folded, self.stack(folded, source, save).forward(h, c)
 
     def results(self, folded: Folded, stack: Stack) -> Tensors:
         """Outputs and final states of the real units."""
-        state = unpadded(folded, *stack.finals())
+        state = unpad(folded, *stack.finals())
         return without_padding(stack.outputs(), folded.units), state["h"], state["c"]
 
     def in_torch(self, tensors: Sequence[torch.Tensor]) -> Tensors:
@@ -81,7 +81,7 @@ class Pass(NamedTuple):
     def _mask(self, layer: int, outputs: torch.Tensor) -> torch.Tensor:
         """What the kernel multiplies a layer's outputs `[T B H]` by."""
         T, B, H = outputs.shape
-        ones = outputs.new_ones(T, B, lib.padded(H))
+        ones = outputs.new_ones(T, B, lib.pad_width(H))
         return self.masks.apply("fp32", layer, ones)[..., :H]
 
 
@@ -95,7 +95,7 @@ class Recurrence(torch.autograd.Function):
         folded, stack = how.forward(tensors, save)
         if save:
             ctx.how = how
-            ctx.save_for_backward(*tensors, *stack.saved())
+            ctx.save_for_backward(*tensors, *stack.tensors_to_save())
             ctx.set_materialize_grads(False)
         return how.results(folded, stack)
 
@@ -114,7 +114,7 @@ def _differentiable(
 ) -> list[torch.Tensor | None]:
     # A name of its own for each input: one may depend on another, and only what passes through this call counts here.
     inputs = [tensor.view_as(tensor) for tensor in tensors]
-    return _pulled(how.in_torch(inputs), inputs, needs, grads, create_graph=True)
+    return _pull_gradients(how.in_torch(inputs), inputs, needs, grads, create_graph=True)
 
 
 def _by_kernel(
@@ -122,7 +122,7 @@ def _by_kernel(
 ) -> list[torch.Tensor | None]:
     leaves = [tensor.detach().requires_grad_(bool(need)) for tensor, need in zip(tensors, needs, strict=True)]
     with torch.enable_grad():
-        folded, padded = how.folded(leaves)
+        folded, padded = how.fold_weights(leaves)
     stack = how.stack(folded, padded[0], save=True)
     with torch.no_grad():
         stack.restore(saved)
@@ -130,10 +130,10 @@ def _by_kernel(
             _, stack = how.forward(tensors, save=True)
         found = stack.backward(*(None if grad is None else pad_last(grad.float()).contiguous() for grad in grads))
     flat = [found.weights[k][name] for k, layer in enumerate(folded.names) for name in layer]
-    return _pulled(padded, leaves, needs, [found.source, found.hidden, found.cells, *flat], create_graph=False)
+    return _pull_gradients(padded, leaves, needs, [found.source, found.hidden, found.cells, *flat], create_graph=False)
 
 
-def _pulled(
+def _pull_gradients(
     outputs: Sequence[torch.Tensor],
     inputs: Sequence[torch.Tensor],
     needs: Sequence[bool],

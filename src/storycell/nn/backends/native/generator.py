@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from storycell.nn.backends.backend import Network
 from storycell.nn.backends.native import library as lib
-from storycell.nn.backends.native.tensors import fold, initial, pad_last, unpadded
+from storycell.nn.backends.native.tensors import fold, initial, pad_last, unpad
 from storycell.nn.cells.cell import State
 
 
@@ -36,12 +36,12 @@ class Generator:
             self._isa = lib.isa()
             self._folded = folded = fold(network.cell, network.layers, network.embedding, characters=True)
             self._weights = folded.by_layer
-            H, gates = lib.padded(folded.units), lib.GATES[network.cell]
+            H, gates = lib.pad_width(folded.units), lib.GATES[network.cell]
             interleaved = gates if gates > 1 else 0
             self._recurrent = [lib.pack(precision, w["recurrent"].t(), H, H, interleaved) for w in self._weights]
             self._inputs = [lib.pack(precision, w["input"].t(), H, gates * H) for w in self._weights[1:]]
             self._V = len(network.output_bias)
-            wide = lib.padded(self._V)
+            wide = lib.pad_width(self._V)
             self._output = lib.pack(precision, pad_last(network.output_weight).t(), H, wide)
             self._bias = F.pad(network.output_bias.detach(), (0, wide - self._V)).contiguous()
 
@@ -96,7 +96,7 @@ class Generator:
         return Written(
             out,
             None if kept is None else kept[..., : self._V],
-            unpadded(self._folded, final, carry),
+            unpad(self._folded, final, carry),
             words.to(torch.int64) & 0xFFFFFFFF,
         )
 

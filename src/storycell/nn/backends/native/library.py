@@ -63,7 +63,7 @@ __all__ = [
     "library",
     "one_torch_thread",
     "pack",
-    "padded",
+    "pad_width",
     "use_isa",
     "widen",
     "zeros",
@@ -108,7 +108,7 @@ def call(function: str, arguments: ctypes.Structure) -> None:
     check(getattr(library(), f"storycell_{function}")(ctypes.byref(arguments), threads.for_kernels()))
 
 
-def padded(n: int) -> int:
+def pad_width(n: int) -> int:
     """n, rounded up to whole lanes."""
     return (n + LANES - 1) // LANES * LANES
 

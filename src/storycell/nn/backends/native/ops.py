@@ -37,7 +37,7 @@ def product(
     return out
 
 
-def transposed(
+def multiply_transposed(
     precision: str,
     left: torch.Tensor,
     m: int,
@@ -74,7 +74,7 @@ def transposed(
     return out
 
 
-def dropped(
+def drop(
     precision: str, source: torch.Tensor, seed: int, keep: float, period: int, out: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Dropout: elements divided by `keep` where a hash of (seed, place % period) keeps them, 0 elsewhere."""
@@ -108,4 +108,4 @@ class Linear(torch.autograd.Function):
         packed = lib.pack("fp32", weight, weight.shape[0], weight.shape[1])
         to_left = product("fp32", grad, packed, weight.shape[1])
         sums = lib.empty(weight.shape[0])
-        return to_left, transposed("fp32", grad, weight.shape[0], left, column_sums=sums), sums
+        return to_left, multiply_transposed("fp32", grad, weight.shape[0], left, column_sums=sums), sums

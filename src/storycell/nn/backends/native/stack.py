@@ -14,7 +14,7 @@ import torch
 from storycell.nn.backends.backend import Weights
 from storycell.nn.backends.native import library as lib
 from storycell.nn.backends.native.buffers import buffers
-from storycell.nn.backends.native.ops import dropped, product, transposed
+from storycell.nn.backends.native.ops import drop, multiply_transposed, product
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Masks:
 
     def apply(self, precision: str, layer: int, source: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         """Elements or gradients `[T, B, H]` (or as rows) of a layer's output, with the layer's mask applied."""
-        return dropped(precision, source, self.seeds[layer], self.keep, source.numel(), out)
+        return drop(precision, source, self.seeds[layer], self.keep, source.numel(), out)
 
 
 def new_masks(dropout: float, layers: int) -> Masks:
@@ -60,7 +60,7 @@ class Gradients:
 
 
 class Stack:
-    """One pass; what its backward pass needs can be handed to autograd (`saved`) and taken back (`restore`)."""
+    """One pass; its backward pass needs `tensors_to_save`, which autograd keeps and `restore` takes back."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Stack:
         """Whether a backward pass has overwritten what the forward pass saved."""
         return bool(self._spent)
 
-    def saved(self) -> list[torch.Tensor]:
+    def tensors_to_save(self) -> list[torch.Tensor]:
         """What a backward pass needs beside source and weights."""
         kept = [self._spent]
         for layer in self.layers:
@@ -279,7 +279,9 @@ class Stack:
             assert self.ids is not None
             grads.source = lib.empty(self.source.shape[0], G * H)
             table = None if gru else (self.ids, grads.source)  # gru's table meets other columns than its W_hh
-        grad["recurrent"] = transposed(self.precision, gates, G * H, self.rows(k, 0), column_sums=sums, table=table)
+        grad["recurrent"] = multiply_transposed(
+            self.precision, gates, G * H, self.rows(k, 0), column_sums=sums, table=table
+        )
         if gru and sums is not None:
             grad["reset_bias"] = sums[2 * H :]
         if layer.below is not None and sums is not None:
@@ -299,12 +301,12 @@ class Stack:
         weight = self.weights[k]["input"]
         if self.cell == "gru":  # its gates are saved as r, z, h_n, x_n; the input meets r, z, x_n
             last = lib.empty(H)
-            upper = transposed(self.precision, gates, 2 * H, below)
-            lower = transposed(self.precision, gates, H, below, offset=3 * H, column_sums=last)
+            upper = multiply_transposed(self.precision, gates, 2 * H, below)
+            lower = multiply_transposed(self.precision, gates, H, below, offset=3 * H, column_sums=last)
             grad["input"], grad["bias"] = torch.cat((upper, lower)), torch.cat((sums[: 2 * H], last))
             weight = torch.cat((weight[: 2 * H], lib.zeros(H, D), weight[2 * H :]))
         else:
-            grad["input"] = transposed(self.precision, gates, G * H, below)
+            grad["input"] = multiply_transposed(self.precision, gates, G * H, below)
             grad["bias"] = sums
         packed = lib.pack(self.precision, weight, gates.shape[1], D)
         shape = (gates.shape[0], D)

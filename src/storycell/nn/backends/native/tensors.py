@@ -86,7 +86,7 @@ def _table(embedding: torch.Tensor | None, w_ih: torch.Tensor, bias: torch.Tenso
 
 def pad_gates(tensor: torch.Tensor, gates: int, units: int) -> torch.Tensor:
     """Zeros after each gate's block of rows, up to whole lanes: `[G*units …]` -> `[G*padded(units) …]`."""
-    more = lib.padded(units) - units
+    more = lib.pad_width(units) - units
     if not more:
         return tensor
     padded = F.pad(tensor.reshape(gates, units, -1), (0, 0, 0, more))
@@ -95,7 +95,7 @@ def pad_gates(tensor: torch.Tensor, gates: int, units: int) -> torch.Tensor:
 
 def pad_last(tensor: torch.Tensor) -> torch.Tensor:
     """Zeros at the end of the last axis, up to whole lanes."""
-    more = lib.padded(tensor.shape[-1]) - tensor.shape[-1]
+    more = lib.pad_width(tensor.shape[-1]) - tensor.shape[-1]
     return F.pad(tensor, (0, more)) if more else tensor
 
 
@@ -110,7 +110,7 @@ def initial(folded: Folded, state: State) -> tuple[torch.Tensor, torch.Tensor]:
     return h, pad_last(state["c"]).contiguous() if folded.cell == "lstm" else lib.empty(0)
 
 
-def unpadded(folded: Folded, h: torch.Tensor, c: torch.Tensor) -> State:
+def unpad(folded: Folded, h: torch.Tensor, c: torch.Tensor) -> State:
     """The states of the real units, by name."""
     state = {"h": without_padding(h, folded.units)}
     return state | ({"c": without_padding(c, folded.units)} if folded.cell == "lstm" else {})

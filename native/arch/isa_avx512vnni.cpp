@@ -1,0 +1,3 @@
+#define STORYCELL_SIMD "arch/simd_avx512.h"
+#include "arch/kernels_for_isa.inc"
+STORYCELL_KERNELS(kAvx512Vnni, "avx512vnni")

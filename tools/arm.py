@@ -1,0 +1,114 @@
+"""Tests the kernels for 64-bit Arm on any machine, and counts their instructions.
+
+    make arm-test              or: python tools/arm.py test
+    python tools/arm.py count  instructions for each character that is learned from, in a few minutes
+
+Zig, a C++ compiler that carries the headers and libraries of every target, comes from PyPI (`pip install ziglang`); the
+programs run under QEMU's user emulation (Debian: `apt install qemu-user-static`), as processors with and without
+bfloat16. Emulation shows what is computed and by how many instructions, not how fast.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[1]
+BUILD = SOURCE / "build" / "arm"
+# The instruction sets to test on each processor, of which the library must choose the first by itself.
+PROCESSORS = {
+    "cortex-a53": ("neon", "portable"),  # nothing but the first 64-bit instructions
+    "neoverse-n1": ("neon",),  # half precision and int8, no bfloat16
+    "max": ("bfmmla", "neonbf16"),
+}
+UNITS, STREAMS, STEPS = 256, 64, 6  # of the model that is counted, and of its chunk
+COUNTED = [("portable", 0), ("neon", 0), ("portable", 1), ("neon", 1), ("neonbf16", 1), ("bfmmla", 1)]
+BLOCK = re.compile(rb"0x([0-9a-f]+):")
+
+
+def emulator() -> str:
+    """QEMU's program; `SystemExit` where there is none."""
+    found = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
+    if not found:
+        raise SystemExit("tools/arm.py needs QEMU's user emulation: apt install qemu-user-static")
+    return found
+
+
+def build(program: str) -> Path:
+    """A test program for Arm, without any library of the system's."""
+    package = find_spec("ziglang")
+    if package is None or package.origin is None:
+        raise SystemExit("tools/arm.py needs Zig: pip install ziglang")
+    defines = {
+        "CMAKE_CXX_COMPILER": Path(package.origin).parent / "zig",
+        "CMAKE_CXX_COMPILER_ARG1": "c++ -target aarch64-linux-musl",
+        "CMAKE_SYSTEM_NAME": "Linux",
+        "CMAKE_SYSTEM_PROCESSOR": "aarch64",
+        "STORYCELL_TESTS": "ON",
+    }
+    settings = [f"-D{name}={value}" for name, value in defines.items()]
+    for step in (["-S", SOURCE / "native", "-B", BUILD, *settings], ["--build", BUILD, "--target", program]):
+        done = subprocess.run(["cmake", *map(str, step)], capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(done.stdout + done.stderr)
+    return BUILD / program
+
+
+def test() -> None:
+    """Runs the kernels' own test as every processor; `SystemExit` where one fails."""
+    program = build("kernel_test")
+    for processor, sets in PROCESSORS.items():
+        print(f"{processor}: {', '.join(sets)}", flush=True)
+        if subprocess.run([emulator(), "-cpu", processor, program, *sets]).returncode:
+            raise SystemExit(f"the kernels' test fails as {processor}")
+
+
+def instructions(*command: str) -> int:
+    """Instructions that a program for Arm executes: for each run of a block of QEMU's the instructions in it."""
+    log = ["-d", "in_asm,exec,nochain", "-D", "/dev/stderr"]
+    lengths: dict[bytes, int] = {}
+    runs: Counter[bytes] = Counter()
+    with subprocess.Popen(
+        [emulator(), *log, "-cpu", "max", *command], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as process:
+        assert process.stderr is not None
+        block = b""
+        for line in process.stderr:
+            if line.startswith(b"Trace"):  # Trace 0: host address [flags/address/...
+                runs[line.split(b"/", 2)[1]] += 1
+            elif line.startswith(b"IN:"):
+                block = b""  # the next line's address names it
+            elif found := BLOCK.match(line):
+                if not block:
+                    block = found[1].rjust(16, b"0")
+                    lengths[block] = 0
+                lengths[block] += 1
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} fails")
+    return sum(lengths[block] * n for block, n in runs.items())
+
+
+def count() -> None:
+    """Prints what a character costs, and its share of the portable kernels': of a chunk twice as long what is more.
+
+    So what every update does once, whatever its length, is not in it.
+    """
+    program = str(build("training_steps"))
+    portable: dict[int, float] = {}
+    print(f"lstm, {UNITS} units, {STREAMS} streams")
+    for isa, precision in COUNTED:
+        words = (program, isa, str(precision), str(UNITS), str(STREAMS))
+        short, long = (instructions(*words, str(steps), "1") for steps in (STEPS, 2 * STEPS))
+        each = (long - short) / (STREAMS * STEPS)
+        share = each / portable.setdefault(precision, each)
+        print(f"{isa:10} {'bf16' if precision else 'float32':8} {each:12,.0f} {share:6.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    actions = {"test": test, "count": count}
+    if len(sys.argv) != 2 or sys.argv[1] not in actions:
+        raise SystemExit("python tools/arm.py test, or: python tools/arm.py count")
+    actions[sys.argv[1]]()
