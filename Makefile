@@ -9,7 +9,7 @@ TESTED := .venv/installed-dev
 FUZZED := .venv/installed-fuzz
 FUZZ_SECONDS ?= 3600
 
-.PHONY: story test arm-test coverage lint check soak fuzz lock locked audit clean
+.PHONY: story test wheels arm-test coverage lint check soak fuzz lock locked audit clean
 
 story: $(INSTALLED)
 	$(BIN)/storycell train stories --recipe quick
@@ -22,6 +22,11 @@ coverage: $(TESTED)
 	$(BIN)/python -m pytest --cov --cov-report term
 
 # The kernels for 64-bit Arm under QEMU's emulation (Debian: qemu-user-static), built by Zig from PyPI.
+# The wheels of every system, by Zig's cross compiler, into dist/; each is opened and looked into.
+wheels: $(TESTED)
+	$(BIN)/python -m pip install -q ziglang==0.17.1 lief ninja wheel
+	$(BIN)/python tools/wheels.py
+
 arm-test: $(TESTED)
 	$(BIN)/python -m pip install -q ziglang
 	$(BIN)/python tools/arm.py test

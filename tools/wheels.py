@@ -36,6 +36,7 @@ class Target:
     libraries: tuple[str, ...]  # all that the library may need
     oldest: tuple[int, ...] = ()  # version of glibc, or of macOS
 
+
 TARGETS = {
     "manylinux-x86_64": Target(
         "x86_64-linux-gnu.2.17", "Linux", "x86_64", "manylinux_2_17_x86_64", ("lib", "ld-linux"), (2, 17)

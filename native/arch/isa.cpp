@@ -42,6 +42,30 @@ bool amx_multiplies();
 
 namespace {
 
+#ifdef STORYCELL_X86
+// What the processor says of itself (CPUID), and which registers the operating system saves (XCR0): asked here, since
+// __builtin_cpu_supports is nothing but 0 in a library that Zig has linked.
+struct Processor {
+    unsigned leaf1c = 0, leaf7b = 0, leaf7c = 0, leaf7d = 0, leaf71a = 0, saved = 0;
+
+    Processor() {
+        unsigned a, b, c, d, high;
+        if (!__get_cpuid(1, &a, &b, &leaf1c, &d)) return;
+        if (leaf1c & (1u << 27)) __asm__ volatile("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+        if (!__get_cpuid_count(7, 0, &a, &leaf7b, &leaf7c, &leaf7d)) return;
+        if (a >= 1) __get_cpuid_count(7, 1, &leaf71a, &b, &c, &d);
+    }
+    bool saves(unsigned registers) const { return (saved & registers) == registers; }
+};
+
+const Processor& processor() {
+    static const Processor found;
+    return found;
+}
+
+bool has(unsigned leaf, int bit) { return leaf >> bit & 1; }
+#endif
+
 #ifdef STORYCELL_AMX
 // Whether the processor has tiles for bfloat16 and the system lets this process use them: their
 // registers are so large that Linux wants to be asked, once for all threads.
@@ -49,15 +73,10 @@ bool amx_permitted() {
 #ifdef STORYCELL_EMULATE_AMX
     return true;
 #else
-    if (!__builtin_cpu_supports("avx512bf16")) return false;
-    unsigned a, b, c, d, low, high;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-    constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;  // compilers differ in their names
-    if (!(d & amx_bf16) || !(d & amx_tile)) return false;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return false;
-    asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    constexpr int amx_bf16 = 22, amx_tile = 24;
     constexpr unsigned tile_state = 3u << 17;  // configuration and data
-    if ((low & tile_state) != tile_state) return false;
+    const Processor& cpu = processor();
+    if (!has(cpu.leaf7d, amx_bf16) || !has(cpu.leaf7d, amx_tile) || !cpu.saves(tile_state)) return false;
     constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM
     return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 #endif
@@ -70,28 +89,26 @@ bool amx_works() {
 }
 #endif
 
-// __builtin_cpu_supports also asks the operating system (XGETBV) whether it saves the registers.
 #ifdef STORYCELL_X86
 bool runs_avx2() {
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
+    const Processor& cpu = processor();
+    constexpr int fma = 12, avx = 28, f16c = 29, avx2 = 5;
+    return has(cpu.leaf1c, fma) && has(cpu.leaf1c, avx) && has(cpu.leaf1c, f16c) && has(cpu.leaf7b, avx2) &&
+           cpu.saves(0x6);  // the halves of 256 bits
 }
 
 bool runs_avx512() {
-    return runs_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    const Processor& cpu = processor();
+    constexpr int f = 16, dq = 17, bw = 30, vl = 31;
+    return runs_avx2() && has(cpu.leaf7b, f) && has(cpu.leaf7b, dq) && has(cpu.leaf7b, bw) && has(cpu.leaf7b, vl) &&
+           cpu.saves(0xe6);  // masks and 512 bits, too
 }
 
-bool runs_avx512vnni() { return runs_avx512() && __builtin_cpu_supports("avx512vnni"); }
-bool runs_avx512bf16() { return runs_avx512vnni() && __builtin_cpu_supports("avx512bf16"); }
+bool runs_avx512vnni() { return runs_avx512() && has(processor().leaf7c, 11); }
+bool runs_avx512bf16() { return runs_avx512vnni() && has(processor().leaf71a, 5); }
 #endif
 #ifdef STORYCELL_AVXVNNI
-// Not every compiler's __builtin_cpu_supports knows it.
-bool runs_avxvnni() {
-    unsigned a, b, c, d;
-    return runs_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 4));
-}
+bool runs_avxvnni() { return runs_avx2() && has(processor().leaf71a, 4); }
 #endif
 #ifdef STORYCELL_AMX
 bool runs_amx() {
