@@ -5,7 +5,7 @@
 
 Zig, a C++ compiler that carries the headers and libraries of every target, comes from PyPI. The library has a C
 interface and is loaded through ctypes, so one wheel of a system serves every Python. Each wheel is opened again: its
-interface and is loaded through ctypes, so one wheel of a system serves every Python. Each wheel is opened again: its
+library must export the engine, need only the system's own libraries, and run on as old a system as its name says.
 """
 
 import subprocess
