@@ -92,7 +92,7 @@ def check(target: Target, wheel: Path) -> str:
         raise SystemExit(f"{wheel.name}: {name} is no library")
     exported = {f.name.removeprefix("_") for f in library.exported_functions}
     needed = [str(lib.name if hasattr(lib, "name") else lib) for lib in library.libraries]
-    strange = [lib for lib in needed if not lib.startswith(target.libraries)]
+    strange = [lib for lib in needed if not lib.startswith(target.libraries) and "storycell_kernel" not in lib]
     size = wheel.stat().st_size
     faults = [
         f"it does not export {ENTRY}" * (ENTRY not in exported),
