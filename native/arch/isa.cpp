@@ -94,7 +94,7 @@ bool runs_avx2() {
     const Processor& cpu = processor();
     constexpr int fma = 12, avx = 28, f16c = 29, avx2 = 5;
     return has(cpu.leaf1c, fma) && has(cpu.leaf1c, avx) && has(cpu.leaf1c, f16c) && has(cpu.leaf7b, avx2) &&
-           cpu.saves(0x6);  // the halves of 256 bits
+           cpu.saves(0x6);  // registers of 256 bits
 }
 
 bool runs_avx512() {

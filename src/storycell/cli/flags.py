@@ -159,6 +159,20 @@ def run_argument(function: F) -> F:
     return click.argument("run", default="demo", type=NAME, help="a run folder, or demo (the default)")(function)
 
 
+def valid_option(function: F) -> F:
+    """The flag `--valid` of the verbs that hold out text, as `valid_words`."""
+    about = "text to hold out and validate on, not a part of TEXT; may be repeated"
+    return click.option("--valid", "valid_words", multiple=True, type=NAME, metavar="FILE", help=about)(function)
+
+
+def vocab_option(function: F) -> F:
+    """The flag `--vocab` of the verbs that make a vocabulary."""
+    about = "what an id stands for (default characters)"
+    return click.option("--vocab", type=click.Choice(("characters", "bytes")), default="characters", help=about)(
+        function
+    )
+
+
 def reading_options(function: F) -> F:
     """The flags that say how texts are read: `encoding`, and `column`, None if it is not given."""
     encoding = click.option("--encoding", default="utf-8", help="encoding of the files (default utf-8)")

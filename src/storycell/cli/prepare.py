@@ -6,27 +6,15 @@ from pathlib import Path
 import click
 
 from storycell.cli.display import preparing, say
-from storycell.cli.flags import NAME, Verb, print_json, reading_options
+from storycell.cli.flags import NAME, Verb, print_json, reading_options, valid_option, vocab_option
 from storycell.data import corpus, prepare
 
 
 @click.command("prepare", cls=Verb)
 @click.argument("text", nargs=-1, required=True, type=NAME, help="files, folders, globs, - or a named corpus")
 @click.option("--out", required=True, type=NAME, metavar="DIR", help="the folder to make")
-@click.option(
-    "--valid",
-    "valid_words",
-    multiple=True,
-    type=NAME,
-    metavar="FILE",
-    help="text to hold out, not a part of TEXT; may be repeated",
-)
-@click.option(
-    "--vocab",
-    type=click.Choice(("characters", "bytes")),
-    default="characters",
-    help="what an id stands for (default characters)",
-)
+@valid_option
+@vocab_option
 @reading_options
 def command(
     text: tuple[str, ...],

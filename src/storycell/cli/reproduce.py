@@ -9,7 +9,7 @@ import click
 
 from storycell import extras
 from storycell.cli.display import TrainingDisplay, say
-from storycell.cli.flags import NAME, Verb, print_json
+from storycell.cli.flags import NAME, Verb, print_json, valid_option
 from storycell.lab.reproduce import plan as plans
 from storycell.lab.reproduce import report
 from storycell.lab.reproduce.report import show_mean
@@ -29,14 +29,7 @@ _SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
     metavar="TEXT",
     help="training text (default: TinyStories, or stories); may be repeated",
 )
-@click.option(
-    "--valid",
-    "valid_words",
-    multiple=True,
-    type=NAME,
-    metavar="FILE",
-    help="text to hold out, not a part of TEXT; may be repeated",
-)
+@valid_option
 @click.option("--chars", type=int, help=f"characters to train each model on (default {plans.CHARS:,})")
 @click.option("--minutes", type=float, help="minutes to train each model for, instead")
 @click.option("--seeds", type=int, default=1, help="how many seeds, for mean and spread (default 1)")

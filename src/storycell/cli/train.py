@@ -12,7 +12,16 @@ from click.core import ParameterSource
 from storycell import api, config, loss, threads
 from storycell.api import Run
 from storycell.cli.display import TrainingDisplay, preparing, say
-from storycell.cli.flags import NAME, Verb, given_settings, print_json, reading_options, settings_options
+from storycell.cli.flags import (
+    NAME,
+    Verb,
+    given_settings,
+    print_json,
+    reading_options,
+    settings_options,
+    valid_option,
+    vocab_option,
+)
 from storycell.errors import CorpusError, SettingsError
 
 FINAL_SAMPLE_TEMPERATURE = (
@@ -27,19 +36,8 @@ _SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 @click.option(
     "--recipe", default="quick", help=f"settings to start from: {', '.join(config.recipes())} (default quick)"
 )
-@click.option(
-    "--valid",
-    multiple=True,
-    type=NAME,
-    metavar="FILE",
-    help="text to validate on, not a part of TEXT; may be repeated",
-)
-@click.option(
-    "--vocab",
-    type=click.Choice(("characters", "bytes")),
-    default="characters",
-    help="what an id stands for (default characters)",
-)
+@valid_option
+@vocab_option
 @reading_options
 @click.option("--init", type=NAME, metavar="RUN", help="start from the weights of another run, or of demo")
 @click.option("--resume", type=NAME, metavar="RUN", help="go on with a run from its last save")
@@ -51,7 +49,7 @@ def command(
     text: tuple[str, ...],
     out: str | None,
     recipe: str,
-    valid: tuple[str, ...],
+    valid_words: tuple[str, ...],
     vocab: str,
     encoding: str,
     column: str | None,
@@ -70,7 +68,7 @@ def command(
             run = api.resume(
                 resume,
                 text=list(text) or None,
-                valid=list(valid) or None,
+                valid=list(valid_words) or None,
                 callback=display.show,
                 progress=progress,
                 **given,
@@ -78,7 +76,7 @@ def command(
         else:
             run = api.train(
                 list(text) or None,
-                valid=list(valid) or None,
+                valid=list(valid_words) or None,
                 out=out,
                 recipe=recipe,
                 init=init,

@@ -171,3 +171,8 @@ def layer_weights(weights: Mapping[str, Any], layer: int) -> Arrays:
     begin, end = "recurrent.", f"_l{layer}"
     found = {name: w for name, w in weights.items() if name.startswith(begin) and name.endswith(end)}
     return {name[len(begin) : -len(end)]: w for name, w in found.items()}
+
+
+def spectral_radius(W: Any) -> float:
+    """The largest absolute eigenvalue of hidden weights `[H H]`, computed in float64."""
+    return float(np.abs(np.linalg.eigvals(np.asarray(W, np.float64))).max())

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storycell.engine.cells import spectral_radius
 from storycell.types import UNKNOWN
 
 EMBEDDING_STD = 4.0  # wide, so that a character is heard over the recurrence from the first step (LOG.md)
@@ -82,8 +83,7 @@ def draw_weights(
             weights[f"recurrent.bias_hh_l{layers}"][H : 2 * H] = 0.0
         elif cell == "rnn":
             recurrent = generator.normal((H, H))
-            radius = float(np.abs(np.linalg.eigvals(recurrent.astype(np.float64))).max())
-            weights[f"recurrent.weight_hh_l{layers}"] = recurrent / np.float32(radius)
+            weights[f"recurrent.weight_hh_l{layers}"] = recurrent / np.float32(spectral_radius(recurrent))
         layers += 1
     weights["output.weight"] = generator.uniform(shapes["output.weight"], -bound, bound)
     weights["output.bias"] = np.zeros(shapes["output.bias"], np.float32)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell.config import ModelSettings
+from storycell.engine import cells
 from storycell.errors import SettingsError
 from storycell.inspect.trace import Trace
 from storycell.language_model import LanguageModel
@@ -81,11 +82,7 @@ def gradient_flow(trace: Trace, lags: int = LAGS, samples: int = SAMPLES, seed: 
 
 def spectral_radius(model: LanguageModel, layer: int = 0) -> float:
     """The largest absolute eigenvalue of an RNN's hidden weights."""
-    return _radius(model.weights()[f"recurrent.weight_hh_l{layer}"])
-
-
-def _radius(W: npt.NDArray[np.floating]) -> float:
-    return float(np.abs(np.linalg.eigvals(W.astype(np.float64))).max())
+    return cells.spectral_radius(model.weights()[f"recurrent.weight_hh_l{layer}"])
 
 
 def rnn_at_radius(model: LanguageModel, radius: float, seed: int = 1) -> LanguageModel:
@@ -94,7 +91,9 @@ def rnn_at_radius(model: LanguageModel, radius: float, seed: int = 1) -> Languag
     untrained = new_model(model.vocab_size, sizes, seed=seed)
     weights = untrained.weights()
     weight = weights["recurrent.weight_hh_l0"]
-    return untrained.with_weights(weights | {"recurrent.weight_hh_l0": weight * (radius / _radius(weight))})
+    return untrained.with_weights(
+        weights | {"recurrent.weight_hh_l0": weight * (radius / cells.spectral_radius(weight))}
+    )
 
 
 def longest(trace: Trace) -> int:

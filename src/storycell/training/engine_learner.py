@@ -9,6 +9,7 @@ import numpy.typing as npt
 from storycell import threads
 from storycell.config import Settings
 from storycell.engine import EngineModel, EngineNetwork
+from storycell.engine.cells import spectral_radius
 from storycell.language_model import Floats
 from storycell.training.learner import Kept, Layout
 
@@ -92,8 +93,8 @@ class EngineLearner:
         if self.engine.cell != "rnn":
             return {}
         weights = self.engine.read()
-        hidden = [weights[f"recurrent.weight_hh_l{k}"].astype(np.float64) for k in range(self.engine.num_layers)]
-        return {f"spectral_radius_l{k}": float(np.abs(np.linalg.eigvals(w)).max()) for k, w in enumerate(hidden)}
+        layers = range(self.engine.num_layers)
+        return {f"spectral_radius_l{k}": spectral_radius(weights[f"recurrent.weight_hh_l{k}"]) for k in layers}
 
 
 def is_rounded(name: str, shape: tuple[int, ...]) -> bool:
