@@ -73,7 +73,7 @@ STRUCT(Tensor, FIELD(value), FIELD(grad), FIELD(mean), FIELD(square), FIELD(step
        FIELD(decay), FIELD(beta1), FIELD(beta2), FIELD(epsilon))
 STRUCT(Tensors, FIELD(tensors), FIELD(tensor), FIELD(factor), FIELD(sums))
 STRUCT(ModelConfig, FIELD(cell), FIELD(layers), FIELD(units), FIELD(characters), FIELD(embedding), FIELD(gate_bias),
-       FIELD(precision), FIELD(threads), FIELD(dropout), FIELD(weight_dropout), FIELD(embedding_dropout))
+       FIELD(precision), FIELD(threads), FIELD(dropout), FIELD(weight_dropout), FIELD(embedding_dropout), FIELD(ngrams), FIELD(ngram_rows))
 STRUCT(Chunk, FIELD(streams), FIELD(steps), FIELD(ids), FIELD(targets), FIELD(resets), FIELD(carries), FIELD(seed),
        FIELD(nats), FIELD(norm))
 STRUCT(Update, FIELD(method), FIELD(rate), FIELD(clip), FIELD(decay), FIELD(beta1), FIELD(beta2))

@@ -143,7 +143,7 @@ class ModelConfig(Struct):
 
     _fields_ = _parse_fields(
         "i:cell layers units characters embedding gate_bias precision threads"
-        " d:dropout weight_dropout embedding_dropout"
+        " d:dropout weight_dropout embedding_dropout i:ngrams ngram_rows"
     )
 
 
@@ -239,6 +239,8 @@ _MODEL_FUNCTIONS: tuple[tuple[Any, ...], ...] = (  # name, result, arguments
     ("streams", _i64, _ptr),
     ("read_state", _int, _ptr, _ptr, _ptr),
     ("write_state", _int, _ptr, _i64, _ptr, _ptr),
+    ("read_past", _int, _ptr, _ptr),
+    ("write_past", _int, _ptr, _ptr),
 )
 _NETWORK_FUNCTIONS: tuple[tuple[Any, ...], ...] = (
     ("create", _int, _ptr, _i64, _int, _ptr),
