@@ -17,7 +17,7 @@ namespace storycell {
 
 class NgramTable {
 public:
-    static constexpr double kRate = 30.0;  // of the learning rate; LOG.md has others
+    static constexpr double kRate = 50.0;  // of the learning rate; LOG.md has others
 
     // `longest` 0: there is none, and nothing else may be called.
     NgramTable(int64_t longest, int64_t rows, int64_t columns, int64_t width);

@@ -7,7 +7,6 @@
 // nothing but sums, products and remainders is needed. storycell/ngrams.py has it in numpy.
 #pragma once
 #include <cstdint>
-#include <vector>
 
 namespace storycell {
 
@@ -28,6 +27,19 @@ inline void meet(int64_t longest, int64_t rows, int64_t id, int64_t* past, int64
         out[n] = h % rows;
     }
     remember(longest, id, past);
+}
+
+// to[width]: the embedding of `id` and the rows of its n-grams, in the order of their length; `past` remembers it.
+inline void look_up(int64_t longest, int64_t rows, int64_t width, const float* embedding, const float* table,
+                    int64_t id, int64_t* past, float* to) {
+    int64_t here[kLongestNgram];
+    meet(longest, rows, id, past, here);
+    const float* from = embedding + id * width;
+    for (int64_t i = 0; i < width; ++i) to[i] = from[i];
+    for (int64_t n = 0; n < longest - 1; ++n) {
+        from = table + here[n] * width;
+        for (int64_t i = 0; i < width; ++i) to[i] += from[i];
+    }
 }
 
 }  // namespace storycell

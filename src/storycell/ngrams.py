@@ -41,3 +41,14 @@ def rows_of(ids: Any, past: Any, count: int) -> tuple[Integers, Integers]:
         rows.append(h % count)
         after.append(character[:, -1])
     return np.stack(rows[1:], axis=2), np.stack(after[:-1], axis=1)
+
+
+def pasts_of(ids: Any, past: Any) -> Integers:
+    """ids `[B T]` after `past [B N-1]` -> the past after each of them, `[B T N-1]`."""
+    ids, past = np.asarray(ids, np.int64), np.asarray(past).astype(np.int64)
+    after = np.empty((*ids.shape, past.shape[1]), np.int64)
+    for t in range(ids.shape[1]):
+        id = ids[:, t : t + 1]
+        past = np.concatenate([id, np.where(id == 0, 0, past[:, :-1])], axis=1)
+        after[:, t] = past
+    return after

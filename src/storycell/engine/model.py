@@ -106,7 +106,7 @@ class EngineModel:
 
     def network(self, **keywords: Any) -> EngineNetwork:
         """The weights of now, to evaluate and generate with; learning goes on and leaves it. `keywords` are its own."""
-        return EngineNetwork(self.read(), self.cell, **{"threads": self.threads, **keywords})
+        return EngineNetwork(self.read(), self.cell, **{"ngrams": self.ngrams, "threads": self.threads, **keywords})
 
     def write(self, tensors: Mapping[str, Any], kind: str = "weight") -> None:
         """Set tensors of a kind; `ValueError`, and nothing set, for a name or shape that is not this model's."""

@@ -22,6 +22,7 @@ from storycell.data.vocab import Vocabulary
 from storycell.errors import CorpusError, SettingsError
 from storycell.evaluation import evaluator
 from storycell.language_model import LanguageModel
+from storycell.ngrams import PAST
 from storycell.types import BOUNDARY, Ids
 
 Array = npt.NDArray[np.floating[Any]]
@@ -118,11 +119,11 @@ class Trace:
     def _step(self, layer: int, rows: range) -> dict[str, Array]:
         """All values at some rows (those of `states`, evenly spaced) at once, from the states before them."""
         ids = self.all_ids[_slice(rows)]
-        x = self.model.inputs(ids) if layer == 0 else self.states[layer - 1][self.output][_slice(rows)]
         before = {name: value[_slice(rows, -1)] for name, value in self.states[layer].items()}
         begins = ids == BOUNDARY
         if begins.any():
             before = {name: np.where(begins[:, None], 0, value) for name, value in before.items()}
+        x = self.states[layer - 1][self.output][_slice(rows)] if layer else self.model.inputs(ids, before.get(PAST))
         return self.model.layer_step(layer, x, before)
 
     def _check(self, name: str, layer: int) -> tuple[str, int]:
@@ -173,11 +174,15 @@ def _states(model: LanguageModel, ids: Ids) -> list[dict[str, Array]]:
                 line[: end - first] = ids[first : min(end, first + width)]
             every = model.states(chunk, state)
             kept = kept or [
-                {name: np.empty((len(ids), value.shape[-1]), value.dtype) for name, value in every.items()}
-                for _ in range(model.num_layers)
+                {
+                    name: np.empty((len(ids), value.shape[-1]), value.dtype)
+                    for name, value in every.items()
+                    if k < len(value)  # one past for all layers
+                }
+                for k in range(model.num_layers)
             ]
             for name, value in every.items():
-                for k in range(model.num_layers):
+                for k in range(len(value)):
                     for b, (first, end) in enumerate(rows):
                         n = min(width, end - first)
                         kept[k][name][first : first + n] = value[k, b, :n]

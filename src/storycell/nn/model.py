@@ -234,12 +234,23 @@ class CharLM(nn.Module):
         network = self.network()
         if self.ngram_table is None:
             return network, state, {}
-        rows, past = hashing.rows_of(
-            ids.cpu().numpy(), state[hashing.PAST][0].cpu().numpy(), len(self.ngram_table.weight)
-        )
-        added = self.ngram_table.weight[torch.from_numpy(rows).to(ids.device)].sum(2)
+        added, past = self._look_up(self.ngram_table.weight, ids, state[hashing.PAST][0])
         states = {name: value for name, value in state.items() if name != hashing.PAST}
-        return replace(network, ngrams=added), states, {hashing.PAST: torch.from_numpy(past).to(self.output.weight)[None]}
+        return replace(network, ngrams=added), states, {hashing.PAST: past[None]}
+
+    @staticmethod
+    def _look_up(table: torch.Tensor, ids: torch.Tensor, past: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """ids `[B T]` after `past [B N-1]` -> the sum of the rows of their n-grams, `[B T D]`, and the past after them."""
+        rows, after = hashing.rows_of(ids.cpu().numpy(), past.cpu().numpy(), len(table))
+        return table[torch.from_numpy(rows).to(ids.device)].sum(2), torch.from_numpy(after).to(table)
+
+    def vectors(self, ids: torch.Tensor, past: torch.Tensor | None = None) -> torch.Tensor:
+        """What the first layer reads: ids `[B T]` -> `[B T D]`; with n-grams after `past [B N-1]`, None for zeros."""
+        network = self.network()
+        if self.ngram_table is not None:
+            past = self.output.weight.new_zeros(len(ids), self.ngrams - 1) if past is None else past
+            network = replace(network, ngrams=self._look_up(self.ngram_table.weight, ids, past)[0])
+        return network.vectors(ids)
 
     def nats(self, ids: torch.Tensor, targets: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
         """The loss of every target: ids and targets `[B T]` -> nats `[B T]` and the final state; no gradients."""

@@ -30,7 +30,7 @@ MOMENTUM = 0.9  # a small model in a short run; 0.95 is usual for large ones (LO
 ITERATIONS = 4  # of Newton and Schulz; more make u rounder and training no better (LOG.md)
 _A, _B, _C = 3.4445, -4.7750, 2.0315  # the quintic that lifts small singular values fastest, to within 0.7 and 1.2
 _TINY = 1e-7
-TABLE_RATE = 30.0  # of the learning rate, for the n-grams' table (LOG.md)
+TABLE_RATE = 50.0  # of the learning rate, for the n-grams' table (LOG.md)
 _TINY_SUM = 1e-20
 
 

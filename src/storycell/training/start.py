@@ -30,14 +30,13 @@ from storycell.data.survey import build_vocabulary
 from storycell.data.tokens import Prepared
 from storycell.data.vocab import Vocabulary
 from storycell.engine import library
-from storycell.engine.cells import weight_shapes
 from storycell.errors import ResumeError, SettingsError
 from storycell.language_model import Floats
 from storycell.runs import default_prompt
 from storycell.runs import folder as folder_module
 from storycell.runs.folder import RunConfig, RunFolder, TextRecord, refuse_occupied
 from storycell.runs.machine import best_device, machine, versions
-from storycell.runs.network import LoadedRun, engine_obstacle, load_run
+from storycell.runs.network import LoadedRun, engine_obstacle, load_run, shapes_of
 from storycell.runs.text import has_changed, open_text, prepared_folder, read_text
 from storycell.training.engine_learner import EngineLearner
 from storycell.training.learner import Learner
@@ -299,8 +298,7 @@ def build_learner(
 def _weight_shapes(group: ProcessGroup, settings: Settings, vocab_size: int) -> dict[str, tuple[int, ...]]:
     """The shapes of what `build_learner` would make."""
     if uses_engine(group, settings, settings.training.device):
-        model = settings.model
-        return weight_shapes(vocab_size, model.hidden, model.layers, model.cell, model.embedding, model.gate_bias)
+        return shapes_of(settings.model, vocab_size)
     from storycell.training.torch_learner import torch_shapes
 
     return torch_shapes(settings.model, vocab_size)
