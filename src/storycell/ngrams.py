@@ -11,9 +11,11 @@ nothing beyond a boundary: that and everything before it are characters 0, as is
 below 2^53, so that C, JavaScript and ONNX compute the same rows.
 
 A stream remembers its N - 1 latest characters, the latest first, as `past` in its state `[1 B N-1]`; zeros are the
-state before a text begins, as of all states. native/engine/ngrams.h has the same in C++.
+state before a text begins, as of all states. A run's `model.safetensors` stores the table in bytes (`in_bytes`): rows
+are added up, so that rounding them is not seen in a loss (LOG.md). native/engine/ngrams.h has the same in C++.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,9 @@ PRIME, FACTOR = 2**31 - 1, 1_999_993
 PAST = "past"  # its name in a state
 TABLE = "ngram_table.weight"  # the name of the table [R D]; it starts at zero
 
+_SCALE = "ngram_table.scale"  # [R] float32, beside a table that is stored in bytes
+
+Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
 
@@ -52,3 +57,22 @@ def pasts_of(ids: Any, past: Any) -> Integers:
         past = np.concatenate([id, np.where(id == 0, 0, past[:, :-1])], axis=1)
         after[:, t] = past
     return after
+
+
+def in_bytes(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Weights as `model.safetensors` stores them: the table, if there is one, as int8 with a scale for each row."""
+    if TABLE not in weights:
+        return dict(weights)
+    table = np.asarray(weights[TABLE], np.float32)
+    scale = np.abs(table).max(1) / np.float32(127)
+    steps = np.rint(table / np.where(scale > 0, scale, 1)[:, None])
+    return {**weights, TABLE: steps.astype(np.int8), _SCALE: scale}
+
+
+def from_bytes(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights that `in_bytes` stored, the table in float32 again; what is anything else is left as it is."""
+    weights = dict(stored)
+    table, scale = weights.get(TABLE), weights.get(_SCALE)
+    if table is not None and scale is not None and table.ndim == 2 and scale.shape == table.shape[:1]:
+        weights[TABLE] = table.astype(np.float32) * weights.pop(_SCALE).astype(np.float32)[:, None]
+    return weights

@@ -60,6 +60,11 @@ class Network:
         """The network of a model; `ExportError` for a cell of the user's own or weights that are not finite."""
         if model.cell not in CELLS:
             raise ExportError(f"the cell {model.cell!r} cannot be exported; {', '.join(CELLS)} can")
+        if model.ngrams:
+            raise ExportError(
+                f"a model with n-grams (ngrams = {model.ngrams}) cannot be exported yet; "
+                "train one with --ngrams 0 for a page, a program or a graph"
+            )
         weights = {name: w.astype(np.float64) for name, w in model.weights().items()}
         spoilt = next((name for name, w in weights.items() if not np.isfinite(w).all()), None)
         if spoilt:

@@ -10,7 +10,8 @@ dropout when the text is read again and again (LOG.md has the runs). Minutes are
 cores of a laptop read, whatever this machine does, so the same command makes the same network everywhere.
 
 `transfer_weights` is what `--init` does. Every parameter that belongs to a character moves with it; a new character
-keeps its fresh input weights and starts less likely than any of the donor's.
+keeps its fresh input weights and starts less likely than any of the donor's. Rows of n-grams are found by the ids of
+their characters, so where characters are new, and ids are others, the table starts again at zero.
 """
 
 import os
@@ -32,6 +33,7 @@ from storycell.data.vocab import Vocabulary
 from storycell.engine import library
 from storycell.errors import ResumeError, SettingsError
 from storycell.language_model import Floats
+from storycell.ngrams import TABLE
 from storycell.runs import default_prompt
 from storycell.runs import folder as folder_module
 from storycell.runs.folder import RunConfig, RunFolder, TextRecord, refuse_occupied
@@ -86,7 +88,7 @@ def transfer_weights(
             weight[rows] = given[name]
         elif name == "recurrent.weight_ih_l0" and "embedding.weight" not in weights:
             weight[:, rows] = given[name]
-        else:
+        elif name != TABLE or vocab.characters == given_vocab.characters:
             weight[:] = given[name]
     return weights
 
