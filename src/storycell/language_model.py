@@ -110,7 +110,7 @@ class LanguageModel(Protocol):
         """
 
     def inputs(self, ids: Any, past: Any = None) -> Floats:
-        """What the first layer reads: ids `[N]` -> `[N D]`; with n-grams after `past [N N-1]`, None where nothing was."""
+        """What the first layer reads: ids `[N]` -> `[N D]`; with n-grams after `past [N N-1]`, None for zeros."""
 
     def layer_step(self, layer: int, x: Floats, state: Values, hold: Hold = unheld) -> Values:
         """One step of a layer on inputs `[N D]` and the state before, `[N H]` by name: every value of the step.

@@ -33,7 +33,7 @@ Integers = npt.NDArray[np.int64]
 
 
 def rows_of(ids: Any, past: Any, count: int) -> tuple[Integers, Integers]:
-    """ids `[B T]` after `past [B N-1]` -> their rows of a table of `count` rows, `[B T N-1]`, and the past after them."""
+    """ids `[B T]` after `past [B N-1]` -> their rows of a table of `count`, `[B T N-1]`, and the past after them."""
     ids, past = np.asarray(ids, np.int64), np.asarray(past).astype(np.int64)
     T, N = ids.shape[1], past.shape[1] + 1
     line = np.concatenate([past[:, ::-1], ids], axis=1)

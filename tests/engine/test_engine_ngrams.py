@@ -1,4 +1,4 @@
-"""The n-gram table of the engine's model: its rows, gradients and optimiser against the reference, its state, resume."""
+"""The n-gram table of the engine's model: rows, gradients and optimiser against the reference; state; resume."""
 
 from typing import Any
 
@@ -176,7 +176,9 @@ def test_rows_of_a_batch_do_not_touch_each_other() -> None:
 def test_results_do_not_depend_on_threads_to_the_bit(precision: str) -> None:
     found = []
     for threads in (1, 2, 5):
-        engine = EngineModel(V, 32, 2, embedding_size=48, ngrams=5, ngram_rows=501, precision=precision, threads=threads)
+        engine = EngineModel(
+            V, 32, 2, embedding_size=48, ngrams=5, ngram_rows=501, precision=precision, threads=threads
+        )
         engine.initialise(1)
         for step in range(3):
             engine.gradient(*text(33, 20, step), carries=True)

@@ -32,7 +32,7 @@ def both(cell: str = "lstm", L: int = 2, **keywords: str) -> tuple[EngineNetwork
 def text(B: int, T: int, seed: int = 1) -> np.ndarray:
     ids = np.random.default_rng(seed).integers(2, V, (B, T))
     ids[:, 0] = BOUNDARY
-    ids[:: 2, T // 2] = BOUNDARY  # a second story
+    ids[::2, T // 2] = BOUNDARY  # a second story
     return ids
 
 

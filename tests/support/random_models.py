@@ -38,9 +38,7 @@ def model(kind: str, vocab: Vocabulary = CHARACTERS) -> LanguageModel:
     """A model with weights wide enough that its gates open and close, and not so wide that it is chaotic."""
     cell, L, H, D, bias = KINDS[kind]
     grams = 4 if kind.endswith("ngrams") else 0
-    sizes = ModelSettings(
-        cell=cell, layers=L, hidden=H, embedding=D, gate_bias=bias, ngrams=grams, ngram_rows=29
-    )
+    sizes = ModelSettings(cell=cell, layers=L, hidden=H, embedding=D, gate_bias=bias, ngrams=grams, ngram_rows=29)
     drawn, random = new_model(len(vocab), sizes), np.random.default_rng(5)
     return drawn.with_weights({n: random.normal(0, 1.5 * H**-0.5, w.shape) for n, w in drawn.weights().items()})
 

@@ -1,4 +1,4 @@
-"""Runs with n-grams: trained, cut and resumed, opened, evaluated, looked into, generated with, started from, refused."""
+"""Runs with n-grams: trained, cut and resumed, opened, evaluated, looked into, generated with, exported."""
 
 import json
 from pathlib import Path
@@ -107,9 +107,7 @@ def test_the_table_is_stored_in_bytes_and_a_loss_hardly_sees_it(run: Path) -> No
     assert (np.abs(rounded[ngrams.TABLE] - table) <= np.abs(table).max(1, keepdims=True) / 253).all()
     model = storycell.load(run)
     ids = np.concatenate([[0], model.vocab.prompt_ids(TEXT[:400].partition("<|")[0])[0]])
-    losses = [
-        model.network.with_weights(w).nats(ids[None, :-1], ids[None, 1:])[0].mean() for w in (exact, rounded)
-    ]
+    losses = [model.network.with_weights(w).nats(ids[None, :-1], ids[None, 1:])[0].mean() for w in (exact, rounded)]
     assert losses[0] == pytest.approx(losses[1], abs=2e-3)
 
 
@@ -191,7 +189,9 @@ def test_streams_do_not_depend_on_each_other(run: Path) -> None:
         assert [row[k] for row in together[:until]] == [row[0] for row in alone[:until]]
 
 
-def test_another_run_starts_from_the_table_where_the_characters_are_the_same(run: Path, text: Path, tmp_path: Path) -> None:
+def test_another_run_starts_from_the_table_where_the_characters_are_the_same(
+    run: Path, text: Path, tmp_path: Path
+) -> None:
     settings = {"steps": 1, "lr": 1e-9, "streams": 4, "chunk": 16, "evaluations": 1, "threads": 1}
     same = storycell.train(text, out=tmp_path / "same", init=run, **settings).path
     table = load_run(run).network.weights()[ngrams.TABLE]

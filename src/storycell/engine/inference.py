@@ -124,7 +124,7 @@ class EngineNetwork:
         return {name: np.zeros(shape, np.float32) for name, shape in self._state_shapes(B).items()}
 
     def _state_shapes(self, B: int) -> dict[str, tuple[int, ...]]:
-        shapes = dict.fromkeys(self.state_names, (self.num_layers, B, self.hidden_size))
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(self.state_names, (self.num_layers, B, self.hidden_size))
         return shapes | ({PAST: (1, B, self.ngrams - 1)} if self.ngrams else {})
 
     def logits(self, ids: Any, state: State | None = None) -> tuple[Floats, State]:
@@ -171,7 +171,7 @@ class EngineNetwork:
         return self._with_past(after, past)
 
     def _past(self, state: State | None, B: int) -> Integers:
-        """The characters that n-grams remember before a call, `[B N-1]`, which the call moves on; empty without n-grams."""
+        """The characters that n-grams remember before a call, `[B N-1]`, which it moves on; empty without n-grams."""
         shape = B, max(self.ngrams - 1, 0)
         return np.zeros(shape, np.int64) if state is None or not self.ngrams else state[PAST][0].astype(np.int64)
 

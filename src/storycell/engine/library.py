@@ -122,7 +122,8 @@ class Generation(Struct):
 
     _fields_ = _parse_fields(
         "i:cell precision layers streams units characters length p:layer packed_output output_bias logits current"
-        " random out kept_logits choice i:unknown ngrams ngram_rows embedding p:embedding_weight ngram_table past vectors"
+        " random out kept_logits choice i:unknown ngrams ngram_rows embedding"
+        " p:embedding_weight ngram_table past vectors"
     )
 
 
@@ -178,8 +179,7 @@ class Reading(Struct):
     """Characters to be read, and what is wanted of that."""
 
     _fields_ = _parse_fields(
-        "i:streams steps p:ids targets hidden cell final_hidden final_cell losses logits hiddens cells past"
-        " final_past"
+        "i:streams steps p:ids targets hidden cell final_hidden final_cell losses logits hiddens cells past final_past"
     )
 
 

@@ -20,7 +20,16 @@ from storycell.engine.library import CELLS, PRECISIONS, Chunk, ModelConfig, Upda
 from storycell.ngrams import PAST
 
 # What the library keeps of each tensor, by number; `sum [R]` of the table of n-grams alone.
-KINDS = {"weight": 0, "gradient": 1, "exp_avg": 2, "exp_avg_sq": 3, "step": 4, "momentum_buffer": 5, "average": 6, "sum": 7}
+KINDS = {
+    "weight": 0,
+    "gradient": 1,
+    "exp_avg": 2,
+    "exp_avg_sq": 3,
+    "step": 4,
+    "momentum_buffer": 5,
+    "average": 6,
+    "sum": 7,
+}
 OPTIMIZER_STATE = ("exp_avg", "exp_avg_sq", "step", "momentum_buffer", "sum")
 # How each optimiser is done: its number, AdamW's betas, and whether it knows weight decay.
 OPTIMIZERS = {

@@ -67,7 +67,9 @@ def read(text: str) -> Network:
             for kind, name in (("application/json", "model"), ("text/plain", "weights"))
         )
         facts = json.loads(model)
-        shape = Shape(facts["cell"], *(int(facts[axis]) for axis in "VDHL"), *(int(facts.get(axis, 0)) for axis in "NR"))
+        shape = Shape(
+            facts["cell"], *(int(facts[axis]) for axis in "VDHL"), *(int(facts.get(axis, 0)) for axis in "NR")
+        )
         return encoding.decode(weights, shape, check_rounding(facts["weights"]))
     except (TypeError, KeyError, ValueError) as error:
         raise ExportError(f"the file is not what was written: {error}") from None

@@ -2,8 +2,8 @@
 
 The tensors of a model are simplified without changing what they compute: two biases that are only ever added become
 one, and an embedding is multiplied by the first layer's weights, which leaves one-hot characters, where the product is
-smaller than the two and no n-grams are added to it. Every runtime computes with the product, and multiplying takes milliseconds; it is size that
-decides, since a file is kept and sent for longer than it takes to open.
+smaller than the two and no n-grams are added to it. Every runtime computes with the product, and multiplying takes
+milliseconds; it is size that decides, since a file is kept and sent for longer than it takes to open.
 """
 
 from dataclasses import dataclass

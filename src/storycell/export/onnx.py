@@ -189,9 +189,7 @@ def logits(data: bytes, ids: list[int]) -> npt.NDArray[np.float64]:
     """What the file computes after each of `ids [T]` from a zero state: `[T, V]`, by the package's evaluator."""
     session = _onnx().reference.ReferenceEvaluator(_onnx().load_from_string(data))
     state = {
-        entry.name: np.zeros(
-            [max(axis.dim_value, 1) for axis in entry.type.tensor_type.shape.dim], np.float32
-        )
+        entry.name: np.zeros([max(axis.dim_value, 1) for axis in entry.type.tensor_type.shape.dim], np.float32)
         for entry in session.proto_.graph.input
         if entry.name != "ids"
     }

@@ -143,9 +143,7 @@ class TorchModel:
             before.append(self.state_after(ids[:, a : a + width], before[-1]))
         padded = np.pad(ids, ((0, 0), (0, pieces * width - T))).reshape(B * pieces, width)
         starts = {name: np.stack([state[name] for state in before], axis=2) for name in before[0]}
-        every = self._run_stepwise(
-            padded, {name: s.reshape(len(s), -1, s.shape[-1]) for name, s in starts.items()}
-        )
+        every = self._run_stepwise(padded, {name: s.reshape(len(s), -1, s.shape[-1]) for name, s in starts.items()})
         shape = (self.num_layers, B, pieces * width, self.hidden_size)
         found = {name: values.reshape(shape)[:, :, :T] for name, values in every.items()}
         if self.ngrams:

@@ -240,7 +240,7 @@ class CharLM(nn.Module):
 
     @staticmethod
     def _look_up(table: torch.Tensor, ids: torch.Tensor, past: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """ids `[B T]` after `past [B N-1]` -> the sum of the rows of their n-grams, `[B T D]`, and the past after them."""
+        """ids `[B T]` after `past [B N-1]` -> the sum of their rows, `[B T D]`, and the past after them."""
         rows, after = hashing.rows_of(ids.cpu().numpy(), past.cpu().numpy(), len(table))
         return table[torch.from_numpy(rows).to(ids.device)].sum(2), torch.from_numpy(after).to(table)
 

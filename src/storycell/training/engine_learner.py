@@ -14,8 +14,8 @@ from storycell.language_model import Floats
 from storycell.ngrams import TABLE
 from storycell.training.learner import Kept, Layout
 
-# What an optimiser keeps of a parameter. Muon does so of the recurrent layers' matrices alone, and the n-grams' table has
-# its own, but for SGD.
+# What an optimiser keeps of a parameter. Muon does so of the recurrent layers' matrices alone; but for SGD the table of
+# n-grams has its own.
 MOMENTS = {
     "sgd": frozenset[str](),
     "adamw": frozenset({"step", "exp_avg", "exp_avg_sq"}),
