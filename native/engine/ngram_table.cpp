@@ -16,6 +16,17 @@ void add(const float* from, float* to, int64_t count) {
     for (int64_t i = 0; i < count; ++i) to[i] += from[i];
 }
 
+// Rows lie all over a table that no cache holds: asked for some characters ahead, they are there when they are read.
+constexpr int64_t kAhead = 8;
+
+void fetch(const float* row, int64_t count, bool to_write) {
+#if defined(__GNUC__) || defined(__clang__)
+    for (int64_t i = 0; i < count; i += 16) to_write ? __builtin_prefetch(row + i, 1) : __builtin_prefetch(row + i, 0);
+#else
+    (void)row, (void)count, (void)to_write;
+#endif
+}
+
 }  // namespace
 
 NgramTable::NgramTable(int64_t longest, int64_t rows, int64_t columns, int64_t width)
@@ -53,6 +64,9 @@ Status NgramTable::look_up(int64_t streams, int64_t steps, const int64_t* ids, c
     return split(T * B, 256, threads, [&](int64_t first, int64_t last) {
         for (int64_t r = first; r < last; ++r) {
             const int32_t* place = places.data() + r * N;
+            if (r + kAhead < last)
+                for (int64_t n = 0; n < N; ++n)
+                    fetch(weight.data() + met[place[kAhead * N + n]] * width, width, false);
             std::copy_n(embedding + ids[r % B * T + r / B] * width, width, to + r * width);
             for (int64_t n = 0; n < N; ++n) add(weight.data() + met[place[n]] * width, to + r * width, width);
         }
@@ -63,7 +77,7 @@ Status NgramTable::look_up(int64_t streams, int64_t steps, const int64_t* ids, c
 // Threads share the columns, and each adds up all rows in their order.
 Status NgramTable::spread(const float* from, int64_t characters, float* embedding, int threads) {
     const int64_t N = longest - 1;
-    float* const to = gradient.room(static_cast<int64_t>(met.size()) * width);
+    float* const to = gradient.room(static_cast<int64_t>(met.capacity()) * width);  // no later chunk asks for more
     return split(width / 16, 1, threads, [&](int64_t first, int64_t last) {
         const int64_t at = first * 16, count = (last - first) * 16;
         for (size_t m = 0; m < met.size(); ++m) std::fill_n(to + static_cast<int64_t>(m) * width + at, count, 0.0f);
@@ -71,6 +85,8 @@ Status NgramTable::spread(const float* from, int64_t characters, float* embeddin
         for (int64_t r = 0; r < T * B; ++r) {
             const int32_t* place = places.data() + r * N;
             const float* row = from + r * width + at;
+            if (r + kAhead < T * B)
+                for (int64_t n = 0; n < N; ++n) fetch(to + place[kAhead * N + n] * width + at, count, true);
             add(row, embedding + ids_[r % B * T + r / B] * width + at, count);
             for (int64_t n = 0; n < N; ++n) add(row, to + place[n] * width + at, count);
         }
@@ -80,6 +96,7 @@ Status NgramTable::spread(const float* from, int64_t characters, float* embeddin
 
 Status NgramTable::squares(double& sum_of_squares, int threads) {
     const auto all = static_cast<int64_t>(met.size()) * width, block = kBlockRows * width;
+    sums.reserve(met.capacity() / kBlockRows + 1);
     sums.assign(static_cast<size_t>((all + block - 1) / block), 0.0);
     const Status status = split(static_cast<int64_t>(sums.size()), 4, threads, [&](int64_t first, int64_t last) {
         for (int64_t b = first; b < last; ++b) {
@@ -105,6 +122,11 @@ Status NgramTable::move(double factor, double rate, bool descends, int threads) 
     return split(static_cast<int64_t>(met.size()), 256, threads, [&](int64_t first, int64_t last) {
         for (int64_t m = first; m < last; ++m) {
             const float* from = gradient.data() + m * width;
+            if (m + kAhead < last) {
+                const int64_t next = met[static_cast<size_t>(m + kAhead)];
+                fetch(weight.data() + next * width, width, true);
+                if (!descends) fetch(sum.data() + next, 1, true);
+            }
             float* row = weight.data() + met[static_cast<size_t>(m)] * width;
             double by = rate * factor;
             if (!descends) {
