@@ -55,12 +55,14 @@ SMALL_TEXT = 4_000_000  # characters: a smaller text is read in smaller steps
 PASSES = (2.5, 6.5, 20)  # how often the text is read: up to the first the first dropout and decay, and so on
 EPOCH_DROPOUTS = (0.0, 0.05, 0.1, 0.2)
 WEIGHT_DECAYS = (0.05, 0.1, 0.3, 0.3)
+NGRAMS = (8, 0, 0, 0)  # the longest, for a text that is not read often enough to learn it by heart
+NGRAM_ROWS = {NARROW: 131_072, WIDE: 98_304}  # so that what is saved stays below 16 MB
 
 
 def fit_recipe(settings: Settings, train_chars: int, *, keeps_network: bool = False) -> dict[str, Any]:
-    """`streams`, `dropout`, `weight_decay` and `hidden` for a text of `train_chars` characters, by name.
+    """`streams`, `dropout`, `weight_decay`, `hidden`, `ngrams` and `ngram_rows` for a text of `train_chars` characters.
 
-    `keeps_network` leaves `hidden` out: another run brings its own.
+    `keeps_network` leaves the network's out: another run brings its own.
     """
     training = settings.training
     unit, amount = training.budget
@@ -71,7 +73,10 @@ def fit_recipe(settings: Settings, train_chars: int, *, keeps_network: bool = Fa
         chars *= CHARS_PER_S[WIDE] / CHARS_PER_S[NARROW]
     often = bisect_right(PASSES, chars / train_chars)
     fit = {"streams": streams, "dropout": EPOCH_DROPOUTS[often], "weight_decay": WEIGHT_DECAYS[often]}
-    return fit if keeps_network else fit | {"hidden": WIDE if wide else NARROW}
+    if keeps_network:
+        return fit
+    hidden, ngrams = WIDE if wide else NARROW, NGRAMS[often] if settings.model.embedding else 0
+    return fit | {"hidden": hidden, "ngrams": ngrams, "ngram_rows": NGRAM_ROWS[hidden]}
 
 
 def transfer_weights(
