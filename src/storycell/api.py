@@ -188,9 +188,9 @@ class Model:
         return gradient_flow(self.trace(text), lags)
 
     def export(self, path: str | Path, weights: str | None = None) -> "Export":
-        """Write the model as one file that plays elsewhere: `.html`, `.onnx` or `.c`, by the ending of `path`.
+        """Write the model as one file that plays elsewhere: `.html`, `.onnx`, `.c` or `.h`, by the ending of `path`.
 
-        `weights` is fp32 (the default of .onnx and .c), fp16 (of .html) or int8. Raises `ExportError`; see
+        `weights` is fp32 (the default of .onnx and .c), fp16 (of .html) or int8 (of .h). Raises `ExportError`; see
         `storycell.export.export`.
         """
         from storycell.export.export import export
