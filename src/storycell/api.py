@@ -25,6 +25,7 @@ from storycell.runs.network import load_run, run_name, torch_module
 
 if TYPE_CHECKING:  # what is slow to import is imported by what needs it
     from storycell.export.export import Export
+    from storycell.inspect.authors import Authors
     from storycell.inspect.features import Feature
     from storycell.inspect.gradients import GradientFlow
     from storycell.inspect.trace import Trace
@@ -180,6 +181,15 @@ class Model:
         if not found:
             raise SettingsError(f"the feature {chosen.name!r} occurs too seldom, or nearly everywhere, in this text")
         return found[chosen.name]
+
+    def authors(self, text: str, layer: int, which: "int | Any", at: int = -1) -> "Authors":
+        """Who wrote the memory of a unit, or of a direction `[H]`, after character `at` of a text: `shares` add up to it.
+
+        Of an LSTM's cell state or a GRU's hidden state; `SettingsError` for other cells. See `storycell.inspect.authors`.
+        """
+        from storycell.inspect.authors import authors
+
+        return authors(self.trace(text), layer, which, at)
 
     def gradient_flow(self, text: str, lags: int = 128) -> "GradientFlow":
         """How far back the loss of a character reaches: gradient norms `[samples lags+1]` by (state, layer)."""

@@ -17,6 +17,7 @@ from storycell.data.vocab import Vocabulary
 from storycell.errors import CorpusError
 from storycell.inspect import gradients, latch, memory
 from storycell.inspect import trace as neighbours
+from storycell.inspect.authors import MemoryAuthors, memory_authors
 from storycell.inspect.features import Feature, features
 from storycell.inspect.gradients import GradientFlow
 from storycell.inspect.latch import LATCH, HeldStory, HoldResult, HoldTest, LatchReading, Moments, wire_by_hand
@@ -86,6 +87,7 @@ class Inspection:
     contexts: list[ContextLoss]
     places: list[PlaceLoss]
     mistakes: dict[str, list[MistakeKind]]  # by the name of the model
+    authors: MemoryAuthors | None  # of an LSTM or a GRU
     against: Subject | None = None
 
 
@@ -119,6 +121,7 @@ def _gather(
     latch_jobs = _latch_jobs(pool, path, found.get("inside quotes", []))
     units = _telling(found, path)
     browsed = pool.submit(_browse, path, units)
+    authors = pool.submit(memory_authors, path, units)
     contexts, places = losses.result()
     return Inspection(
         subject=subject,
@@ -132,6 +135,7 @@ def _gather(
         contexts=contexts,
         places=places,
         mistakes=wrong.result(),
+        authors=authors.result(),
         against=against,
     )
 
