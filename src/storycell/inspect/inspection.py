@@ -14,7 +14,7 @@ import numpy as np
 
 from storycell import threads
 from storycell.data.vocab import Vocabulary
-from storycell.errors import CorpusError
+from storycell.errors import CorpusError, UnknownCharacterError
 from storycell.inspect import gradients, latch, memory
 from storycell.inspect import trace as neighbours
 from storycell.inspect.authors import MemoryAuthors, memory_authors
@@ -23,6 +23,8 @@ from storycell.inspect.gradients import GradientFlow
 from storycell.inspect.latch import LATCH, HeldStory, HoldResult, HoldTest, LatchReading, Moments, wire_by_hand
 from storycell.inspect.memory import ContextLoss, PlaceLoss
 from storycell.inspect.mistakes import MistakeKind, mistakes
+from storycell.inspect.pairs import FACTS, QUOTED
+from storycell.inspect.patching import Carriers, Transplant, carriers, transplant
 from storycell.inspect.saturation import Saturation, saturation
 from storycell.inspect.trace import Trace, trace
 from storycell.inspect.units import Finding, find_units
@@ -36,6 +38,7 @@ _RADII = (0.9, 1.0, 1.1)
 _RNN_CHARS = 20_000  # of the text are enough for the gradients of the untrained RNNs
 _RANDOM_UNITS = 4
 _GROUP = 5  # units held together
+_TRANSPLANTED = 160  # characters generated with a state exchanged
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class Inspection:
     places: list[PlaceLoss]
     mistakes: dict[str, list[MistakeKind]]  # by the name of the model
     authors: MemoryAuthors | None  # of an LSTM or a GRU
+    carriers: list[Carriers]  # of the facts of the embedded stories; none where their characters are unknown
+    transplants: list[Transplant]  # of the facts that the model carries
     against: Subject | None = None
 
 
@@ -118,6 +123,7 @@ def _gather(
     flows = _flows(pool, path, untrained, second, subject, against)
     wrong = pool.submit(_mistakes, subject, path, against, second)
     found = found_job.result()
+    carried = pool.submit(_carriers, path, found.get("inside quotes", []))
     latch_jobs = _latch_jobs(pool, path, found.get("inside quotes", []))
     units = _telling(found, path)
     browsed = pool.submit(_browse, path, units)
@@ -136,6 +142,8 @@ def _gather(
         places=places,
         mistakes=wrong.result(),
         authors=authors.result(),
+        carriers=carried.result()[0],
+        transplants=carried.result()[1],
         against=against,
     )
 
@@ -233,6 +241,22 @@ def _latch_jobs(pool: ThreadPoolExecutor, path: Trace, found: list[Finding]) -> 
     prompt = path.text[:11].split("\0")[0] or "A"
     stories = [pool.submit(test.generate, label, these, prompt) for label, these in wishes.items()]
     return lambda: Latch(ideal.result(), _all(readings), means.result(), _all(holds), _all(stories))
+
+
+def _carriers(path: Trace, quotes: list[Finding]) -> tuple[list[Carriers], list[Transplant]]:
+    """What carries each fact of the stories, and what exchanging a few units makes the model write."""
+    model, vocab = path.model, path.vocab
+    named = {f"the {len(quotes)} units found for quotes": [(f.layer, f.unit) for f in quotes]}
+    try:
+        found = [carriers(model, vocab, fact, named=named if fact == QUOTED else {}) for fact in FACTS]
+    except UnknownCharacterError:  # a model of another language or alphabet
+        return [], []
+    moved = []
+    for one in found:
+        if one.is_carried:  # the fewest units that restore half
+            enough = next((r.units for r in one.rows if "best" in r.label and r.share >= 0.5), one.rows[-1].units)
+            moved.append(transplant(model, vocab, one.example, enough, _TRANSPLANTED))
+    return found, moved
 
 
 def _all(jobs: "Iterable[Future[Any]]") -> list[Any]:
