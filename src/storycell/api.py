@@ -216,9 +216,7 @@ class Model:
 
         layers, names, units = (None if some is None else tuple(some) for some in (layers, names, units))
         part = Part(layers, names, units, direction)  # type: ignore[arg-type]
-        return patch(
-            self.network, self.vocab, base, source, part, then=then, chars=chars, sampling=sampling, seed=seed
-        )
+        return patch(self.network, self.vocab, base, source, part, then=then, chars=chars, sampling=sampling, seed=seed)
 
     def carriers(self, fact: str = "a quotation is open", *, count: int = 64) -> "Carriers":
         """Which layers and units carry a fact of the embedded stories, from `count` pairs of prompts that differ in it.

@@ -193,7 +193,12 @@ def memory_authors(path: Trace, telling: list[tuple[int, int, str]]) -> MemoryAu
     layers = range(path.layers)
     quotes = [quote_shares(path, layer) for layer in layers]
     best = sorted(
-        ((-float(q.opening[u]), layer, int(u)) for layer, q in enumerate(quotes) if q for u in np.argsort(-q.opening)[:3])
+        (
+            (-float(q.opening[u]), layer, int(u))
+            for layer, q in enumerate(quotes)
+            if q
+            for u in np.argsort(-q.opening)[:3]
+        )
     )[:3]
     labels = {(layer, unit): label for layer, unit, label in telling}
     places = [(layer, unit) for _, layer, unit in best] + list(labels)

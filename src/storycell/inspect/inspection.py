@@ -14,10 +14,13 @@ import numpy as np
 
 from storycell import threads
 from storycell.data.vocab import Vocabulary
+from storycell.engine.cells import CELLS
 from storycell.errors import CorpusError, UnknownCharacterError
 from storycell.inspect import gradients, latch, memory
 from storycell.inspect import trace as neighbours
+from storycell.inspect.ablation import Ablation, ablation
 from storycell.inspect.authors import MemoryAuthors, memory_authors
+from storycell.inspect.cards import Card, card
 from storycell.inspect.features import Feature, features
 from storycell.inspect.gradients import GradientFlow
 from storycell.inspect.latch import LATCH, HeldStory, HoldResult, HoldTest, LatchReading, Moments, wire_by_hand
@@ -25,6 +28,7 @@ from storycell.inspect.memory import ContextLoss, PlaceLoss
 from storycell.inspect.mistakes import MistakeKind, mistakes
 from storycell.inspect.pairs import FACTS, QUOTED
 from storycell.inspect.patching import Carriers, Transplant, carriers, transplant
+from storycell.inspect.probes import Probe, probe
 from storycell.inspect.saturation import Saturation, saturation
 from storycell.inspect.trace import Trace, trace
 from storycell.inspect.units import Finding, find_units
@@ -38,6 +42,7 @@ _RADII = (0.9, 1.0, 1.1)
 _RNN_CHARS = 20_000  # of the text are enough for the gradients of the untrained RNNs
 _RANDOM_UNITS = 4
 _GROUP = 5  # units held together
+_CARDS = 8
 _TRANSPLANTED = 160  # characters generated with a state exchanged
 
 
@@ -93,6 +98,9 @@ class Inspection:
     authors: MemoryAuthors | None  # of an LSTM or a GRU
     carriers: list[Carriers]  # of the facts of the embedded stories; none where their characters are unknown
     transplants: list[Transplant]  # of the facts that the model carries
+    ablation: Ablation | None  # of the engine's cells
+    cards: list[Card]
+    probes: list[Probe]
     against: Subject | None = None
 
 
@@ -119,6 +127,8 @@ def _gather(
     saturated = pool.submit(saturation, path)
     untrained = untrained_job.result()
     found_job = pool.submit(lambda: find_units(path, untrained, features(path.text) | dict(extra)))
+    silenced = pool.submit(ablation, path) if subject.model.cell in CELLS else None
+    probed = pool.submit(lambda: probe(path, untrained, features(path.text) | dict(extra)))
     losses = pool.submit(lambda: (memory.context_losses(path), memory.place_losses(path)))
     flows = _flows(pool, path, untrained, second, subject, against)
     wrong = pool.submit(_mistakes, subject, path, against, second)
@@ -129,6 +139,8 @@ def _gather(
     browsed = pool.submit(_browse, path, units)
     authors = pool.submit(memory_authors, path, units)
     contexts, places = losses.result()
+    without = silenced.result() if silenced else None
+    cards = [pool.submit(card, path, *unit) for unit in _carded(without, carried.result()[0], found)]
     return Inspection(
         subject=subject,
         trace=path,
@@ -144,6 +156,9 @@ def _gather(
         authors=authors.result(),
         carriers=carried.result()[0],
         transplants=carried.result()[1],
+        ablation=without,
+        cards=_all(cards),
+        probes=probed.result(),
         against=against,
     )
 
@@ -261,6 +276,18 @@ def _carriers(path: Trace, quotes: list[Finding]) -> tuple[list[Carriers], list[
 
 def _all(jobs: "Iterable[Future[Any]]") -> list[Any]:
     return [job.result() for job in jobs]
+
+
+def _carded(
+    without: Ablation | None, carried: list[Carriers], found: Mapping[str, list[Finding]]
+) -> list[tuple[int, int]]:
+    """Units worth a card: that quotations, names or verbs miss most, that carry a fact, that were found for quotes."""
+    units = [unit for one in carried if one.is_carried for unit, _ in one.ranking[:2]]
+    units += [(f.layer, f.unit) for f in found.get("inside quotes", [])[:1]]
+    kinds = ("closing quote", "opening quote", "name", "verb", "every character")
+    units += [(one.layer, one.unit) for kind in kinds for one in (without.best.get(kind, []) if without else [])[:1]]
+    units += [(fs[0].layer, fs[0].unit) for fs in found.values() if fs[0].is_finding]
+    return list(dict.fromkeys(units))[:_CARDS]
 
 
 def _by_interest(f: Finding) -> tuple[bool, bool, float]:

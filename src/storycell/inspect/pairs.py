@@ -23,7 +23,9 @@ _HERO = re.compile(
     r"[^\n]*\nOne [\w ]+ day, (?=(?:she|he) )"
 )
 _SAID = re.compile(r'"(?P<said>[^"\n]+)"')
-_LOST = re.compile(r"took (?:her|his) [\w -]+ to the [^\n]*?But then the (?P<toy>[\w -]+?) was gone!\n?[^\n]*?Where is my ")
+_LOST = re.compile(
+    r"took (?:her|his) [\w -]+ to the [^\n]*?But then the (?P<toy>[\w -]+?) was gone!\n?[^\n]*?Where is my "
+)
 _OTHER_SEX = {"girl": "boy", "boy": "girl", "She": "He", "He": "She", "she": "he", "he": "she"}
 
 

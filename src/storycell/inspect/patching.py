@@ -149,7 +149,9 @@ class Transplant:
 def transplant(model: LanguageModel, vocab: Vocabulary, pair: Pair, units: Sequence[Unit], chars: int) -> Transplant:
     """Go on from the base of a pair three times."""
     texts = [
-        patch(model, vocab, pair.base, pair.source, part, then=pair.then, chars=chars, sampling=Sampling(greedy=True)).text
+        patch(
+            model, vocab, pair.base, pair.source, part, then=pair.then, chars=chars, sampling=Sampling(greedy=True)
+        ).text
         for part in (Part(units=()), Part(units=tuple(units)), WHOLE)
     ]
     return Transplant(pair, tuple(units), *texts)
