@@ -31,6 +31,7 @@ from storycell.inspect.patching import Carriers, Transplant, carriers, transplan
 from storycell.inspect.probes import Probe, probe
 from storycell.inspect.saturation import Saturation, saturation
 from storycell.inspect.trace import Trace, trace
+from storycell.inspect.truth import Truth, truth
 from storycell.inspect.units import Finding, find_units
 from storycell.language_model import LanguageModel
 from storycell.types import Ids
@@ -101,6 +102,7 @@ class Inspection:
     ablation: Ablation | None  # of the engine's cells
     cards: list[Card]
     probes: list[Probe]
+    truth: Truth | None  # of a text that the embedded stories' grammar can have written
     against: Subject | None = None
 
 
@@ -129,6 +131,7 @@ def _gather(
     found_job = pool.submit(lambda: find_units(path, untrained, features(path.text) | dict(extra)))
     silenced = pool.submit(ablation, path) if subject.model.cell in CELLS else None
     probed = pool.submit(lambda: probe(path, untrained, features(path.text) | dict(extra)))
+    true = pool.submit(truth, path)
     losses = pool.submit(lambda: (memory.context_losses(path), memory.place_losses(path)))
     flows = _flows(pool, path, untrained, second, subject, against)
     wrong = pool.submit(_mistakes, subject, path, against, second)
@@ -159,6 +162,7 @@ def _gather(
         ablation=without,
         cards=_all(cards),
         probes=probed.result(),
+        truth=true.result(),
         against=against,
     )
 
