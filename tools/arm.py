@@ -106,9 +106,7 @@ def count() -> None:
     writer = str(build("writing_steps"))
     for streams in (1, 16):
         print(f"writing: lstm, {LAYERS} x {UNITS} units, {streams} streams")
-        _print_costs(
-            WRITING, streams, LENGTH, lambda length, streams=streams: (writer, UNITS, LAYERS, streams, length)
-        )
+        _print_costs(WRITING, streams, LENGTH, lambda length, streams=streams: (writer, UNITS, LAYERS, streams, length))
 
 
 def _print_costs(

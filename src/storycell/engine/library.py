@@ -309,8 +309,8 @@ def _find_library() -> Path | None:
 
 
 def isa() -> str:
-    """The instruction set in use: amx, avx512bf16, avx512vnni, avx512, avxvnni, avx2; on Arm bfmmla, neonbf16, neondot, neon;
-    portable on any other processor.
+    """The instruction set in use: amx, avx512bf16, avx512vnni, avx512, avxvnni, avx2; on Arm bfmmla, neonbf16, neondot,
+    neon; portable on any other processor.
     """
     name: str = library().storycell_isa().decode()
     if not name:

@@ -56,7 +56,9 @@ def own_product(precision: str, plain: Floats, right: Floats, out: Floats) -> Wo
     a.left, a.packed, a.out = left.ctypes.data, packed.ctypes.data, out.ctypes.data
 
     def work() -> int:
-        assert packed.size >= left.nbytes and left.size == out.size  # the struct has addresses only: this keeps the arrays alive
+        # The struct has addresses only: this keeps the arrays alive.
+        assert packed.size >= left.nbytes
+        assert left.size == out.size
         library.check(engine.storycell_product(ctypes.byref(a), threads.for_kernels()))
         return 2 * size**3
 

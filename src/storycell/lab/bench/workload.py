@@ -28,7 +28,7 @@ class Workload(StrictModel):
     )
     precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
         "auto",
-        description="precision of storycell's matmul inputs (auto: sample fp32, train what is fastest); int8: sample only",
+        description="precision of storycell's matmul inputs (auto: sample fp32, train the fastest; int8: sample)",
     )
     backend: Literal["auto", "native", "reference", "torch"] = Field(
         "auto", description="what computes storycell's side: the engine (native), or layers of torch"
