@@ -6,9 +6,9 @@ import shlex
 import click
 
 from storycell import api
-from storycell.cli.display import say
 from storycell.cli.flags import NAME, Verb, backend_option, print_json
 from storycell.errors import SettingsError
+from storycell.training.display import say
 
 _NEXT = {
     "html": "open it in a browser; it needs nothing else",
