@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "engine/blas.h"
 #include "engine/kernels.h"
 #include "engine/model_state.h"
 #include "engine/ngrams.h"
@@ -181,7 +182,7 @@ Status Model::fold(Folded& to, const float* embedded) const {
 
 // Everything that the weights alone decide, once for each version of them, and what a chunk's dropout leaves of them.
 Status Model::prepare(const Chunk& chunk) {
-    const bool known = packed_version == version && packed_by == kernels();
+    const bool known = packed_version == version && packed_by == kernels() && packed_in == precision;
     packed_version = 0;
     const float* embedded = nullptr;
     if (embedding >= 0 && config.embedding_dropout > 0) {
@@ -195,7 +196,6 @@ Status Model::prepare(const Chunk& chunk) {
         embedded = to;
     }
     if (!known || embedded) TRY(fold(folded, embedded));
-    const int64_t precision = config.precision;
     for (int64_t k = 0; k < config.layers; ++k) {
         Layer& layer = layers[static_cast<size_t>(k)];
         if (!known || config.weight_dropout > 0) {
@@ -227,7 +227,7 @@ Status Model::prepare(const Chunk& chunk) {
         TRY(storycell_pack(precision, H, VW, 0, weight, 1, H, H, V, forth, threads));
         TRY(storycell_pack(precision, VW, H, 0, weight, H, 1, V, H, back, threads));
     }
-    packed_version = version, packed_by = kernels();
+    packed_version = version, packed_by = kernels(), packed_in = precision;
     return kOk;
 }
 
@@ -235,6 +235,8 @@ Status Model::gradient(Chunk& chunk) {
     ready = false;
     if (chunk.carries && carried_streams && carried_streams != chunk.streams) return kOtherStreams;
     B = chunk.streams, T = chunk.steps;
+    precision = config.precision;
+    if (!rounds() && blas_wins(B / threads, H)) precision = kBlas;
     TRY(prepare(chunk));
     if (ngrams >= 0) TRY(look_up(chunk));
     for (int64_t k = 0; k < config.layers; ++k) TRY(forward(k, chunk));
@@ -259,7 +261,7 @@ Status Model::look_up(const Chunk& chunk) {
 
 Recurrence Model::recurrence(Layer& layer) {
     Recurrence a{};
-    a.cell = config.cell, a.precision = config.precision, a.steps = T, a.streams = B, a.units = H;
+    a.cell = config.cell, a.precision = precision, a.steps = T, a.streams = B, a.units = H;
     a.hidden = layer.hidden.data(), a.saved = layer.gates.data();
     if (config.cell == kLstm) a.cell_state = layer.cells.data();
     return a;
@@ -277,7 +279,7 @@ Status Model::start(Layer& layer, const Chunk& chunk) {
         std::memcpy(hidden + b * H, layer.state.data() + b * H, bytes);
         if (cell) std::memcpy(cell + b * H, layer.cell.data() + b * H, bytes);
     }
-    return static_cast<Status>(storycell_convert(config.precision, hidden, layer.hidden.data(), B * H, threads));
+    return static_cast<Status>(storycell_convert(precision, hidden, layer.hidden.data(), B * H, threads));
 }
 
 Status Model::forward(int64_t k, const Chunk& chunk) {
@@ -293,8 +295,8 @@ Status Model::forward(int64_t k, const Chunk& chunk) {
     } else {
         const int64_t in = k ? H : D;
         const float* read = k ? layers[static_cast<size_t>(k - 1)].outputs : read_vectors.data();
-        const Product p{config.precision, T * B, in, G * H, read, in, layer.packed_input.data(), folded.bias[static_cast<size_t>(k)].data(),
-                        projected.room(T * B * G * H), 0};
+        const Product p{precision, T * B, in, G * H, read, in, layer.packed_input.data(),
+                        folded.bias[static_cast<size_t>(k)].data(), projected.room(T * B * G * H), 0};
         TRY(storycell_product(&p, threads));
         a.projected = projected.data();
     }
@@ -305,14 +307,14 @@ Status Model::forward(int64_t k, const Chunk& chunk) {
     const float* last = element(layer.hidden.data(), T * BH);
     float* next = layer.next_state.room(BH);
     if (config.cell == kGru) layer.next_state.swap(layer.carry);
-    else TRY(storycell_widen(config.precision, last, next, BH, threads));
+    else TRY(storycell_widen(precision, last, next, BH, threads));
     if (config.cell == kLstm)
         std::memcpy(layer.next_cell.room(BH), layer.cells.data() + T * BH, static_cast<size_t>(BH) * sizeof(float));
 
     layer.outputs = element(layer.hidden.data(), BH);
     if (config.dropout > 0) {
         float* kept = layer.kept.room(elements(T * BH));
-        TRY(drop(config.precision, T * BH, storycell_model_seed(chunk.seed, 1 + config.layers + k), config.dropout,
+        TRY(drop(precision, T * BH, storycell_model_seed(chunk.seed, 1 + config.layers + k), config.dropout,
                  layer.outputs, kept, threads));
         layer.outputs = kept;
     }
@@ -322,7 +324,7 @@ Status Model::forward(int64_t k, const Chunk& chunk) {
 Status Model::loss(Chunk& chunk) {
     const int64_t rows = T * B;
     OutputLoss a{};
-    a.precision = config.precision, a.steps = T, a.streams = B, a.units = H, a.characters = V;
+    a.precision = precision, a.steps = T, a.streams = B, a.units = H, a.characters = V;
     a.hidden = layers.back().outputs;
     a.packed_forward = packed_output.data(), a.packed_backward = packed_output_back.data();
     a.bias = at(kWeight, output_bias);
@@ -335,7 +337,7 @@ Status Model::loss(Chunk& chunk) {
     for (int64_t r = 0; r < rows; ++r) sum += losses.data()[r];
     chunk.nats = sum / static_cast<double>(rows);
     TransposedProduct g{};
-    g.precision = config.precision, g.rows = rows, g.m = VW, g.n = H, g.left = logit_grads.data();
+    g.precision = precision, g.rows = rows, g.m = VW, g.n = H, g.left = logit_grads.data();
     g.left_stride = VW, g.right = a.hidden, g.right_stride = H, g.out = at(kGradient, output);
     g.column_sums = at(kGradient, output_bias);
     return static_cast<Status>(storycell_transposed(&g, threads));
@@ -344,7 +346,7 @@ Status Model::loss(Chunk& chunk) {
 // The gradients of the gates [first, first + m), summed over all characters with what they met.
 TransposedProduct Model::to_weight(Layer& layer, int64_t first, int64_t m, float* out, float* column_sums) {
     TransposedProduct g{};
-    g.precision = config.precision, g.rows = T * B, g.m = m, g.n = H;
+    g.precision = precision, g.rows = T * B, g.m = m, g.n = H;
     g.left = element(layer.gates.data(), first), g.left_stride = S * H;
     g.right = layer.hidden.data(), g.right_stride = H, g.out = out, g.column_sums = column_sums;
     return g;
@@ -375,7 +377,7 @@ Status Model::backward(int64_t k, const Chunk& chunk) {
         }
         TRY(storycell_transposed(&g, threads));
         if (gru) {
-            TableGradient t{config.precision, config.cell, T, B, H, V, chunk.ids, T, 1, layer.gates.data(), table};
+            TableGradient t{precision, config.cell, T, B, H, V, chunk.ids, T, 1, layer.gates.data(), table};
             TRY(storycell_table_gradient(&t, threads));
             for (int64_t v = 0; v < V; ++v)
                 for (int64_t j = 0; j < H; ++j) last[j] += table[v * G * H + 2 * H + j];
@@ -412,7 +414,7 @@ Status Model::input_gradient(Layer& layer, const float* read, int64_t width, flo
     } else {
         TRY(transposed_pair({to_weight(layer, 0, G * H, grad, all), read, width, width, grad_input}, threads));
     }
-    const Product p{config.precision, T * B, S * H, width, layer.gates.data(), S * H, layer.packed_input_back.data(),
+    const Product p{precision, T * B, S * H, width, layer.gates.data(), S * H, layer.packed_input_back.data(),
                     nullptr, to, 0};
     return static_cast<Status>(storycell_product(&p, threads));
 }
