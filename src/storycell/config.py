@@ -56,7 +56,9 @@ class ModelSettings(StrictModel):
         if self.ngrams == 1:
             raise ValueError("ngrams = 1: it must be 0 or at least 2")
         if self.ngrams and not self.embedding:
-            raise ValueError(f"ngrams = {self.ngrams}: they are added to the embedding, and embedding is 0; set ngrams to 0 too")
+            raise ValueError(
+                f"ngrams = {self.ngrams}: they are added to the embedding, and embedding is 0; set ngrams to 0 too"
+            )
         return self
 
 
