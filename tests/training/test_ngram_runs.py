@@ -17,6 +17,7 @@ from storycell.cli.main import main
 from storycell.config import resolve
 from storycell.errors import SettingsError
 from storycell.generation import sampler
+from storycell.inspect import patching
 from storycell.runs.network import load_run
 from storycell.training.engine_learner import EngineLearner
 from storycell.training.torch_learner import TorchLearner
@@ -230,3 +231,22 @@ def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: s
 def test_the_articles_recipes_have_none() -> None:
     for name in ("article-rnn-32", "article-lstm-32", "article-lstm-128", "article-lstm-128x2"):
         assert resolve(name).model.ngrams == 0
+
+
+def test_states_are_exchanged_and_changed_with_their_past(run: Path) -> None:
+    """The whole state of another text makes it the other text; part of it, or another layer's scale, does not."""
+    model = storycell.load(run)
+    lm, vocab = model.network, model.vocab
+    base, source = ("Once upon a time Ann", "'Good!' said cat")
+    state, other = (lm.state_after(np.array([[0, *vocab.prompt_ids(text)[0]]])) for text in (base, source))
+    then = np.array([vocab.prompt_ids(" ba")[0]])
+    whole, part = (patching.exchange(lm, state, other, p) for p in (patching.WHOLE, patching.Part(layers=(0,))))
+    assert np.array_equal(lm.logits(then, whole)[0], lm.logits(then, other)[0])
+    assert np.array_equal(part["past"], state["past"])
+    assert not np.array_equal(lm.logits(then, part)[0], lm.logits(then, state)[0])
+    path = model.trace(TEXT[:200].partition("<|")[0])
+    at = path.state_at(np.array([10]))
+    again = lm.state_after(path.all_ids[None, :11])
+    assert at.keys() == again.keys()
+    for name, value in again.items():
+        assert at[name] == pytest.approx(value, abs=1e-5)

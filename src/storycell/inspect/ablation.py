@@ -140,12 +140,7 @@ def _windows(path: Trace, count: int, chars: int) -> tuple[npt.NDArray[np.int64]
     chars = min(chars, half - firsts[-1] - 1)
     held = np.array([quote[a + chars - 1] - quote[a - 1] for a in firsts])
     chosen = np.array(firsts)[np.argsort(-held, kind="stable")[:count]]
-    state = {
-        name: np.ascontiguousarray(
-            np.stack([path.states[k][name][chosen - 1] for k in range(path.layers)]).astype(np.float32)
-        )
-        for name in path.model.state_names
-    }
+    state = path.state_at(chosen - 1)
     return chosen[:, None] + np.arange(chars + 1), state
 
 

@@ -19,6 +19,7 @@ from storycell.generation.sampler import Sampling, Stream, advance
 from storycell.inspect.pairs import FACTS, Pair, pairs
 from storycell.inspect.trace import probabilities
 from storycell.language_model import LanguageModel, State
+from storycell.ngrams import PAST
 from storycell.types import BOUNDARY
 
 Floats = npt.NDArray[np.float64]
@@ -68,6 +69,9 @@ def exchange(model: LanguageModel, base: State, source: State, part: Part) -> St
                     columns = [unit for k, unit in part.units if k == layer]
                     value[layer][:, columns] = source[name][layer][:, columns]
         out[name] = value
+    if PAST in base:  # the latest characters belong to no unit: they come with the whole state alone
+        whole = part.names is None and part.layers is None and part.units is None and part.direction is None
+        out[PAST] = (source if whole else base)[PAST].copy()
     return out
 
 
@@ -315,7 +319,7 @@ class _Pairs:
         for a in range(0, len(parts), max(1, _STREAMS // n)):
             group = parts[a : a + max(1, _STREAMS // n)]
             states = [exchange(self.model, self.bases, self.sources, part) for part in group]
-            together = {name: np.concatenate([s[name] for s in states], axis=1) for name in self.model.state_names}
+            together = {name: np.concatenate([s[name] for s in states], axis=1) for name in states[0]}
             differences, probability = self._ask(together)
             logits.append(differences.reshape(len(group), n))
             chances.append(probability.reshape(len(group), n))

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from storycell.data.vocab import Vocabulary
 from storycell.errors import CorpusError, SettingsError
 from storycell.evaluation import evaluator
-from storycell.language_model import LanguageModel
+from storycell.language_model import LanguageModel, State
 from storycell.ngrams import PAST
 from storycell.types import BOUNDARY, Ids
 
@@ -101,6 +101,14 @@ class Trace:
     def probabilities(self, rows: slice = slice(None)) -> Array:
         """Probability of every next character after each character, `[rows V]`."""
         return probabilities(self.logits(rows))
+
+    def state_at(self, rows: npt.NDArray[np.int64]) -> State:
+        """The state of the model after the characters in these rows of `states`, as `LanguageModel` takes it."""
+        found = {}
+        for name in self.states[0]:
+            layers = [layer[name][rows] for layer in self.states if name in layer]
+            found[name] = np.stack(layers).astype(np.float32)
+        return found
 
     @property
     def output(self) -> str:
