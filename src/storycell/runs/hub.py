@@ -1,8 +1,8 @@
 """Runs on the Hugging Face hub: `hf:USER/NAME` names one, `push` puts one there.
 
 Only JSON, safetensors and a model card go up or come down, so nothing is ever unpickled. What goes up has
-been opened as a run first, so it is whole; the paths of the user's disk that `config.json` holds are cut to names. A run
-that came down lies in the hub's cache (https://huggingface.co/docs/huggingface_hub/guides/manage-cache).
+been opened as a run first, so it is whole; the paths of the user's disk that `config.json` holds are cut to names. A
+run that came down lies in the hub's cache (https://huggingface.co/docs/huggingface_hub/guides/manage-cache).
 """
 
 import json
