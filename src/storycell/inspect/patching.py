@@ -289,7 +289,7 @@ class _Pairs:
     def __init__(self, model: LanguageModel, vocab: Vocabulary, given: Sequence[Pair]) -> None:
         self.model, self.given = model, given
         prompts = [vocab.prompt_ids(text)[0] for pair in given for text in (pair.source, pair.base)]
-        states = _states_after(model, prompts)
+        states = states_after(model, prompts)
         self.sources = {name: value[:, 0::2] for name, value in states.items()}
         self.bases = {name: value[:, 1::2] for name, value in states.items()}
         then = [vocab.prompt_ids(pair.then)[0] for pair in given]
@@ -364,7 +364,7 @@ def _ratio(gained: Floats, spread: Floats, weights: Floats) -> tuple[float, floa
         return float(np.nan_to_num(gained.mean() / spread.mean())), float(low), float(high)
 
 
-def _states_after(model: LanguageModel, prompts: Iterable[list[int]]) -> State:
+def states_after(model: LanguageModel, prompts: Iterable[list[int]]) -> State:
     """The state after each of several prompts, `[L B H]` by name, read side by side."""
     rows = [[BOUNDARY, *ids] for ids in prompts]
     out = model.zero_state(len(rows))
