@@ -215,8 +215,12 @@ class Model:
         """
         from storycell.inspect.patching import Part, patch
 
-        layers, names, units = (None if some is None else tuple(some) for some in (layers, names, units))
-        part = Part(layers, names, units, direction)  # type: ignore[arg-type]
+        part = Part(
+            None if layers is None else tuple(layers),
+            None if names is None else tuple(names),
+            None if units is None else tuple(units),
+            direction,
+        )
         return patch(self.network, self.vocab, base, source, part, then=then, chars=chars, sampling=sampling, seed=seed)
 
     def carriers(self, fact: str = "a quotation is open", *, count: int = 64) -> "Carriers":
@@ -240,7 +244,7 @@ class Model:
         return direction(self.trace(text), about, layer)
 
     def steer(self, direction: "Direction | str | Path", dose: float = 1.0) -> "Model":
-        """This model with `dose` times a direction on top of what its layer shows, at every step: a model like any other.
+        """This model with `dose` times a direction on top of what its layer shows, at every step.
 
         A direction is one from `direction`, or a file that one was saved in. `SettingsError` where it does not fit.
         """

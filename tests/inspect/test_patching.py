@@ -1,4 +1,4 @@
-"""States exchanged between texts: against the model's own reading, and where one wired unit is known to carry the fact."""
+"""States exchanged between texts: against the model's own reading, and where one wired unit carries the fact."""
 
 import re
 

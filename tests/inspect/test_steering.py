@@ -1,4 +1,4 @@
-"""Steering: a direction is a difference of means, more of it makes its answer likelier, random ones of that length do not."""
+"""Steering: a direction is a difference of means, and more of it makes its answer likelier; random ones do not."""
 
 import json
 from itertools import islice
@@ -39,7 +39,7 @@ def test_a_direction_is_the_difference_of_the_means() -> None:
 
 
 def test_the_wired_latch_is_steered_into_quotations_and_by_nothing_random() -> None:
-    """Its own direction, on prompts in which no quote is open: at twice the dose the closing quote is all it expects."""
+    """Its own direction, on prompts in which no quote is open, makes a quote all it expects; nothing else does."""
     given = [pair for pair in pairs.pairs(pairs.QUOTED, 40) if '"' not in pair.base]
     model, vocab = wire_by_hand("".join(pair.base + pair.then for pair in given) + '"')
     pushed = np.zeros(4)

@@ -269,9 +269,11 @@ def _latch_jobs(pool: ThreadPoolExecutor, path: Trace, found: list[Finding]) -> 
 def _carriers(path: Trace, quotes: list[Finding]) -> tuple[list[Carriers], list[Transplant]]:
     """What carries each fact of the stories, and what exchanging a few units makes the model write."""
     model, vocab = path.model, path.vocab
-    named = {f"the {len(quotes)} units found for quotes": [(f.layer, f.unit) for f in quotes]}
+    named: dict[str, list[tuple[int, int]]] = {
+        f"the {len(quotes)} units found for quotes": [(f.layer, f.unit) for f in quotes]
+    }
     try:
-        found = [carriers(model, vocab, fact, named=named if fact == QUOTED else {}) for fact in FACTS]
+        found = [carriers(model, vocab, fact, named=named if fact == QUOTED else None) for fact in FACTS]
     except UnknownCharacterError:  # a model of another language or alphabet
         return [], []
     moved = []

@@ -3,8 +3,8 @@
 A direction is the difference of the mean h of a layer between two kinds of characters of a text: those where the last
 pronoun was she and those where it was he, inside and outside quotations, after glad and after sad words. Added to h at
 every step (`inspect.shown`), `dose` times, it makes the model go on as if it had read the one kind more than the other
-(Turner et al. 2023, arXiv:2308.10248; in recurrent networks Paulo et al. 2024, arXiv:2404.05971). A random direction of the
-same length says what any push as large would do.
+(Turner et al. 2023, arXiv:2308.10248; in recurrent networks Paulo et al. 2024, arXiv:2404.05971). A random direction of
+the same length says what any push as large would do.
 """
 
 import json
@@ -32,14 +32,48 @@ Bools = npt.NDArray[np.bool_]
 DOSES = (-2.0, 0.0, 1.0, 2.0, 4.0, 8.0)
 _FORMAT = "storycell direction 1"
 _FEWEST = 30  # characters of either kind
-_CHARS = 40_000  # of a text are enough for means
 _PROMPTS = 12
 _RANDOM = 2
 _LARGEST_BYTES = 10_000_000
 
 _SHE, _HE = frozenset({"she", "her", "hers"}), frozenset({"he", "him", "his"})
-_GLAD = frozenset("happy glad joy smiled smile laughed laugh fun love loved proud excited merry jolly cheerful".split())
-_SAD = frozenset("sad cried cry tears scared afraid angry hurt upset lonely gloomy lost sorry unhappy".split())
+_GLAD = frozenset(
+    {
+        "happy",
+        "glad",
+        "joy",
+        "smiled",
+        "smile",
+        "laughed",
+        "laugh",
+        "fun",
+        "love",
+        "loved",
+        "proud",
+        "excited",
+        "merry",
+        "jolly",
+        "cheerful",
+    }
+)
+_SAD = frozenset(
+    {
+        "sad",
+        "cried",
+        "cry",
+        "tears",
+        "scared",
+        "afraid",
+        "angry",
+        "hurt",
+        "upset",
+        "lonely",
+        "gloomy",
+        "lost",
+        "sorry",
+        "unhappy",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -116,7 +150,7 @@ def direction(path: Trace, about: str | tuple[Any, Any], layer: int = -1, name: 
         raise SettingsError(f"the two kinds must say yes or no for each of the {len(path):,} characters of the text")
     if min(yes.sum(), no.sum()) < _FEWEST:
         raise SettingsError(
-            f"{name or 'the two kinds'}: {yes.sum()} and {no.sum()} characters are too few, give at least {_FEWEST} of both"
+            f"{name or 'the two kinds'}: {yes.sum()} and {no.sum()} characters are too few, not {_FEWEST} of both"
         )
     layer = layer + path.layers if layer < 0 else layer
     h = path[path.output, layer]
@@ -169,7 +203,7 @@ def _answers(given: Sequence[Pair]) -> tuple[list[str], list[str]]:
 
 
 def dose_curves(path: Trace) -> list[DoseCurve]:
-    """The curves of the report: she, and quotations, from the beginning of a text; without those that it does not have."""
+    """The curves of the report: she, and quotations; without those of which the text has too little."""
     if path.model.cell not in CELLS:
         return []
     found = []
