@@ -11,10 +11,10 @@ import pytest
 from support.accessibility import serious_violations
 
 import storycell
+from storycell.data.stories import corpus
 from storycell.engine.cells import weight_shapes
 from storycell.engine.inference import EngineNetwork
 from storycell.engine.random import draw_weights
-from storycell.data.stories import corpus
 from storycell.evaluation.texts import encode_text
 from storycell.inspect import authors
 from storycell.inspect.inspection import Inspection, Subject, inspect
