@@ -159,10 +159,13 @@ Status transposed_pair(const TransposedPair& a, int threads) {
 
 Status symmetric_products(const SymmetricProducts& a, int threads) {
     if (!kernels()) return kUnknownIsa;
+    if (!precision_ok(a.precision)) return kBadSize;
     int64_t blocks = 0;
     for (int64_t i = 0; i < a.products; ++i) {
         const SymmetricProduct& p = a.product[i];
-        if (!lanes_ok(p.n) || !lanes_ok(p.inner) || p.left_stride < p.inner) return kBadSize;
+        if (!lanes_ok(p.n) || !lanes_ok(p.inner) || p.left_stride < (p.by_columns ? p.n : p.inner) ||
+            (p.by_columns && p.inner % 32))
+            return kBadSize;
         if (!p.left || !p.packed || !p.out) return kMissing;
         blocks += kernels()->symmetric_blocks(p.n);
     }

@@ -28,8 +28,10 @@ from storycell.runs.network import load_run, run_name, torch_module
 
 if TYPE_CHECKING:  # what is slow to import is imported by what needs it
     from storycell.export.export import Export
+    from storycell.inspect.authors import Authors
     from storycell.inspect.features import Feature
     from storycell.inspect.gradients import GradientFlow
+    from storycell.inspect.patching import Carriers, Patched
     from storycell.inspect.trace import Trace
     from storycell.inspect.units import Finding
     from storycell.nn.model import CharLM
@@ -184,6 +186,51 @@ class Model:
             raise SettingsError(f"the feature {chosen.name!r} occurs too seldom, or nearly everywhere, in this text")
         return found[chosen.name]
 
+    def authors(self, text: str, layer: int, which: "int | Any", at: int = -1) -> "Authors":
+        """Who wrote the memory of a unit, or of a direction `[H]`, after character `at` of a text: `shares` add up to it.
+
+        Of an LSTM's cell state or a GRU's hidden state; `SettingsError` for other cells. See `storycell.inspect.authors`.
+        """
+        from storycell.inspect.authors import authors
+
+        return authors(self.trace(text), layer, which, at)
+
+    def patch(
+        self,
+        base: str,
+        source: str,
+        *,
+        layers: Sequence[int] | None = None,
+        names: Sequence[str] | None = None,
+        units: Sequence[tuple[int, int]] | None = None,
+        direction: Any | None = None,
+        then: str = "",
+        chars: int = 0,
+        sampling: Sampling | None = None,
+        seed: int = 1,
+    ) -> "Patched":
+        """Read `base`, put part of the state after `source` in its state's place, read `then`, generate `chars`.
+
+        All of the state, or of `layers`, of `names` ("c", "h"), of `units` as (layer, unit), or along a `direction`
+        `[H]` of one layer's c or h. What is expected then is in `before`, `after` and `source`: probabilities `[V]`.
+        Raises `SettingsError` where there is no such part. See `storycell.inspect.patching`.
+        """
+        from storycell.inspect.patching import Part, patch
+
+        layers, names, units = (None if some is None else tuple(some) for some in (layers, names, units))
+        part = Part(layers, names, units, direction)  # type: ignore[arg-type]
+        return patch(self.network, self.vocab, base, source, part, then=then, chars=chars, sampling=sampling, seed=seed)
+
+    def carriers(self, fact: str = "a quotation is open", *, count: int = 64) -> "Carriers":
+        """Which layers and units carry a fact of the embedded stories, from `count` pairs of prompts that differ in it.
+
+        Facts are "a quotation is open", "she or he", "what was lost". See `storycell.inspect.patching.carriers_of` for
+        pairs of your own.
+        """
+        from storycell.inspect.patching import carriers
+
+        return carriers(self.network, self.vocab, fact, count=count)
+
     def gradient_flow(self, text: str, lags: int = 128) -> "GradientFlow":
         """How far back the loss of a character reaches: gradient norms `[samples lags+1]` by (state, layer)."""
         from storycell.inspect.gradients import gradient_flow
@@ -191,9 +238,9 @@ class Model:
         return gradient_flow(self.trace(text), lags)
 
     def export(self, path: str | Path, weights: str | None = None) -> "Export":
-        """Write the model as one file that plays elsewhere: `.html`, `.onnx` or `.c`, by the ending of `path`.
+        """Write the model as one file that plays elsewhere: `.html`, `.onnx`, `.c` or `.h`, by the ending of `path`.
 
-        `weights` is fp32 (the default of .onnx and .c), fp16 (of .html) or int8. Raises `ExportError`; see
+        `weights` is fp32 (the default of .onnx and .c), fp16 (of .html) or int8 (of .h). Raises `ExportError`; see
         `storycell.export.export`.
         """
         from storycell.export.export import export

@@ -192,7 +192,10 @@ def library() -> ctypes.CDLL:
     """The loaded library; `ImportError` says why there is none."""
     path = _find_library()
     if path is None:
-        raise ImportError("the native kernel was not built when storycell was installed (no C++ compiler)")
+        raise ImportError(
+            "the native kernel was not built when storycell was installed (no C++ compiler; install it again with "
+            "STORYCELL_ZIG=1 in the environment, and pip takes a compiler from PyPI)"
+        )
     try:
         loaded = ctypes.CDLL(str(path))
     except OSError as error:

@@ -77,6 +77,10 @@ class Trace:
         for a in range(0, len(wanted), _BULK):
             yield self._step(layer, wanted[a : a + _BULK])
 
+    def steps(self, layer: int, rows: range) -> dict[str, Array]:
+        """All values of a layer, `[rows H]` by name, where row 0 is the first boundary and row t + 1 character t."""
+        return self._step(layer, rows)
+
     def unit(self, layer: int, unit: int) -> dict[str, Array]:
         """All values of one unit at every character, `[T]` by name."""
         parts = [{name: part[name][:, unit].copy() for name in self.names} for part in self.parts(layer)]
@@ -228,7 +232,8 @@ def probabilities(logits: Array) -> Array:
 
 def _slice(rows: range, by: int = 0) -> slice | npt.NDArray[np.int64]:
     """An index of some rows, shifted; a slice where it can be one, which copies nothing."""
-    return slice(rows.start + by, rows.stop + by, rows.step) if rows.step > 0 else np.array(rows, np.int64) + by
+    plain = rows.step > 0 and rows.start + by >= 0  # the row before the first stands for none: a story begins there
+    return slice(rows.start + by, rows.stop + by, rows.step) if plain else np.array(rows, np.int64) + by
 
 
 _APART = 100
