@@ -28,7 +28,7 @@ from storycell.types import BOUNDARY, Ids
 
 Array = npt.NDArray[np.floating[Any]]
 _SHOWN = 600  # characters of a coloured text
-_ABOVE, _BELOW = "213,94,0", "0,114,178"  # the theme's orange and blue
+_ORANGE, _BLUE = "213,94,0", "0,114,178"  # the theme's
 _STORIES = 64  # read side by side
 _READ = 1 << 14  # characters read in one call, whose states are held twice for a moment
 _WIDTH = 256  # of a row, at least, where one story is read on after others have ended
@@ -158,22 +158,25 @@ class Trace:
     def colour(self, layer: int, unit: int, name: str = "") -> "Coloured":
         """The text coloured by one value of a unit (by default what it remembers), for a notebook to show."""
         name, layer = self._check(name or self.memory, layer)
+        if not 0 <= unit < self.hidden:
+            raise SettingsError(f"there is no unit {unit}: a layer has the units 0 to {self.hidden - 1}")
         return Coloured(f"{name} of layer {layer}, unit {unit}", self.text, self.column(name, layer, unit))
 
     def _repr_html_(self) -> str:
         """For a notebook: the first characters, redder means higher loss."""
         bits = self.nats / np.log(2)
-        return Coloured(f"{self!r}: bits of each character", self.text, bits, full=6 / np.log(2))._repr_html_()
+        return Coloured(f"{self!r}: bits of each character", self.text, bits, 6 / np.log(2), costs=True)._repr_html_()
 
 
 @dataclass(frozen=True, repr=False)
 class Coloured:
-    """A text of T characters with a number for each, `[T]`: orange above 0, blue below, full at `full`."""
+    """A text of T characters with a number for each, `[T]`: blue is high, orange low (or a loss)."""
 
     title: str
     text: str
     values: Array
-    full: float = 0.0  # 0: the size that 98 of 100 values stay within
+    full: float = 0.0  # what has the full colour; 0: the size that 98 of 100 values stay within
+    costs: bool = False  # the numbers are losses
 
     def __repr__(self) -> str:
         low, high = (float(edge(self.values, initial=0.0)) for edge in (np.min, np.max))
@@ -183,7 +186,8 @@ class Coloured:
         """For a notebook: the first characters; each tells its number."""
         full = self.full or max(0.1, float(np.quantile(np.abs(self.values), 0.98)))
         spans = (
-            f'<span style="background:rgba({_ABOVE if value > 0 else _BELOW},{min(1.0, abs(value) / full):.2f})" '
+            f'<span style="background:rgba({_ORANGE if self.costs or value < 0 else _BLUE},'
+            f'{min(1.0, abs(value) / full):.2f})" '
             f'title="{value:.2f}">{html.escape("⏎" if c == chr(0) else c)}</span>'
             for c, value in zip(self.text[:_SHOWN], self.values, strict=False)
         )
