@@ -1,7 +1,7 @@
 """The Python surface: `train` and `resume` give a `Run`, `load` gives a `Model`."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from storycell.errors import SettingsError
 from storycell.evaluation import evaluator
 from storycell.evaluation.evaluator import Evaluation, Nats
 from storycell.evaluation.texts import encode_text, evaluate_split, evaluate_text
+from storycell.generation.constraints import Constraint, Rules
 from storycell.generation.generate import CHARS, Unknown, generate_text, stream_texts
 from storycell.generation.sampler import Sampling
 from storycell.language_model import Held, LanguageModel
@@ -22,6 +23,7 @@ from storycell.runs.default_prompt import default_prompt
 from storycell.runs.folder import RunConfig, RunFolder
 from storycell.runs.machine import versions
 from storycell.runs.network import load_run, run_name, torch_module
+from storycell.types import Ids
 
 if TYPE_CHECKING:  # what is slow to import is imported by what needs it
     from storycell.export.export import Export
@@ -77,6 +79,7 @@ class Model:
         stop: str | Sequence[str] | None = None,
         unknown: Unknown = "error",
         hold: Held | None = None,
+        **rules: Any,
     ) -> str:
         """The prompt and what follows it: `chars` characters at most, fewer where the story ends or a stop appears.
 
@@ -85,12 +88,16 @@ class Model:
         model does not know (see `Vocabulary.prompt_ids`): an `UnknownCharacterError`, the closest known ones, nothing.
         `hold` keeps values of units where you want them, from the first character on: `{("c", 0, 17): 1.0}` the cell
         state of unit 17 of layer 0, likewise "i", "f", "g", "o", "h". It is slow: the cells' own lines compute.
+        `rules` are those of `storycell.generation.constraints.Rules`, such as `match="[A-Z][a-z]+"`, `max_chars=20`,
+        `no_copy=30`: the text, with its prompt, is as they say, or a `SettingsError` says that none can be.
         """
+        found, prompt, chars = self._constrain(_rules(rules), prompt, chars, unknown)
         return generate_text(
             self.network,
             self.vocab,
-            self.default_prompt if prompt is None else prompt,
+            prompt,
             chars,
+            constraint=found,
             sampling=Sampling(temperature, top_k, top_p, min_p, greedy),
             seed=seed,
             stop=stop,
@@ -108,9 +115,10 @@ class Model:
         stop: str | Sequence[str] | None = None,
         unknown: Unknown = "error",
         hold: Held | None = None,
+        rules: Rules | None = None,
     ) -> Iterator[str]:
         """What follows the prompt, in pieces as they come; a piece that could become a stop is held back."""
-        rest = {"sampling": sampling, "seed": seed, "stop": stop, "unknown": unknown, "hold": hold}
+        rest = {"sampling": sampling, "seed": seed, "stop": stop, "unknown": unknown, "hold": hold, "rules": rules}
         for _, piece in self.streams(prompt, chars, **rest):  # type: ignore[arg-type]
             yield piece
 
@@ -125,13 +133,19 @@ class Model:
         stop: str | Sequence[str] | None = None,
         unknown: Unknown = "error",
         hold: Held | None = None,
+        rules: Rules | None = None,
     ) -> Iterator[tuple[int, str]]:
-        """Several continuations of one prompt side by side: (number of the stream, piece). Stream k has seed + k."""
+        """Several continuations of one prompt side by side: (number of the stream, piece). Stream k has seed + k.
+
+        Each text, with its prompt, is as the `rules` say.
+        """
+        found, prompt, chars = self._constrain(rules or Rules(), prompt, chars, unknown)
         return stream_texts(
             self.network,
             self.vocab,
-            self.default_prompt if prompt is None else prompt,
+            prompt,
             chars,
+            constraint=found,
             count=count,
             sampling=sampling,
             seed=seed,
@@ -139,6 +153,25 @@ class Model:
             unknown=unknown,
             hold=hold,
         )
+
+    def _constrain(
+        self, rules: Rules, prompt: str | None, chars: int, unknown: Unknown
+    ) -> tuple[Constraint | None, str, int]:
+        """The constraint that the rules are, the prompt, and how many characters may follow it."""
+        if prompt is None:
+            prompt = "" if rules.shapes_text else self.default_prompt
+        if not rules:
+            return None, prompt, chars
+        read = len(self.vocab.prompt_ids(prompt, unknown)[0])
+        most = rules.max_chars or read + chars
+        found = rules.constraint(self.vocab, most, self.training_ids)
+        return found, prompt, chars if rules.max_chars is None else max(1, most - read)
+
+    def training_ids(self) -> Ids:
+        """The text that the model was trained on, in its ids; `CorpusError` where it cannot be read any more."""
+        from storycell.runs.text import read_run_text
+
+        return read_run_text(self.config, self.vocab).train_ids
 
     def evaluate(self, text: str | Corpus, *, windows: int | None = None) -> Evaluation:
         """The loss on a text (see `storycell.evaluation.evaluator`); `windows=T` scores zero-state windows instead."""
@@ -224,6 +257,13 @@ class Model:
         lm = self.network
         network = f"{lm.cell}, {lm.num_layers} x {lm.hidden_size}, {len(self.vocab)} ids"
         return f"Model({self.path}: {network}, {self.params:,} parameters)"
+
+
+def _rules(given: dict[str, Any]) -> Rules:
+    names = [one.name for one in fields(Rules)]
+    if wrong := [name for name in given if name not in names]:
+        raise SettingsError(f"generate has no argument {wrong[0]!r}; the rules of a text are {', '.join(names)}")
+    return Rules(**given)
 
 
 @dataclass(frozen=True)
