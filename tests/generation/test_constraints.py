@@ -67,7 +67,9 @@ def test_an_automaton_accepts_what_re_matches(pattern: str) -> None:
 
 
 @pytest.mark.parametrize("flags", ["", "i", "a"])
-@pytest.mark.parametrize("one", [r"\w", r"\W", r"\d", r"\s", r"\S", ".", "[a-fX]", "[^a-fX]", "é", "[^é“]", "K", "[^k]"])
+@pytest.mark.parametrize(
+    "one", [r"\w", r"\W", r"\d", r"\s", r"\S", ".", "[a-fX]", "[^a-fX]", "é", "[^é“]", "K", "[^k]"]
+)
 def test_a_class_reads_the_characters_that_re_matches(one: str, flags: str) -> None:
     pattern = f"(?{flags}:{one})" if flags else one
     automaton = automaton_of(pattern, WIDE, all_ids(WIDE))

@@ -14,7 +14,7 @@ conditioned on the whole: a beginning is not less likely because few of its cont
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Protocol
@@ -22,10 +22,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from storycell.data.vocab import Vocabulary
+from storycell.data.vocab import LONGEST_HEADER, Vocabulary
 from storycell.errors import SettingsError
 from storycell.generation.automaton import Automaton, Bools, automaton_of
-from storycell.types import BOUNDARY, RESERVED, UNKNOWN, Ids
+from storycell.types import BOUNDARY, LABEL_END, RESERVED, UNKNOWN, Ids
 
 _MOST_CELLS = 200_000_000  # of the table of a least length, a byte each
 _MULTIPLIER = 0x9E3779B97F4A7C15 | 1  # of the rolling hash, modulo 2**64; what it finds is looked up in the text
@@ -247,7 +247,9 @@ class Rules:
             if value is not None and value < (0 if name == "min_chars" else 1):
                 raise SettingsError(f"{name} = {value}: it must be at least {0 if name == 'min_chars' else 1}")
         if self.max_chars is not None and (self.min_chars or 0) > self.max_chars:
-            raise SettingsError(f"min_chars = {self.min_chars} is above max_chars = {self.max_chars}; give a smaller one")
+            raise SettingsError(
+                f"min_chars = {self.min_chars} is above max_chars = {self.max_chars}; give a smaller one"
+            )
 
     def __bool__(self) -> bool:
         return any(getattr(self, field.name) is not None for field in fields(self))
@@ -313,3 +315,34 @@ def begin(constraint: Constraint, ids: Sequence[int]) -> Any:
             f"no text with this prompt is as the constraints say, from its character {n + 1} on; give another prompt"
         )
     return state
+
+
+def header_of(
+    vocab: Vocabulary, labels: Mapping[str, Sequence[str]], given: Mapping[str, str]
+) -> list[int] | Constraint | None:
+    """What texts with the `given` labels begin with: ids; where labels are left open, a constraint on the model's choice.
+
+    `labels` are those that the model knows, with their values (none where they are too many to list). `SettingsError`
+    names what it does not know.
+    """
+    for name, value in given.items():
+        if name not in labels:
+            known = f"its labels are {', '.join(labels)}" if labels else "it was trained without any"
+            raise SettingsError(f"the model has no label {name!r}; {known}")
+        if labels[name] and value not in labels[name]:
+            shown = ", ".join(labels[name][:20]) + (", …" if len(labels[name]) > 20 else "")
+            raise SettingsError(f"the model knows no {name} {value!r}; it knows {shown}")
+    if not labels:
+        return None
+    if len(given) == len(labels):
+        header = "".join(given[name] + LABEL_END for name in labels)
+        return vocab.prompt_ids(header)[0]
+    if vocab.kind != "characters":
+        raise SettingsError(f"a model of bytes has to be told all its labels: {', '.join(labels)}")
+    pattern = ""
+    for name, values in labels.items():
+        chosen = [given[name]] if name in given else values
+        one = "|".join(re.escape(value) for value in chosen) if chosen else f"[^{LABEL_END}]*"
+        pattern += f"(?:{one}){LABEL_END}"
+    characters = np.arange(len(vocab)) >= RESERVED
+    return Pattern(automaton_of(pattern, vocab, characters), 0, LONGEST_HEADER)

@@ -31,11 +31,12 @@ def stream_texts(
     unknown: Unknown = "error",
     hold: Held | None = None,
     constraint: Constraint | None = None,
+    header: sampler.Header | None = None,
 ) -> Iterator[tuple[int, str]]:
     """Several continuations of one prompt side by side: (number of the stream, piece). Stream k has seed + k.
 
     `hold` keeps values of units where they are told to be (`sampler.held_step`); `constraint` says what the texts, with
-    their prompt, must be like.
+    their prompt, must be like; `header` is the labels that they begin with, which are no part of what is given.
     """
     _check_whole("chars", chars, 0, None)
     _check_whole("count", count, 1, MOST_STREAMS)
@@ -45,7 +46,7 @@ def stream_texts(
     stops = _stop_texts(stop)
     ids, _ = vocab.prompt_ids(prompt, unknown)
     seeds = [seed + k for k in range(count)]
-    rows = sampler.streams(lm, ids, sampling or Sampling(), seeds, chars, hold, constraint)
+    rows = sampler.streams(lm, ids, sampling or Sampling(), seeds, chars, hold, constraint, header)
     return _pieces(rows, vocab, count, stops)
 
 
@@ -61,6 +62,7 @@ def generate_text(
     unknown: Unknown = "error",
     hold: Held | None = None,
     constraint: Constraint | None = None,
+    header: sampler.Header | None = None,
 ) -> str:
     """The prompt, as it was read, and what follows it; see `stream_texts`."""
     _, read = vocab.prompt_ids(prompt, unknown)
@@ -75,6 +77,7 @@ def generate_text(
         unknown=unknown,
         hold=hold,
         constraint=constraint,
+        header=header,
     )
     return read + "".join(piece for _, piece in pieces)
 

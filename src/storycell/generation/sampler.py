@@ -74,9 +74,7 @@ class Sampling:
         cumulative = np.cumsum(weights)
         return int(np.searchsorted(cumulative, draw.next() * cumulative[-1], side="right"))
 
-    def choose_among(
-        self, logits: npt.NDArray[np.float32], allowed: npt.NDArray[np.bool_], draw: "Draw"
-    ) -> int | None:
+    def choose_among(self, logits: npt.NDArray[np.float32], allowed: npt.NDArray[np.bool_], draw: "Draw") -> int | None:
         """As `choose`, among the ids that are `allowed [V]`; None where there are none.
 
         The filters come first; where they leave nothing that is allowed, they are applied to what is.
@@ -180,6 +178,7 @@ class Stream:
         self.ended = False  # whether the model drew the end of the story
         self.constraint: Constraint | None = None
         self.constrained: Any = None  # the constraint's state
+        self.header: list[int] = []  # the labels that it began with
         self.is_stuck = False  # whether it ended because nothing at all was allowed
 
     def copy(self) -> "Stream":
@@ -424,9 +423,7 @@ def _write_constrained(
                     one, place = _write(lm, [stream], [fed[k]], [words[k]], mine, good + 1, True, step), 0
                 assert one.logits is not None
                 draw = Draw.of(one.random[place].tolist())
-                chosen = stream.sampling.choose_among(
-                    one.logits[place, good], constraint.allowed(constrained[k]), draw
-                )
+                chosen = stream.sampling.choose_among(one.logits[place, good], constraint.allowed(constrained[k]), draw)
                 stuck[k] = chosen is None
                 drawn = [*drawn[:good], BOUNDARY if chosen is None else chosen]
                 words[k] = draw.words
@@ -452,6 +449,44 @@ def _write_constrained(
     return written
 
 
+LONGEST_HEADER = 1000  # characters of labels that a model draws itself
+Header = list[int] | Constraint  # ids, or what the model's own choice of them must be like
+
+
+def start_streams(
+    lm: LanguageModel,
+    prompt: list[int],
+    sampling: Sampling,
+    seeds: list[int],
+    step: Step | None = None,
+    constraint: Constraint | None = None,
+    header: Header | None = None,
+) -> list[Stream]:
+    """Streams that have read a header and a prompt, one a seed. A header that is a constraint, each draws for itself.
+
+    The `constraint` is on the prompt and what follows it.
+    """
+    draws, headers = [Draw(seed) for seed in seeds], [header if isinstance(header, list) else [] for _ in seeds]
+    if header is not None and not isinstance(header, list):
+        drawing = start_streams(lm, [], sampling, seeds, step, header)
+        while left := [stream for stream in drawing if not stream.ended and len(stream.header) < LONGEST_HEADER]:
+            for stream, written in zip(left, advance(lm, left, 1, step=step), strict=True):
+                stream.header += written.ids
+        draws, headers = [stream.draw for stream in drawing], [stream.header for stream in drawing]
+    begun: dict[tuple[int, ...], Stream] = {}
+    made: list[Stream] = []
+    for ids, draw in zip(headers, draws, strict=True):
+        if tuple(ids) not in begun:
+            first = begun[tuple(ids)] = Stream(sampling, 0)
+            if constraint is not None:
+                first.constraint, first.constrained = constraint, begin(constraint, prompt)
+            read(lm, first, [*ids, *prompt], step)
+        stream = begun[tuple(ids)].copy()
+        stream.draw, stream.header = draw, list(ids)
+        made.append(stream)
+    return made
+
+
 def streams(
     lm: LanguageModel,
     prompt: list[int],
@@ -460,22 +495,17 @@ def streams(
     limit: int,
     held: Held | None = None,
     constraint: Constraint | None = None,
+    header: Header | None = None,
 ) -> Iterator[list[int | None]]:
     """Continue one prompt in several streams at once, `limit` characters at most.
 
     Yields, for every character, one id a stream; None for a stream whose story has ended. The values in `held` are
     kept where they are told to be from the first character of the prompt on; see `held_step`. A `constraint` is on the
     whole text, the prompt included; `SettingsError` where it allows no prompt like that, or leaves a text without any
-    way on.
+    way on. The `header` comes before the prompt (`start_streams`).
     """
-    step = held_step(lm, held) if held else None
-    first, pace = Stream(sampling, seeds[0]), new_pace()
-    if constraint is not None:
-        first.constraint, first.constrained = constraint, begin(constraint, prompt)
-    read(lm, first, prompt, step)
-    all_streams = [first.copy() for _ in seeds]
-    for stream, seed in zip(all_streams, seeds, strict=True):
-        stream.draw = Draw(seed)
+    step, pace = held_step(lm, held) if held else None, new_pace()
+    all_streams = start_streams(lm, prompt, sampling, seeds, step, constraint, header)
     while limit > 0 and (writing := [stream for stream in all_streams if not stream.ended]):
         pieces: dict[Stream, list[int | None]] = {}
         for stream, written in zip(writing, advance_slice(lm, writing, limit, pace, step), strict=True):
