@@ -92,8 +92,8 @@ class Model:
         `hold` keeps values of units where you want them, from the first character on: `{("c", 0, 17): 1.0}` the cell
         state of unit 17 of layer 0, likewise "i", "f", "g", "o", "h". It is slow: the cells' own lines compute.
         `rules` are those of `storycell.generation.constraints.Rules`, such as `match="[A-Z][a-z]+"`, `max_chars=20`,
-        `no_copy=30`: the text, with its prompt, is as they say, or a `SettingsError` says that none can be. `labels` are
-        what a model with labels is asked for, as in `{"genre": "recipe"}`; those that are left out it chooses itself.
+        `no_copy=30`: the text, with its prompt, is as they say, or a `SettingsError` says that none can be.
+        `labels` are what a model with labels is asked for, as in `{"genre": "recipe"}`; others it chooses itself.
         """
         found, prompt, chars = self._constrain(_rules(rules), prompt, chars, unknown)
         return generate_text(
@@ -124,9 +124,18 @@ class Model:
         labels: Mapping[str, str] | None = None,
     ) -> Iterator[str]:
         """What follows the prompt, in pieces as they come; a piece that could become a stop is held back."""
-        rest = {"sampling": sampling, "seed": seed, "stop": stop, "unknown": unknown, "hold": hold}
-        rest |= {"rules": rules, "labels": labels}
-        for _, piece in self.streams(prompt, chars, **rest):  # type: ignore[arg-type]
+        pieces = self.streams(
+            prompt,
+            chars,
+            sampling=sampling,
+            seed=seed,
+            stop=stop,
+            unknown=unknown,
+            hold=hold,
+            rules=rules,
+            labels=labels,
+        )
+        for _, piece in pieces:
             yield piece
 
     def streams(
@@ -356,10 +365,10 @@ def train(
     `text` and `valid` are what the command line takes: files, folders, globs, names of corpora; without `text` it is
     the embedded `stories`, whatever lies in the working directory. `column` is the column of tables, or field of JSON
     objects, with the text, where that is not clear. With `lines` each line of a file is a story, as in a list of names;
-    `labels` are columns, or fields, by which texts can be asked for. `out` is the run folder to make (a name is made in `runs/` without
-    it). `init` is a run whose weights to start from; characters that are new are added to its
-    vocabulary. `settings` are those of `storycell.config`, by name, on top of the recipe, which is
-    `items` for `lines` and else `quick` where none is named.
+    `labels` are columns, or fields, by which texts can be asked for. `out` is the run folder to make (a name is made in
+    `runs/` without it). `init` is a run whose weights to start from; characters that are new are added to its
+    vocabulary. `settings` are those of `storycell.config`, by name, on top of the recipe, which is `items` for `lines`
+    and else `quick` where none is named.
     Raises `StorycellError`s: each says what is wrong, where, and what to do.
     The number of threads is the caller's again at the end; by default it is torch's own, within a container's quota.
     In several processes, as `torchrun` starts them, all but the first call no callback and get a run without a summary.

@@ -19,6 +19,7 @@ from storycell.types import BOUNDARY, RESERVED, Ids
 
 SMALL = Vocabulary("\nabc")
 WIDE = Vocabulary("".join(sorted({*map(chr, range(32, 127)), *"\néßÉ日“"})))
+PLAIN = Sampling(1.0)
 LSTM = next(kind for kind in KINDS if kind.startswith("lstm-L2"))
 
 
@@ -42,7 +43,7 @@ def constraint(rules: Rules, vocab: Vocabulary = SMALL, most: int = 8, text: str
 
 
 def texts(
-    lm: LanguageModel, vocab: Vocabulary, rule: Constraint, count: int, chars: int, sampling: Sampling = Sampling(1.0)
+    lm: LanguageModel, vocab: Vocabulary, rule: Constraint, count: int, chars: int, sampling: Sampling = PLAIN
 ) -> list[str]:
     found: list[list[int]] = [[] for _ in range(count)]
     for row in sampler.streams(lm, [], sampling, list(range(count)), chars, constraint=rule):
@@ -53,8 +54,8 @@ def texts(
 
 PATTERNS = [
     "", "a", "ab|ba", "[ab]+", "[^a]*", "a?b?c?", "a{2,3}", "(ab){1,2}c", "(a|b)*c", "a.c", "(?s:a.c)", "(a*)*b",
-    "(?:ab?)+?", "a{0}", "(?i:A[B-C])", r"\w+\n", r"[\s\w]{2}", r"\Dc", "^ab$", r"\Aa\Z", "(|a)(b|)", "(a?){3}b", "[^\\W\nb]+",
-    "((a|b)(c|))*", "a*b+", "(a|ab)(c|bc)",
+    "(?:ab?)+?", "a{0}", "(?i:A[B-C])", r"\w+\n", r"[\s\w]{2}", r"\Dc", "^ab$", r"\Aa\Z", "(|a)(b|)", "(a?){3}b",
+    "[^\\W\nb]+",     "((a|b)(c|))*", "a*b+", "(a|ab)(c|bc)",
 ]  # fmt: skip
 
 

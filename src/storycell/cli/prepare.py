@@ -11,7 +11,6 @@ from storycell.cli.flags import (
     Verb,
     items_options,
     print_json,
-    items_options,
     reading_options,
     valid_option,
     vocab_option,

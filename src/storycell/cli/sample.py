@@ -84,7 +84,7 @@ _SHOWN = 300  # characters of a prompt in a notice
     is_flag=False,
     flag_value=1.0,
     metavar="[SHARE]",
-    help="a list: none that stands in the training text; with a share such as 0.8 none more alike to one of its stories",
+    help="a list: none that stands in the training text; with a share such as 0.8 none more alike to a story of it",
 )
 @click.option("--filter", "wanted", metavar="REGEX", help="a list: only texts in which a regular expression is found")
 @click.option("--rank", is_flag=True, help="a list: the likeliest first")
@@ -237,8 +237,8 @@ def _give_list(found: Items, count: int, form: str | None, out: str | None, seed
         say(f"{out}: {len(found.items):,} texts")
     if len(found.items) < count:
         say(
-            f"{len(found.items):,} of the {count:,} texts that were wanted were found among {found.tried:,}; ask for fewer, "
-            "or raise the --temperature"
+            f"{len(found.items):,} of the {count:,} texts that were wanted were found among {found.tried:,}; ask for "
+            "fewer, or raise the --temperature"
         )
 
 

@@ -103,9 +103,8 @@ def command(
 def _refuse(context: click.Context, names: tuple[str, ...]) -> None:
     for name in names:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise SettingsError(
-                f"--{name.removesuffix('s') if name == 'labels' else name} does not go with --resume: a resumed run keeps what it has"
-            )
+            flag = "label" if name == "labels" else name
+            raise SettingsError(f"--{flag} does not go with --resume: a resumed run keeps what it has")
 
 
 def _refuse_runs_as_text(words: tuple[str, ...]) -> None:

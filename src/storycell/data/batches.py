@@ -1,9 +1,9 @@
 """Token ids -> chunks `[B T]`, addressable by step: what a step reads depends on its number and nothing else.
 
 `Streams` (the default) reads the text at B places at once, each going on where it stopped, so that the state can be
-carried from chunk to chunk. `Windows` jumps to random places, to be read from a zero state, as most tutorials do. `Items`
-are for lists: each row is some stories drawn at random, from a zero state, so that the order of a list, which is often
-sorted, tells nothing; what of a story is longer than a row is not seen.
+carried from chunk to chunk. `Windows` jumps to random places, to be read from a zero state, as most tutorials do.
+`Items` are for lists: each row is some stories drawn at random, from a zero state, so that the order of a list, often a
+sorted one, tells nothing; what of a story is longer than a row is not seen.
 
 The text is a ring: its end is followed by its beginning, whose boundary id closes the last story. So a stream never
 stops, and every epoch is cut into chunks at other places.

@@ -128,8 +128,12 @@ def open_corpus(
         found = _open_named(word, encoding, split, recorded)
         if (lines or labels) and not all(isinstance(s, FileSource) for s in found):
             raise CorpusError(f"{word} has no lines or labels to choose: --lines and --label are for files")
-        how = {"column": column, "lines": lines, "labels": tuple(labels), "notes": notes}
-        sources += [replace(s, **how) if isinstance(s, FileSource) else s for s in found]
+        sources += [
+            replace(s, column=column, lines=lines, labels=tuple(labels), notes=notes)
+            if isinstance(s, FileSource)
+            else s
+            for s in found
+        ]
     if not any(source.size_bytes for source in sources):
         raise CorpusError(f"{' '.join(words)} is empty: there is nothing to learn from")
     return Corpus(tuple(words), tuple(sources), encoding, column, lines, tuple(labels))

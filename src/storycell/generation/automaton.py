@@ -6,9 +6,9 @@ is refused. From the parse comes Glushkov's automaton (1961), one position for e
 that, by sets of positions, a deterministic one. Ids that no pattern tells apart share a column of its table, so a
 vocabulary of thousands costs no more than one of a hundred.
 
-Libraries were tried first: interegular (not released since 2024), greenery (another syntax, and seconds for a range of
-lengths) and outlines-core, which do not end, or end the process, on patterns such as `[A-Z][^.!?]{10,20}[.!?]`. A server
-that takes patterns from anybody needs bounds, which are here `MOST_POSITIONS` and `MOST_STATES`.
+Libraries were tried first: interegular (not released since 2024, without bounds), greenery (another syntax, and seconds
+for a range of lengths) and outlines-core (which did not come back from `[A-Z][^.!?]{10,80}[.!?]`). A server that takes
+patterns from anybody needs bounds, which are here `MOST_POSITIONS`, `MOST_STATES` and `MOST_WORK`.
 """
 
 import importlib
@@ -99,8 +99,8 @@ def automaton_of(pattern: str, vocab: Vocabulary, alphabet: Bools) -> Automaton:
         return builder.determinise(builder.whole(parsed))
     except _UnsupportedError as error:
         raise SettingsError(
-            f"{pattern!r} holds {error}, which is not supported: a pattern is matched against the whole text, character "
-            "by character"
+            f"{pattern!r} holds {error}, which is not supported: a pattern is matched against the whole text, "
+            "character by character"
         ) from None
     except RecursionError:
         raise SettingsError("the pattern is nested too deep") from None
@@ -180,7 +180,8 @@ class _Glushkov:
                 found = _Part(found.nullable or part.nullable, found.first | part.first, found.last | part.last)
             return found
         if kind in ("MAX_REPEAT", "MIN_REPEAT"):
-            return self._repeat(*value, flags)
+            least, most, inner = value
+            return self._repeat(int(least), most, inner, flags)
         raise _UnsupportedError(_NAMES.get(kind, kind.lower()))
 
     def _repeat(self, least: int, most: Any, inner: Any, flags: int) -> _Part:
@@ -204,8 +205,8 @@ class _Glushkov:
     def _position(self, kind: str, value: Any, flags: int) -> _Part:
         if len(self._reads) == MOST_POSITIONS:
             raise SettingsError(
-                f"the pattern has more than {MOST_POSITIONS:,} characters, repetitions written out; use --min-chars and "
-                "--max-chars for the length of a text"
+                f"the pattern has more than {MOST_POSITIONS:,} characters, repetitions written out; use --min-chars "
+                "and --max-chars for the length of a text"
             )
         key = kind, str(value), flags
         if key not in self._known:
@@ -220,7 +221,7 @@ class _Glushkov:
         return _Part(False, bit, bit)
 
     def determinise(self, part: _Part) -> Automaton:
-        """The deterministic automaton of the whole pattern: each state is the set of positions that may be read next."""
+        """The deterministic automaton of a whole pattern: a state is the set of positions that may be read next."""
         kinds = sorted(set(self._reads))
         by_kind = np.frombuffer(b"".join(kinds), np.bool_).reshape(len(kinds), len(self._alphabet))
         patterns, column = np.unique(by_kind, axis=1, return_inverse=True)  # [kinds C]: ids that are read alike
@@ -257,8 +258,8 @@ class _Glushkov:
 def _check_size(states: int, work: int = 0) -> None:
     if states > MOST_STATES or work > MOST_WORK:
         raise SettingsError(
-            f"the pattern needs more than {MOST_STATES:,} states, as one with a long `.{{n}}` behind a `.*` may; make it "
-            "simpler"
+            f"the pattern needs more than {MOST_STATES:,} states, as one with a long `.{{n}}` behind a `.*` may; make "
+            "it simpler"
         )
 
 

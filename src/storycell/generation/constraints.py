@@ -58,7 +58,7 @@ class Pattern:
         if least * states > _MOST_CELLS:
             raise SettingsError(f"min_chars = {least:,}: that is too long for such a pattern")
         self._early = np.zeros((least, states), np.bool_)  # may a text of t characters in this state become long enough
-        lives = self._distances <= most - least
+        lives: Bools = np.asarray(self._distances <= most - least)
         for t in range(least - 1, -1, -1):
             lives = ((automaton.table >= 0) & lives[automaton.table]).any(axis=1)
             self._early[t] = lives
@@ -164,7 +164,7 @@ class NoCopy:
         found[UNKNOWN] = False
         if len(state) == self.length - 1 and len(self._hashes):
             first = self._windows(np.array([*state, RESERVED], np.int64))  # of the others it differs by their distance
-            hashes = first + np.arange(self._vocab_size - RESERVED, dtype=np.uint64)
+            hashes = first[0] + np.arange(self._vocab_size - RESERVED, dtype=np.uint64)
             for k in np.flatnonzero(self._are_known(hashes)) + RESERVED:
                 found[k] = not self._stands((*state, int(k)))
         return found
@@ -260,7 +260,7 @@ class Rules:
         return any(getattr(self, field.name) is not None for field in fields(self) if field.name != "no_copy")
 
     def constraint(self, vocab: Vocabulary, most: int, training: Callable[[], Ids]) -> Constraint | None:
-        """The constraint, for texts of at most `most` characters; `training` gives the training text where it is needed.
+        """The constraint, for texts of at most `most` characters; `training` gives the training text where needed.
 
         `SettingsError` where no text can be as the rules say.
         """
@@ -320,7 +320,7 @@ def begin(constraint: Constraint, ids: Sequence[int]) -> Any:
 def header_of(
     vocab: Vocabulary, labels: Mapping[str, Sequence[str]], given: Mapping[str, str]
 ) -> list[int] | Constraint | None:
-    """What texts with the `given` labels begin with: ids; where labels are left open, a constraint on the model's choice.
+    """What texts with the `given` labels begin with: ids; where some are left open, a constraint on the model's choice.
 
     `labels` are those that the model knows, with their values (none where they are too many to list). `SettingsError`
     names what it does not know.

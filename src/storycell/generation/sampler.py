@@ -391,8 +391,8 @@ def _write_constrained(
 ) -> list[Written]:
     """As `advance`, where streams have constraints.
 
-    A slice is generated as if there were none. A stream that refuses an id of it is taken back to there and draws again;
-    the slices are short where that happens, and longer while it does not. The text is the same however long they are.
+    A slice is generated as if there were none. A stream that refuses an id of it is taken back to there and draws
+    again; the slices are short where that happens, and longer while it does not. The text is the same either way.
     """
     words = [stream.draw.words for stream in streams]
     constrained = [stream.constrained for stream in streams]
@@ -511,7 +511,8 @@ def streams(
         for stream, written in zip(writing, advance_slice(lm, writing, limit, pace, step), strict=True):
             if stream.is_stuck:
                 raise SettingsError(
-                    "a text came to where each constraint refuses what the others allow; ask for less, or try another seed"
+                    "a text came to where each constraint refuses what the others allow; ask for less, or try "
+                    "another --seed"
                 )
             pieces[stream] = [*written.ids, None] if stream.ended else [*written.ids]
         limit -= max(len(piece) for piece in pieces.values())

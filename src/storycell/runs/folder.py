@@ -41,7 +41,7 @@ class TextRecord(StrictModel):
     encoding: str = "utf-8"
     column: str | None = None
     lines: bool = False  # whether each line is a story
-    labels: dict[str, list[str]] = {}  # the labels and their values, most frequent first; none where they are too many
+    labels: dict[str, list[str]] = Field(default_factory=dict)  # with their values, the most frequent first
     vocab: str = "characters"
     digest: str
     train_chars: int = Field(ge=0)
