@@ -134,7 +134,7 @@ class NoCopy:
             hashes = self._windows(text)
             breaks = np.concatenate([[0], np.cumsum(text < RESERVED)])  # of stories; an unknown character equals none
             whole = breaks[length:] == breaks[:-length]
-            self._hashes = np.unique(hashes[whole])
+            self._hashes = np.sort(hashes[whole])
 
     def _windows(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
         """The hash of every window of `length` ids, `[n - length + 1]`."""

@@ -179,6 +179,7 @@ class Stream:
         self.constraint: Constraint | None = None
         self.constrained: Any = None  # the constraint's state
         self.header: list[int] = []  # the labels that it began with
+        self.ahead = 1  # characters to generate before the constraint looks at them
         self.is_stuck = False  # whether it ended because nothing at all was allowed
 
     def copy(self) -> "Stream":
@@ -377,7 +378,7 @@ def _write_stepwise(
     return Rows(np.array(ids), np.stack(kept, axis=1) if kept else None, state, random)
 
 
-MOST_AHEAD = 64  # characters that are generated before a constraint looks at them, while it refuses none
+MOST_AHEAD = 128  # characters that are generated before a constraint looks at them, while it refuses none
 
 
 def _write_constrained(
@@ -400,15 +401,14 @@ def _write_constrained(
     kept: list[list[Floats]] = [[] for _ in streams]
     stuck = [False] * len(streams)
     state = {name: value.copy() for name, value in state.items()}
-    going, ahead = list(range(len(streams))), 1
+    going = list(range(len(streams)))
     while going:
-        n = min(ahead, chars - max(len(ids[k]) for k in going))
+        n = min(*(streams[k].ahead for k in going), chars - max(len(ids[k]) for k in going))
         here = {name: value[:, going] for name, value in state.items()}
         rows = _write(
             lm, [streams[k] for k in going], [fed[k] for k in going], [words[k] for k in going], here, n,
             logits or n == 1, step,
         )  # fmt: skip
-        refused = False
         for at, (k, row) in enumerate(zip(going, rows.ids.tolist(), strict=True)):
             stream, constraint = streams[k], streams[k].constraint
             drawn = row[: row.index(BOUNDARY) + 1] if BOUNDARY in row else row
@@ -417,7 +417,7 @@ def _write_constrained(
                 good, constrained[k] = constraint.follow(constrained[k], drawn)
             one, place = rows, at
             if good < len(drawn) and constraint is not None:
-                refused = True
+                stream.ahead = max(1, n // 4)
                 if n > 1:  # again, up to there alone: it comes out the same
                     mine = {name: value[:, [k]] for name, value in state.items()}
                     one, place = _write(lm, [stream], [fed[k]], [words[k]], mine, good + 1, True, step), 0
@@ -431,13 +431,13 @@ def _write_constrained(
                     constrained[k] = constraint.advance(constrained[k], chosen)
             else:
                 words[k] = rows.random[at].tolist()
+                stream.ahead = min(max(stream.ahead, 2 * n), MOST_AHEAD)
             ids[k] += drawn
             fed[k] = drawn[-1]
             if logits and one.logits is not None:
                 kept[k] += list(one.logits[place, : len(drawn)])
             for name, value in state.items():
                 value[:, k] = one.state[name][:, place]
-        ahead = max(1, n // 4) if refused else min(2 * ahead, MOST_AHEAD)
         going = [k for k in going if len(ids[k]) < chars and BOUNDARY not in ids[k][-1:]]
     written = []
     for k, stream in enumerate(streams):
