@@ -60,7 +60,7 @@ class Pattern:
         self._early = np.zeros((least, states), np.bool_)  # may a text of t characters in this state become long enough
         lives: Bools = np.asarray(self._distances <= most - least)
         for t in range(least - 1, -1, -1):
-            lives = ((automaton.table >= 0) & lives[automaton.table]).any(axis=1)
+            lives = np.asarray(((automaton.table >= 0) & lives[automaton.table]).any(axis=1))
             self._early[t] = lives
 
     def lives(self, state: int, t: int) -> bool:
