@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import storycell
 
@@ -21,7 +22,7 @@ def names(count: int, seed: int = 1) -> list[str]:
 def train_names(folder: Path, count: int = 1500) -> Path:
     """A run that has learnt a little of a list of names, `names.txt` beside it."""
     (folder / "names.txt").write_text("\n".join(names(count)) + "\n", encoding="utf-8")
-    network = {"hidden": 32, "embedding": 8, "streams": 16, "evaluations": 1, "threads": 1}
+    network: dict[str, Any] = {"hidden": 32, "embedding": 8, "streams": 16, "evaluations": 1, "threads": 1}
     storycell.train(folder / "names.txt", lines=True, out=folder / "run", chars=150_000, **network)
     return folder / "run"
 
@@ -32,7 +33,7 @@ def train_spells(folder: Path) -> Path:
     rows += [("ice", "z" + "bc"[k % 2] * (k % 5 + 1)) for k in range(80)]
     text = "name,school\n" + "".join(f"{name},{school}\n" for school, name in rows)
     (folder / "spells.csv").write_text(text, encoding="utf-8")
-    network = {"hidden": 16, "embedding": 8, "streams": 8, "evaluations": 1, "threads": 1}
+    network: dict[str, Any] = {"hidden": 16, "embedding": 8, "streams": 8, "evaluations": 1, "threads": 1}
     storycell.train(
         folder / "spells.csv",
         column="name",
