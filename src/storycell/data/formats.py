@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from storycell.data.blocks import START, LinesReader, Place, Reader, TextReader
+from storycell.data.documents import text_document
 from storycell.data.json_text import Around, IncompleteValueError, JsonLines, JsonValues, behind_blanks, value_at
 from storycell.data.tables import Table, clear_column, kind_of, no_column, records
 from storycell.data.vocab import SEPARATOR
@@ -102,10 +103,11 @@ class Head:
             return Lines()
         if self.column == "":
             return PlainText()
-        found = self._json_lines() if self.ending in JSON_LINES_ENDINGS else self._json() or self._table()
-        if found is None and self.labels:
+        found = self._json_lines() if self.ending in JSON_LINES_ENDINGS else text_document(self.text, self.ending)
+        found = found or self._json() or self._table()
+        if self.labels and not isinstance(found, Table | JsonLines | JsonValues):
             raise CorpusError(
-                f"{self.name} is a plain text, which has no columns for labels; make CSV or JSON lines of it"
+                f"{self.name} is {found or 'a plain text'}, without columns for labels; make CSV or JSON lines of it"
             )
         if self.labels and isinstance(found, JsonLines):
             return replace(found, labels=self.labels)
@@ -326,7 +328,12 @@ class Head:
         """What a note calls a text that is read as it lies, if that may not be what was meant."""
         if markup := _MARKUP.match(self.text):
             kind = "HTML" if markup[1] else "XML"
-            return f"is {kind}, and its tags are read with the words; `pandoc FILE -t plain` takes the words out"
+            means = (
+                "; named .html, its words are taken out"
+                if markup[1]
+                else "; `pandoc FILE -t plain` takes the words out"
+            )
+            return f"is {kind}, and its tags are read with the words{means}"
         text = self.text[: self.text.rfind("\n") + 1]
         for delimiter in _TABLE_ENDINGS[".csv"]:
             rows = self._rows(text, delimiter, quoted=True)
