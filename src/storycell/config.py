@@ -67,8 +67,9 @@ class TrainSettings(StrictModel):
 
     streams: PositiveInt = Field(64, le=65_536, description="streams B read side by side")
     chunk: PositiveInt = Field(128, le=1_048_576, description="characters T between truncations of the gradient")
-    batching: Literal["streams", "windows"] = Field(
-        "streams", description="streams: carried state; windows: random places, zero state"
+    batching: Literal["streams", "windows", "items"] = Field(
+        "streams",
+        description="streams: carried state; windows: random places, zero state; items: random stories, zero state",
     )
     reset: Probability = Field(0.0, description="probability that a stream starts a chunk from the zero state")
     optimizer: Literal["muon", "adamw", "adam", "sgd"] = Field(

@@ -40,6 +40,8 @@ class TextRecord(StrictModel):
     valid_words: list[str] | None = None
     encoding: str = "utf-8"
     column: str | None = None
+    lines: bool = False  # whether each line is a story
+    labels: dict[str, list[str]] = Field(default_factory=dict)  # with their values, the most frequent first
     vocab: str = "characters"
     digest: str
     train_chars: int = Field(ge=0)

@@ -40,8 +40,8 @@ def load_run(run: str | Path, *, backend: str = "auto", device: str = "cpu", pre
     """The best weights of a run; `demo` is the model in the package, `hf:USER/NAME` one on the hub.
 
     Nothing is unpickled. `precision` is that of products in generation. Raises `RunFolderError` where a
-    file is missing or damaged, `BackendError` where backend, device or precision cannot be had, `MissingExtraError` where
-    only torch has them.
+    file is missing or damaged, `BackendError` where backend, device or precision cannot be had, `MissingExtraError`
+    where only torch has them.
     """
     if precision not in GENERATES_IN:
         raise SettingsError(f"precision = {precision!r}: text is generated in {', '.join(GENERATES_IN)}")

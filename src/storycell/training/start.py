@@ -39,7 +39,7 @@ from storycell.runs import folder as folder_module
 from storycell.runs.folder import RunConfig, RunFolder, TextRecord, refuse_occupied
 from storycell.runs.machine import best_device, machine, versions
 from storycell.runs.network import LoadedRun, engine_obstacle, load_run, shapes_of
-from storycell.runs.text import has_changed, open_text, prepared_folder, read_text
+from storycell.runs.text import find_labels, has_changed, open_text, prepared_folder, read_text
 from storycell.training.engine_learner import EngineLearner
 from storycell.training.learner import Learner
 from storycell.training.loop import Callback, TrainingResult, TrainLoop, TrainWorker
@@ -79,6 +79,18 @@ def fit_recipe(settings: Settings, train_chars: int, *, keeps_network: bool = Fa
     return fit | {"hidden": hidden, "ngrams": ngrams, "ngram_rows": NGRAM_ROWS[hidden]}
 
 
+ITEMS_WIDTHS = ((100_000, 64), (1_000_000, 128))  # up to so many characters of a list, hidden units; else 256
+ITEMS_PASSES = 12  # how often a list is read
+ITEMS_CHARS = (1_000_000, 10_000_000)  # the bounds of that in characters
+
+
+def fit_items(train_chars: int, *, keeps_network: bool = False) -> dict[str, Any]:
+    """`hidden` and `chars` of the recipe `items`, for a list of `train_chars` characters."""
+    hidden = next((width for most, width in ITEMS_WIDTHS if train_chars <= most), 256)
+    fit = {"chars": min(max(ITEMS_PASSES * train_chars, ITEMS_CHARS[0]), ITEMS_CHARS[1])}
+    return fit if keeps_network else fit | {"hidden": hidden}
+
+
 def transfer_weights(
     fresh: dict[str, Floats], vocab: Vocabulary, given: dict[str, Floats], given_vocab: Vocabulary
 ) -> dict[str, Floats]:
@@ -110,16 +122,19 @@ def train(
     *,
     valid: Texts | None = None,
     out: str | Path | None = None,
-    recipe: str = "quick",
+    recipe: str | None = None,
     init: str | Path | None = None,
     vocab: str = "characters",
     encoding: str = "utf-8",
     column: str | None = None,
+    lines: bool = False,
+    labels: Sequence[str] = (),
     callback: Callback | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> TrainingResult:
     """Train a model on a text; the arguments are those of `storycell.train`."""
+    recipe = recipe or ("items" if lines else "quick")
     with joined() as group:
         donor = None if init is None else _load_donor(init, vocab)
         chosen = resolve_settings(group, _choose_settings(recipe, donor, settings))
@@ -131,6 +146,8 @@ def train(
             valid_words=corpus.held_out_words(words, None if valid is None else name_texts(valid)),
             encoding=encoding,
             column=column,
+            lines=lines,
+            labels={name: [] for name in labels},
             vocab=donor.vocab.kind if donor else vocab,
             digest="",
             train_chars=0,
@@ -139,6 +156,10 @@ def train(
         prepared = _prepare_in_turn(group, record, donor.vocab if donor else None, progress)
         if recipe == "best":
             fitted = fit_recipe(chosen, prepared.train.chars, keeps_network=donor is not None)
+            chosen = resolve_settings(group, _choose_settings(recipe, donor, {**fitted, **settings}))
+        elif recipe == "items":
+            fitted = fit_items(prepared.train.chars, keeps_network=donor is not None)
+            fitted = {k: v for k, v in fitted.items() if k != "chars" or not any(settings.get(b) for b in BUDGETS)}
             chosen = resolve_settings(group, _choose_settings(recipe, donor, {**fitted, **settings}))
         group.rows(batches.make(prepared.train_ids, chosen.training).B)
         run_config = RunConfig(
@@ -352,9 +373,11 @@ def _prepare_text(
     record: TextRecord, vocab: Vocabulary | None, progress: Progress | None, may_merge: bool = True
 ) -> Prepared:
     """The token files of a text: those it already is, or from the cache."""
-    if prepared_folder(record.words) and record.column is not None:
+    given = {"column": record.column is not None, "lines": record.lines, "label": bool(record.labels)}
+    if prepared_folder(record.words) and any(given.values()):
+        flag = next(name for name, is_given in given.items() if is_given)
         raise SettingsError(
-            f"{record.words[0]} has been prepared already; --column is for the text that it was made of"
+            f"{record.words[0]} has been prepared already; --{flag} is for the text that it was made of"
         )
     if vocab is not None and may_merge and vocab.kind == "characters" and not prepared_folder(record.words):
         vocab = vocab.merge(build_vocabulary(open_text(record)[0]))
@@ -367,6 +390,7 @@ def _record_text(record: TextRecord, prepared: Prepared) -> TextRecord:
         "digest": prepared.digest,
         "train_chars": prepared.train.chars,
         "valid_chars": valid_chars,
+        "labels": find_labels(prepared.train_ids, prepared.vocab),
         "tells_stories": default_prompt.tells_stories(prepared.train_ids, prepared.vocab),
     }
     return record.model_copy(update=update)
