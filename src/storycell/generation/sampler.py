@@ -23,8 +23,8 @@ from storycell.errors import NotFiniteError, SettingsError
 from storycell.generation.constraints import Constraint, begin
 from storycell.generation.slicing import Pace
 from storycell.language_model import Choice, Floats, Held, Hold, Integers, LanguageModel, State, unheld
-from storycell.ngrams import PAST, pasts_of
 from storycell.language_model import Written as Rows
+from storycell.ngrams import PAST, pasts_of
 from storycell.types import BOUNDARY, UNKNOWN
 
 PROMPT_PIECE = 4096  # characters of a prompt that are read in one pass
