@@ -22,7 +22,8 @@ import numpy.typing as npt
 from storycell.data.vocab import Vocabulary
 from storycell.errors import CorpusError, SettingsError
 from storycell.evaluation import evaluator
-from storycell.language_model import LanguageModel
+from storycell.language_model import LanguageModel, State
+from storycell.ngrams import PAST
 from storycell.types import BOUNDARY, Ids
 
 Array = npt.NDArray[np.floating[Any]]
@@ -101,6 +102,14 @@ class Trace:
         """Probability of every next character after each character, `[rows V]`."""
         return probabilities(self.logits(rows))
 
+    def state_at(self, rows: npt.NDArray[np.int64]) -> State:
+        """The state of the model after the characters in these rows of `states`, as `LanguageModel` takes it."""
+        found = {}
+        for name in self.states[0]:
+            layers = [layer[name][rows] for layer in self.states if name in layer]
+            found[name] = np.stack(layers).astype(np.float32)
+        return found
+
     @property
     def output(self) -> str:
         """The name of what a layer shows to the one above."""
@@ -125,11 +134,11 @@ class Trace:
     def _step(self, layer: int, rows: range) -> dict[str, Array]:
         """All values at some rows (those of `states`, evenly spaced) at once, from the states before them."""
         ids = self.all_ids[_slice(rows)]
-        x = self.model.inputs(ids) if layer == 0 else self.states[layer - 1][self.output][_slice(rows)]
         before = {name: value[_slice(rows, -1)] for name, value in self.states[layer].items()}
         begins = ids == BOUNDARY
         if begins.any():
             before = {name: np.where(begins[:, None], 0, value) for name, value in before.items()}
+        x = self.states[layer - 1][self.output][_slice(rows)] if layer else self.model.inputs(ids, before.get(PAST))
         return self.model.layer_step(layer, x, before)
 
     def _check(self, name: str, layer: int) -> tuple[str, int]:
@@ -209,11 +218,15 @@ def _states(model: LanguageModel, ids: Ids) -> list[dict[str, Array]]:
                 line[: end - first] = ids[first : min(end, first + width)]
             every = model.states(chunk, state)
             kept = kept or [
-                {name: np.empty((len(ids), value.shape[-1]), value.dtype) for name, value in every.items()}
-                for _ in range(model.num_layers)
+                {
+                    name: np.empty((len(ids), value.shape[-1]), value.dtype)
+                    for name, value in every.items()
+                    if k < len(value)  # one past for all layers
+                }
+                for k in range(model.num_layers)
             ]
             for name, value in every.items():
-                for k in range(model.num_layers):
+                for k in range(len(value)):
                     for b, (first, end) in enumerate(rows):
                         n = min(width, end - first)
                         kept[k][name][first : first + n] = value[k, b, :n]
