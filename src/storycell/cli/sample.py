@@ -10,13 +10,14 @@ import click
 
 from storycell import api
 from storycell.cli.display import say
-from storycell.cli.flags import NAME, Verb, backend_option, precision_option, print_json
+from storycell.cli.flags import NAME, Verb, backend_option, precision_option, print_json, with_ngram_option
 from storycell.data import corpus
 from storycell.data.vocab import SEPARATOR, plain_text
 from storycell.errors import SettingsError
 from storycell.generation.generate import CHARS, Unknown
 from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import gather
+from storycell.lab.mixed import mix_with_ngram
 
 _SHOWN = 300  # characters of a prompt in a notice
 
@@ -54,6 +55,7 @@ _SHOWN = 300  # characters of a prompt in a notice
     default="error",
     help="what to do with characters the model does not know (default error)",
 )
+@with_ngram_option
 @backend_option
 @precision_option
 def command(
@@ -71,6 +73,7 @@ def command(
     stop: tuple[str, ...],
     count: int,
     unknown: Unknown,
+    with_ngram: bool,
     backend: str,
     precision: str,
     as_json: bool,
@@ -80,6 +83,9 @@ def command(
     prompt = _prompt(given, prompt_file, encoding)
     sampling = Sampling(temperature, top_k, top_p, min_p, greedy)
     model = api.load(name, backend=backend, precision=precision)
+    if with_ngram:
+        say("counting the training text")
+        model = mix_with_ngram(model, say)
     if prompt is None:
         prompt = model.default_prompt
     _, read = model.vocab.prompt_ids(prompt, unknown)
