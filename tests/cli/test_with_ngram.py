@@ -1,6 +1,7 @@
 """`--with-ngram`: its numbers stand apart from the model's own, a seed samples one text, and the text must be there."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,23 @@ def test_nothing_is_fitted_on_the_text_that_is_scored(
     assert fitted_on[0].tolist() == fitted_on[1].tolist()
 
 
+def test_the_loss_while_adapting_is_what_compressing_takes_and_stands_apart(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = run.parent / "other.txt"
+    other.write_text("Once upon a time Ann had 7 “red” balls.\n<|endoftext|>\n" * 40, encoding="utf-8")
+    plain = json.loads(command(capsys, "eval", run, other, "--json").out)
+    told = json.loads(command(capsys, "eval", run, other, "--adapt", "--json").out)
+    assert told["loss_nats"] == plain["loss_nats"]
+    assert set(told) - set(plain) == {"adapted_loss_nats", "adapted_stderr_nats"}
+    packed = json.loads(command(capsys, "compress", run, other, "--adapt", "--json").out)
+    predicted_bytes = told["adapted_loss_nats"] * told["chars"] / math.log(2) / 8
+    assert abs(packed["bytes_out"] - predicted_bytes) < 0.01 * predicted_bytes + 80
+    both = json.loads(command(capsys, "eval", run, other, "--adapt", "--with-ngram", "--json").out)
+    assert both["adapted_loss_nats"] < both["mixed_loss_nats"] < told["loss_nats"]
+    command(capsys, "eval", run, other, "--adapt", "--windows", 9).stated(2, "--adapt", "--windows")
+
+
 def test_a_seed_samples_one_text(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("sample", run, "Once upon", "--with-ngram", "--chars", 30, "--temperature", 1, "--json")
     texts = [json.loads(command(capsys, *words, "--seed", seed).out)["text"] for seed in (3, 3, 4)]
@@ -64,4 +82,4 @@ def test_a_training_text_that_is_gone_is_a_stated_error(run: Path, capsys: pytes
     assert failed.code == 1
     assert failed.out == ""
     assert "is needed for its n-gram" in failed.err
-    assert "leave --with-ngram out" in failed.err
+    assert "put the text back, or leave --with-ngram out" in failed.err
