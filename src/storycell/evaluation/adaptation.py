@@ -156,7 +156,7 @@ class Adapter:
         p = np.exp(scores - scores.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         self._made = _Prediction(p, logs, symbols, levels, likely, bucket, known)
-        adapted = p * (1 - p_model[:, UNKNOWN, None])
+        adapted: Floats = p * (1 - p_model[:, UNKNOWN, None])
         adapted[:, UNKNOWN] = p_model[:, UNKNOWN]
         return adapted
 

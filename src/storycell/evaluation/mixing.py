@@ -87,7 +87,7 @@ class MixedModel:
 
     def zero_state(self, B: int) -> State:
         """As `LanguageModel.zero_state`, and the contexts of the n-gram, `[1 B orders]` in float64."""
-        return {**self.lm.zero_state(B), _CONTEXTS: self.ngram.begin(B)[None].astype(np.float64)}  # type: ignore[dict-item]
+        return {**self.lm.zero_state(B), _CONTEXTS: self.ngram.begin(B)[None].astype(np.float64)}
 
     def logits(self, ids: Any, state: State | None = None) -> tuple[Floats, State]:
         """As `LanguageModel.logits`: log probabilities of the mixture."""
@@ -118,7 +118,7 @@ class MixedModel:
         state = self.zero_state(len(ids)) if state is None else state
         logits, after = self.lm.logits(ids, {name: value for name, value in state.items() if name != _CONTEXTS})
         contexts = self.ngram.contexts(ids, state[_CONTEXTS][0].astype(np.int64))
-        after = {**after, _CONTEXTS: contexts[None, :, -1].astype(np.float64)}  # type: ignore[dict-item]
+        after = {**after, _CONTEXTS: contexts[None, :, -1].astype(np.float64)}
         return softmax(logits), contexts.reshape(-1, self.ngram.order), after
 
     def state_after(self, ids: Any, state: State | None = None) -> State:
@@ -127,7 +127,7 @@ class MixedModel:
         state = self.zero_state(len(ids)) if state is None else state
         after = self.lm.state_after(ids, {name: value for name, value in state.items() if name != _CONTEXTS})
         contexts = self.ngram.contexts(ids, state[_CONTEXTS][0].astype(np.int64))
-        return {**after, _CONTEXTS: contexts[None, :, -1].astype(np.float64)}  # type: ignore[dict-item]
+        return {**after, _CONTEXTS: contexts[None, :, -1].astype(np.float64)}
 
     def states(self, ids: Any, state: State | None = None) -> State:
         """As `LanguageModel.states`: those of the network."""
@@ -230,7 +230,8 @@ def bucket(ngram: NGram, contexts: npt.NDArray[np.int64], p: Weights) -> npt.NDA
         entropies = -np.where(p > 0, p * np.log(p), 0.0).sum(axis=-1)
     longest = ngram.longest(contexts)
     orders = np.clip(longest - (ngram.order - ORDER_LEVELS + 1), 0, ORDER_LEVELS - 1)
-    return orders * ENTROPY_LEVELS + np.minimum((entropies / _ENTROPY_NATS).astype(np.int64), ENTROPY_LEVELS - 1)
+    levels: npt.NDArray[np.int64] = np.minimum((entropies / _ENTROPY_NATS).astype(np.int64), ENTROPY_LEVELS - 1)
+    return orders * ENTROPY_LEVELS + levels
 
 
 def softmax(logits: Floats) -> Weights:

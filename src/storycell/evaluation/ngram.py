@@ -164,7 +164,8 @@ class NGram:
     def longest(self, contexts: Whole) -> Whole:
         """The longest order that has seen something follow each of contexts `[N orders]`: `[N]`, from 1."""
         known = [order.left[contexts[:, k]] < 1 for k, order in enumerate(self._orders)]
-        return np.stack(known, axis=1).cumprod(axis=1).sum(axis=1)
+        longest: Whole = np.stack(known, axis=1).cumprod(axis=1).sum(axis=1)
+        return longest
 
     def _probabilities(self, x: Whole, reach: npt.NDArray[np.integer]) -> Floats:
         """The probability of `x [n]` at each place, given as many of the characters before it as `reach` allows."""
