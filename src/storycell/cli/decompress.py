@@ -7,13 +7,13 @@ import click
 
 from storycell import api
 from storycell.cli.compress import ADVICE, ENDING, open_file, place
-from storycell.cli.display import preparing, say
 from storycell.cli.flags import NAME, Verb, backend_option, print_json
 from storycell.errors import CodecError
 from storycell.evaluation.ngram import NGram
 from storycell.lab.compress import archive
 from storycell.lab.mixed import count_whole_training_text
 from storycell.runs.files import replacing, writing
+from storycell.training.display import preparing, say
 
 
 @click.command("decompress", cls=Verb)

@@ -6,7 +6,6 @@ import math
 import click
 
 from storycell import api, loss
-from storycell.cli.display import preparing, say
 from storycell.cli.flags import (
     NAME,
     Verb,
@@ -26,6 +25,7 @@ from storycell.evaluation.texts import encode_text
 from storycell.lab.adapted import evaluate_adapted
 from storycell.lab.mixed import mix_with_ngram
 from storycell.runs.text import Scored, open_held_out, open_words
+from storycell.training.display import preparing, say
 
 
 @click.command("eval", cls=Verb)

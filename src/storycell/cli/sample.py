@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 import click
 
 from storycell import api
-from storycell.cli.display import say
 from storycell.cli.flags import NAME, Verb, backend_option, precision_option, print_json, with_ngram_option
 from storycell.data import corpus
 from storycell.data.vocab import SEPARATOR, plain_text
@@ -18,6 +17,7 @@ from storycell.generation.generate import CHARS, Unknown
 from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import gather
 from storycell.lab.mixed import mix_with_ngram
+from storycell.training.display import say
 
 _SHOWN = 300  # characters of a prompt in a notice
 
