@@ -37,7 +37,7 @@ def _original(packed: bytes, vocab: Vocabulary = CHARACTERS) -> bytes:
 
 SAMPLE = "Once upon a time Ann had 4 “red” balls.\r\n<|endoftext|>\r\n\ufeffé\0".encode()
 LONGEST = 256  # bytes of an input: every character is a step of the model, there and back
-HEAD = _packed(b"")[: len(container.MAGIC) + 16]
+HEAD = _packed(b"")[: len(container.PLAIN) + 16]
 SEEDS = [
     b"\0" + _packed(SAMPLE),
     b"\1" + _packed(SAMPLE)[len(HEAD) : -4],

@@ -274,7 +274,7 @@ def test_another_model_is_refused_at_once() -> None:
     with pytest.raises(CodecError, match="is not a file that `storycell compress` wrote"):
         original(TEXT.encode(), network(CHARACTERS))
     with pytest.raises(CodecError, match="written by another version"):
-        original(PACKED[:3] + b"\x02" + PACKED[4:], network(CHARACTERS))
+        original(PACKED[:3] + b"\x03" + PACKED[4:], network(CHARACTERS))
 
 
 def test_other_arithmetic_is_refused_or_right() -> None:
@@ -289,7 +289,7 @@ def test_other_arithmetic_is_refused_or_right() -> None:
 def test_other_arithmetic_that_the_probe_misses_never_gives_wrong_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that agrees on the probe and differs later."""
     lm = network(CHARACTERS)
-    monkeypatch.setattr(fingerprint, "of_arithmetic", lambda _: bytes(8))
+    monkeypatch.setattr(fingerprint, "of_arithmetic", lambda *_: bytes(8))
     packed = compressed(TEXT.encode(), lm)
     counted(monkeypatch, lambda steps, logits: logits * 1.01 if steps > 40 else logits)
     with pytest.raises(CodecError, match="the file"):

@@ -178,9 +178,9 @@ def test_a_file_that_would_not_come_back_is_not_said_to_be_compressed(monkeypatc
 def test_every_block_is_read_back_and_no_more_than_one_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     lm, held, real = SHARP[LETTERS], list[int](), archive._read_back
 
-    def read_back(lm: TorchModel, vocab: Vocabulary, block: bytes, raw: bytes, progress: archive.Progress) -> None:
+    def read_back(lm: TorchModel, vocab: Vocabulary, block: bytes, raw: bytes, *rest: object) -> None:
         held.append(len(raw))
-        real(lm, vocab, block, raw, progress)
+        real(lm, vocab, block, raw, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(archive, "BLOCK_BYTES", 64)
     monkeypatch.setattr(archive, "_read_back", read_back)

@@ -8,9 +8,11 @@ from typing import IO
 import click
 
 from storycell import api, loss
-from storycell.cli.flags import NAME, Verb, backend_option, print_json
+from storycell.cli.flags import NAME, Verb, backend_option, print_json, with_ngram_option
 from storycell.errors import CodecError
 from storycell.lab.compress import archive
+from storycell.lab.compress.coder import Adaptation
+from storycell.lab.mixed import count_whole_training_text
 from storycell.runs.files import replacing, writing
 from storycell.training.display import preparing, say
 
@@ -22,17 +24,29 @@ ADVICE = "free space, or name another --out"
 @click.argument("run", type=NAME, help="a run folder, or demo; decompressing takes the same one")
 @click.argument("file", type=NAME, help="any file")
 @click.option("--out", type=NAME, metavar="FILE", help=f"the compressed file (default: FILE{ENDING}, if there is none)")
+@click.option("--adapt", is_flag=True, help="adapt to the file while reading: smaller, and twice as slow or more")
+@with_ngram_option
 @backend_option
-def command(run: str, file: str, out: str | None, backend: str, as_json: bool) -> None:
+def command(run: str, file: str, out: str | None, adapt: bool, with_ngram: bool, backend: str, as_json: bool) -> None:
     """Compress, and say how far the file went."""
     path = Path(file)
     target = place(path, out, path.with_name(path.name + ENDING))
     model = api.load(run, backend=backend)
+    adaptation = None
+    if with_ngram:
+        say("counting the training text")
+    if adapt or with_ngram:  # how much the n-gram weighs is learnt by adapting
+        adaptation = Adaptation(model.vocab, count_whole_training_text(model, say) if with_ngram else None)
     began = time.monotonic()
     with open_file(path) as source, writing(target, ADVICE), replacing(target) as sink, preparing("") as progress:
         total = path.stat().st_size
         sizes = archive.compress(
-            model.network, model.vocab, source, sink, lambda done: progress("compressing", done, max(total, done))
+            model.network,
+            model.vocab,
+            source,
+            sink,
+            lambda done: progress("compressing", done, max(total, done)),
+            adaptation=adaptation,
         )
     bits_per_byte = 8 * sizes.bytes_out / max(1, sizes.bytes_in)
     if as_json:
@@ -45,6 +59,8 @@ def command(run: str, file: str, out: str | None, backend: str, as_json: bool) -
         say(f"{sizes.unknown_chars:,} characters are unknown to the model; each counts {loss.ESCAPE_BITS:g} bits")
     if sizes.deflated_bytes:
         say(f"{sizes.deflated_bytes:,} bytes are no text the model can read; they were deflated, as gzip does")
+    if with_ngram:
+        say("to decompress it the training text must be there, unchanged, as well as the run")
     say(f"next: {shlex.join(['storycell', 'decompress', run, str(target)])}")
 
 

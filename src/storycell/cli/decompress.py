@@ -9,9 +9,11 @@ from storycell import api
 from storycell.cli.compress import ADVICE, ENDING, open_file, place
 from storycell.cli.flags import NAME, Verb, backend_option, print_json
 from storycell.errors import CodecError
+from storycell.evaluation.ngram import NGram
 from storycell.lab.compress import archive
+from storycell.lab.mixed import count_whole_training_text
 from storycell.runs.files import replacing, writing
-from storycell.training.display import preparing
+from storycell.training.display import preparing, say
 
 
 @click.command("decompress", cls=Verb)
@@ -32,7 +34,13 @@ def command(run: str, file: str, out: str | None, backend: str, as_json: bool) -
         model = api.load(run, backend=backend)
         with writing(target, ADVICE), replacing(target) as sink, preparing("") as progress:
             sizes = archive.decompress(
-                model.network, model.vocab, source, sink, str(path), lambda done: progress("decompressing", done, 0)
+                model.network,
+                model.vocab,
+                source,
+                sink,
+                str(path),
+                lambda done: progress("decompressing", done, 0),
+                count=lambda: _count(model),
             )
     bits_per_byte = 8 * sizes.bytes_in / max(1, sizes.bytes_out)
     if as_json:
@@ -40,3 +48,8 @@ def command(run: str, file: str, out: str | None, backend: str, as_json: bool) -
         print_json(summary | {"out": str(target), "elapsed_s": round(time.monotonic() - began, 3)})
     else:
         print(f"{sizes.bytes_in:,} bytes -> {sizes.bytes_out:,} bytes, the checksum is right")
+
+
+def _count(model: api.Model) -> NGram:
+    say("counting the training text")
+    return count_whole_training_text(model, say)

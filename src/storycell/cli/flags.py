@@ -165,6 +165,12 @@ def run_argument(function: F) -> F:
     return click.argument("run", default="demo", type=NAME, help="a run folder, or demo (the default)")(function)
 
 
+def with_ngram_option(function: F) -> F:
+    """The flag `--with-ngram` of the verbs that predict."""
+    text = "mix the model with the n-gram of its training text, which must still be there"
+    return click.option("--with-ngram", is_flag=True, help=text)(function)
+
+
 def valid_option(function: F) -> F:
     """The flag `--valid` of the verbs that hold out text, as `valid_words`."""
     about = "text to hold out and validate on, not a part of TEXT; may be repeated"

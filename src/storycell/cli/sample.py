@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from storycell import api
-from storycell.cli.flags import NAME, Verb, backend_option, precision_option, print_json
+from storycell.cli.flags import NAME, Verb, backend_option, precision_option, print_json, with_ngram_option
 from storycell.data import corpus
 from storycell.data.vocab import SEPARATOR, plain_text
 from storycell.errors import SettingsError
@@ -22,6 +22,7 @@ from storycell.generation.generate import CHARS, Unknown
 from storycell.generation.items import Item, Items
 from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import gather
+from storycell.lab.mixed import mix_with_ngram
 from storycell.runs.files import write_atomically
 from storycell.training.display import preparing, say
 
@@ -100,6 +101,7 @@ _SHOWN = 300  # characters of a prompt in a notice
     help="a list: one text a line, a table, or JSON lines (default: by the ending of --out; else txt)",
 )
 @click.option("--out", type=NAME, metavar="FILE", help="a list: write it to a file")
+@with_ngram_option
 @backend_option
 @precision_option
 def command(
@@ -132,6 +134,7 @@ def command(
     rank: bool,
     form: str | None,
     out: str | None,
+    with_ngram: bool,
     backend: str,
     precision: str,
     as_json: bool,
@@ -145,6 +148,9 @@ def command(
     model = api.load(name, backend=backend, precision=precision)
     if steer is not None:
         model = model.steer(*_file_and_dose(steer))
+    if with_ngram:
+        say("counting the training text")
+        model = mix_with_ngram(model, say)
     seed = secrets.randbits(32) if seed is None else seed
     if unique or new is not None or wanted is not None or rank or form or out:
         with preparing("") as progress:

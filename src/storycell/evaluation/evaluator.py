@@ -106,6 +106,21 @@ def score(lm: LanguageModel, ids: Ids, *, windows: int | None = None) -> Nats:
     return nats
 
 
+def mean_of(ids: Ids, nats: Nats, *, windows: int | None = None) -> tuple[float, float]:
+    """The mean of nats of every target, as `score` gives them, and its standard error, as `evaluate` counts it."""
+    starts = story_starts(ids)
+    if windows:
+        rows, draws = _windows(ids, windows), _Draws(-(-(len(ids) - 1) // windows))
+    elif len(starts) > 1:
+        rows, draws = _stories(ids, starts), _Draws(len(starts))
+    else:
+        rows, draws = _stories(ids, starts), _Blocks(len(ids) - 1)
+    for group in rows:
+        for row in group:
+            draws.add(_Piece(row, 0, nats[row.start : row.start + row.targets], 0))
+    return mean_and_stderr(draws.sums, draws.counts)
+
+
 def take_part(ids: Ids, chars: int) -> Ids:
     """Whole stories from all over a text, at least `chars` characters together; of a single story, its first `chars`.
 

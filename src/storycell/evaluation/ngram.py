@@ -53,6 +53,11 @@ class NGram:
         return len(self._orders)
 
     @property
+    def keys(self) -> Whole:
+        """All that it has seen, of all orders after one another: what tells it from another n-gram."""
+        return np.concatenate([order.keys for order in self._orders])
+
+    @property
     def params(self) -> int:
         """How many n-grams it has seen, of all orders together."""
         return sum(len(order.keys) for order in self._orders)
@@ -105,6 +110,63 @@ class NGram:
         reach = np.tile(np.arange(len(context) + 1), self.V)
         return self._probabilities(rows.reshape(-1), reach).reshape(rows.shape)[:, -1]
 
+    def begin(self, B: int) -> Whole:
+        """The contexts of B texts of which nothing has been read, `[B orders]`."""
+        return np.tile([0, *(len(order.left) - 1 for order in self._orders[1:])], (B, 1))
+
+    def contexts(self, ids: Whole, before: Whole) -> Whole:
+        """The contexts after each of ids `[B T]`, `[B T orders]`: in each order the number of its last characters.
+
+        `before [B orders]` are those before the first. A boundary begins a text, of which nothing was read before.
+        """
+        after = np.zeros((*ids.shape, self.order), np.int64)
+        for k in range(1, self.order):
+            if k == 1:
+                after[..., k] = ids
+                continue
+            order = self._orders[k - 1]
+            shorter = np.concatenate([before[:, None, k - 1], after[:, :-1, k - 1]], axis=1)
+            found = self._find(order, shorter.reshape(-1), ids.reshape(-1)).reshape(ids.shape)
+            after[..., k] = np.where(ids == BOUNDARY, len(order.keys), found)
+        return after
+
+    def _find(self, order: _Order, context: Whole, x: Whole) -> Whole:
+        """The numbers of n-grams: the characters that `context` numbers and x after them; the last for none."""
+        missing = len(order.keys)
+        wanted = context * self.V + x
+        node = np.searchsorted(order.keys, wanted)
+        node[order.keys[np.minimum(node, missing - 1)] != wanted] = missing
+        node[context == len(order.left) - 1] = missing
+        return node
+
+    def distributions(self, contexts: Whole) -> Floats:
+        """The probabilities `[N V]` of what follows contexts `[N orders]`."""
+        p = np.full((len(contexts), self.V), 1.0 / (self.V - 1))
+        p[:, UNKNOWN] = 0.0
+        for k, order in enumerate(self._orders):
+            seen = np.flatnonzero(order.left[contexts[:, k]] < 1)
+            context = contexts[seen, k]
+            p[seen] *= order.left[context, None]
+            begin, end = (np.searchsorted(order.keys, (context + one) * self.V) for one in (0, 1))
+            counts = end - begin
+            rows = np.repeat(seen, counts)
+            nodes = np.arange(len(rows)) + np.repeat(begin - (np.cumsum(counts) - counts), counts)
+            p[rows, order.keys[nodes] % self.V] += order.share[nodes]
+        return p
+
+    def follow_up(self, contexts: Whole, x: Whole) -> Floats:
+        """The probability of `x [N]` after each of contexts `[N orders]`: of `distributions`, that of x alone."""
+        p = np.where(x == UNKNOWN, 0.0, 1.0 / (self.V - 1))
+        for k, order in enumerate(self._orders):
+            p = order.share[self._find(order, contexts[:, k], x)] + order.left[contexts[:, k]] * p
+        return p
+
+    def longest(self, contexts: Whole) -> Whole:
+        """The longest order that has seen something follow each of contexts `[N orders]`: `[N]`, from 1."""
+        known = [order.left[contexts[:, k]] < 1 for k, order in enumerate(self._orders)]
+        longest: Whole = np.stack(known, axis=1).cumprod(axis=1).sum(axis=1)
+        return longest
+
     def _probabilities(self, x: Whole, reach: npt.NDArray[np.integer]) -> Floats:
         """The probability of `x [n]` at each place, given as many of the characters before it as `reach` allows."""
         p = np.full(len(x), 1.0 / (self.V - 1))  # the unknown character is never predicted
@@ -113,10 +175,7 @@ class NGram:
         for k, order in enumerate(self._orders, 1):
             contexts, missing = len(order.left) - 1, len(order.keys)
             context[reach < k - 1] = contexts
-            wanted = context * self.V + x
-            node = np.searchsorted(order.keys, wanted)
-            node[order.keys[np.minimum(node, missing - 1)] != wanted] = missing
-            node[context == contexts] = missing
+            node = self._find(order, context, x)
             p = order.share[node] + order.left[context] * p
             context = np.concatenate([[missing], node[:-1]]) if k > 1 else np.concatenate([[missing], x[:-1]])
         return p

@@ -215,6 +215,7 @@ class TrainLoop:
         prepared: Prepared,
         trainer: Trainer,
         callback: Callback | None = None,
+        notice: str = "",
     ) -> None:
         self.config, self.prepared, self.settings = run_config, prepared, run_config.settings.training
         self.trainer, self.learner, self.processes = trainer, trainer.learner, trainer.processes
@@ -225,14 +226,14 @@ class TrainLoop:
         self.sum_nats, self.counted = 0.0, 0
         self.spent_before = self.elapsed_s = 0.0
         self.final: dict[str, Any] = {}
-        self.note = ""  # for the user, said with the next report
+        self.note = notice  # for the user, said with the next report
         self.unknown_chars: int | None = None  # in the part of the validation text that was scored last
 
     def start(self, path: Path) -> TrainingResult:
         """Make the run folder, which can be resumed from the moment it exists, and train into it."""
         weights = self.learner.model.weights()
         self.folder = RunFolder.create(path, self.config, self.prepared.vocab, weights, *self._everything())
-        self.note = self.prepared.held_out
+        self.note = "; ".join(filter(None, (self.prepared.held_out, self.note)))
         with self.folder.locked():
             return self._drive()
 

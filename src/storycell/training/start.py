@@ -5,17 +5,12 @@ before they are stored (threads, device, backend, precision), so a run folder sa
 another machine does not quietly compute something else. Under `torchrun` every process comes this way; the first one
 runs a `TrainLoop`, the others a `TrainWorker`.
 
-`fit_recipe` fills in the recipe `best`: wide layers pay when the budget is long or the text short, weight decay and
-dropout when the text is read again and again (LOG.md has the runs). Minutes are counted as the characters that two
-cores of a laptop read, whatever this machine does, so the same command makes the same network everywhere.
-
 `transfer_weights` is what `--init` does. Every parameter that belongs to a character moves with it; a new character
 keeps its fresh input weights and starts less likely than any of the donor's. Rows of n-grams are found by the ids of
 their characters, so where characters are new, and ids are others, the table starts again at zero.
 """
 
 import os
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -40,44 +35,14 @@ from storycell.runs.folder import RunConfig, RunFolder, TextRecord, refuse_occup
 from storycell.runs.machine import best_device, machine, versions
 from storycell.runs.network import LoadedRun, engine_obstacle, load_run, shapes_of
 from storycell.runs.text import find_labels, has_changed, open_text, prepared_folder, read_text
+from storycell.training import best
+from storycell.training.best import Network
 from storycell.training.engine_learner import EngineLearner
 from storycell.training.learner import Learner
 from storycell.training.loop import Callback, TrainingResult, TrainLoop, TrainWorker
 from storycell.training.processes import ProcessGroup, is_launched
 from storycell.training.trainer import Trainer
 from storycell.types import RESERVED
-
-NARROW, WIDE = 256, 384  # hidden units of each of two layers
-CHARS_PER_S = {NARROW: 90_000, WIDE: 42_000}  # trained on
-WIDE_FROM_S = 8 * 60  # a budget as long as that
-WIDE_FROM_PASSES = 8  # or a text that narrow layers would read as often
-SMALL_TEXT = 4_000_000  # characters: a smaller text is read in smaller steps
-PASSES = (2.5, 6.5, 20)  # how often the text is read: up to the first the first dropout and decay, and so on
-EPOCH_DROPOUTS = (0.0, 0.05, 0.1, 0.2)
-WEIGHT_DECAYS = (0.05, 0.1, 0.3, 0.3)
-NGRAMS = (8, 0, 0, 0)  # the longest, for a text that is not read often enough to learn it by heart
-NGRAM_ROWS = {NARROW: 131_072, WIDE: 98_304}  # so that what is saved stays below 16 MB
-
-
-def fit_recipe(settings: Settings, train_chars: int, *, keeps_network: bool = False) -> dict[str, Any]:
-    """`streams`, `dropout`, `weight_decay`, `hidden`, `ngrams` and `ngram_rows` for a text of `train_chars` characters.
-
-    `keeps_network` leaves the network's out: another run brings its own.
-    """
-    training = settings.training
-    unit, amount = training.budget
-    streams = min(training.streams, 32 if train_chars < SMALL_TEXT else 64)
-    chars = amount * {"chars": 1, "steps": streams * training.chunk, "minutes": 60 * CHARS_PER_S[NARROW]}[unit]
-    wide = chars >= min(WIDE_FROM_S * CHARS_PER_S[NARROW], WIDE_FROM_PASSES * train_chars)
-    if wide and unit == "minutes":
-        chars *= CHARS_PER_S[WIDE] / CHARS_PER_S[NARROW]
-    often = bisect_right(PASSES, chars / train_chars)
-    fit = {"streams": streams, "dropout": EPOCH_DROPOUTS[often], "weight_decay": WEIGHT_DECAYS[often]}
-    if keeps_network:
-        return fit
-    hidden, ngrams = WIDE if wide else NARROW, NGRAMS[often] if settings.model.embedding else 0
-    return fit | {"hidden": hidden, "ngrams": ngrams, "ngram_rows": NGRAM_ROWS[hidden]}
-
 
 ITEMS_WIDTHS = ((100_000, 64), (1_000_000, 128))  # up to so many characters of a list, hidden units; else 256
 ITEMS_PASSES = 12  # how often a list is read
@@ -154,9 +119,14 @@ def train(
             valid_chars=0,
         )
         prepared = _prepare_in_turn(group, record, donor.vocab if donor else None, progress)
+        reason = ""
         if recipe == "best":
-            fitted = fit_recipe(chosen, prepared.train.chars, keeps_network=donor is not None)
-            chosen = resolve_settings(group, _choose_settings(recipe, donor, {**fitted, **settings}))
+            planned = plan_best(
+                group, chosen, prepared, keeps_network=donor is not None or not _NETWORK.isdisjoint(settings)
+            )
+            changes = {k: v for k, v in planned.changes.items() if donor is None or not k.startswith("ngram")}
+            chosen = resolve_settings(group, _choose_settings(recipe, donor, {**changes, **settings}))
+            reason = planned.reason
         elif recipe == "items":
             fitted = fit_items(prepared.train.chars, keeps_network=donor is not None)
             fitted = {k: v for k, v in fitted.items() if k != "chars" or not any(settings.get(b) for b in BUDGETS)}
@@ -171,7 +141,23 @@ def train(
             machine=machine(),
         )
         with _threads(group, chosen):
-            return _join_training(group, run_config, prepared, callback, donor).start(out)
+            return _join_training(group, run_config, prepared, callback, donor, reason).start(out)
+
+
+_NETWORK = {"layers", "hidden"}
+
+
+def plan_best(group: ProcessGroup, settings: Settings, prepared: Prepared, *, keeps_network: bool) -> best.Plan:
+    """What the recipe `best` makes of a text, a budget and this machine; `keeps_network` where there is no choice."""
+    given = Network(settings.model.layers, settings.model.hidden)
+    networks = [given] if keeps_network else list(best.CANDIDATES)
+    train_chars = prepared.train.chars
+    if settings.training.minutes is None:
+        return best.plan(settings, train_chars, {given: 1.0} if keeps_network else best.NOMINAL)
+    tried = settings.with_changes(streams=best.choose_streams(settings, train_chars))
+    with _threads(group, settings):
+        speeds = best.measure(tried, networks, lambda one: build_trainer(one, prepared, group))
+    return best.plan(settings, train_chars, speeds)
 
 
 def resume(
@@ -345,6 +331,7 @@ def _join_training(
     prepared: Prepared,
     callback: Callback | None,
     donor: LoadedRun | None = None,
+    notice: str = "",
 ) -> TrainLoop | TrainWorker:
     """What this process does in the training, once it is sure that the others do the same."""
     settings = run_config.settings.with_changes(threads=None)  # a machine may have more cores than another
@@ -353,7 +340,7 @@ def _join_training(
     if donor:
         _take_weights(trainer.learner, prepared.vocab, donor)
     if group.leads:
-        return TrainLoop(run_config, prepared, trainer, callback)
+        return TrainLoop(run_config, prepared, trainer, callback, notice)
     return TrainWorker(run_config, prepared, trainer)
 
 

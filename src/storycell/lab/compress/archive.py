@@ -16,8 +16,9 @@ import numpy as np
 from storycell import loss
 from storycell.data.vocab import SEPARATOR, Vocabulary
 from storycell.errors import CodecError
+from storycell.evaluation.ngram import NGram
 from storycell.lab.compress import coder, container
-from storycell.lab.compress.coder import Decoder, Encoder
+from storycell.lab.compress.coder import Adaptation, Decoder, Encoder
 from storycell.lab.compress.container import BLOCK_BYTES, CODED, END, BlockHead
 from storycell.lab.compress.framing import STORIES, Frame, even_lengths, frame, unframe
 from storycell.language_model import LanguageModel
@@ -42,17 +43,26 @@ class Sizes:
 
 
 def compress(
-    lm: LanguageModel, vocab: Vocabulary, source: IO[bytes], sink: IO[bytes], progress: Progress = _silent
+    lm: LanguageModel,
+    vocab: Vocabulary,
+    source: IO[bytes],
+    sink: IO[bytes],
+    progress: Progress = _silent,
+    *,
+    adaptation: Adaptation | None = None,
 ) -> Sizes:
-    """Write `source` to `sink`, compressed. Any bytes will do. `CodecError` if a block does not come back as it was."""
+    """Write `source` to `sink`, compressed. Any bytes will do. `CodecError` if a block does not come back as it was.
+
+    With an `adaptation` the model adapts to the text while it reads, in every block anew.
+    """
     check = hashlib.blake2b(digest_size=container.CHECK_BYTES)
     done = unknown_chars = deflated_bytes = 0
     out = _Counted(sink)
     with coder.one_thread():
-        out.write(container.head(lm, vocab))
+        out.write(bytes(container.head(lm, vocab, adaptation)))
         for raw in _blocks(source):
             check.update(raw)
-            framed, payload = _encode_block(lm, vocab, raw, _shift_progress(progress, done, 0.5))
+            framed, payload = _encode_block(lm, vocab, raw, adaptation, _shift_progress(progress, done, 0.5))
             block = io.BytesIO()
             if payload is None:
                 container.write_deflated(raw, block)
@@ -60,7 +70,8 @@ def compress(
             else:
                 container.write_coded(len(raw), framed, payload, block)
                 unknown_chars += len(framed.escaped)
-            _read_back(lm, vocab, block.getvalue(), raw, _shift_progress(progress, done + len(raw) // 2, 0.5))
+            shown = _shift_progress(progress, done + len(raw) // 2, 0.5)
+            _read_back(lm, vocab, block.getvalue(), raw, adaptation, shown)
             out.write(block.getvalue())
             done += len(raw)
             progress(done)
@@ -70,18 +81,31 @@ def compress(
 
 
 def decompress(
-    lm: LanguageModel, vocab: Vocabulary, source: IO[bytes], sink: IO[bytes], name: str, progress: Progress = _silent
+    lm: LanguageModel,
+    vocab: Vocabulary,
+    source: IO[bytes],
+    sink: IO[bytes],
+    name: str,
+    progress: Progress = _silent,
+    *,
+    count: Callable[[], NGram] | None = None,
 ) -> Sizes:
-    """Write what `source` was made from to `sink`. `CodecError`, with the `name` of the file, if that cannot be."""
+    """Write what `source` was made from to `sink`. `CodecError`, with the `name` of the file, if that cannot be.
+
+    `count` is asked for the n-gram of the training text, if the file needs one.
+    """
     head = container.read_head(source, name)
     check = hashlib.blake2b(digest_size=container.CHECK_BYTES)
     done = 0
+    if head.needs_ngram and count is None:
+        raise CodecError(f"{name} was compressed with the n-gram of the run's training text, which is needed here")
+    adaptation = Adaptation(vocab, count() if head.needs_ngram and count else None) if head.is_adapted else None
     with coder.one_thread():
-        container.check_head(head, name, lm, vocab)
+        container.check_head(head, name, lm, vocab, adaptation)
         try:
             while (block := container.read_block_head(source))[0] != END:
                 raw = _decode_block(
-                    lm, vocab, *block, source.read(block[1].payload_bytes), _shift_progress(progress, done)
+                    lm, vocab, *block, source.read(block[1].payload_bytes), adaptation, _shift_progress(progress, done)
                 )
                 check.update(raw)
                 sink.write(raw)
@@ -97,24 +121,33 @@ def decompress(
     return Sizes(source.seek(0, 2), done)
 
 
-def _encode_block(lm: LanguageModel, vocab: Vocabulary, raw: bytes, progress: Progress) -> tuple[Frame, bytes | None]:
+def _encode_block(
+    lm: LanguageModel, vocab: Vocabulary, raw: bytes, adaptation: Adaptation | None, progress: Progress
+) -> tuple[Frame, bytes | None]:
     """A block as the model reads it and codes it; no payload where that would be larger than the block."""
     framed = frame(raw, vocab)
     if len(framed.escaped) * loss.ESCAPE_BITS >= 8 * len(raw) or not len(framed.symbols):
         return framed, None
     share = len(raw) / len(framed.symbols)
     encoder = Encoder(framed, lambda symbols: progress(int(symbols * share)))
-    coder.run(lm, None if framed.flags & STORIES else framed.lengths, framed.segments, encoder)
+    coder.run(lm, None if framed.flags & STORIES else framed.lengths, framed.segments, encoder, adaptation)
     payload = encoder.words().astype("<u4").tobytes()
     return framed, payload if len(payload) < len(raw) else None
 
 
-def _read_back(lm: LanguageModel, vocab: Vocabulary, block: bytes, raw: bytes, progress: Progress) -> None:
+def _read_back(
+    lm: LanguageModel,
+    vocab: Vocabulary,
+    block: bytes,
+    raw: bytes,
+    adaptation: Adaptation | None,
+    progress: Progress,
+) -> None:
     """Decode a block as `decompress` will; `CodecError` unless that gives what it was made from."""
     file = io.BytesIO(block)
     try:
         kind, head = container.read_block_head(file)
-        back = _decode_block(lm, vocab, kind, head, file.read(), progress)
+        back = _decode_block(lm, vocab, kind, head, file.read(), adaptation, progress)
         trouble = "other bytes came back"
     except CodecError as error:
         back, trouble = None, str(error)
@@ -126,14 +159,20 @@ def _read_back(lm: LanguageModel, vocab: Vocabulary, block: bytes, raw: bytes, p
 
 
 def _decode_block(
-    lm: LanguageModel, vocab: Vocabulary, kind: int, block: BlockHead, payload: bytes, progress: Progress
+    lm: LanguageModel,
+    vocab: Vocabulary,
+    kind: int,
+    block: BlockHead,
+    payload: bytes,
+    adaptation: Adaptation | None,
+    progress: Progress,
 ) -> bytes:
     if kind == CODED:
         words = np.frombuffer(payload[: len(payload) // 4 * 4], dtype="<u4").astype(np.uint32)
         share = block.raw_bytes / block.symbols
         decoder = Decoder(words, block.symbols, lambda symbols: progress(int(symbols * share)))
         lengths = None if block.flags & STORIES else even_lengths(block.symbols, block.segments)
-        coder.run(lm, lengths, block.segments, decoder)
+        coder.run(lm, lengths, block.segments, decoder, adaptation)
         try:
             raw = unframe(Frame(block.flags, decoder.symbols(), decoder.read_escapes(), block.segments), vocab)
         except (ValueError, OverflowError) as error:

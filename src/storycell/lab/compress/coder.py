@@ -18,13 +18,17 @@ than -log2(p + 2^-23) bits.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from storycell import loss, threads
+from storycell.data.vocab import Vocabulary
 from storycell.errors import CodecError, NotFiniteError
+from storycell.evaluation.adaptation import Adapter
+from storycell.evaluation.ngram import NGram
 from storycell.generation.sampler import Step, plain_step
 from storycell.lab.compress.framing import CODE_BITS, Frame, Symbols
 from storycell.language_model import Choice, Floats, Integers, LanguageModel, State
@@ -61,6 +65,14 @@ SymbolRows = npt.NDArray[np.int32]
 Probabilities = npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Adaptation:
+    """What adapting needs: the vocabulary, and the n-gram of the training text where that is there."""
+
+    vocab: Vocabulary
+    ngram: NGram | None = None
+
+
 class Coder(Protocol):
     """What is done with the probabilities of the next symbols."""
 
@@ -68,16 +80,25 @@ class Coder(Protocol):
         """Write or read the next symbol of each of `segments [B]`, given `probabilities [B V]`; returns them `[B]`."""
 
 
-def run(lm: LanguageModel, lengths: Numbers | None, segments: int, coder: Coder) -> None:
-    """Code `segments` segments. `lengths [segments]` says where each ends; without, each ends with a boundary."""
+def run(
+    lm: LanguageModel, lengths: Numbers | None, segments: int, coder: Coder, adaptation: Adaptation | None = None
+) -> None:
+    """Code `segments` segments. `lengths [segments]` says where each ends; without, each ends with a boundary.
+
+    With an `adaptation` the model's prediction is adapted to what has been coded in this call.
+    """
     begun = min(LANES, segments)
     lanes = np.arange(begun)  # the segment of each lane
     left = None if lengths is None else lengths[:begun].copy()
     fed = np.zeros(begun, dtype=np.int64)
     state, step = lm.zero_state(begun), step_of(lm)
+    adapter = None if adaptation is None else Adapter(adaptation.vocab, begun, adaptation.ngram)
     while len(lanes):
         logits, state = step(fed, state)
-        symbols = coder.code(lanes, probabilities(logits))
+        predicted = probabilities(logits)
+        symbols = coder.code(lanes, predicted if adapter is None else adapter.predict(predicted))
+        if adapter is not None:
+            adapter.learn(symbols)
         if left is None:
             ended = symbols == BOUNDARY
         else:
@@ -94,6 +115,8 @@ def run(lm: LanguageModel, lengths: Numbers | None, segments: int, coder: Coder)
         fed[fresh], ended[fresh] = BOUNDARY, False
         lanes, fed, left = lanes[~ended], fed[~ended], None if left is None else left[~ended]
         state = {name: _move_on(value, fresh, ended) for name, value in state.items()}
+        if adapter is not None:
+            adapter.move_on(fresh, ended)
 
 
 def _move_on(value: Floats, fresh: Numbers, ended: npt.NDArray[np.bool_]) -> Floats:

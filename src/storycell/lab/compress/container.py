@@ -1,8 +1,9 @@
 """The file format around compressed blocks.
 
-    "SCZ" 1              magic and version
+    "SCZ" 1              magic and version; 2 where the prediction was adapted
     model      8 bytes   digest of weights, settings and vocabulary
     arithmetic 8 bytes   digest of what the step computes on this machine
+    n-gram     8 bytes   of version 2 only: digest of the n-gram of the training text; zeros where there was none
     blocks               1 + sizes + words of the range coder, or 2 + sizes + deflated bytes
     0                    the end
     check     16 bytes   digest of the original bytes
@@ -20,16 +21,17 @@ from typing import IO, Protocol
 from storycell.data.vocab import Vocabulary
 from storycell.errors import CodecError
 from storycell.lab.compress import fingerprint, framing
+from storycell.lab.compress.coder import Adaptation
 from storycell.lab.compress.framing import Frame
 from storycell.language_model import LanguageModel
 from storycell.runs.machine import instruction_set, versions
 
-MAGIC = b"SCZ\x01"
+PLAIN, ADAPTED = b"SCZ\x01", b"SCZ\x02"
 BLOCK_BYTES = 8 << 20  # of the original in one block, at most
 CODED, DEFLATED, END = 1, 2, 0
 CHECK_BYTES = 16
 _TAIL_BYTES = 4  # the CRC
-_HEAD_BYTES = len(MAGIC) + 2 * fingerprint.BYTES
+_DIGEST = fingerprint.BYTES
 _DEFLATED = struct.Struct("<II")
 _CODED = struct.Struct("<IIBII")
 
@@ -52,30 +54,60 @@ class BlockHead:
     segments: int = 0
 
 
-def head(lm: LanguageModel, vocab: Vocabulary) -> bytes:
-    """What the file starts with."""
-    return MAGIC + fingerprint.of_model(lm, vocab) + fingerprint.of_arithmetic(lm)
+@dataclass(frozen=True)
+class Head:
+    """What a file starts with."""
+
+    model: bytes
+    arithmetic: bytes
+    ngram: bytes | None = None  # None where nothing was adapted
+
+    def __bytes__(self) -> bytes:
+        return (PLAIN if self.ngram is None else ADAPTED) + self.model + self.arithmetic + (self.ngram or b"")
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether the model's prediction was adapted to the text."""
+        return self.ngram is not None
+
+    @property
+    def needs_ngram(self) -> bool:
+        """Whether it was mixed with the n-gram of the training text, too."""
+        return self.ngram is not None and any(self.ngram)
 
 
-def check_head(found: bytes, name: str, lm: LanguageModel, vocab: Vocabulary) -> None:
-    """Refuse a file that another model, or other arithmetic, wrote."""
-    model, arithmetic = found[len(MAGIC) : -fingerprint.BYTES], found[-fingerprint.BYTES :]
-    if model != fingerprint.of_model(lm, vocab):
+def head(lm: LanguageModel, vocab: Vocabulary, adaptation: Adaptation | None = None) -> Head:
+    """What a file starts with that is made here."""
+    ngram = None
+    if adaptation is not None:
+        ngram = bytes(_DIGEST) if adaptation.ngram is None else fingerprint.of_ngram(adaptation.ngram)
+    return Head(fingerprint.of_model(lm, vocab), fingerprint.of_arithmetic(lm, adaptation), ngram)
+
+
+def check_head(found: Head, name: str, lm: LanguageModel, vocab: Vocabulary, adaptation: Adaptation | None) -> None:
+    """Refuse a file that another model, n-gram, or other arithmetic, wrote."""
+    here = head(lm, vocab, adaptation)
+    if found.model != here.model:
         raise CodecError(f"{name} was compressed with another model; decompress it with the run that it was made with")
-    if arithmetic != fingerprint.of_arithmetic(lm):
-        here = f"backend {lm.backend}, {instruction_set()} here; {', '.join(map(' '.join, versions().items()))}"
+    if found.ngram != here.ngram:
         raise CodecError(
-            f"{name} was compressed where the model's arithmetic differs ({here}); decompress it on the machine, with "
+            f"{name} was compressed with the n-gram of another training text than the run's is now; put the text back "
+            "as it was"
+        )
+    if found.arithmetic != here.arithmetic:
+        place = f"backend {lm.backend}, {instruction_set()} here; {', '.join(map(' '.join, versions().items()))}"
+        raise CodecError(
+            f"{name} was compressed where the model's arithmetic differs ({place}); decompress it on the machine, with "
             "the versions and the --backend it was made with"
         )
 
 
-def read_head(file: IO[bytes], name: str) -> bytes:
+def read_head(file: IO[bytes], name: str) -> Head:
     """The head of a file, after its CRC has been found right; the file stands at its first block."""
-    found = file.read(_HEAD_BYTES)
-    if not found.startswith(MAGIC[:3]):
+    magic = file.read(len(PLAIN))
+    if not magic.startswith(PLAIN[:3]):
         raise CodecError(f"{name} is not a file that `storycell compress` wrote")
-    if not found.startswith(MAGIC):
+    if magic not in (PLAIN, ADAPTED):
         raise CodecError(f"{name} was written by another version of storycell, in a format this one does not know")
     file.seek(0)
     crc, held = 0, b""
@@ -84,8 +116,9 @@ def read_head(file: IO[bytes], name: str) -> bytes:
         crc, held = zlib.crc32(held[:-_TAIL_BYTES], crc), held[-_TAIL_BYTES:]
     if held != struct.pack("<I", crc):
         raise CodecError(f"{name} is truncated or damaged: its CRC is wrong; copy it again")
-    file.seek(_HEAD_BYTES)
-    return found
+    file.seek(len(PLAIN))
+    digests = [file.read(_DIGEST) for _ in range(2 if magic == PLAIN else 3)]
+    return Head(*digests)
 
 
 def write_deflated(raw: bytes, file: Sink) -> None:

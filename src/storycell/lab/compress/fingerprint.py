@@ -9,8 +9,9 @@ import hashlib
 import numpy as np
 
 from storycell.data.vocab import Vocabulary
+from storycell.evaluation.ngram import NGram
 from storycell.lab.compress import coder
-from storycell.lab.compress.coder import Encoder
+from storycell.lab.compress.coder import Adaptation, Encoder
 from storycell.lab.compress.framing import Frame
 from storycell.language_model import LanguageModel
 from storycell.types import RESERVED
@@ -29,12 +30,19 @@ def of_model(lm: LanguageModel, vocab: Vocabulary) -> bytes:
     return content.digest()
 
 
-def of_arithmetic(lm: LanguageModel) -> bytes:
+def of_ngram(ngram: NGram) -> bytes:
+    """A digest of what an n-gram has counted."""
+    content = hashlib.blake2b(f"{ngram.V} {ngram.order}".encode(), digest_size=BYTES)
+    content.update(np.ascontiguousarray(ngram.keys, np.int64).data)
+    return content.digest()
+
+
+def of_arithmetic(lm: LanguageModel, adaptation: Adaptation | None = None) -> bytes:
     """A digest of the probabilities, and of what the coder makes of them, for symbols that are always the same."""
     known = np.arange(RESERVED, lm.vocab_size, dtype=np.int32)
     framed = Frame(0, np.resize(known, _PROBE_SYMBOLS), known[:0], coder.LANES)
     probe = _Probe(framed)
-    coder.run(lm, framed.lengths, framed.segments, probe)
+    coder.run(lm, framed.lengths, framed.segments, probe, adaptation)
     probe.content.update(probe.words().data)
     return probe.content.digest()
 

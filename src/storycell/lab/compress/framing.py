@@ -50,6 +50,11 @@ class Frame:
         return even_lengths(len(self.symbols), self.segments)
 
 
+def choose_segments(symbols: int) -> int:
+    """Into how many segments a text without separators is cut."""
+    return max(1, min(MOST_SEGMENTS, symbols // SEGMENT))
+
+
 def even_lengths(symbols: int, segments: int) -> npt.NDArray[np.int64]:
     """The lengths `[segments]` of equal parts of a text without separators."""
     return np.diff(np.arange(segments + 1) * symbols // segments)
@@ -63,7 +68,7 @@ def frame(data: bytes, vocab: Vocabulary) -> Frame:
     stories = _SEPARATOR_LINE.split(text)
     if len(stories) == 1:
         symbols, escaped = _symbols(text, vocab)
-        return Frame(flags, symbols, escaped, max(1, min(MOST_SEGMENTS, len(symbols) // SEGMENT)))
+        return Frame(flags, symbols, escaped, choose_segments(len(symbols)))
     flags |= STORIES
     if not stories[-1]:
         flags |= ENDS_WITH_LINE
