@@ -2,7 +2,8 @@
 // here is plain data; the kernels own nothing and allocate nothing but small per-call scratch. The fields of
 // what crosses the C interface are listed again in layout.cpp and in the Python binding, which compares.
 //
-// "Elements" are float (precision 0), bfloat16 (1) or, for generation, whole numbers of 8 bits (2). Sizes: T steps,
+// "Elements" are float (precision 0, or 3 where a BLAS multiplies them), bfloat16 (1) or, for generation, whole
+// numbers of 8 bits (2). Sizes: T steps,
 // B streams, H units (a multiple of 16; the caller pads with zero weights), V characters; G gates and S saved vectors
 // per unit are in kCells.
 #pragma once
@@ -12,8 +13,8 @@ namespace storycell {
 
 constexpr int64_t kBlock = 4096;  // elements of a tensor that an optimiser's kernel takes at a time
 
-enum Precision : int { kFloat32 = 0, kBfloat16 = 1, kInt8 = 2 };
-constexpr int64_t kElementBytes[] = {4, 2, 1};  // by Precision
+enum Precision : int { kFloat32 = 0, kBfloat16 = 1, kInt8 = 2, kBlas = 3 };
+constexpr int64_t kElementBytes[] = {4, 2, 1, 4};  // by Precision
 
 // In int8 a packed column has this many bytes beside its weights: its scale over 127 (float) and where its sum of
 // whole numbers begins (int32).
