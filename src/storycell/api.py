@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # what is slow to import is imported by what needs it
 
 
 def load(run: str | Path = "demo", *, backend: str = "auto", device: str = "cpu", precision: str = "fp32") -> "Model":
-    """The model in a run folder; `demo` is the one in the package. Nothing is unpickled.
+    """The model in a run folder; `demo` is the one in the package, `hf:USER/NAME` one on the hub. Nothing is unpickled.
 
     With `precision="bf16"` it generates with products in bf16, about twice as fast where the processor multiplies that;
     with `"int8"` in whole numbers of 8 bits, faster still, from AVX2 on. It is measured and looked into in
@@ -254,6 +254,12 @@ class Model:
             prompt=self.default_prompt,
             maker=f"storycell {versions()['storycell']}",
         )
+
+    def push(self, name: str, *, license: str | None = None, private: bool = False) -> str:
+        """Put the model on the Hugging Face hub as USER/NAME; returns its address. See `storycell.runs.hub.push`."""
+        from storycell.runs.hub import push
+
+        return push(RunFolder(self.path), self.params, name, license=license, private=private)
 
     @property
     def default_prompt(self) -> str:

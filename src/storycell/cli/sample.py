@@ -122,7 +122,8 @@ def _run_and_prompt(first: str | None, second: str | None) -> tuple[str, str | N
     if first is None or second is not None:
         return first or "demo", second
     looks_like_a_path = os.sep in first and not any(c.isspace() for c in first)
-    is_path = first == "demo" or looks_like_a_path or (first != "" and os.path.exists(first))  # noqa: PTH110
+    is_name = first == "demo" or first.startswith("hf:") or looks_like_a_path
+    is_path = is_name or (first != "" and os.path.exists(first))  # noqa: PTH110
     return (first, None) if is_path else ("demo", first)
 
 
