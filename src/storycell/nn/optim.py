@@ -63,7 +63,8 @@ class Muon(torch.optim.Optimizer):
 
 def largest(matrix: torch.Tensor) -> torch.Tensor:
     """A bound of its singular values that the largest of them is near: the root of the Gram matrix's norm."""
-    return torch.linalg.matrix_norm(matrix @ matrix.t()).sqrt()
+    norm: torch.Tensor = torch.linalg.matrix_norm(matrix @ matrix.t())
+    return norm.sqrt()
 
 
 def orthogonalise(matrix: torch.Tensor, *, bf16: bool = False) -> torch.Tensor:
