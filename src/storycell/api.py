@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # what is slow to import is imported by what needs it
     from storycell.inspect.features import Feature
     from storycell.inspect.gradients import GradientFlow
     from storycell.inspect.patching import Carriers, Patched
+    from storycell.inspect.steering import Direction
     from storycell.inspect.trace import Trace
     from storycell.inspect.units import Finding
     from storycell.nn.model import CharLM
@@ -187,9 +188,9 @@ class Model:
         return found[chosen.name]
 
     def authors(self, text: str, layer: int, which: "int | Any", at: int = -1) -> "Authors":
-        """Who wrote the memory of a unit, or of a direction `[H]`, after character `at` of a text: `shares` add up to it.
+        """Who wrote the memory of a unit, or of a direction `[H]`, after character `at` of a text.
 
-        Of an LSTM's cell state or a GRU's hidden state; `SettingsError` for other cells. See `storycell.inspect.authors`.
+        `shares` add up to an LSTM's cell state or a GRU's hidden state; `SettingsError` for other cells.
         """
         from storycell.inspect.authors import authors
 
@@ -217,8 +218,12 @@ class Model:
         """
         from storycell.inspect.patching import Part, patch
 
-        layers, names, units = (None if some is None else tuple(some) for some in (layers, names, units))
-        part = Part(layers, names, units, direction)  # type: ignore[arg-type]
+        part = Part(
+            None if layers is None else tuple(layers),
+            None if names is None else tuple(names),
+            None if units is None else tuple(units),
+            direction,
+        )
         return patch(self.network, self.vocab, base, source, part, then=then, chars=chars, sampling=sampling, seed=seed)
 
     def carriers(self, fact: str = "a quotation is open", *, count: int = 64) -> "Carriers":
@@ -230,6 +235,26 @@ class Model:
         from storycell.inspect.patching import carriers
 
         return carriers(self.network, self.vocab, fact, count=count)
+
+    def direction(self, text: str, about: "str | tuple[Any, Any]", layer: int = -1) -> "Direction":
+        """The difference of the mean h of a layer between two kinds of characters of a text; `layer` -1 is the last.
+
+        `about` is "she, not he", "inside quotes, not outside", "glad, not sad", or two masks, a yes or no for each
+        character of `trace(text)`. `SettingsError` where either is too seldom. `save` writes it to a file.
+        """
+        from storycell.inspect.steering import direction
+
+        return direction(self.trace(text), about, layer)
+
+    def steer(self, direction: "Direction | str | Path", dose: float = 1.0) -> "Model":
+        """This model with `dose` times a direction on top of what its layer shows, at every step.
+
+        A direction is one from `direction`, or a file that one was saved in. `SettingsError` where it does not fit.
+        """
+        from storycell.inspect.steering import Direction, steer
+
+        along = direction if isinstance(direction, Direction) else Direction.load(direction)
+        return Model(steer(self.network, along, dose), self.vocab, self.config, self.path)
 
     def gradient_flow(self, text: str, lags: int = 128) -> "GradientFlow":
         """How far back the loss of a character reaches: gradient norms `[samples lags+1]` by (state, layer)."""

@@ -54,6 +54,11 @@ _SHOWN = 300  # characters of a prompt in a notice
     default="error",
     help="what to do with characters the model does not know (default error)",
 )
+@click.option(
+    "--steer",
+    metavar="FILE:DOSE",
+    help="add DOSE times the direction in FILE to what a layer shows, at every step (FILE alone: once)",
+)
 @backend_option
 @precision_option
 def command(
@@ -71,6 +76,7 @@ def command(
     stop: tuple[str, ...],
     count: int,
     unknown: Unknown,
+    steer: str | None,
     backend: str,
     precision: str,
     as_json: bool,
@@ -80,6 +86,8 @@ def command(
     prompt = _prompt(given, prompt_file, encoding)
     sampling = Sampling(temperature, top_k, top_p, min_p, greedy)
     model = api.load(name, backend=backend, precision=precision)
+    if steer is not None:
+        model = model.steer(*_file_and_dose(steer))
     if prompt is None:
         prompt = model.default_prompt
     _, read = model.vocab.prompt_ids(prompt, unknown)
@@ -125,6 +133,17 @@ def _run_and_prompt(first: str | None, second: str | None) -> tuple[str, str | N
     is_name = first == "demo" or first.startswith("hf:") or looks_like_a_path
     is_path = is_name or (first != "" and os.path.exists(first))  # noqa: PTH110
     return (first, None) if is_path else ("demo", first)
+
+
+def _file_and_dose(words: str) -> tuple[str, float]:
+    """What `--steer` takes apart: `she.json:0.7`; a file alone has the dose 1."""
+    file, colon, number = words.rpartition(":")
+    try:
+        return (file, float(number)) if colon else (words, 1.0)
+    except ValueError:
+        if os.path.exists(words):  # noqa: PTH110
+            return words, 1.0
+        raise SettingsError(f"--steer {words}: {number!r} is no dose; give FILE:DOSE, as in she.json:0.7") from None
 
 
 def _prompt(given: str | None, file: str | None, encoding: str) -> str | None:

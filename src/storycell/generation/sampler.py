@@ -20,6 +20,7 @@ import numpy.typing as npt
 from storycell.errors import NotFiniteError, SettingsError
 from storycell.generation.slicing import Pace
 from storycell.language_model import Choice, Floats, Held, Hold, Integers, LanguageModel, State, unheld
+from storycell.ngrams import PAST, pasts_of
 from storycell.types import BOUNDARY, UNKNOWN
 
 PROMPT_PIECE = 4096  # characters of a prompt that are read in one pass
@@ -189,11 +190,15 @@ def held_step(lm: LanguageModel, held: Held) -> Step:
     holds = [hold_of(layer, held) for layer in range(lm.num_layers)]
 
     def step(fed: Integers, state: State) -> tuple[Floats, State]:
-        x, layers = lm.inputs(fed), []
+        past = state[PAST][0] if lm.ngrams else None
+        x, layers = lm.inputs(fed, past), []
         for k, hold in enumerate(holds):
-            layers.append(lm.layer_step(k, x, {name: value[k] for name, value in state.items()}, hold))
+            layers.append(lm.layer_step(k, x, {name: state[name][k] for name in lm.state_names}, hold))
             x = layers[-1][lm.state_names[0]]
-        return lm.output(x), {name: np.stack([values[name] for values in layers]) for name in lm.state_names}
+        after = {name: np.stack([values[name] for values in layers]) for name in lm.state_names}
+        if past is not None:
+            after[PAST] = pasts_of(fed[:, None], past).astype(past.dtype).swapaxes(0, 1)
+        return lm.output(x), after
 
     return step
 

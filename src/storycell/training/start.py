@@ -10,7 +10,8 @@ dropout when the text is read again and again (LOG.md has the runs). Minutes are
 cores of a laptop read, whatever this machine does, so the same command makes the same network everywhere.
 
 `transfer_weights` is what `--init` does. Every parameter that belongs to a character moves with it; a new character
-keeps its fresh input weights and starts less likely than any of the donor's.
+keeps its fresh input weights and starts less likely than any of the donor's. Rows of n-grams are found by the ids of
+their characters, so where characters are new, and ids are others, the table starts again at zero.
 """
 
 import os
@@ -30,14 +31,14 @@ from storycell.data.survey import build_vocabulary
 from storycell.data.tokens import Prepared
 from storycell.data.vocab import Vocabulary
 from storycell.engine import library
-from storycell.engine.cells import weight_shapes
 from storycell.errors import ResumeError, SettingsError
 from storycell.language_model import Floats
+from storycell.ngrams import TABLE
 from storycell.runs import default_prompt
 from storycell.runs import folder as folder_module
 from storycell.runs.folder import RunConfig, RunFolder, TextRecord, refuse_occupied
 from storycell.runs.machine import best_device, machine, versions
-from storycell.runs.network import LoadedRun, engine_obstacle, load_run
+from storycell.runs.network import LoadedRun, engine_obstacle, load_run, shapes_of
 from storycell.runs.text import has_changed, open_text, prepared_folder, read_text
 from storycell.training.engine_learner import EngineLearner
 from storycell.training.learner import Learner
@@ -54,12 +55,14 @@ SMALL_TEXT = 4_000_000  # characters: a smaller text is read in smaller steps
 PASSES = (2.5, 6.5, 20)  # how often the text is read: up to the first the first dropout and decay, and so on
 EPOCH_DROPOUTS = (0.0, 0.05, 0.1, 0.2)
 WEIGHT_DECAYS = (0.05, 0.1, 0.3, 0.3)
+NGRAMS = (8, 0, 0, 0)  # the longest, for a text that is not read often enough to learn it by heart
+NGRAM_ROWS = {NARROW: 131_072, WIDE: 98_304}  # so that what is saved stays below 16 MB
 
 
 def fit_recipe(settings: Settings, train_chars: int, *, keeps_network: bool = False) -> dict[str, Any]:
-    """`streams`, `dropout`, `weight_decay` and `hidden` for a text of `train_chars` characters, by name.
+    """`streams`, `dropout`, `weight_decay`, `hidden`, `ngrams` and `ngram_rows` for a text of `train_chars` characters.
 
-    `keeps_network` leaves `hidden` out: another run brings its own.
+    `keeps_network` leaves the network's out: another run brings its own.
     """
     training = settings.training
     unit, amount = training.budget
@@ -70,7 +73,10 @@ def fit_recipe(settings: Settings, train_chars: int, *, keeps_network: bool = Fa
         chars *= CHARS_PER_S[WIDE] / CHARS_PER_S[NARROW]
     often = bisect_right(PASSES, chars / train_chars)
     fit = {"streams": streams, "dropout": EPOCH_DROPOUTS[often], "weight_decay": WEIGHT_DECAYS[often]}
-    return fit if keeps_network else fit | {"hidden": WIDE if wide else NARROW}
+    if keeps_network:
+        return fit
+    hidden, ngrams = WIDE if wide else NARROW, NGRAMS[often] if settings.model.embedding else 0
+    return fit | {"hidden": hidden, "ngrams": ngrams, "ngram_rows": NGRAM_ROWS[hidden]}
 
 
 def transfer_weights(
@@ -87,7 +93,7 @@ def transfer_weights(
             weight[rows] = given[name]
         elif name == "recurrent.weight_ih_l0" and "embedding.weight" not in weights:
             weight[:, rows] = given[name]
-        else:
+        elif name != TABLE or vocab.characters == given_vocab.characters:
             weight[:] = given[name]
     return weights
 
@@ -299,8 +305,7 @@ def build_learner(
 def _weight_shapes(group: ProcessGroup, settings: Settings, vocab_size: int) -> dict[str, tuple[int, ...]]:
     """The shapes of what `build_learner` would make."""
     if uses_engine(group, settings, settings.training.device):
-        model = settings.model
-        return weight_shapes(vocab_size, model.hidden, model.layers, model.cell, model.embedding, model.gate_bias)
+        return shapes_of(settings.model, vocab_size)
     from storycell.training.torch_learner import torch_shapes
 
     return torch_shapes(settings.model, vocab_size)
