@@ -1,12 +1,13 @@
 """Where does a step of `storycell train` go, and what of the bare step's speed is left?
 
-    python benchmarks/training_step.py [--recipe base] [--steps 40] [--rounds 5] [--threads N]
+    python benchmarks/training_step.py [--recipe base] [--steps 40] [--rounds 5] [--threads N] [--precision fp32]
 
 In turns within one run: a training by the recipe on the embedded stories, as the command makes it, between its first
-and its last step but one (the last is followed by an evaluation); and the bare step of the same network, which is a
-gradient and AdamW on characters that are there already. Each is told by the clock and in processor time (of all
-threads), the parts of the training's steps as shares: gradient, AdamW, what Muon takes on top, batches, and the rest,
-which is Python. Ends in one JSON line; on a busy machine the ratio in processor time is the one to read.
+and its last step but one (the last is followed by an evaluation); the bare step of the same network on characters that
+are there already, once with AdamW and once with the recipe's own optimiser; and a large matrix product, the best that
+is installed. Each is told by the clock and in processor time (of all threads), the parts of the training's steps as
+shares: gradient, AdamW, what Muon takes on top, batches, and the rest, which is Python. Ends in one JSON line; on a
+busy machine the ratios in processor time are those to read.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,8 +26,9 @@ import storycell
 from storycell import config, threads
 from storycell.config import Settings
 from storycell.data import batches
+from storycell.lab.bench import roofline
 from storycell.lab.bench.results import keep
-from storycell.lab.bench.timing import in_turns
+from storycell.lab.bench.timing import Work, in_turns
 from storycell.lab.bench.train import draw_text, step
 from storycell.lab.bench.workload import RATE, V, Workload
 from storycell.training.engine_learner import EngineLearner
@@ -100,6 +103,18 @@ def bare(settings: Settings, optimizer: str) -> Callable[[int], Times]:
     return steps
 
 
+def product(work: Work) -> Callable[[int], Times]:
+    """Seconds of an operation of a large matrix product."""
+
+    def operations(_: int) -> Times:
+        work()
+        began = now()
+        done = sum(work() for _ in range(10))
+        return {f"step {clock}": (read() - began[clock]) / done for clock, read in CLOCKS.items()}
+
+    return operations
+
+
 def main() -> None:
     """Measure, print, and one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -107,15 +122,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40, help="of a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=threads.default())
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
     args = parser.parse_args()
-    changed = config.recipe(args.recipe).with_changes(threads=args.threads, device="cpu")
+    changed = config.recipe(args.recipe).with_changes(threads=args.threads, device="cpu", precision=args.precision)
     settings = resolve_settings(ProcessGroup(), changed)
     with threads.computing_on(args.threads, args.threads):
-        adamw = bare(settings, "adamw")
-        tasks: dict[str, Callable[[], Times]] = {
-            "train": lambda: training(settings, args.steps),
-            "bare": lambda: adamw(args.steps),
-        }
+        repeated = {"bare": bare(settings, "adamw"), "same": bare(settings, settings.training.optimizer)}
+        repeated |= {name: product(work) for name, work in roofline.products(settings.training.precision).items()}
+        tasks = {name: partial(task, args.steps) for name, task in repeated.items()}
+        tasks["train"] = partial(training, settings, args.steps)
         rounds: dict[str, list[Times]] = {name: [] for name in tasks}
 
         def timing(name: str) -> Callable[[], float]:
@@ -131,7 +146,9 @@ def main() -> None:
         shares = ", ".join(f"{part} {share:.1%}" for part, share in figures[clock]["shares"].items())
         print(
             f"{clock} time: training reads {figures[clock]['train_chars_per_s']:,} characters/s, "
-            f"{figures[clock]['train_to_bare']:.2f} of the bare step's {figures[clock]['bare_chars_per_s']:,}; {shares}"
+            f"{figures[clock]['train_to_bare']:.2f} of the bare step's {figures[clock]['bare_chars_per_s']:,} and "
+            f"{figures[clock]['train_to_same']:.2f} of that with the same optimiser; {shares}; the bare step reaches "
+            f"{figures[clock]['share_of_product']:.0%} of {figures[clock]['product']}"
         )
     keep({"benchmark": "training_step", "recipe": args.recipe, "threads": args.threads} | figures)
 
@@ -142,10 +159,15 @@ def summary(rounds: dict[str, list[Times]], settings: Settings) -> dict[str, Any
     figures: dict[str, Any] = {"model": settings.model.model_dump(), "precision": settings.training.precision}
     for clock in CLOCKS:
         median = {
-            (name, part): statistics.median(times[f"{part} {clock}"] for times in found if f"{part} {clock}" in times)
+            (name, part): statistics.median(times[f"{part} {clock}"] for times in found)
             for name, found in rounds.items()
-            for part in (["step", *PARTS] if name == "train" else ["step", "gradient", "apply"])
+            for part in ("step", *PARTS)
+            if f"{part} {clock}" in found[0]
         }
+        products = {name: median[name, "step"] for name in rounds if name not in ("train", "bare", "same")}
+        quickest = min(products, key=products.__getitem__)
+        network = settings.model
+        flop = roofline.training_flop(network.cell, network.layers, network.hidden, V)
         whole, adamw = median["train", "step"], median["bare", "apply"]
         parts = {part: median["train", part] for part in PARTS}
         shares = {
@@ -159,6 +181,9 @@ def summary(rounds: dict[str, list[Times]], settings: Settings) -> dict[str, Any
             "train_chars_per_s": round(chars / whole),
             "bare_chars_per_s": round(chars / median["bare", "step"]),
             "train_to_bare": round(median["bare", "step"] / whole, 3),
+            "train_to_same": round(median["same", "step"] / whole, 3),
+            "share_of_product": round(flop * chars * products[quickest] / median["bare", "step"], 3),
+            "product": quickest,
             "shares": {name: round(part / whole, 4) for name, part in shares.items()},
         }
     return figures

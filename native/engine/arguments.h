@@ -106,10 +106,11 @@ struct TransposedPair {         // the same left-hand side with a second right-h
 // out[n, n] = left[n, inner] . packed, where that is symmetric: half of it is computed, and mirrored. Several at a
 // time, so that small ones fill all threads; inside the library only.
 struct SymmetricProduct {
-    const void* left;           // elements [n, inner]; by columns [inner, n], with 16 more to be read behind the last
-    int64_t left_stride, by_columns;
+    const void* left;           // elements [n, inner], or null where there are strips
+    int64_t left_stride;
+    const float* strips;        // the same as packed columns, or null
     const void* packed;         // plain, inner by n
-    int64_t n, inner;           // multiples of 16; inner of 32 where the left-hand side is by columns
+    int64_t n, inner;           // multiples of 16; inner of 32 where there are strips
     float* out;                 // [n, n]
 };
 struct SymmetricProducts {
@@ -236,6 +237,11 @@ struct Kernels {
                     int64_t count);              // to = a x + b y + c z
     void (*pack_rows)(int64_t precision, int64_t inner, int64_t columns, int64_t row, const void* elements,
                       void* packed);             // sixteen of them, plain
+    // Columns as a left-hand side: how many floats, and panels of them, from elements [inner, columns] that may be read
+    // 16 past their end.
+    int64_t (*strips_floats)(int64_t precision, int64_t inner, int64_t columns);
+    void (*pack_strips)(int64_t precision, int64_t inner, int64_t columns, const void* elements, float* strips,
+                        int64_t first, int64_t last);
     void (*convert)(int64_t precision, const float* from, void* to, int64_t count);
     void (*widen)(int64_t precision, const void* from, float* to, int64_t count);
     void (*sampling_weights)(const float* logits, int64_t count, double top, double temperature,

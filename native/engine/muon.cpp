@@ -59,7 +59,7 @@ void Muon::take(const std::vector<MuonMatrix>& matrices, bool bf16) {
         w.x.room(count + 16), w.packed.room(count), w.moved.room(count);  // products by columns read 16 past the end
         w.sums.room(blocks(n));
         if (bf16) w.elements.room(count / 2 + 16);
-        if (!tall(x)) w.across.room(count);
+        w.across.room(tall(x) ? kernels()->strips_floats(bf16, inner(x), n) : count);
         for (Square* square : {&w.gram, &w.rest, &w.all}) {
             square->numbers.room(n * n), square->packed.room(n * n);
             if (bf16) square->left.room(n * n / 2);
@@ -106,18 +106,24 @@ Status Muon::move_momentum(double factor) {
 
 // The Gram matrix of the shorter side, x^T x of a tall matrix and x x^T of a wide one, divided by its norm.
 Status Muon::grams() {
-    TRY(each([](const MuonMatrix& x) { return tall(x) ? 0 : kernels()->panels(x.columns, x.rows, 0); },
+    TRY(each([](const MuonMatrix& x) { return kernels()->panels(longer(x), shorter(x), 0); },
              [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
-                 kernels()->pack(precision_, x.columns, x.rows, 0, w.x.data(), 1, x.columns, x.columns, x.rows,
-                                 w.across.data(), first, last);
+                 if (tall(x))
+                     kernels()->pack_strips(precision_, inner(x), x.columns, elements(w), w.across.data(), first, last);
+                 else
+                     kernels()->pack(precision_, x.columns, x.rows, 0, w.x.data(), 1, x.columns, x.columns, x.rows,
+                                     w.across.data(), first, last);
                  return kOk;
              }));
     products_.clear();
     for (size_t i = 0; i < matrices_.size(); ++i) {
         const MuonMatrix& x = matrices_[i];
         Work& w = work_[i];
-        products_.push_back({elements(w), x.columns, tall(x), tall(x) ? w.packed.data() : w.across.data(),
-                             shorter(x), tall(x) ? inner(x) : x.columns, w.product.data()});
+        if (tall(x))
+            products_.push_back({nullptr, 0, w.across.data(), w.packed.data(), x.columns, inner(x), w.product.data()});
+        else
+            products_.push_back(
+                {elements(w), x.columns, nullptr, w.across.data(), x.rows, x.columns, w.product.data()});
     }
     TRY(symmetric_products({precision_, static_cast<int64_t>(products_.size()), products_.data()}, threads_));
     TRY(each([](const MuonMatrix& x) { return blocks(shorter(x)); },
@@ -152,7 +158,7 @@ Status Muon::multiply(int64_t precision, Square Work::*left_side, Square Work::*
         Work& w = work_[i];
         const int64_t n = shorter(matrices_[i]);
         products_.push_back(
-            {left(precision, w.*left_side), n, 0, (w.*right_side).packed.data(), n, n, w.product.data()});
+            {left(precision, w.*left_side), n, nullptr, (w.*right_side).packed.data(), n, n, w.product.data()});
     }
     return symmetric_products({precision, static_cast<int64_t>(products_.size()), products_.data()}, threads_);
 }

@@ -37,7 +37,7 @@ public:
 
     // Makes room; throws std::bad_alloc. `bf16` rounds what goes into the products.
     void take(const std::vector<MuonMatrix>& matrices, bool bf16);
-    // One update of all matrices from `factor` times their gradients; asks for no memory but a strip of a product.
+    // One update of all matrices from `factor` times their gradients; asks for no memory.
     Status step(double factor, double rate, double decay, int threads);
 
 private:
@@ -49,7 +49,7 @@ private:
         Buffer x;              // [rows, columns]: the update; if tall, and rows are no whole 32, with rows of zeros
         Buffer elements;       // bf16: x
         Buffer packed;         // x
-        Buffer across;         // wide: x^T, packed
+        Buffer across;         // x^T, packed: tall as a left-hand side, wide as a right-hand side
         Buffer moved;          // [rows, columns]: where a product leaves a few rows at a time
         Buffer sums;           // of squares, one for each block of rows
         Square gram, rest, all;  // A; the rest of a P; that of the product of all P so far

@@ -170,10 +170,8 @@ Status symmetric_products(const SymmetricProducts& a, int threads) {
     int64_t blocks = 0;
     for (int64_t i = 0; i < a.products; ++i) {
         const SymmetricProduct& p = a.product[i];
-        if (!lanes_ok(p.n) || !lanes_ok(p.inner) || p.left_stride < (p.by_columns ? p.n : p.inner) ||
-            (p.by_columns && p.inner % 32))
-            return kBadSize;
-        if (!p.left || !p.packed || !p.out) return kMissing;
+        if (!lanes_ok(p.n) || !lanes_ok(p.inner) || (p.strips ? p.inner % 32 : p.left_stride < p.inner)) return kBadSize;
+        if (!(p.left || p.strips) || !p.packed || !p.out) return kMissing;
         blocks += kernels()->symmetric_blocks(p.n);
     }
     return run(&Kernels::symmetric, a, blocks, threads);

@@ -7,7 +7,6 @@
 #include "engine/arguments.h"
 #include "ops/matmul.h"
 #include "ops/precision.h"
-#include "ops/scratch.h"
 #include "ops/tile.h"
 
 namespace {
@@ -37,63 +36,54 @@ inline void mirror(const float* from, float* to, int64_t stride) {
 #undef STORYCELL_LANES
 }
 
-// The left-hand side of a row of blocks: rows as they lie, or columns of what lies in rows, packed in strips.
+// Columns as a left-hand side: for every panel, strips of as many as a tile has rows, and for every step their words.
 template <class P>
-class SymmetricLeft {
-public:
-    explicit SymmetricLeft(const storycell::SymmetricProduct& a)
-        : a_(a), steps_(static_cast<int>(a.inner / P::per_word)), strips_(a.by_columns ? kStrips * strip_words() : 0) {}
-
-    bool has_memory() const { return !a_.by_columns || strips_.floats(); }
-
-    // What the blocks of rows [r0, r1) need; nothing where they were the last ones.
-    void take(int64_t r0, int64_t r1) {
-        if (!a_.by_columns || r0 == taken_) return;
-        taken_ = r0;
-        const auto* from = static_cast<const typename P::Element*>(a_.left);
-        for (int step = 0; step < steps_; ++step, from += P::per_word * a_.left_stride)
-            for (int64_t r = r0, strip = 0; r < r1; r += kRows, ++strip)
-                pack_step<P>(from + r, from + (P::per_word - 1) * a_.left_stride + r, kRows,
-                             strips_.floats() + strip * strip_words() + step * kRows);
-        for (int64_t strip = 0; r0 + strip * kRows < r1; ++strip)
-            MicroKernel<P>::arrange_packed(strips_.floats() + strip * strip_words(), steps_);
-    }
-
-    // Rows of a block's tiles, and one of them.
-    int64_t tiles(int64_t rows) const { return (rows + kRows - 1) / kRows; }
-    int64_t start(int64_t tile, int64_t rows) const {
-        if (!a_.by_columns) return RowBlocks<MicroKernel<P>>(rows).start(tile);
-        return tile * kRows < rows ? tile * kRows : rows;
-    }
-    void multiply(MicroKernel<P>& micro, int64_t r0, int64_t tile, int64_t rows, int vectors, const float* panel,
-                  float* to) const {
-        const int64_t first = start(tile, rows);
-        const int height = static_cast<int>(start(tile + 1, rows) - first);
-        if (a_.by_columns)
-            return micro.packed(height, vectors, strips_.floats() + tile * strip_words(), panel, steps_, to);
-        const auto* left = static_cast<const typename P::Element*>(a_.left) + (r0 + first) * a_.left_stride;
-        micro.by_rows(height, vectors, words(left), a_.left_stride / P::per_word, panel, steps_, to);
-    }
-
-private:
-    static constexpr int kRows = MicroKernel<P>::rows;
-    static constexpr int64_t kStrips = (kTileColumns + kRows - 1) / kRows;
+struct Strips {
+    static constexpr int rows = MicroKernel<P>::rows;
+    static constexpr int64_t of_a_panel = (kTileColumns + rows - 1) / rows;
+    int steps;
+    explicit Strips(int64_t inner) : steps(static_cast<int>(inner / P::per_word)) {}
     // A step's vectors may overhang its words: the next one overwrites that, and the last needs the room.
-    int64_t strip_words() const { return static_cast<int64_t>(steps_) * kRows + Simd::width + kRows; }
-
-    const storycell::SymmetricProduct& a_;
-    int steps_;
-    int64_t taken_ = -1;
-    Scratch strips_;
+    int64_t floats() const { return static_cast<int64_t>(steps) * rows + Simd::width + rows; }
+    int64_t offset(int64_t panel, int64_t strip) const { return (panel * of_a_panel + strip) * floats(); }
 };
+
+template <class P>
+int64_t strips_floats_as(int64_t inner, int64_t columns) {
+    return Strips<P>(inner).offset((columns + kTileColumns - 1) / kTileColumns, 0);
+}
+
+template <class P>
+void pack_strips_as(int64_t inner, int64_t columns, const void* elements, float* strips, int64_t first, int64_t last) {
+    const Strips<P> shape(inner);
+    for (int64_t panel = first; panel < last; ++panel) {
+        const int64_t c0 = panel * kTileColumns, c1 = c0 + kTileColumns < columns ? c0 + kTileColumns : columns;
+        const auto* row = static_cast<const typename P::Element*>(elements);
+        for (int step = 0; step < shape.steps; ++step, row += P::per_word * columns)
+            for (int64_t c = c0, strip = 0; c < c1; c += shape.rows, ++strip)
+                pack_step<P>(row + c, row + (P::per_word - 1) * columns + c, shape.rows,
+                             strips + shape.offset(panel, strip) + step * shape.rows);
+        for (int64_t strip = 0; c0 + strip * shape.rows < c1; ++strip)
+            MicroKernel<P>::arrange_packed(strips + shape.offset(panel, strip), shape.steps);
+    }
+}
+
+int64_t strips_floats(int64_t precision, int64_t inner, int64_t columns) {
+    return (precision ? strips_floats_as<Bfloat16> : strips_floats_as<Float32>)(inner, columns);
+}
+
+void pack_strips(int64_t precision, int64_t inner, int64_t columns, const void* elements, float* strips, int64_t first,
+                 int64_t last) {
+    (precision ? pack_strips_as<Bfloat16> : pack_strips_as<Float32>)(inner, columns, elements, strips, first, last);
+}
 
 template <class P>
 storycell::Status symmetric_blocks_of(const storycell::SymmetricProduct& a, int64_t first, int64_t last) {
     constexpr int w = Simd::width;
     const Packing shape{a.inner, a.n, 0};
     const auto* packed = static_cast<const typename P::Element*>(a.packed);
-    SymmetricLeft<P> left(a);
-    if (!left.has_memory()) return storycell::kNoMemory;
+    const auto* left = static_cast<const typename P::Element*>(a.left);
+    const Strips<P> strips(a.inner);
     MicroKernel<P> micro;
     alignas(64) float tile[MicroKernel<P>::rows * kTileColumns];
     int64_t at = 0;
@@ -103,10 +93,17 @@ storycell::Status symmetric_blocks_of(const storycell::SymmetricProduct& a, int6
             const int vectors = shape.vectors(panel);
             const int64_t r0 = row * kTileColumns, c0 = panel * kTileColumns;
             const int64_t rows = a.n - r0 < kTileColumns ? a.n - r0 : kTileColumns;
-            left.take(r0, r0 + rows);
-            for (int64_t nth = 0; nth < left.tiles(rows); ++nth) {
-                left.multiply(micro, r0, nth, rows, vectors, words(packed + shape.offset(panel)), tile);
-                const int64_t from = left.start(nth, rows), height = left.start(nth + 1, rows) - from;
+            const RowBlocks<MicroKernel<P>> even(rows);
+            for (int64_t nth = 0; nth < even.count; ++nth) {
+                const float* right = words(packed + shape.offset(panel));
+                const int64_t from = a.strips ? nth * strips.rows : even.start(nth);
+                const int64_t to = a.strips ? from + strips.rows : even.start(nth + 1);
+                const int height = static_cast<int>((to < rows ? to : rows) - from);
+                if (a.strips)
+                    micro.packed(height, vectors, a.strips + strips.offset(row, nth), right, strips.steps, tile);
+                else
+                    micro.by_rows(height, vectors, words(left + (r0 + from) * a.left_stride),
+                                  a.left_stride / P::per_word, right, strips.steps, tile);
                 for (int64_t r = 0; r < height; ++r)
                     for (int v = 0; v < vectors; ++v)
                         Simd::store(a.out + (r0 + from + r) * a.n + c0 + v * w,

@@ -265,7 +265,9 @@ void by_columns(int64_t precision, int64_t m, int64_t n) {
     std::vector<float> whole(static_cast<size_t>(n * n)), half(whole.size());
     const Product p{precision, n, m, n, turned_elements.data(), m, plain.data(), nullptr, whole.data(), 0};
     expect(!storycell_product(&p, 2), "a plain product");
-    SymmetricProduct s{elements.data(), n, 1, packed.data(), n, inner, half.data()};
+    std::vector<float> strips(static_cast<size_t>(kernels()->strips_floats(precision, inner, n)));
+    kernels()->pack_strips(precision, inner, n, elements.data(), strips.data(), 0, kernels()->panels(inner, n, 0));
+    SymmetricProduct s{nullptr, 0, strips.data(), packed.data(), n, inner, half.data()};
     for (int threads : {1, 3}) {
         std::fill(half.begin(), half.end(), -1.0f);
         expect(!symmetric_products({precision, 1, &s}, threads) && half == whole, "is the one by columns");
@@ -307,8 +309,8 @@ void products(int64_t precision, int64_t rows, int64_t m, int64_t n, int64_t oth
     expect(!storycell_pack(precision, n, m, 0, x.data(), 1, n, n, m, packed.data(), 1), "pack");
     const Product p{precision, m, n, m, elements.data(), n, packed.data(), nullptr, whole.data(), 0};
     expect(!storycell_product(&p, 2), "a plain product");
-    SymmetricProduct s[] = {{elements.data(), n, 0, packed.data(), m, n, half.data()},
-                            {elements.data(), n, 0, packed.data(), m, n, nullptr}};
+    SymmetricProduct s[] = {{elements.data(), n, nullptr, packed.data(), m, n, half.data()},
+                            {elements.data(), n, nullptr, packed.data(), m, n, nullptr}};
     expect(!symmetric_products({precision, 1, s}, 3) && half == whole, "is the symmetric one");
     expect(symmetric_products({precision, 2, s}, 1) == kMissing, "a symmetric product without an array is refused");
     s[1].out = half.data(), s[1].n = 15;

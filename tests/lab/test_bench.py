@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from support.instruction_sets import needs_kernel
 from support.tiny_runs import command
 
-from storycell import config
+from storycell import config, threads
 from storycell.engine import EngineNetwork, library
 from storycell.errors import MissingExtraError
 from storycell.lab.bench import baselines, results, roofline, timing, train
@@ -332,6 +332,10 @@ def test_the_ceiling_counts_the_products_of_a_step() -> None:
     assert roofline.weights_read("lstm", 1, 256, 96) == 4 * 256 * 256 + 256 * 96
     assert roofline.training_flop("gru", 2, 10, 7) == 6 * (3 * 100 * 3 + 70)
     assert [work() for work in roofline.products("bf16", 32).values()] in ([2 * 32**3], [2 * 32**3] * 2)
+    with threads.computing_on(1, 1):
+        assert roofline.products("fp32", 32)[roofline.NUMPYS]() == 2 * 32**3
+    with threads.computing_on(2, 2):
+        assert roofline.NUMPYS not in roofline.products("fp32", 32)
     assert [work() for work in roofline.readings().values()] == [64 * 2**18] * 2
     rates = {roofline.TORCHS: Spread(2e9, 1e9, 3e9), roofline.OURS: Spread(4e9, 1e9, 5e9), "storycell": Spread(1, 1, 1)}
     assert roofline.take_best(rates) == (4e9, "a product of the engine's, 4 GFLOP/s")
@@ -359,7 +363,7 @@ def test_a_machine_without_the_engine_has_torchs_product(monkeypatch: pytest.Mon
         raise ImportError("not built")
 
     monkeypatch.setattr(library, "library", missing)
-    assert list(roofline.products("fp32", 32)) == [roofline.TORCHS]
+    assert list(roofline.products("bf16", 32)) == [roofline.TORCHS]
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match="measuring on a machine without the engine"):
         roofline.products("fp32", 32)

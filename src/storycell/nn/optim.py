@@ -66,7 +66,8 @@ class Muon(torch.optim.Optimizer):
 
 def largest(matrix: torch.Tensor) -> torch.Tensor:
     """A bound of its singular values that the largest of them is near: the root of the Gram matrix's norm."""
-    return (matrix @ matrix.t()).norm().sqrt()
+    norm: torch.Tensor = torch.linalg.matrix_norm(matrix @ matrix.t())
+    return norm.sqrt()
 
 
 def orthogonalise(matrix: torch.Tensor, *, bf16: bool = False) -> torch.Tensor:

@@ -3,9 +3,10 @@
 Both are contestants like the others, timed in the same rounds; the median is the ceiling, as medians are compared
 throughout: a busy machine slows all of them alike.
 
-The matrix product is the better of the engine's own and, where torch is installed, torch's, since on some processors
-torch's float32 product reaches half of what the hardware can, and what our own code exceeds is no ceiling. The array is
-small for the same reason: weights that are used again for every character may stay in a near cache, as far as they fit.
+The matrix product is the best of the engine's own, in float32 numpy's and, where torch is installed, torch's, since on
+some processors torch's float32 product reaches half of what the hardware can, and what our own code exceeds is no
+ceiling. The array is small for the same reason: weights that are used again for every character may stay in a near
+cache, as far as they fit.
 """
 
 import ctypes
@@ -20,7 +21,7 @@ from storycell.language_model import Floats
 
 PRODUCT = 1024  # rows, columns and depth; larger matrix products are hardly faster
 NEAR_BYTES, READ_TIMES = 1 << 18, 64  # fits the second-level cache of any processor; longer than a call costs
-OURS, TORCHS = "a product of the engine's", "a product of torch's"
+OURS, NUMPYS, TORCHS = "a product of the engine's", "a product of numpy's", "a product of torch's"
 NUMPYS_READING, TORCHS_READING = "numpy's dot product of a near array", "torch's sum of a near array"
 _ELEMENT = {"fp32": np.float32, "bf16": np.uint16, "int8": np.int8}
 _COLUMN_BYTES = {"int8": 8}  # of a packed column beside its weights: its scale and where its sum begins
@@ -35,6 +36,8 @@ def products(precision: str, size: int = PRODUCT) -> dict[str, Work]:
         found[OURS] = own_product(precision, left, right, np.empty_like(left))
     except (ImportError, RuntimeError):  # the engine was not built, or the processor has none of its instructions
         extras.require("torch", "measuring on a machine without the engine")
+    if precision == "fp32" and threads.for_kernels() == 1:  # numpy multiplies on one thread, or on all there are
+        found[NUMPYS] = numpys_product(left, right)
     if precision != "int8" and extras.is_installed("torch"):
         from storycell.lab.bench import baselines
 
@@ -65,6 +68,18 @@ def own_product(precision: str, plain: Floats, right: Floats, out: Floats) -> Wo
     return work
 
 
+def numpys_product(left: Floats, right: Floats) -> Work:
+    """numpy's product of two square matrices, on one thread."""
+    out = np.empty_like(left)
+
+    def work() -> int:
+        with threads.one_blas_thread():
+            np.matmul(left, right, out=out)
+        return 2 * len(left) ** 3
+
+    return work
+
+
 def readings() -> dict[str, Work]:
     """Reading a float32 array of `NEAR_BYTES` again and again, by whoever is installed; they count bytes."""
     array = np.random.default_rng(1).standard_normal(NEAR_BYTES // 4, np.float32)
@@ -85,10 +100,10 @@ def readings() -> dict[str, Work]:
 
 def take_best(rates: dict[str, Spread]) -> tuple[float, str]:
     """Takes what the machine can do out of the rates: operations, or bytes, a second of the best, and its name."""
-    names = (OURS, TORCHS, NUMPYS_READING, TORCHS_READING)
+    names = (OURS, NUMPYS, TORCHS, NUMPYS_READING, TORCHS_READING)
     measured = {name: rates.pop(name).median for name in names if name in rates}
     best = max(measured, key=measured.__getitem__)
-    unit = "GFLOP/s" if best in (OURS, TORCHS) else "GB/s"
+    unit = "GFLOP/s" if best in (OURS, NUMPYS, TORCHS) else "GB/s"
     return measured[best], f"{best}, {measured[best] / 1e9:,.0f} {unit}"
 
 
