@@ -70,7 +70,11 @@ def test_there_are_wheels_for_every_system() -> None:
     assert isinstance(targets, ast.Dict)
     tags = {ast.literal_eval(call.args[3]) for call in targets.values if isinstance(call, ast.Call)}
     assert tags == {
-        *(f"{system}_{processor}" for system in ("manylinux_2_17", "musllinux_1_2") for processor in ("x86_64", "aarch64")),
+        *(
+            f"{system}_{processor}"
+            for system in ("manylinux_2_17", "musllinux_1_2")
+            for processor in ("x86_64", "aarch64")
+        ),
         *("macosx_11_0_arm64", "macosx_11_0_x86_64", "win_amd64"),
     }
 
