@@ -1,4 +1,4 @@
-"""Installing: without a compiler it goes on and says so, with STORYCELL_ZIG it takes one from PyPI; what wheels there are."""
+"""Installing goes on without a compiler and says so, or takes one from PyPI where asked; and what wheels there are."""
 
 import ast
 import os

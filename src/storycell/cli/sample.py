@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 import click
 
 from storycell import api
-from storycell.cli.display import say
 from storycell.cli.flags import NAME, Verb, backend_option, precision_option, print_json
 from storycell.data import corpus
 from storycell.data.vocab import SEPARATOR, plain_text
@@ -17,6 +16,7 @@ from storycell.errors import SettingsError
 from storycell.generation.generate import CHARS, Unknown
 from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import gather
+from storycell.training.display import say
 
 _SHOWN = 300  # characters of a prompt in a notice
 
@@ -122,7 +122,8 @@ def _run_and_prompt(first: str | None, second: str | None) -> tuple[str, str | N
     if first is None or second is not None:
         return first or "demo", second
     looks_like_a_path = os.sep in first and not any(c.isspace() for c in first)
-    is_path = first == "demo" or looks_like_a_path or (first != "" and os.path.exists(first))  # noqa: PTH110
+    is_name = first == "demo" or first.startswith("hf:") or looks_like_a_path
+    is_path = is_name or (first != "" and os.path.exists(first))  # noqa: PTH110
     return (first, None) if is_path else ("demo", first)
 
 

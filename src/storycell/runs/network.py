@@ -37,18 +37,30 @@ class LoadedRun:
 
 
 def load_run(run: str | Path, *, backend: str = "auto", device: str = "cpu", precision: str = "fp32") -> LoadedRun:
-    """The best weights of a run; `demo` is the model in the package. Nothing is unpickled.
+    """The best weights of a run; `demo` is the model in the package, `hf:USER/NAME` one on the hub.
 
-    `precision` is that of products in generation. Raises `RunFolderError` where a file is missing or damaged,
-    `BackendError` where backend, device or precision cannot be had, `MissingExtraError` where only torch has them.
+    Nothing is unpickled. `precision` is that of products in generation. Raises `RunFolderError` where a
+    file is missing or damaged, `BackendError` where backend, device or precision cannot be had, `MissingExtraError` where
+    only torch has them.
     """
     if precision not in GENERATES_IN:
         raise SettingsError(f"precision = {precision!r}: text is generated in {', '.join(GENERATES_IN)}")
     place = best_device(device)
-    folder = RunFolder(demo_folder() if str(run) == "demo" and not Path("demo/config.json").exists() else run)
+    folder = RunFolder(find_run(run))
     config, vocab = folder.config(), folder.vocab()
     network = _open_network(folder, len(vocab), config.settings.model, backend, place, precision)
     return LoadedRun(network, vocab, config, folder.path)
+
+
+def find_run(run: str | Path) -> Path:
+    """The folder that a word names: `demo`, `hf:USER/NAME`, or a path."""
+    if str(run) == "demo" and not Path("demo/config.json").exists():
+        return demo_folder()
+    if str(run).startswith("hf:"):
+        from storycell.runs.hub import fetch
+
+        return fetch(str(run))
+    return Path(run)
 
 
 def _open_network(
