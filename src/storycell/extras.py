@@ -12,6 +12,7 @@ EXTRAS = {  # package -> the extra that brings it
     "torch": "torch",
     "matplotlib": "figures",
     "huggingface_hub": "hub",
+    "rapidfuzz": "items",
     "constriction": "compress",  # a dependency, but where it has no wheels
     "inscriptis": "documents",
     "docx": "documents",

@@ -71,3 +71,16 @@ def test_only_training_reaches_it() -> None:
     """What must not depend on the batch has no way to ask for it."""
     asking = {p.name for p in NATIVE.glob("engine/*.cpp") if "blas_wins" in p.read_text(encoding="utf-8")}
     assert asking == {"blas.cpp", "model.cpp"}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@pytest.mark.usefixtures("openblas")
+def test_the_cpp_test_passes_with_it(tmp_path: Path) -> None:
+    """Every size and cell on every instruction set, memory refused at every allocation."""
+    folder = built("kernel_test", tmp_path, "-DSTORYCELL_TESTS=ON", "-DSTORYCELL_BLAS=ON")
+    test = run(folder / "kernel_test")
+    assert test.returncode == 0, test.stdout
+    lines = test.stdout.splitlines()
+    assert lines[0] == "OpenBLAS multiplies too"
+    assert lines[-1] == "all passed"
