@@ -22,12 +22,12 @@ test: $(TESTED)
 coverage: $(TESTED)
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report term
 
-# The kernels for 64-bit Arm under QEMU's emulation (Debian: qemu-user-static), built by Zig from PyPI.
 # The wheels of every system, by Zig's cross compiler, into dist/; each is opened and looked into.
 wheels: $(TESTED)
 	$(BIN)/python -m pip install -q ziglang==0.17.1 lief ninja wheel
 	$(BIN)/python tools/wheels.py
 
+# The kernels for 64-bit Arm under QEMU's emulation (Debian: qemu-user-static), built by Zig from PyPI.
 arm-test: $(TESTED)
 	$(BIN)/python -m pip install -q ziglang
 	$(BIN)/python tools/arm.py test

@@ -66,6 +66,7 @@ def build(target: Target) -> Path:
         "CMAKE_SYSTEM_NAME": target.system,
         "CMAKE_SYSTEM_PROCESSOR": target.processor,
         "CMAKE_SHARED_LINKER_FLAGS": "-s",
+        "CMAKE_INSTALL_NAME_TOOL": "true",  # CMake insists on one for macOS, and needs none here
     }
     settings = [word for name, value in defines.items() for word in ("-C", f"cmake.define.{name}={value}")]
     with tempfile.TemporaryDirectory() as folder:

@@ -13,6 +13,7 @@ EXTRAS = {  # package -> the extra that brings it
     "matplotlib": "figures",
     "huggingface_hub": "hub",
     "rapidfuzz": "items",
+    "constriction": "compress",  # a dependency, but where it has no wheels
     "inscriptis": "documents",
     "docx": "documents",
     "pysubs2": "documents",

@@ -24,7 +24,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from storycell import loss, threads
+from storycell import extras, loss, threads
 from storycell.data.vocab import Vocabulary
 from storycell.errors import CodecError, NotFiniteError
 from storycell.evaluation.adaptation import Adapter
@@ -159,6 +159,7 @@ class Encoder:
     """Writes the symbols of a frame. `words()` is what it has written."""
 
     def __init__(self, framed: Frame, told: Told) -> None:
+        extras.require("constriction", "the entropy coder")
         from constriction import stream
 
         self._coder = stream.queue.RangeEncoder()
@@ -193,6 +194,7 @@ class Decoder:
     """Reads symbols, `expected` in all. `symbols()` and `read_escapes()` put them in the order of the segments."""
 
     def __init__(self, words: Words, expected: int, told: Told) -> None:
+        extras.require("constriction", "the entropy coder")
         from constriction import stream
 
         self._coder = stream.queue.RangeDecoder(words)
