@@ -65,7 +65,9 @@ def main(words: list[str]) -> None:
     """Build both, and say their sizes."""
     found = subprocess.run([str(ZIG), "version"], check=True, capture_output=True, text=True).stdout.strip()
     if found != VERSION:
-        raise SystemExit(f"this is Zig {found}; another than {VERSION} makes other bytes: pip install ziglang=={VERSION}")
+        raise SystemExit(
+            f"this is Zig {found}; another than {VERSION} makes other bytes: pip install ziglang=={VERSION}"
+        )
     folder = Path(words[0]) if words else WEB
     for name in MODULES:
         print(f"{name}: {build(name, folder).stat().st_size:,} bytes")

@@ -1,15 +1,19 @@
-"""The engine as WebAssembly under node: what is shipped is what the sources build, and it computes what Python's does."""
+"""The engine as WebAssembly in JavaScript: what is shipped is what the sources build, and it computes what Python's does."""
 
+import base64
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import playwright.sync_api as playwright
 import pytest
 
 from storycell.engine import EngineModel
@@ -19,26 +23,53 @@ NODE = shutil.which("node")
 TOOLS = Path(__file__).parents[2] / "tools"
 WEB = Path(str(resources.files("storycell.web")))
 MODULES = ("engine.wasm", "engine-relaxed.wasm")
-needs_node = pytest.mark.skipif(NODE is None, reason="no node here")
-RELAXED = "--experimental-wasm-relaxed-simd"  # which node 20 hides behind a flag, and later ones take and need not
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+Run = Callable[..., Any]
 BEGIN = """
-import { Engine, drawWeights, CELLS } from "WEB/engine.js";
-import { readFileSync } from "node:fs";
-const given = JSON.parse(readFileSync(0, "utf8"));
-const engine = await Engine.load({ [given.kind]: readFileSync(`WEB/${given.file}`) });
-const say = (value) => console.log(JSON.stringify(value, (key, v) => (ArrayBuffer.isView(v) ? Array.from(v) : v)));
+const { Engine, drawWeights } = await import(given.source);
+const module = Uint8Array.from(atob(given.module), (byte) => byte.charCodeAt(0));
+const engine = await Engine.load({ [given.kind]: module });
+const plain = (key, value) => (ArrayBuffer.isView(value) ? Array.from(value) : value);
+const say = (value) => JSON.stringify(value, plain);
 """
 
 
-def in_node(file: str, program: str, **given: Any) -> Any:
-    """What a program that has an `engine` says."""
-    begin = BEGIN.replace("WEB/engine.js", (WEB / "engine.js").as_uri()).replace("WEB", WEB.as_posix())
-    kind = "relaxed" if "relaxed" in file else "simd"
-    words = [str(NODE), *([RELAXED] if kind == "relaxed" else []), "--no-warnings", "--input-type=module", "-e"]
-    asked = json.dumps({"file": file, "kind": kind, **given}).encode()
-    done = subprocess.run([*words, begin + program], input=asked, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
-    return json.loads(done.stdout)
+@pytest.fixture(scope="module")
+def chromium_page() -> Iterator[playwright.Page]:
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser.new_page()
+        browser.close()
+
+
+@pytest.fixture(params=MODULES)
+def run(request: pytest.FixtureRequest) -> Run:
+    """Runs a program that has an `engine`: under node, and with relaxed instructions in Chromium (node 20 lacks them)."""
+    file = request.param
+    source = base64.b64encode((WEB / "engine.js").read_bytes()).decode()
+    module = base64.b64encode((WEB / file).read_bytes()).decode()
+    shared = {"source": f"data:text/javascript;base64,{source}", "module": module}
+
+    def in_node(program: str, **given: Any) -> Any:
+        words = [str(NODE), "--no-warnings", "-e"]
+        begin = 'const given = JSON.parse(require("fs").readFileSync(0, "utf8"));'
+        asked = json.dumps({**given, **shared, "kind": "simd"}).encode()
+        whole = f"{begin}(async () => {{ {BEGIN + program} }})().then(console.log);"
+        done = subprocess.run([*words, whole], input=asked, capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+        return json.loads(done.stdout)
+
+    if file == MODULES[0]:
+        if NODE is None:
+            pytest.skip("no node here")
+        return in_node
+    if CHROMIUM is None and "CI" not in os.environ:
+        pytest.skip("no Chromium here")
+    page = request.getfixturevalue("chromium_page")
+    return lambda program, **given: json.loads(
+        page.evaluate(f"async (given) => {{ {BEGIN + program} }}", {**given, **shared, "kind": "relaxed"})
+    )
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ziglang") is None, reason="ziglang is not installed")
@@ -49,15 +80,14 @@ def test_what_is_shipped_is_what_the_sources_build(tmp_path: Path) -> None:
         assert same, f"{name} is not what native/ builds: `make wasm` builds it again"
 
 
-@needs_node
-@pytest.mark.parametrize("file", MODULES)
-def test_a_module_is_small_and_asks_nothing_of_a_system(file: str) -> None:
+def test_a_module_is_small_and_asks_nothing_of_a_system(run: Run) -> None:
     program = """
-const module = new WebAssembly.Module(readFileSync(`WEB/${given.file}`));
-say({ isa: engine.isa, imports: WebAssembly.Module.imports(module).map((one) => one.name) });"""
-    said = in_node(file, program.replace("WEB", WEB.as_posix()))
-    assert said == {"isa": "relaxed" if "relaxed" in file else "simd128", "imports": ["fd_close"]}
-    assert (WEB / file).stat().st_size < 300_000
+const imports = WebAssembly.Module.imports(new WebAssembly.Module(module)).map((one) => one.name);
+return say({ isa: engine.isa, imports, bytes: module.length, kind: given.kind });"""
+    said = run(program)
+    assert said["isa"] == {"simd": "simd128", "relaxed": "relaxed"}[said["kind"]]
+    assert said["imports"] == ["fd_close"]
+    assert said["bytes"] < 300_000
 
 
 def chunk(V: int, B: int, T: int) -> tuple[np.ndarray, np.ndarray]:
@@ -77,17 +107,14 @@ for (let step = 0; step < given.steps; step++) {
 """
 
 
-@needs_node
-@pytest.mark.parametrize("file", MODULES)
 @pytest.mark.parametrize(("cell", "layers", "D"), [("lstm", 1, 8), ("lstm", 2, 0), ("gru", 2, 8), ("rnn", 1, 8)])
-def test_a_model_learns_as_pythons_does(file: str, cell: str, layers: int, D: int) -> None:
+def test_a_model_learns_as_pythons_does(run: Run, cell: str, layers: int, D: int) -> None:
     V, H, B, T, steps = 23, 20, 3, 12, 30
     ids, targets = chunk(V, B, T)
     config = {"cell": cell, "layers": layers, "units": H, "characters": V, "embedding": D}
     given = {"config": config, "B": B, "T": T, "steps": steps, "optimizer": "muon" if layers > 1 else "adamw"}
-    said = in_node(
-        file,
-        TRAIN + "say({ losses, first, last: model.read() });",
+    said = run(
+        TRAIN + "return say({ losses, first, last: model.read() });",
         ids=ids.ravel().tolist(),
         targets=targets.ravel().tolist(),
         **given,
@@ -105,14 +132,13 @@ def test_a_model_learns_as_pythons_does(file: str, cell: str, layers: int, D: in
     assert said["losses"][-1]["nats"] < 0.9 * said["losses"][0]["nats"]
 
 
-@needs_node
-def test_the_loss_after_300_steps_is_pythons() -> None:
+def test_the_loss_after_300_steps_is_pythons(run: Run) -> None:
     V, H, B, T = 40, 32, 4, 16
     ids, targets = chunk(V, B, T)
     config = {"cell": "lstm", "layers": 1, "units": H, "characters": V, "embedding": 16}
     given = {"config": config, "B": B, "T": T, "steps": 300, "optimizer": "adamw"}
-    program = TRAIN + "say(losses.at(-1).nats);"
-    found = in_node(MODULES[0], program, ids=ids.ravel().tolist(), targets=targets.ravel().tolist(), **given)
+    program = TRAIN + "return say(losses.at(-1).nats);"
+    found = run(program, ids=ids.ravel().tolist(), targets=targets.ravel().tolist(), **given)
     model = EngineModel(V, H, 1, "lstm", embedding_size=16)
     model.initialise(1)
     for step in range(300):
@@ -121,10 +147,8 @@ def test_the_loss_after_300_steps_is_pythons() -> None:
     assert found == pytest.approx(nats, abs=1e-3)
 
 
-@needs_node
-@pytest.mark.parametrize("file", MODULES)
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_a_network_generates_and_scores_as_pythons_does(file: str, precision: str) -> None:
+def test_a_network_generates_and_scores_as_pythons_does(run: Run, precision: str) -> None:
     V, H = 23, 48
     model = EngineModel(V, H, 2, "lstm", embedding_size=8)
     model.initialise(5)
@@ -143,9 +167,9 @@ for (let k = 0; k < 300; k++) {
   one = network.step(best, one.state);
 }
 const read = given.precision === "fp32" ? network.read(greedy.ids.slice(0, -1), greedy.ids.slice(1), { wantsStates: true }) : null;
-say({ greedy: greedy.ids, drawn: drawn.ids, slow, nats: read?.nats, hiddens: read?.hiddens, h: greedy.state.h });"""
+return say({ greedy: greedy.ids, drawn: drawn.ids, slow, nats: read?.nats, hiddens: read?.hiddens, h: greedy.state.h });"""
     shape = {"cell": "lstm", "layers": 2, "units": H, "characters": V, "embedding": 8}
-    said = in_node(file, program, weights=weights, shape=shape, precision=precision)
+    said = run(program, weights=weights, shape=shape, precision=precision)
     choices = [Choice(temperature, 1.0, 0.0, 0, greedy) for temperature, greedy in ((1.0, 1), (0.9, 0))]
     zero, random = network.zero_state(1), np.array([[1, 2, 3, 4]])
     greedy, drawn = (network.write(np.array([0]), zero, random, [choice], 300) for choice in choices)
@@ -159,8 +183,7 @@ say({ greedy: greedy.ids, drawn: drawn.ids, slow, nats: read?.nats, hiddens: rea
         assert said["hiddens"] == pytest.approx(network.states(text[:, :-1])["h"].ravel(), abs=1e-4)
 
 
-@needs_node
-def test_a_snapshot_goes_on_to_the_bit() -> None:
+def test_a_snapshot_goes_on_to_the_bit(run: Run) -> None:
     V, H, B, T = 23, 20, 3, 12
     ids, targets = chunk(V, B, T)
     program = (
@@ -172,12 +195,12 @@ for (const one of [model, other]) {
   one.gradient(given.ids, given.targets, B, T, { carries: true });
   one.apply({ rate: 4e-3, clip: 1, decay: 0.05, optimizer: given.optimizer });
 }
-say({ names: Object.keys(saved), same: JSON.stringify(model.read()) === JSON.stringify(other.read()),
+return say({ names: Object.keys(saved), same: JSON.stringify(model.read()) === JSON.stringify(other.read()),
   moved: JSON.stringify(model.read()) !== JSON.stringify(first) });"""
     )
     config = {"cell": "lstm", "layers": 2, "units": H, "characters": V, "embedding": 8}
     given = {"config": config, "B": B, "T": T, "steps": 5, "optimizer": "muon"}
-    said = in_node(MODULES[0], program, ids=ids.ravel().tolist(), targets=targets.ravel().tolist(), **given)
+    said = run(program, ids=ids.ravel().tolist(), targets=targets.ravel().tolist(), **given)
     model = EngineModel(V, H, 2, "lstm", embedding_size=8)
     model.initialise(1)
     model.gradient(ids, targets, carries=True)
