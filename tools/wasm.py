@@ -3,9 +3,9 @@
     make wasm
     python tools/wasm.py FOLDER      elsewhere, to compare
 
-Zig, a C++ compiler that carries WebAssembly's C library, comes from PyPI. The same version of it gives the same bytes on
-every machine. `engine.wasm` needs vectors of 128 bits, which browsers have had since 2021 to 2023;
-`engine-relaxed.wasm` also the relaxed instructions. A module imports nothing and exports what `FUNCTIONS` names.
+Zig, a C++ compiler that carries WebAssembly's C library, comes from PyPI. The same version of it gives the same bytes
+on every machine. `engine.wasm` needs vectors of 128 bits, which browsers have had since 2021 to 2023;
+`engine-relaxed.wasm` also the relaxed instructions. A module exports what `functions` names.
 """
 
 import re

@@ -193,8 +193,22 @@ const storycell = (() => {
       for (let k = 0; k < V; k++) out[k] = y[k];
     }
 
+    // All tensors by the names that the engine (engine.js) knows them by; biases have been added to one another.
+    function weights() {
+      const out = embedding ? { "embedding.weight": embedding } : {};
+      stored.forEach(({ ih, hh, bias, hn }, l) => {
+        const other = new Float32Array(GH);
+        if (hn) other.set(hn, 2 * H);
+        Object.assign(out, { [`recurrent.weight_ih_l${l}`]: ih, [`recurrent.weight_hh_l${l}`]: hh });
+        Object.assign(out, { [`recurrent.bias_ih_l${l}`]: bias, [`recurrent.bias_hh_l${l}`]: other });
+      });
+      return { ...out, "output.weight": output, "output.bias": outputBias };
+    }
+
     return {
-      values, V, H, L, step, logits,
+      values, V, H, L, step, logits, weights,
+      shape: { cell, layers: L, units: H, characters: V, embedding: D },
+      fill() {}, // what a trace may lack: nothing here
       newTrace: () => new Float32Array(L * layer),
       placeOf: (l, name, unit) => l * layer + values.indexOf(name) * H + unit,
     };
