@@ -34,11 +34,11 @@ function expected(k) {
   return storycell.probabilities(logits, 1, shares);
 }
 
-function append(id) {
+function append(id, step = net.step) {
   const k = story.ids.length;
   story.nats.push(-Math.log(expected(k)[id]));
   const trace = net.newTrace();
-  net.step(id, traceAt(k), trace);
+  step(id, traceAt(k), trace);
   story.ids.push(id);
   story.traces.push(trace);
   story.mark = k + 1;
@@ -60,7 +60,7 @@ function begin() {
   if (ids.length >= LONGEST) return trouble(`A prompt has at most ${LONGEST.toLocaleString("en")} characters here.`);
   trouble("");
   cutAt(0);
-  for (const id of ids) append(id);
+  ids.forEach((id, k) => append(id, k < ids.length - 1 ? net.read : net.step));
   Object.assign(story, { prompt, seed, draw: new storycell.Draw(seed), given: ids.length });
   show();
   return true;

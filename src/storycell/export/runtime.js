@@ -208,6 +208,7 @@ const storycell = (() => {
     return {
       values, V, H, L, step, logits, weights,
       shape: { cell, layers: L, units: H, characters: V, embedding: D },
+      read: step, // of what is given; where text is generated in int8, that is still read in float32
       fill() {}, // what a trace may lack: nothing here
       newTrace: () => new Float32Array(L * layer),
       placeOf: (l, name, unit) => l * layer + values.indexOf(name) * H + unit,
@@ -370,11 +371,10 @@ const storycell = (() => {
     if (strangers.length) throw new Error(`the model does not know ${strangers.join(" ")}`);
     const draw = new Draw(seed), logits = new Float64Array(net.V);
     let [before, after] = [net.newTrace(), net.newTrace()];
-    net.step(BOUNDARY, null, after);
-    for (const id of ids) {
+    [BOUNDARY, ...ids].forEach((id, k) => {
       [before, after] = [after, before];
-      net.step(id, before, after);
-    }
+      (k < ids.length ? net.read : net.step)(id, k ? before : null, after);
+    });
     for (let n = 0; n < chars; n++) {
       net.logits(after, logits);
       const id = choose(logits, temperature, draw);
