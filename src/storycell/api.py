@@ -25,6 +25,7 @@ from storycell.runs.network import load_run, run_name, torch_module
 
 if TYPE_CHECKING:  # what is slow to import is imported by what needs it
     from storycell.export.export import Export
+    from storycell.export.trainer import TrainerPage
     from storycell.inspect.features import Feature
     from storycell.inspect.gradients import GradientFlow
     from storycell.inspect.trace import Trace
@@ -204,6 +205,15 @@ class Model:
             prompt=self.default_prompt,
             maker=f"storycell {versions()['storycell']}",
         )
+
+    def export_trainer(self, path: str | Path) -> "TrainerPage":
+        """Write a page (`.html`) that trains models in the browser, from nothing or from this one.
+
+        Raises `ExportError`; see `storycell.export.trainer`.
+        """
+        from storycell.export.trainer import export_trainer
+
+        return export_trainer(self.network, self.vocab, path, name=self.name)
 
     @property
     def default_prompt(self) -> str:

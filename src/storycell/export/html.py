@@ -41,7 +41,7 @@ def write(network: Network, vocab: Vocabulary, weights: Weights, name: str, abou
         "POLICY": "; ".join(["default-src 'none'", *allowed, "img-src data:", "base-uri 'none'", "form-action 'none'"]),
         "TITLE": html.escape(name),
         "PROMPT": html.escape(prompt),
-        "MODEL": _script_json(model),
+        "MODEL": script_json(model),
         "WEIGHTS": encoding.encode(network, weights),
         "ENGINE": wasm.elements(),
     }
@@ -57,7 +57,7 @@ def digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _script_json(data: dict[str, Any]) -> str:
+def script_json(data: Any) -> str:
     """JSON that can stand in a script element: nothing in it can close the element or open a comment."""
     return json.dumps(data).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

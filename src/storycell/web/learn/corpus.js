@@ -7,7 +7,7 @@ export const SEPARATOR = "<|endoftext|>";
 const WHITE = /^[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*$/u;
 const HASHED_BYTES = 4096, BUCKET_BITS = 50n;
 const LARGE_SHARE = 10, VALID_TAIL = 10, VALID_SHARE = 0.05, LEAST_SHARE = 1 / 40, MOST_SHARE = 1 / 8;
-const encoder = new TextEncoder();
+export const encoder = new TextEncoder(), decoder = new TextDecoder();
 
 // A text as a file has it: no byte order mark, every line end "\n".
 export const plainText = (text) => text.toWellFormed().replace(/^\ufeff/, "").replace(/\r\n?/g, "\n");

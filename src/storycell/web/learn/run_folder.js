@@ -1,9 +1,8 @@
 // A run folder as a zip: the files that `storycell train --resume` and `storycell eval` read, and the text beside them.
 
 import { Blake2b } from "./blake2b.js";
-import { pythonString } from "./corpus.js";
+import { decoder, encoder, pythonString } from "./corpus.js";
 
-const encoder = new TextEncoder(), decoder = new TextDecoder();
 
 // ---- JSON as Python writes it ----
 

@@ -4,11 +4,10 @@
 // one that `storycell train` could have made, and goes on with.
 
 import { drawWeights, product, TorchGenerator } from "../engine.js";
-import { BOUNDARY, Characters, prepare, RESERVED, UNKNOWN } from "./corpus.js";
+import { BOUNDARY, Characters, decoder, encoder, prepare, RESERVED, UNKNOWN } from "./corpus.js";
 import { packTensors, pythonJson, readTensors, tidy, unzip, zip } from "./run_folder.js";
 
-const encoder = new TextEncoder(), decoder = new TextDecoder();
-const EVALUATED_CHARS = 12_000; // on the way; at the end all that is held out
+const EVALUATED_CHARS = 8_000; // on the way; at the end all that is held out
 const SAMPLE_CHARS = 240;
 const BEGINNING = "Once upon a";
 
