@@ -14,12 +14,13 @@ FUZZ_SECONDS ?= 3600
 story: $(INSTALLED)
 	$(BIN)/storycell train stories --recipe quick
 
+# A process for each core.
 test: $(TESTED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
-# Lines of the package that the default suite runs, in its own process: what others run, as `serve`, is not counted.
+# Lines of the package that the default suite runs, in the processes that it starts too, as `serve`.
 coverage: $(TESTED)
-	$(BIN)/python -m pytest --cov --cov-report term
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report term
 
 # The kernels for 64-bit Arm under QEMU's emulation (Debian: qemu-user-static), built by Zig from PyPI.
 # The wheels of every system, by Zig's cross compiler, into dist/; each is opened and looked into.

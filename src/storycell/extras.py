@@ -12,6 +12,10 @@ EXTRAS = {  # package -> the extra that brings it
     "torch": "torch",
     "matplotlib": "figures",
     "huggingface_hub": "hub",
+    "inscriptis": "documents",
+    "docx": "documents",
+    "pysubs2": "documents",
+    "pyarrow": "parquet",
 }
 
 

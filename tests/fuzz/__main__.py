@@ -8,6 +8,7 @@ that ends in an error, hangs for two minutes or takes 3 GB; the input is then in
 import argparse
 import hashlib
 import importlib
+import logging
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ LIMITS = ("-timeout=120", "-rss_limit_mb=3000", "-len_control=10", "-print_final
 
 def fuzz(name: str, folder: Path, options: list[str]) -> None:
     """Run one target in this process, which libFuzzer ends."""
+    logging.getLogger("storycell").setLevel(logging.CRITICAL)  # what is odd about a text is said a thousand times
     with atheris.instrument_imports(include=["storycell"], enable_loader_override=False):
         target = importlib.import_module(f"fuzz.{name}")
 

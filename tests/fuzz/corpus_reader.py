@@ -5,7 +5,6 @@ An input is the kind of file and whether a column is named, the size of a chunk,
 
 import contextlib
 import gzip
-import logging
 from pathlib import Path
 from unittest import mock
 
@@ -39,7 +38,6 @@ KINDS = [
 ]
 COLUMNS = (None, "story", "2", "")
 FOLDER = folder()
-logging.getLogger("storycell").setLevel(logging.CRITICAL)
 _TEXT = "\ufeffOnce “upon”\r\na time\r<|endoftext|>\r\n😀<|endoftext|>\n<|endoftext|>"
 _CSV = 'id,story\r\n1,"Once, ""upon"" “a”\n\ntime"\n\n2,plain\n'.encode()
 _JSON = (

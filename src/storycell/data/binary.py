@@ -7,10 +7,10 @@ import re
 
 from storycell.errors import CorpusError
 
-_PANDOC = "take the text out first, for example with `pandoc FILE -t plain --wrap none -o book.txt`"
+PANDOC = "take the text out first, for example with `pandoc FILE -t plain --wrap none -o book.txt`"
 _OFFICE = "take the text out first, for example with `soffice --convert-to txt:Text FILE`"
 _EBOOK = "take the text out first, for example with `ebook-convert FILE book.txt` (of calibre)"
-_PANDAS = (
+PANDAS = (
     "write it as JSON lines first, for example with pandas: "
     "`{}('FILE').to_json('a.jsonl', orient='records', lines=True)`"
 )
@@ -20,9 +20,9 @@ _UNPACK = "unpack it first, with `{}`"
 
 _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (  # as a regular expression; what it is; what to do
     (rb"(?:\xef\xbb\xbf|\s){0,8}%PDF-", "a PDF", "take the text out first, for example with `pdftotext FILE book.txt`"),
-    (rb"PK\x03\x04.{26}mimetypeapplication/epub\+zip", "an EPUB book", _PANDOC),
-    (rb"PK\x03\x04.{26}mimetypeapplication/vnd\.oasis\.opendocument\.text", "an OpenDocument text (ODT)", _PANDOC),
-    (rb"PK\x03\x04(?:.{0,60000}?PK\x03\x04)?.{26}word/", "a Word document (DOCX)", _PANDOC),
+    (rb"PK\x03\x04.{26}mimetypeapplication/epub\+zip", "an EPUB book", PANDOC),
+    (rb"PK\x03\x04.{26}mimetypeapplication/vnd\.oasis\.opendocument\.text", "an OpenDocument text (ODT)", PANDOC),
+    (rb"PK\x03\x04(?:.{0,60000}?PK\x03\x04)?.{26}word/", "a Word document (DOCX)", PANDOC),
     (rb"PK\x03\x04(?:.{0,60000}?PK\x03\x04)?.{26}xl/", "an Excel table (XLSX)", "save it as CSV first"),
     (rb"PK\x03\x04(?:.{0,60000}?PK\x03\x04)?.{26}ppt/", "a PowerPoint file (PPTX)", _OFFICE),
     (rb"PK(?:\x03\x04|\x05\x06|\x07\x08)", "a ZIP archive", _UNPACK.format("unzip FILE")),
@@ -35,16 +35,16 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (  # as a regular expression; 
     (rb"\xfd7zXZ\0", "an xz file", _PIPE.format("xz -dc FILE")),
     (rb"\x1f[\x9d\xa0]", "a file packed by compress (.Z)", _UNPACK.format("uncompress FILE")),
     (rb"\x04\x22\x4d\x18", "an LZ4 file", _PIPE.format("lz4 -dc FILE")),
-    (rb"PAR1", "a Parquet table", _PANDAS.format("read_parquet")),
-    (rb"ARROW1|FEA1", "an Arrow table", _PANDAS.format("read_feather")),
-    (rb"ORC[\0-\x1f]", "an ORC table", _PANDAS.format("read_orc")),
+    (rb"PAR1", "a Parquet table", PANDAS.format("read_parquet")),
+    (rb"ARROW1|FEA1", "an Arrow table", PANDAS.format("read_feather")),
+    (rb"ORC[\0-\x1f]", "an ORC table", PANDAS.format("read_orc")),
     (rb"Obj\x01", "an Avro file", "write it as JSON lines first"),
     (
         rb"SQLite format 3\0",
         "an SQLite database",
         "write the text as CSV first: `sqlite3 -csv -header FILE 'select text from …'`",
     ),
-    (rb"\{\\rtf", "an RTF document", _PANDOC),
+    (rb"\{\\rtf", "an RTF document", PANDOC),
     (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a document of an old Office (DOC, XLS or PPT)", _OFFICE),
     (rb".{60}(?:BOOKMOBI|TEXtREAd)", "a Kindle book (MOBI)", _EBOOK),
     (rb"AT&TFORM", "a DjVu document", "take the text out first, for example with `djvutxt FILE book.txt`"),

@@ -23,9 +23,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from storycell.data import blocks, encodings, packing
+from storycell.data import blocks, documents, encodings, packing
 from storycell.data.binary import refuse_binary
-from storycell.data.blocks import Bookmark, after, decode, is_utf8, read_on, refuse_marks
+from storycell.data.blocks import Bookmark, Place, after, decode, is_utf8, read_on, refuse_marks
+from storycell.data.documents import BinaryDocument
 from storycell.data.formats import JSON_LINES_ENDINGS, Form, Head, MoreWantedError, Notes, PlainText
 from storycell.data.json_text import JsonLines
 from storycell.data.vocab import SEPARATOR
@@ -190,6 +191,9 @@ class FileSource:
         """
         mark = bookmark or Bookmark()
         packed, form = self._packing_and_form
+        if isinstance(form, BinaryDocument):
+            yield from self._note_oddities(self._blocks_of(form, mark, advance))
+            return
         as_it_is = is_utf8(self.encoding)
         with self._failures_named(), self.path.open("rb") as raw:
             if sought := as_it_is and not packed:
@@ -201,6 +205,14 @@ class FileSource:
                 read_on(reader, chunks if sought else after(chunks, mark.place.offset), mark)
             )
 
+    def _blocks_of(self, document: BinaryDocument, mark: Bookmark, advance: Advance) -> Iterator[bytes]:
+        """A block for each of its stories; those before the bookmark are read again and left out."""
+        with self._failures_named():
+            for story in documents.skip(document.stories(self.path, self.name), mark.place.offset):
+                mark.place = Place(mark.place.offset + 1)
+                yield documents.as_block(story, self.name)
+            advance(self.size_bytes)
+
     def raw_chunks(self) -> Iterator[bytes]:
         """How it is read, and its bytes as they lie on disk."""
         packed, form = self._packing_and_form
@@ -211,7 +223,7 @@ class FileSource:
             yield from packing.read(raw, CHUNK_BYTES)
 
     @cached_property
-    def _packing_and_form(self) -> tuple[str, Form]:
+    def _packing_and_form(self) -> tuple[str, Form | BinaryDocument]:
         """What its beginning and its name say of it; said is what a user may not expect."""
         name = self.name.lower()
         suffix = next((ending for ending in _PACKED_ENDINGS if name.endswith(ending)), "")
@@ -229,8 +241,12 @@ class FileSource:
             self.notes.say("no columns", f"{self.name} is a plain text without columns, and is read as it lies")
         return packed, form
 
-    def _form(self, packed: str, ending: str) -> Form:
+    def _form(self, packed: str, ending: str) -> Form | BinaryDocument:
         """The form of the file, from as much of it as it takes to tell."""
+        if not packed and self.column != "":
+            with self.path.open("rb") as raw:
+                if document := documents.binary_document(raw.read(_HEAD_BYTES), self.column):
+                    return document
         size, longest = _HEAD_BYTES, blocks.LONGEST_RECORD_BYTES
         while True:
             data, is_all = self._head(packed, size)
@@ -340,11 +356,13 @@ def _expand(word: str, encoding: str) -> list[FileSource] | None:
     if is_run(path):
         raise CorpusError(f"the folder {word} is a run, not a text; give the text")
     if path.is_dir():
-        found = [p for p in files_in(path) if _is_text(p)]
+        below = files_in(path)
+        found = [p for p in below if _is_text(p)] or [p for p in below if p.name.lower().endswith(documents.ENDINGS)]
         if not found:
             endings = " ".join(_TEXT_ENDINGS)
             raise CorpusError(
                 f"the folder {word} holds no text; a text ends in one of {endings} (or these with .gz, .zst), "
+                f"or else in one of {' '.join(documents.ENDINGS)}, "
                 "and what is in a run or a cache is none; other files are read when they are named, as by a glob"
             )
         return [FileSource(p, encoding) for p in found]

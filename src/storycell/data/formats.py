@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from storycell.data.blocks import START, Place, Reader, TextReader
+from storycell.data.documents import text_document
 from storycell.data.json_text import Around, IncompleteValueError, JsonLines, JsonValues, behind_blanks, value_at
 from storycell.data.tables import Table, clear_column, kind_of, no_column, records
 from storycell.errors import CorpusError
@@ -87,6 +88,8 @@ class Head:
             return PlainText()
         if self.ending in JSON_LINES_ENDINGS:
             return self._json_lines()
+        if document := text_document(self.text, self.ending):
+            return document
         return self._json() or self._table() or PlainText(self._looks_like())
 
     # JSON
@@ -295,7 +298,12 @@ class Head:
         """What a note calls a text that is read as it lies, if that may not be what was meant."""
         if markup := _MARKUP.match(self.text):
             kind = "HTML" if markup[1] else "XML"
-            return f"is {kind}, and its tags are read with the words; `pandoc FILE -t plain` takes the words out"
+            means = (
+                "; named .html, its words are taken out"
+                if markup[1]
+                else "; `pandoc FILE -t plain` takes the words out"
+            )
+            return f"is {kind}, and its tags are read with the words{means}"
         text = self.text[: self.text.rfind("\n") + 1]
         for delimiter in _TABLE_ENDINGS[".csv"]:
             rows = self._rows(text, delimiter, quoted=True)

@@ -1,0 +1,437 @@
+"""Documents that hold a text inside of something else: books, web pages, subtitles, mail, chats, tunes, Parquet.
+
+A `TextDocument` is a text file whose stories have to be picked out of its markup; a `BinaryDocument` is read from its
+path. Which one a file is, its content tells, and only where that leaves it open its ending. What becomes a story:
+
+    EPUB, DOCX, HTML    the whole file, without tags, notes and navigation
+    subtitles           the whole film, a line for each subtitle
+    chats               the talk of one day, as `Name: words` lines without the messenger's own notices
+    mbox                the body of each message
+    ABC                 each tune
+    Parquet             each cell of one column
+
+The libraries that read them are extras (`documents`, `parquet`), imported when the first such file is read.
+"""
+
+import json
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote
+
+from storycell.data.binary import PANDAS, PANDOC
+from storycell.data.blocks import START, Place, normalise
+from storycell.data.tables import clear_column, no_column
+from storycell.data.vocab import BOUNDARY_BYTE
+from storycell.errors import CorpusError
+from storycell.extras import require
+
+LARGEST_BYTES = 256 << 20  # of a document that has to be in memory as a whole
+ENDINGS = (".epub", ".docx", ".html", ".htm", ".xhtml", ".srt", ".vtt", ".ass", ".ssa", ".mbox", ".abc", ".parquet")
+
+
+def as_block(story: str, name: str) -> bytes:
+    """A story as a normalised block with the boundary behind it."""
+    return b"".join(normalise([story.encode("utf-8", "replace")], name)) + BOUNDARY_BYTE
+
+
+# Text documents
+
+
+@dataclass(frozen=True)
+class TextDocument:
+    """A text file with its stories inside of markup."""
+
+    kind: str
+
+    def reader(self, name: str, place: Place = START) -> "DocumentReader":
+        """What reads it from a place on."""
+        return DocumentReader(name, place, self.kind)
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {_TEXT_KINDS[self.kind].what}"
+
+
+class DocumentReader:
+    """Chunks of UTF-8 -> one block, when the document has ended."""
+
+    def __init__(self, name: str, place: Place, kind: str) -> None:
+        self.name, self.place, self._kind = name, place, kind
+        self._held: list[bytes] = []
+        self._size = 0
+
+    def feed(self, chunk: bytes, final: bool = False) -> bytes:
+        """As `Reader.feed`; `CorpusError` names a document that is damaged or holds no words."""
+        self._held.append(chunk)
+        self._size += len(chunk)
+        if self._size > LARGEST_BYTES:
+            raise CorpusError(
+                f"{self.name} is {self._kind} of more than {LARGEST_BYTES:,} bytes; cut it into smaller ones"
+            )
+        if not final or (self.place.offset and not self._size):
+            return b""
+        data = b"".join(self._held)
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise CorpusError(
+                f"{self.name} is not UTF-8: invalid byte at position {error.start:,}; name its encoding with --encoding"
+            ) from None
+        stories = [story for story in _TEXT_KINDS[self._kind].stories(text, self.name) if story.strip()]
+        if not stories:
+            raise CorpusError(
+                f"{self.name} is {self._kind} without any words in it; give another file, or --column '' to learn it "
+                "as it lies"
+            )
+        self.place = Place(self.place.offset + self._size, 0)
+        return b"".join(as_block(story, self.name) for story in stories)
+
+
+def _damaged(
+    name: str, kind: str, why: object, otherwise: str = "give --column '' to learn it as it lies"
+) -> CorpusError:
+    told = " ".join(str(why).split())[:200]
+    return CorpusError(
+        f"{name} is {kind} that cannot be read ({told}); it is damaged: copy it again, "
+        f"or {otherwise.replace('FILE', name)}"
+    )
+
+
+def _html(text: str, name: str) -> Iterator[str]:
+    require("inscriptis", f"reading {name}, which is HTML,")
+    import inscriptis
+    from lxml.etree import LxmlError
+
+    without_declaration = re.sub(r"^\s*<\?xml[^>]*\?>", "", text)  # lxml refuses one that names an encoding
+    try:
+        found = inscriptis.get_text(without_declaration)
+    except (LxmlError, ValueError, RecursionError) as error:
+        raise _damaged(name, "HTML", error) from None
+    lines = [line.rstrip().replace("\u00a0", " ") for line in found.strip("\n").split("\n")]
+    yield "\n".join(lines).strip() + "\n" if any(lines) else ""
+
+
+def _subtitles(text: str, name: str) -> Iterator[str]:
+    require("pysubs2", f"reading {name}, which are subtitles,")
+    import pysubs2
+
+    try:
+        film = pysubs2.SSAFile.from_string(text)
+    except (pysubs2.exceptions.Pysubs2Error, ValueError, LookupError) as error:
+        raise _damaged(name, "subtitles", error) from None
+    said: list[str] = []
+    for event in film:
+        line = " ".join(event.plaintext.split())
+        if line and not event.is_comment and not event.is_drawing and said[-1:] != [line]:  # rolling ones repeat
+            said.append(line)
+    yield "".join(f"{line}\n" for line in said)
+
+
+# A message begins with its date, as the phone's language writes it; what follows without one goes on with the last.
+_WHATSAPP = re.compile(
+    r"^[\u200e\u200f]?\[?(?P<day>\d{1,4}[./-]\d{1,2}[./-]\d{1,4}),?\s"
+    r"\d{1,2}[:.]\d{2}(?:[:.]\d{2})?(?:\s?[AaPp]\.?\s?[Mm]\.?)?(?:\]\s| - )(?P<rest>.*)$"
+)
+_SPEAKER = re.compile(r"(?P<name>[^:\n]{1,60}): (?P<words>.*)", re.DOTALL)
+_OMITTED = re.compile(r"[\u200e\u200f]|<[^<>\n]{3,60}>$")  # marks what the messenger says itself; <Media omitted>
+
+
+def _whatsapp(text: str, _name: str) -> Iterator[str]:
+    messages: list[tuple[str, str]] = []
+    for line in text.splitlines():
+        if begins := _WHATSAPP.match(line):
+            messages.append((begins["day"], begins["rest"]))
+        elif messages:
+            day, rest = messages[-1]
+            messages[-1] = (day, f"{rest}\n{line}")
+    said = [(day, _SPEAKER.fullmatch(rest)) for day, rest in messages]
+    return _days(
+        (day, found["name"], found["words"].rstrip())
+        for day, found in said
+        if found and not _OMITTED.match(found["words"])
+    )
+
+
+def _days(messages: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+    """(day, name, words) -> a story for each day."""
+    lines: list[str] = []
+    today = None
+    for day, name, words in messages:
+        if day != today and lines:
+            yield "".join(lines)
+            lines = []
+        today = day
+        if words.strip():
+            lines.append(f"{' '.join(name.split())}: {words}\n")
+    yield "".join(lines)
+
+
+def _parse(text: str, name: str, kind: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(name, kind, error) from None
+
+
+def _objects(of: Any, *keys: str) -> list[dict[str, Any]]:
+    """The objects of the list that lies under some keys in a JSON value, if there is one."""
+    for key in keys:
+        of = of.get(key) if isinstance(of, dict) else None
+    return [each for each in of if isinstance(each, dict)] if isinstance(of, list) else []
+
+
+def _telegram(text: str, name: str) -> Iterator[str]:
+    export = _parse(text, name, "a Telegram export")
+    for chat in [export, *_objects(export, "chats", "list")]:
+        yield from _days(
+            (str(message.get("date"))[:10], str(message.get("from") or "Someone"), _telegram_words(message.get("text")))
+            for message in _objects(chat, "messages")
+            if message.get("type") == "message"
+        )
+
+
+def _telegram_words(text: Any) -> str:
+    """A message's words: a string, or pieces, of which links and marked words are objects."""
+    if isinstance(text, list):
+        return "".join(_telegram_words(piece) for piece in text)
+    return str(text.get("text", "")) if isinstance(text, dict) else str(text or "")
+
+
+def _discord(text: str, name: str) -> Iterator[str]:
+    def speaker(author: Any) -> str:
+        names = [author.get("nickname"), author.get("name")] if isinstance(author, dict) else []
+        return next((str(found) for found in names if found), "Someone")
+
+    return _days(
+        (str(message.get("timestamp"))[:10], speaker(message.get("author")), str(message.get("content") or ""))
+        for message in _objects(_parse(text, name, "a Discord export"), "messages")
+    )
+
+
+def _tunes(text: str, _name: str) -> Iterator[str]:
+    """Each from its X: line to the next; what stands before the first belongs to none."""
+    for tune in re.split(r"(?m)^(?=X:)", text)[1:]:
+        yield tune.strip() + "\n"
+
+
+@dataclass(frozen=True)
+class _TextKind:
+    begins: re.Pattern[str] | None  # the beginning of such a file
+    endings: tuple[str, ...]  # that say it where the beginning does not
+    what: str
+    stories: Callable[[str, str], Iterator[str]]  # (text, name)
+
+
+_MESSAGES = r'.{0,4000}"messages"\s*:\s*\['
+_TEXT_KINDS = {
+    "HTML": _TextKind(  # a text file that begins so may be a text about HTML
+        None, (".html", ".htm", ".xhtml"), "its words without the tags are a story", _html,
+    ),
+    "subtitles": _TextKind(
+        re.compile(r"WEBVTT\b|\s*\[Script Info\]|\s*\d+\r?\n\d\d:\d\d:\d\d[,.]\d{3} --> "),
+        (".srt", ".vtt", ".ass", ".ssa"), "the film is a story, a line for each subtitle", _subtitles,
+    ),
+    "a WhatsApp chat": _TextKind(
+        re.compile(rf"(?:{_WHATSAPP.pattern.removesuffix('$')}\n(?:.*\n){{0,40}}?){{2}}", re.M), (),
+        "each day is a story, a line for each message", _whatsapp,
+    ),
+    "a Telegram export": _TextKind(
+        re.compile(
+            r'\s*\{(?:.{0,1000}"type"\s*:\s*"(?:\w+_(?:chat|group|supergroup|channel)|saved_messages|bot_chat)"'
+            rf'{_MESSAGES}|.{{0,20000}}"chats"\s*:\s*\{{.{{0,2000}}"list"\s*:\s*\[)', re.S
+        ), (), "each day of a chat is a story, a line for each message", _telegram,
+    ),
+    "a Discord export": _TextKind(
+        re.compile(rf'\s*\{{\s*"guild"\s*:.{{0,4000}}"channel"\s*:{_MESSAGES}', re.S), (),
+        "each day is a story, a line for each message", _discord,
+    ),
+    "ABC music": _TextKind(
+        re.compile(r"(?:%abc.*\n)?(?:[%\w].*\n|\s*\n){0,40}?X:\s*\d+.*\n(?:[A-Z%].*\n){0,40}?K:"), (".abc",),
+        "each tune is a story", _tunes,
+    ),
+}  # fmt: skip
+
+
+def text_document(text: str, ending: str) -> TextDocument | None:
+    """The document that a text file is, by its beginning or its ending; None if it is a text as it lies."""
+    head = text.removeprefix("\ufeff")
+    for kind, about in _TEXT_KINDS.items():
+        if ending in about.endings or (about.begins and about.begins.match(head)):
+            return TextDocument(kind)
+    return None
+
+
+# Binary documents
+
+
+@dataclass(frozen=True)
+class BinaryDocument:
+    """A file that is read from its path."""
+
+    kind: str
+    column: str | None = None  # of Parquet
+
+    def stories(self, path: Path, name: str) -> Iterator[str]:
+        """Its stories in their order; `CorpusError` names a file that is damaged or holds no words."""
+        found = _BINARY_KINDS[self.kind][1](path, name, self.column)
+        some = False
+        for story in found:
+            if story.strip():
+                some = True
+                yield story
+        if not some:
+            raise CorpusError(f"{name} is {self.kind} without any words in it; give another file")
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {_BINARY_KINDS[self.kind][2]}"
+
+
+def _epub(path: Path, name: str, _column: str | None) -> Iterator[str]:
+    """The documents of its spine in their order: https://www.w3.org/TR/epub-33/#sec-package-doc."""
+    require("inscriptis", f"reading {name}, which is an EPUB book,")
+    from lxml import etree
+
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, recover=True)
+    try:
+        with zipfile.ZipFile(path) as book:
+            container = etree.fromstring(book.read("META-INF/container.xml"), parser)
+            package_name = container.find(".//{*}rootfile").get("full-path")
+            package = etree.fromstring(book.read(package_name), parser)
+            items = {item.get("id"): item for item in package.iterfind(".//{*}manifest/{*}item")}
+            locked = _locked_names(book, etree, parser)
+            chapters: list[str] = []
+            for entry in package.iterfind(".//{*}spine/{*}itemref"):
+                item = items.get(entry.get("idref"))
+                if item is None or entry.get("linear") == "no" or "nav" in (item.get("properties") or "").split():
+                    continue
+                inside = str(PurePosixPath(package_name).parent / unquote(item.get("href")))
+                if inside in locked:
+                    raise CorpusError(f"{name} is an EPUB book that is encrypted (DRM); give one that is not")
+                if "html" in (item.get("media-type") or ""):
+                    if book.getinfo(inside).file_size > LARGEST_BYTES:
+                        raise CorpusError(f"{name} has a chapter {inside} that is too large to be one")
+                    chapters += _html(book.read(inside).decode("utf-8-sig", "replace"), name)
+    except (
+        zipfile.BadZipFile,
+        KeyError,
+        AttributeError,
+        etree.LxmlError,
+        EOFError,
+        OSError,
+        NotImplementedError,
+    ) as error:
+        if isinstance(error, OSError) and not isinstance(error, zipfile.BadZipFile) and error.errno:
+            raise
+        raise _damaged(name, "an EPUB book", error, PANDOC) from None
+    yield "\n".join(chapter for chapter in chapters if chapter.strip())
+
+
+def _locked_names(book: zipfile.ZipFile, etree: Any, parser: Any) -> set[str]:
+    """What of it is encrypted."""
+    if "META-INF/encryption.xml" not in book.namelist():
+        return set()
+    tree = etree.fromstring(book.read("META-INF/encryption.xml"), parser)
+    return {unquote(found.get("URI")) for found in tree.iterfind(".//{*}CipherReference")}
+
+
+def _docx(path: Path, name: str, _column: str | None) -> Iterator[str]:
+    require("docx", f"reading {name}, which is a Word document,")
+    import docx
+    from docx.opc.exceptions import OpcError
+    from docx.table import Table
+    from lxml.etree import LxmlError
+
+    try:
+        lines = []
+        for block in docx.Document(str(path)).iter_inner_content():
+            if isinstance(block, Table):
+                lines += ["\t".join(cell.text for cell in row.cells) for row in block.rows]
+            else:
+                lines.append(block.text)
+    except (OpcError, LxmlError, zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+        raise _damaged(name, "a Word document (DOCX)", error, PANDOC) from None
+    yield "".join(f"{line}\n" for line in lines)
+
+
+def _mbox(path: Path, name: str, _column: str | None) -> Iterator[str]:
+    import mailbox
+
+    box = mailbox.mbox(path, create=False)
+    try:
+        for message in box:
+            yield _body(message, name)
+    finally:
+        box.close()
+
+
+def _body(message: Any, name: str) -> str:
+    """The words of a message: its plain parts, or else those of its HTML, but for what is attached."""
+    parts = [
+        part for part in message.walk() if not part.is_multipart() and part.get_content_disposition() != "attachment"
+    ]
+    plain = [_decode_part(part) for part in parts if part.get_content_type() == "text/plain"]
+    if any(text.strip() for text in plain):
+        return "\n".join(text.replace("\r\n", "\n") for text in plain)
+    pages = [_decode_part(part) for part in parts if part.get_content_type() == "text/html"]
+    return "\n".join(text for page in pages if page.strip() for text in _html(page, name))
+
+
+def _decode_part(part: Any) -> str:
+    data = part.get_payload(decode=True) or b""
+    try:
+        text = data.decode(part.get_content_charset() or "utf-8", "replace")
+    except LookupError:  # a character set that nobody knows
+        text = data.decode("utf-8", "replace")
+    return str(text).replace("\0", "")
+
+
+def _parquet(path: Path, name: str, column: str | None) -> Iterator[str]:
+    require("pyarrow", f"reading {name}, which is a Parquet table,")
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path, memory_map=False) as table:
+            schema = table.schema_arrow
+            words = [f.name for f in schema if pyarrow.types.is_string(f.type) or pyarrow.types.is_large_string(f.type)]
+            chosen = column or clear_column(words) or (words[0] if len(words) == 1 else None)
+            if chosen not in words:
+                raise no_column(name, "a Parquet table", words, column)
+            for batch in table.iter_batches(batch_size=1024, columns=[chosen]):
+                yield from (cell for cell in batch.column(0).to_pylist() if cell)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _damaged(name, "a Parquet table", error, PANDAS.format("read_parquet")) from None
+
+
+_Stories = Callable[[Path, str, str | None], Iterator[str]]
+_BINARY_KINDS: dict[str, tuple[re.Pattern[bytes], _Stories, str]] = {
+    "an EPUB book": (
+        re.compile(rb"PK\x03\x04.{26}mimetypeapplication/epub\+zip", re.S), _epub, "the book is a story",
+    ),
+    "a Word document (DOCX)": (
+        re.compile(rb"PK\x03\x04(?:.{0,60000}?PK\x03\x04)?.{26}word/", re.S), _docx, "the document is a story",
+    ),
+    "mail (mbox)": (
+        re.compile(rb"From \S+.*\r?\n(?:[>A-Za-z0-9-]+:.*\r?\n(?:[ \t].*\r?\n)*)+\r?\n"), _mbox,
+        "the words of each message are a story",
+    ),
+    "a Parquet table": (re.compile(rb"PAR1", re.S), _parquet, "each cell of a column is a story"),
+}  # fmt: skip
+
+
+def binary_document(head: bytes, column: str | None) -> BinaryDocument | None:
+    """The document that a file with such a beginning is."""
+    for kind, (begins, _, _) in _BINARY_KINDS.items():
+        if begins.match(head):
+            return BinaryDocument(kind, column if kind == "a Parquet table" else None)
+    return None
+
+
+def skip(stories: Iterator[str], count: int) -> Iterator[str]:
+    """The stories behind the first `count`."""
+    for k, story in enumerate(stories):
+        if k >= count:
+            yield story
