@@ -1,7 +1,7 @@
 """Tests the kernels for 64-bit Arm on any machine, and counts their instructions.
 
     make arm-test              or: python tools/arm.py test
-    python tools/arm.py count  instructions for each character that is learned from, in a few minutes
+    python tools/arm.py count  instructions for each character that is learned from or written, in minutes
 
 Zig, a C++ compiler that carries the headers and libraries of every target, comes from PyPI (`pip install ziglang`); the
 programs run under QEMU's user emulation (Debian: `apt install qemu-user-static`), as processors with and without
@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,11 +22,14 @@ BUILD = SOURCE / "build" / "arm"
 # The instruction sets to test on each processor, of which the library must choose the first by itself.
 PROCESSORS = {
     "cortex-a53": ("neon", "portable"),  # nothing but the first 64-bit instructions
-    "neoverse-n1": ("neon",),  # half precision and int8, no bfloat16
+    "neoverse-n1": ("neondot", "neon"),  # dot products of bytes, no bfloat16
     "max": ("bfmmla", "neonbf16"),
 }
 UNITS, STREAMS, STEPS = 256, 64, 6  # of the model that is counted, and of its chunk
-COUNTED = [("portable", 0), ("neon", 0), ("portable", 1), ("neon", 1), ("neonbf16", 1), ("bfmmla", 1)]
+LEARNING = [("portable", 0), ("neon", 0), ("portable", 1), ("neon", 1), ("neonbf16", 1), ("bfmmla", 1)]
+LAYERS, LENGTH = 2, 20  # of the network that writes, and of its text
+WRITING = [(isa, 2) for isa in ("portable", "neon", "neondot", "bfmmla")]
+PRECISIONS = ("float32", "bf16", "int8")
 BLOCK = re.compile(rb"0x([0-9a-f]+):")
 
 
@@ -92,19 +96,30 @@ def instructions(*command: str) -> int:
 
 
 def count() -> None:
-    """Prints what a character costs, and its share of the portable kernels': of a chunk twice as long what is more.
+    """Prints what a character costs, and its share of the portable kernels': of a longer run what is more.
 
-    So what every update does once, whatever its length, is not in it.
+    So what every run does once, whatever its length, is not in it.
     """
+    print(f"learning: lstm, {UNITS} units, {STREAMS} streams")
     program = str(build("training_steps"))
+    _print_costs(LEARNING, STREAMS, STEPS, lambda steps: (program, UNITS, STREAMS, steps, 1))
+    writer = str(build("writing_steps"))
+    for streams in (1, 16):
+        print(f"writing: lstm, {LAYERS} x {UNITS} units, {streams} streams")
+        _print_costs(WRITING, streams, LENGTH, lambda length, streams=streams: (writer, UNITS, LAYERS, streams, length))
+
+
+def _print_costs(
+    counted: list[tuple[str, int]], streams: int, steps: int, command: Callable[[int], tuple[object, ...]]
+) -> None:
     portable: dict[int, float] = {}
-    print(f"lstm, {UNITS} units, {STREAMS} streams")
-    for isa, precision in COUNTED:
-        words = (program, isa, str(precision), str(UNITS), str(STREAMS))
-        short, long = (instructions(*words, str(steps), "1") for steps in (STEPS, 2 * STEPS))
-        each = (long - short) / (STREAMS * STEPS)
+    for isa, precision in counted:
+        program, *numbers = (str(word) for word in command(steps))
+        _, *longer = (str(word) for word in command(2 * steps))
+        few = instructions(program, isa, str(precision), *numbers)
+        each = (instructions(program, isa, str(precision), *longer) - few) / (streams * steps)
         share = each / portable.setdefault(precision, each)
-        print(f"{isa:10} {'bf16' if precision else 'float32':8} {each:12,.0f} {share:6.2f}", flush=True)
+        print(f"{isa:10} {PRECISIONS[precision]:8} {each:12,.0f} {share:6.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ TARGETS = {
         "aarch64-linux-gnu.2.17", "Linux", "aarch64", "manylinux_2_17_aarch64", ("lib", "ld-linux"), (2, 17)
     ),
     "musllinux-x86_64": Target("x86_64-linux-musl", "Linux", "x86_64", "musllinux_1_2_x86_64", ("libc.so",)),
+    "musllinux-aarch64": Target("aarch64-linux-musl", "Linux", "aarch64", "musllinux_1_2_aarch64", ("libc.so",)),
     "macos-arm64": Target(
         "aarch64-macos.11.0", "Darwin", "arm64", "macosx_11_0_arm64", ("/usr/lib/", "/System/"), (11, 0)
     ),

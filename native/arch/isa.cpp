@@ -10,7 +10,7 @@
 #include <unistd.h>
 #endif
 
-#ifdef STORYCELL_ARM_BF16
+#ifdef STORYCELL_ARM_EXTENSIONS
 #if defined(__linux__)
 #include <sys/auxv.h>
 #elif defined(__APPLE__)
@@ -32,8 +32,8 @@ extern const Kernels kAvxVnni;
 #ifdef STORYCELL_ARM
 extern const Kernels kNeon;
 #endif
-#ifdef STORYCELL_ARM_BF16
-extern const Kernels kNeonBf16, kBfmmla;
+#ifdef STORYCELL_ARM_EXTENSIONS
+extern const Kernels kNeonDot, kNeonBf16, kBfmmla;
 #endif
 #ifdef STORYCELL_AMX
 extern const Kernels kAmx;
@@ -119,23 +119,29 @@ bool runs_amx() {
 #endif
 }
 #endif
-#ifdef STORYCELL_ARM_BF16
-// BFCVT, BFDOT and BFMMLA come together (FEAT_BF16). Systems that say nothing are taken to have none.
-bool runs_neonbf16() {
+#ifdef STORYCELL_ARM_EXTENSIONS
+// Systems that say nothing are taken to have none. On Linux a bit of HWCAP or HWCAP2, which older headers lack; on Windows
+// a PF_ number, likewise.
+bool arm_has([[maybe_unused]] unsigned long hwcap, [[maybe_unused]] unsigned long hwcap2,
+             [[maybe_unused]] const char* mac, [[maybe_unused]] unsigned windows) {
 #if defined(__linux__)
-    constexpr unsigned long bf16 = 1ul << 14;  // HWCAP2_BF16, which older headers lack
-    return getauxval(AT_HWCAP2) & bf16;
+    return (getauxval(AT_HWCAP) & hwcap) == hwcap && (getauxval(AT_HWCAP2) & hwcap2) == hwcap2;
 #elif defined(__APPLE__)
     int has = 0;
     size_t size = sizeof has;
-    return sysctlbyname("hw.optional.arm.FEAT_BF16", &has, &size, nullptr, 0) == 0 && has;
+    return sysctlbyname(mac, &has, &size, nullptr, 0) == 0 && has;
 #elif defined(_WIN32)
-    constexpr DWORD bf16 = 68;  // PF_ARM_V86_BF16_INSTRUCTIONS_AVAILABLE
-    return IsProcessorFeaturePresent(bf16);
+    return IsProcessorFeaturePresent(windows);
 #else
     return false;
 #endif
 }
+
+bool runs_neondot() { return arm_has(1ul << 20, 0, "hw.optional.arm.FEAT_DotProd", 43); }  // SDOT
+// BFCVT, BFDOT and BFMMLA come together (FEAT_BF16).
+bool runs_neonbf16() { return runs_neondot() && arm_has(0, 1ul << 14, "hw.optional.arm.FEAT_BF16", 68); }
+// And SMMLA (FEAT_I8MM), which every processor with the former is known to have.
+bool runs_bfmmla() { return runs_neonbf16() && arm_has(0, 1ul << 13, "hw.optional.arm.FEAT_I8MM", 66); }
 #endif
 bool runs_always() { return true; }
 
@@ -157,8 +163,8 @@ const InstructionSet kBestFirst[] = {
 #ifdef STORYCELL_X86
     {&kAvx2, runs_avx2},
 #endif
-#ifdef STORYCELL_ARM_BF16
-    {&kBfmmla, runs_neonbf16}, {&kNeonBf16, runs_neonbf16},
+#ifdef STORYCELL_ARM_EXTENSIONS
+    {&kBfmmla, runs_bfmmla}, {&kNeonBf16, runs_neonbf16}, {&kNeonDot, runs_neondot},
 #endif
 #ifdef STORYCELL_ARM
     {&kNeon, runs_always},

@@ -2,7 +2,8 @@
 // here is plain data; the kernels own nothing and allocate nothing but small per-call scratch. The fields of
 // what crosses the C interface are listed again in layout.cpp and in the Python binding, which compares.
 //
-// "Elements" are float (precision 0), bfloat16 (1) or, for generation, whole numbers of 8 bits (2). Sizes: T steps,
+// "Elements" are float (precision 0, or 3 where a BLAS multiplies them), bfloat16 (1) or, for generation, whole
+// numbers of 8 bits (2). Sizes: T steps,
 // B streams, H units (a multiple of 16; the caller pads with zero weights), V characters; G gates and S saved vectors
 // per unit are in kCells.
 #pragma once
@@ -12,8 +13,8 @@ namespace storycell {
 
 constexpr int64_t kBlock = 4096;  // elements of a tensor that an optimiser's kernel takes at a time
 
-enum Precision : int { kFloat32 = 0, kBfloat16 = 1, kInt8 = 2 };
-constexpr int64_t kElementBytes[] = {4, 2, 1};  // by Precision
+enum Precision : int { kFloat32 = 0, kBfloat16 = 1, kInt8 = 2, kBlas = 3 };
+constexpr int64_t kElementBytes[] = {4, 2, 1, 4};  // by Precision
 
 // In int8 a packed column has this many bytes beside its weights: its scale over 127 (float) and where its sum of
 // whole numbers begins (int32).
@@ -105,10 +106,10 @@ struct TransposedPair {         // the same left-hand side with a second right-h
 // out[n, n] = left[n, inner] . packed, where that is symmetric: half of it is computed, and mirrored. Several at a
 // time, so that small ones fill all threads; inside the library only.
 struct SymmetricProduct {
-    const void* left;           // elements
-    int64_t left_stride;
+    const void* left;           // elements [n, inner]; by columns [inner, n], with 16 more to be read behind the last
+    int64_t left_stride, by_columns;
     const void* packed;         // plain, inner by n
-    int64_t n, inner;           // multiples of 16
+    int64_t n, inner;           // multiples of 16; inner of 32 where the left-hand side is by columns
     float* out;                 // [n, n]
 };
 struct SymmetricProducts {
@@ -224,6 +225,11 @@ struct Kernels {
     RangeKernel<Tensors>* gradient_squares;      // blocks
     RangeKernel<Tensors>* scale_gradients;       // blocks
     RangeKernel<Tensors>* adam_step;             // blocks
+    void (*nesterov)(const float* gradient, double factor, double beta, float* momentum, float* update, int64_t count);
+    void (*combine)(double a, const float* x, double b, const float* y, double c, const float* z, float* to,
+                    int64_t count);              // to = a x + b y + c z
+    void (*pack_rows)(int64_t precision, int64_t inner, int64_t columns, int64_t row, const void* elements,
+                      void* packed);             // sixteen of them, plain
     void (*convert)(int64_t precision, const float* from, void* to, int64_t count);
     void (*widen)(int64_t precision, const void* from, float* to, int64_t count);
     void (*sampling_weights)(const float* logits, int64_t count, double top, double temperature,

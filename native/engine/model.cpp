@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "engine/blas.h"
 #include "engine/kernels.h"
 #include "engine/model_state.h"
 #include "engine/pool.h"
@@ -144,7 +145,7 @@ Status Model::fold(Folded& to, const float* embedded) const {
 
 // Everything that the weights alone decide, once for each version of them, and what a chunk's dropout leaves of them.
 Status Model::prepare(const Chunk& chunk) {
-    const bool known = packed_version == version && packed_by == kernels();
+    const bool known = packed_version == version && packed_by == kernels() && packed_in == precision;
     packed_version = 0;
     const float* embedded = nullptr;
     if (embedding >= 0 && config.embedding_dropout > 0) {
@@ -158,7 +159,6 @@ Status Model::prepare(const Chunk& chunk) {
         embedded = to;
     }
     if (!known || embedded) TRY(fold(folded, embedded));
-    const int64_t precision = config.precision;
     for (int64_t k = 0; k < config.layers; ++k) {
         Layer& layer = layers[static_cast<size_t>(k)];
         if (!known || config.weight_dropout > 0) {
@@ -189,7 +189,7 @@ Status Model::prepare(const Chunk& chunk) {
         TRY(storycell_pack(precision, H, VW, 0, weight, 1, H, H, V, forth, threads));
         TRY(storycell_pack(precision, VW, H, 0, weight, H, 1, V, H, back, threads));
     }
-    packed_version = version, packed_by = kernels();
+    packed_version = version, packed_by = kernels(), packed_in = precision;
     return kOk;
 }
 
@@ -197,6 +197,8 @@ Status Model::gradient(Chunk& chunk) {
     ready = false;
     if (chunk.carries && carried_streams && carried_streams != chunk.streams) return kOtherStreams;
     B = chunk.streams, T = chunk.steps;
+    precision = config.precision;
+    if (!rounds() && blas_wins(B / threads, H)) precision = kBlas;
     TRY(prepare(chunk));
     for (int64_t k = 0; k < config.layers; ++k) TRY(forward(k, chunk));
     TRY(loss(chunk));
@@ -209,7 +211,7 @@ Status Model::gradient(Chunk& chunk) {
 
 Recurrence Model::recurrence(Layer& layer) {
     Recurrence a{};
-    a.cell = config.cell, a.precision = config.precision, a.steps = T, a.streams = B, a.units = H;
+    a.cell = config.cell, a.precision = precision, a.steps = T, a.streams = B, a.units = H;
     a.hidden = layer.hidden.data(), a.saved = layer.gates.data();
     if (config.cell == kLstm) a.cell_state = layer.cells.data();
     return a;
@@ -227,7 +229,7 @@ Status Model::start(Layer& layer, const Chunk& chunk) {
         std::memcpy(hidden + b * H, layer.state.data() + b * H, bytes);
         if (cell) std::memcpy(cell + b * H, layer.cell.data() + b * H, bytes);
     }
-    return static_cast<Status>(storycell_convert(config.precision, hidden, layer.hidden.data(), B * H, threads));
+    return static_cast<Status>(storycell_convert(precision, hidden, layer.hidden.data(), B * H, threads));
 }
 
 Status Model::forward(int64_t k, const Chunk& chunk) {
@@ -241,7 +243,7 @@ Status Model::forward(int64_t k, const Chunk& chunk) {
         a.characters = V, a.ids = chunk.ids, a.ids_stream_stride = T, a.ids_step_stride = 1;
         a.table = folded.table.data();
     } else {
-        const Product p{config.precision, T * B, H, G * H, layers[static_cast<size_t>(k - 1)].outputs, H,
+        const Product p{precision, T * B, H, G * H, layers[static_cast<size_t>(k - 1)].outputs, H,
                         layer.packed_input.data(), folded.bias[static_cast<size_t>(k)].data(),
                         projected.room(T * B * G * H), 0};
         TRY(storycell_product(&p, threads));
@@ -254,14 +256,14 @@ Status Model::forward(int64_t k, const Chunk& chunk) {
     const float* last = element(layer.hidden.data(), T * BH);
     float* next = layer.next_state.room(BH);
     if (config.cell == kGru) layer.next_state.swap(layer.carry);
-    else TRY(storycell_widen(config.precision, last, next, BH, threads));
+    else TRY(storycell_widen(precision, last, next, BH, threads));
     if (config.cell == kLstm)
         std::memcpy(layer.next_cell.room(BH), layer.cells.data() + T * BH, static_cast<size_t>(BH) * sizeof(float));
 
     layer.outputs = element(layer.hidden.data(), BH);
     if (config.dropout > 0) {
         float* kept = layer.kept.room(elements(T * BH));
-        TRY(drop(config.precision, T * BH, storycell_model_seed(chunk.seed, 1 + config.layers + k), config.dropout,
+        TRY(drop(precision, T * BH, storycell_model_seed(chunk.seed, 1 + config.layers + k), config.dropout,
                  layer.outputs, kept, threads));
         layer.outputs = kept;
     }
@@ -271,7 +273,7 @@ Status Model::forward(int64_t k, const Chunk& chunk) {
 Status Model::loss(Chunk& chunk) {
     const int64_t rows = T * B;
     OutputLoss a{};
-    a.precision = config.precision, a.steps = T, a.streams = B, a.units = H, a.characters = V;
+    a.precision = precision, a.steps = T, a.streams = B, a.units = H, a.characters = V;
     a.hidden = layers.back().outputs;
     a.packed_forward = packed_output.data(), a.packed_backward = packed_output_back.data();
     a.bias = at(kWeight, output_bias);
@@ -284,7 +286,7 @@ Status Model::loss(Chunk& chunk) {
     for (int64_t r = 0; r < rows; ++r) sum += losses.data()[r];
     chunk.nats = sum / static_cast<double>(rows);
     TransposedProduct g{};
-    g.precision = config.precision, g.rows = rows, g.m = VW, g.n = H, g.left = logit_grads.data();
+    g.precision = precision, g.rows = rows, g.m = VW, g.n = H, g.left = logit_grads.data();
     g.left_stride = VW, g.right = a.hidden, g.right_stride = H, g.out = at(kGradient, output);
     g.column_sums = at(kGradient, output_bias);
     return static_cast<Status>(storycell_transposed(&g, threads));
@@ -293,7 +295,7 @@ Status Model::loss(Chunk& chunk) {
 // The gradients of the gates [first, first + m), summed over all characters with what they met.
 TransposedProduct Model::to_weight(Layer& layer, int64_t first, int64_t m, float* out, float* column_sums) {
     TransposedProduct g{};
-    g.precision = config.precision, g.rows = T * B, g.m = m, g.n = H;
+    g.precision = precision, g.rows = T * B, g.m = m, g.n = H;
     g.left = element(layer.gates.data(), first), g.left_stride = S * H;
     g.right = layer.hidden.data(), g.right_stride = H, g.out = out, g.column_sums = column_sums;
     return g;
@@ -324,7 +326,7 @@ Status Model::backward(int64_t k, const Chunk& chunk) {
         }
         TRY(storycell_transposed(&g, threads));
         if (gru) {
-            TableGradient t{config.precision, config.cell, T, B, H, V, chunk.ids, T, 1, layer.gates.data(), table};
+            TableGradient t{precision, config.cell, T, B, H, V, chunk.ids, T, 1, layer.gates.data(), table};
             TRY(storycell_table_gradient(&t, threads));
             for (int64_t v = 0; v < V; ++v)
                 for (int64_t j = 0; j < H; ++j) last[j] += table[v * G * H + 2 * H + j];
@@ -343,7 +345,7 @@ Status Model::backward(int64_t k, const Chunk& chunk) {
         } else {
             TRY(transposed_pair({g, read, H, H, grad_input}, threads));
         }
-        const Product p{config.precision, rows, S * H, H, layer.gates.data(), S * H, layer.packed_input_back.data(),
+        const Product p{precision, rows, S * H, H, layer.gates.data(), S * H, layer.packed_input_back.data(),
                         nullptr, grad_top.data(), 0};
         TRY(storycell_product(&p, threads));
     }

@@ -90,6 +90,7 @@ private:
     std::vector<char> present[kKinds];
     uint64_t packed_version = 0;  // of the weights that were packed and folded last, and by which kernels
     const Kernels* packed_by = nullptr;
+    int64_t precision = kFloat32, packed_in = kFloat32;  // of the chunk's products: the model's, or by a BLAS
     Folded folded;
     Buffer zeros;  // [H]
     Buffer packed_output, packed_output_back, kept_characters, kept_embedding;

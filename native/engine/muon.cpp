@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "engine/kernels.h"
 #include "engine/model_state.h"
@@ -11,35 +12,21 @@
 namespace storycell {
 namespace {
 
-constexpr float kA = 3.4445f, kB = -4.7750f, kC = 2.0315f;  // lifts small singular values fastest
+constexpr struct {
+    double a, b, c;
+} kPolynomials[] = {{8.0934, -23.6204, 17.4462}, {3.6366, -2.7219, 0.5365}, {2.6613, -1.9772, 0.4526}};
+static_assert(sizeof kPolynomials / sizeof *kPolynomials == Muon::kIterations, "one for each");
 constexpr double kTiny = 1e-7;
 constexpr int64_t kRows = 16;  // of a block: a thread's least share
 
 int64_t blocks(int64_t rows) { return rows / kRows; }
 
-// to[c, r] = x[r, c] for a block of rows.
-void turn(const float* x, int64_t rows, int64_t columns, int64_t block, float* to) {
-    const float* from = x + block * kRows * columns;
-    to += block * kRows;
-    for (int64_t c0 = 0; c0 < columns; c0 += kRows)
-        for (int64_t c = c0; c < c0 + kRows; ++c)
-            for (int64_t r = 0; r < kRows; ++r) to[c * rows + r] = from[r * columns + c];
+// Elements [from, ...) of an array.
+const void* at(const void* elements, int64_t precision, int64_t from) {
+    return static_cast<const char*>(elements) + from * (precision ? 2 : 4);
 }
-
-// The same for 16-bit elements, four by four in words of four elements.
-void turn(const uint16_t* x, int64_t rows, int64_t columns, int64_t block, uint16_t* to) {
-    constexpr uint64_t even = 0x0000ffff0000ffff, low = 0x00000000ffffffff;
-    const uint16_t* from = x + block * kRows * columns;
-    to += block * kRows;
-    for (int64_t c = 0; c < columns; c += 4)
-        for (int64_t r = 0; r < kRows; r += 4) {
-            uint64_t w[4];
-            for (int i = 0; i < 4; ++i) std::memcpy(&w[i], from + (r + i) * columns + c, sizeof w[i]);
-            const uint64_t a = (w[0] & even) | (w[1] & even) << 16, b = (w[0] >> 16 & even) | (w[1] & ~even);
-            const uint64_t d = (w[2] & even) | (w[3] & even) << 16, e = (w[2] >> 16 & even) | (w[3] & ~even);
-            const uint64_t turned[4] = {(a & low) | d << 32, (b & low) | e << 32, a >> 32 | (d & ~low), b >> 32 | (e & ~low)};
-            for (int i = 0; i < 4; ++i) std::memcpy(to + (c + i) * rows + r, &turned[i], sizeof turned[i]);
-        }
+void* at(float* elements, int64_t precision, int64_t from) {
+    return reinterpret_cast<char*>(elements) + from * (precision ? 2 : 4);
 }
 
 }  // namespace
@@ -54,8 +41,9 @@ Status Muon::each(Count count, Part part) {
         for (size_t i = 0; i < matrices_.size(); ++i) {
             const int64_t here = count(matrices_[i]);
             const int64_t from = std::max<int64_t>(first - before, 0), to = std::min(last - before, here);
-            if (from < to) part(matrices_[i], work_[i], from, to);
             before += here;
+            if (from >= to) continue;
+            if (const Status bad = part(matrices_[i], work_[i], from, to)) return bad;
         }
         return kOk;
     });
@@ -67,13 +55,16 @@ void Muon::take(const std::vector<MuonMatrix>& matrices, bool bf16) {
     for (size_t i = 0; i < matrices.size(); ++i) {
         const MuonMatrix& x = matrices[i];
         Work& w = work_[i];
-        const int64_t count = x.rows * x.columns, n = shorter(x);
-        w.x.room(count), w.moved.room(count), w.packed.room(count), w.sums.room(blocks(x.rows));
-        if (bf16) w.elements.room(count / 2);
-        if (tall(x)) w.turned.room(count);
-        for (Small small : {&Work::gram, &Work::rest, &Work::first_rest, &Work::product, &Work::left, &Work::left_rest,
-                            &Work::packed_small})
-            (w.*small).room(n * n);
+        const int64_t n = shorter(x), count = std::max(inner(x), x.rows) * x.columns;
+        w.x.room(count + 16), w.packed.room(count), w.moved.room(count);  // products by columns read 16 past the end
+        w.sums.room(blocks(n));
+        if (bf16) w.elements.room(count / 2 + 16);
+        if (!tall(x)) w.across.room(count);
+        for (Square* square : {&w.gram, &w.rest, &w.all}) {
+            square->numbers.room(n * n), square->packed.room(n * n);
+            if (bf16) square->left.room(n * n / 2);
+        }
+        w.product.room(n * n);
     }
     matrices_ = matrices, precision_ = bf16;
 }
@@ -82,200 +73,173 @@ Status Muon::step(double factor, double rate, double decay, int threads) {
     if (!kernels()) return kUnknownIsa;
     threads_ = threads;
     TRY(move_momentum(factor));
-    static_assert(kIterations % 2 == 0, "they are taken two at a time");
-    for (int iteration = 0; iteration < kIterations; iteration += 2) {
-        TRY(spread(iteration == 0));
-        TRY(grams());
-        TRY(two_iterations());
-    }
+    TRY(grams());
+    TRY(iterate());
     return move_weights(rate, decay);
 }
 
+// Momentum and update, the update in the forms that the products read.
 Status Muon::move_momentum(double factor) {
-    const auto scale = static_cast<float>(factor), fresh = static_cast<float>(1 - kMomentum);
     return each([](const MuonMatrix& x) { return blocks(x.rows); },
                 [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
+                    const int64_t count = kRows * x.columns;
+                    const auto place = [&](int64_t block) {
+                        const int64_t from = block * count;
+                        if (precision_)
+                            kernels()->convert(1, w.x.data() + from, at(w.elements.data(), 1, from), count);
+                        kernels()->pack_rows(precision_, inner(x), x.columns, block * kRows,
+                                             at(elements(w), precision_, from), w.packed.data());
+                    };
                     for (int64_t block = first; block < last; ++block) {
-                        const int64_t from = block * kRows * x.columns, count = kRows * x.columns;
-                        const float* gradient = x.gradient + from;
-                        float *momentum = x.momentum + from, *update = w.x.data() + from;
-                        for (int64_t i = 0; i < count; ++i) {
-                            const float g = scale * gradient[i], m = momentum[i] + fresh * (g - momentum[i]);
-                            momentum[i] = m;
-                            update[i] = m - fresh * (m - g);
-                        }
-                        float lanes[16] = {};  // several sums, which the compiler can keep in vectors
-                        for (int64_t i = 0; i < count; i += 16)
-                            for (int64_t l = 0; l < 16; ++l) lanes[l] += update[i + l] * update[i + l];
-                        double sum = 0;
-                        for (float lane : lanes) sum += lane;
-                        w.sums.data()[block] = static_cast<float>(sum);
+                        const int64_t from = block * count;
+                        kernels()->nesterov(x.gradient + from, factor, kMomentum, x.momentum + from,
+                                            w.x.data() + from, count);
+                        place(block);
                     }
+                    if (last == blocks(x.rows) && inner(x) > x.rows) {
+                        std::memset(w.x.data() + last * count, 0, static_cast<size_t>(count) * sizeof(float));
+                        place(last);
+                    }
+                    return kOk;
                 });
 }
 
-// x, which at first is divided by its norm and later has moved, in the forms that the products read.
-Status Muon::spread(bool first_time) {
-    return each([](const MuonMatrix& x) { return blocks(x.rows); },
-                [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
-                    const int64_t from = first * kRows * x.columns, count = (last - first) * kRows * x.columns;
-                    float* here = w.x.data() + from;
-                    if (first_time) {
-                        double squares = 0;
-                        for (int64_t block = 0; block < blocks(x.rows); ++block) squares += w.sums.data()[block];
-                        const auto scale = static_cast<float>(1 / (std::sqrt(squares) + kTiny));
-                        for (int64_t i = 0; i < count; ++i) here[i] *= scale;
-                    } else {
-                        const float *moved = w.moved.data() + from, mean = w.mean;
-                        for (int64_t i = 0; i < count; ++i) here[i] = mean * here[i] + moved[i];
-                    }
-                    auto* rounded = reinterpret_cast<uint16_t*>(w.elements.data());
-                    auto* turned = reinterpret_cast<uint16_t*>(w.turned.data());
-                    if (precision_) kernels()->convert(1, w.x.data() + from, rounded + from, count);
-                    for (int64_t block = first; block < last && tall(x); ++block)
-                        if (precision_) turn(rounded, x.rows, x.columns, block, turned);
-                        else turn(w.x.data(), x.rows, x.columns, block, w.turned.data());
-                });
-}
-
-// The Gram matrix of the shorter side: x^T x of a tall matrix, x x^T of a wide one.
+// The Gram matrix of the shorter side, x^T x of a tall matrix and x x^T of a wide one, divided by its norm.
 Status Muon::grams() {
-    TRY(each([](const MuonMatrix& x) { return kernels()->panels(longer(x), shorter(x), 0); },
+    TRY(each([](const MuonMatrix& x) { return tall(x) ? 0 : kernels()->panels(x.columns, x.rows, 0); },
              [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
-                 const int64_t n = shorter(x), m = longer(x), step = tall(x) ? n : 1, across = tall(x) ? 1 : m;
-                 kernels()->pack(precision_, m, n, 0, w.x.data(), step, across, m, n, w.packed.data(), first, last);
+                 kernels()->pack(precision_, x.columns, x.rows, 0, w.x.data(), 1, x.columns, x.columns, x.rows,
+                                 w.across.data(), first, last);
+                 return kOk;
              }));
     products_.clear();
     for (size_t i = 0; i < matrices_.size(); ++i) {
         const MuonMatrix& x = matrices_[i];
         Work& w = work_[i];
-        const float* left = tall(x) ? w.turned.data() : precision_ ? w.elements.data() : w.x.data();
-        products_.push_back({left, longer(x), w.packed.data(), shorter(x), longer(x), w.gram.data()});
+        products_.push_back({elements(w), x.columns, tall(x), tall(x) ? w.packed.data() : w.across.data(),
+                             shorter(x), tall(x) ? inner(x) : x.columns, w.product.data()});
     }
-    return symmetric_products({precision_, static_cast<int64_t>(products_.size()), products_.data()}, threads_);
-}
-
-Status Muon::pack_small(Small source) {
-    return each([](const MuonMatrix& x) { return kernels()->panels(shorter(x), shorter(x), 0); },
-                [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
-                    const int64_t n = shorter(x);
-                    kernels()->pack(precision_, n, n, 0, (w.*source).data(), n, 1, n, n, w.packed_small.data(), first,
-                                    last);
-                });
-}
-
-Status Muon::keep_left(Small source, Small to) {
-    return each(shorter, [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
-        const int64_t n = shorter(x);
-        char* place = reinterpret_cast<char*>((w.*to).data()) + first * n * (precision_ ? 2 : 4);
-        kernels()->convert(precision_, (w.*source).data() + first * n, place, (last - first) * n);
+    TRY(symmetric_products({precision_, static_cast<int64_t>(products_.size()), products_.data()}, threads_));
+    TRY(each([](const MuonMatrix& x) { return blocks(shorter(x)); },
+             [](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
+                 const int64_t count = kRows * shorter(x);
+                 for (int64_t block = first; block < last; ++block) {
+                     const float* numbers = w.product.data() + block * count;
+                     float lanes[16] = {};  // several sums, which the compiler can keep in vectors
+                     for (int64_t i = 0; i < count; i += 16)
+                         for (int64_t l = 0; l < 16; ++l) lanes[l] += numbers[i + l] * numbers[i + l];
+                     double sum = 0;
+                     for (float lane : lanes) sum += lane;
+                     w.sums.data()[block] = static_cast<float>(sum);
+                 }
+                 return kOk;
+             }));
+    for (size_t i = 0; i < matrices_.size(); ++i) {
+        Work& w = work_[i];
+        double squares = 0;
+        for (int64_t block = 0; block < blocks(shorter(matrices_[i])); ++block) squares += w.sums.data()[block];
+        w.scale = 1 / (std::sqrt(std::sqrt(squares)) + kTiny);
+    }
+    return form(&Work::gram, 0, false, [](const Work& w) {
+        return Terms{w.scale * w.scale, w.product.data(), 0, w.product.data()};
     });
 }
 
-// product = left . what is packed, which is known to be symmetric.
-Status Muon::multiply(Small left) {
+// product = left . right, which is known to be symmetric.
+Status Muon::multiply(int64_t precision, Square Work::*left_side, Square Work::*right_side) {
     products_.clear();
     for (size_t i = 0; i < matrices_.size(); ++i) {
         Work& w = work_[i];
         const int64_t n = shorter(matrices_[i]);
-        products_.push_back({(w.*left).data(), n, w.packed_small.data(), n, n, w.product.data()});
+        products_.push_back(
+            {left(precision, w.*left_side), n, 0, (w.*right_side).packed.data(), n, n, w.product.data()});
     }
-    return symmetric_products({precision_, static_cast<int64_t>(products_.size()), products_.data()}, threads_);
+    return symmetric_products({precision, static_cast<int64_t>(products_.size()), products_.data()}, threads_);
 }
 
-// part(work, first, last) over the elements of all matrices' [n, n].
-template <class Part>
-Status Muon::each_small(Part part) {
-    return each(shorter, [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
-        part(w, first * shorter(x), last * shorter(x));
-    });
-}
-
-// mean = `before` + the mean of the diagonal, which is taken off it.
-void Muon::split_off_mean(Small from, float before) {
-    for (size_t i = 0; i < matrices_.size(); ++i) {
+// to = the terms that `of` gives for a matrix's work, packed for products of that precision. If it splits, the mean of
+// the diagonal is taken off it, and is `mean`.
+template <class Of>
+Status Muon::form(Square Work::*to, int64_t precision, bool splits, Of of) {
+    for (size_t i = 0; i < matrices_.size() && splits; ++i) {
         const int64_t n = shorter(matrices_[i]);
-        float* matrix = (work_[i].*from).data();
+        const Terms t = of(work_[i]);
         double sum = 0;
-        for (int64_t r = 0; r < n; ++r) sum += matrix[r * n + r];
-        const auto mean = static_cast<float>(sum / static_cast<double>(n));
-        for (int64_t r = 0; r < n; ++r) matrix[r * n + r] -= mean;
-        work_[i].mean = before + mean;
+        for (int64_t r = 0; r < n * n; r += n + 1) sum += t.a * t.x[r] + t.b * t.y[r] + (t.z ? t.c * t.z[r] : 0);
+        work_[i].mean = sum / static_cast<double>(n);
     }
+    return each([](const MuonMatrix& x) { return blocks(shorter(x)); },
+                [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
+                    const int64_t n = shorter(x), count = kRows * n;
+                    const Terms t = of(w);
+                    Square& square = w.*to;
+                    for (int64_t block = first; block < last; ++block) {
+                        const int64_t from = block * count;
+                        float* numbers = square.numbers.data() + from;
+                        kernels()->combine(t.a, t.x + from, t.b, t.y + from, t.c, t.z ? t.z + from : nullptr, numbers,
+                                           count);
+                        for (int64_t r = 0; r < kRows && splits; ++r)
+                            numbers[r * n + block * kRows + r] -= static_cast<float>(w.mean);
+                        if (precision_) kernels()->convert(1, numbers, at(square.left.data(), 1, from), count);
+                        kernels()->pack_rows(precision, n, n, block * kRows, at(left(precision, square), precision, from),
+                                             square.packed.data());
+                    }
+                    return kOk;
+                });
 }
 
-// mean I + rest = a I + b gram + c gram gram. Leaves rest packed, and the Gram matrix in `left`.
-Status Muon::polynomial() {
-    TRY(keep_left(&Work::gram, &Work::left));
-    TRY(pack_small(&Work::gram));
-    TRY(multiply(&Work::left));
-    TRY(each_small([](Work& w, int64_t first, int64_t last) {
-        const float *gram = w.gram.data(), *square = w.product.data();
-        float* rest = w.rest.data();
-        for (int64_t i = first; i < last; ++i) rest[i] = kB * gram[i] + kC * square[i];
-    }));
-    split_off_mean(&Work::rest, kA);
-    return pack_small(&Work::rest);
-}
-
-// gram = gram . (mean I + rest)
-Status Muon::multiply_gram() {
-    TRY(multiply(&Work::left));
-    return each_small([](Work& w, int64_t first, int64_t last) {
-        const float *product = w.product.data(), mean = w.mean;
-        float* gram = w.gram.data();
-        for (int64_t i = first; i < last; ++i) gram[i] = mean * gram[i] + product[i];
-    });
-}
-
-Status Muon::two_iterations() {
-    TRY(polynomial());
-    TRY(keep_left(&Work::rest, &Work::left_rest));
-    TRY(multiply_gram());
-    TRY(keep_left(&Work::gram, &Work::left));
-    TRY(multiply_gram());
-    for (Work& w : work_) w.first_rest.swap(w.rest), w.first_mean = w.mean;
-    TRY(polynomial());
-    TRY(multiply(&Work::left_rest));
-    TRY(each_small([](Work& w, int64_t first, int64_t last) {
-        const float *one = w.first_rest.data(), *two = w.rest.data(), by_one = w.mean, by_two = w.first_mean;
-        float* product = w.product.data();
-        for (int64_t i = first; i < last; ++i) product[i] += by_one * one[i] + by_two * two[i];
-    }));
-    for (Work& w : work_) w.first_mean *= w.mean;
-    split_off_mean(&Work::product, 0);
-    for (Work& w : work_) w.mean += w.first_mean;
-    return multiply_x();
-}
-
-// moved = x . product, or product . x; then `mean` x + moved is what x becomes.
-Status Muon::multiply_x() {
-    for (size_t i = 0; i < matrices_.size(); ++i) {
-        const MuonMatrix& x = matrices_[i];
-        Work& w = work_[i];
-        const int64_t n = shorter(x), m = longer(x);
-        const float *left = precision_ ? w.elements.data() : w.x.data(), *packed = w.packed_small.data();
-        if (tall(x)) {
-            TRY(storycell_pack(precision_, n, n, 0, w.product.data(), n, 1, n, n, w.packed_small.data(), threads_));
-        } else {
-            TRY(storycell_pack(precision_, n, m, 0, w.x.data(), m, 1, n, m, w.packed.data(), threads_));
-            TRY(storycell_convert(precision_, w.product.data(), w.left.data(), n * n, threads_));
-            left = w.left.data(), packed = w.packed.data();
+// all_mean I + all = the product of all P.
+Status Muon::iterate() {
+    for (int k = 0; k < kIterations; ++k) {
+        const auto p = kPolynomials[k];
+        const int64_t precision = k ? precision_ : 0;
+        TRY(multiply(precision, &Work::gram, &Work::gram));
+        TRY(form(&Work::rest, precision, true, [p](const Work& w) {
+            return Terms{p.b, w.gram.numbers.data(), p.c, w.product.data()};
+        }));
+        for (size_t i = 0; i < matrices_.size(); ++i) work_[i].rest_mean = p.a + work_[i].mean;
+        for (int side = 0; side < 2 && k + 1 < kIterations; ++side) {
+            TRY(multiply(precision, &Work::gram, &Work::rest));
+            TRY(form(&Work::gram, precision_, false, [](const Work& w) {
+                return Terms{w.rest_mean, w.gram.numbers.data(), 1, w.product.data()};
+            }));
         }
-        const Product a{precision_, x.rows, n, x.columns, left, n, packed, nullptr, w.moved.data(), 0};
-        TRY(storycell_product(&a, threads_));
+        if (k == 0) {
+            for (size_t i = 0; i < matrices_.size(); ++i) {
+                Work& w = work_[i];
+                std::swap(w.all, w.rest), w.all_mean = w.rest_mean;
+            }
+            continue;
+        }
+        TRY(multiply(precision, &Work::all, &Work::rest));
+        TRY(form(&Work::all, precision, true, [](const Work& w) {
+            return Terms{w.rest_mean, w.all.numbers.data(), w.all_mean, w.rest.numbers.data(), 1, w.product.data()};
+        }));
+        for (size_t i = 0; i < matrices_.size(); ++i) {
+            Work& w = work_[i];
+            w.all_mean = w.all_mean * w.rest_mean + w.mean;
+        }
     }
     return kOk;
 }
 
 Status Muon::move_weights(double rate, double decay) {
-    const auto kept = static_cast<float>(1 - rate * decay);
+    constexpr int64_t some = 3 * kRows;  // rows that are multiplied, and moved while they are cached
     return each([](const MuonMatrix& x) { return blocks(x.rows); },
                 [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
-                    const auto size = static_cast<float>(-rate * 0.2 * std::sqrt(x.longest));
-                    const float *update = w.x.data(), *moved = w.moved.data(), mean = w.mean;
-                    for (int64_t i = first * kRows * x.columns; i < last * kRows * x.columns; ++i)
-                        x.weight[i] = x.weight[i] * kept + size * (mean * update[i] + moved[i]);
+                    const int64_t n = shorter(x);
+                    const double size = -rate * 0.2 * std::sqrt(x.longest) * w.scale;
+                    float* moved = w.moved.data() + first * kRows * x.columns;
+                    for (int64_t row = first * kRows; row < last * kRows; row += some) {
+                        const int64_t rows = std::min(some, last * kRows - row), from = row * x.columns;
+                        const void* left_side = tall(x) ? elements(w) : left(precision_, w.all);
+                        const Product a{precision_, rows, n, x.columns, at(left_side, precision_, row * n), n,
+                                        tall(x) ? w.all.packed.data() : w.packed.data(), nullptr, moved, 0};
+                        if (const Status bad = kernels()->product(a, 0, rows)) return bad;
+                        kernels()->combine(1 - rate * decay, x.weight + from, size * w.all_mean, w.x.data() + from, size,
+                                           moved, x.weight + from, rows * x.columns);
+                    }
+                    return kOk;
                 });
 }
 

@@ -2,15 +2,18 @@
 //
 //     m <- b m + (1 - b) gradient                 momentum
 //     u = (1 - b) gradient + b m                  Nesterov's look ahead
-//     u = p(p(p(p(u / |u|))))                     p takes every singular value s to a s + b s^3 + c s^5
+//     u <- u / sqrt(|u u^T|)                      no singular value is above 1 now, and the largest is near it
+//     u <- p3(p2(p1(u)))                          p takes every singular value s to a s + b s^3 + c s^5
 //     w <- w - rate (decay w + 0.2 sqrt(max(rows, columns)) u)
 //
-// Two iterations at a time are taken on the Gram matrix A = X X^T of the shorter side alone, as all that is made of it
-// commutes: with P = a I + b A + c A A an iteration turns X into P X and A into P A P, so X meets the product of two P
-// once. Every such factor is split into d I, where d is the mean of its diagonal, and the rest: d multiplies in float32,
-// so that in bf16 only the rest is rounded, which is small where all singular values, or nearly all, are alike. Products on the Gram matrix are symmetric, and half of each is computed. For 1024 x 256 that is less than half of
-// the work of plain iterations. Four at a time would be a third, but what rounding leaves in directions where X is
-// nearly zero grows by a^2 in every iteration until the Gram matrix is taken anew.
+// The polynomials are those of nn/optim.py. All iterations are taken on the Gram matrix A = X^T X of the shorter side
+// alone, as all that is made of it commutes: with P = a I + b A + c A A an iteration turns X into X P and A into P A P,
+// so X meets the product of all P once. Products on the Gram matrix are symmetric, and half of each is computed. For
+// 1024 x 256 that is less than half of the work of plain iterations.
+//
+// In bf16 every P is split into d I, where d is the mean of its diagonal, and the rest: d multiplies in float32, so only
+// the rest is rounded, which is small where all singular values, or nearly all, are alike. The first iteration is in
+// float32: singular values that are small before it are drowned in A by the rounding of the large ones.
 #pragma once
 #include <vector>
 
@@ -30,27 +33,38 @@ struct MuonMatrix {            // [rows, columns], contiguous, both in whole lan
 class Muon {
 public:
     static constexpr double kMomentum = 0.9;  // as nn/optim.py, which says why
-    static constexpr int kIterations = 4;
+    static constexpr int kIterations = 3;
 
     // Makes room; throws std::bad_alloc. `bf16` rounds what goes into the products.
     void take(const std::vector<MuonMatrix>& matrices, bool bf16);
-    // One update of all matrices from `factor` times their gradients; asks for no memory.
+    // One update of all matrices from `factor` times their gradients; asks for no memory but a strip of a product.
     Status step(double factor, double rate, double decay, int threads);
 
 private:
-    struct Work {
-        Buffer x;                // [rows, columns]: the update on its way to being orthogonal
-        Buffer elements;         // bf16: x
-        Buffer turned;           // tall: x^T, elements
-        Buffer packed;           // x
-        Buffer moved;            // [rows, columns]: what a product leaves
-        Buffer sums;             // of squares, one for each block of rows
-        Buffer gram, rest, first_rest, product;  // [n, n]; two R, and what a product leaves
-        Buffer left, left_rest;  // [n, n] elements: a left-hand side; the first R
-        Buffer packed_small;     // [n, n]
-        float mean, first_mean;  // of the diagonals of the two P, or of their product: what the rests lack
+    struct Square {            // [n, n], symmetric
+        Buffer numbers;
+        Buffer left, packed;   // as bf16, if that is multiplied; as a right-hand side
     };
-    using Small = Buffer Work::*;
+    struct Work {
+        Buffer x;              // [rows, columns]: the update; if tall, and rows are no whole 32, with rows of zeros
+        Buffer elements;       // bf16: x
+        Buffer packed;         // x
+        Buffer across;         // wide: x^T, packed
+        Buffer moved;          // [rows, columns]: where a product leaves a few rows at a time
+        Buffer sums;           // of squares, one for each block of rows
+        Square gram, rest, all;  // A; the rest of a P; that of the product of all P so far
+        Buffer product;        // [n, n]: what a product leaves
+        double scale;          // 1 / sqrt(|A|)
+        double mean, rest_mean, all_mean;  // of the diagonals: what was split off last; what `rest` and `all` lack
+    };
+    struct Terms {             // a x + b y + c z
+        double a;
+        const float* x;
+        double b;
+        const float* y;
+        double c = 0;
+        const float* z = nullptr;
+    };
     std::vector<MuonMatrix> matrices_;
     std::vector<Work> work_;
     std::vector<SymmetricProduct> products_;
@@ -60,19 +74,17 @@ private:
     static bool tall(const MuonMatrix& x) { return x.rows >= x.columns; }
     static int64_t shorter(const MuonMatrix& x) { return tall(x) ? x.columns : x.rows; }
     static int64_t longer(const MuonMatrix& x) { return tall(x) ? x.rows : x.columns; }
+    static int64_t inner(const MuonMatrix& x) { return tall(x) ? (x.rows + 31) / 32 * 32 : x.rows; }
+    const void* elements(const Work& w) const { return precision_ ? w.elements.data() : w.x.data(); }
+    static const void* left(int64_t precision, const Square& of) {
+        return precision ? of.left.data() : of.numbers.data();
+    }
     Status move_momentum(double factor);
-    Status spread(bool first_time);
     Status grams();
-    Status pack_small(Small source);
-    Status keep_left(Small source, Small to);
-    Status multiply(Small left);
-    template <class Part>
-    Status each_small(Part part);
-    void split_off_mean(Small from, float before);
-    Status polynomial();
-    Status multiply_gram();
-    Status two_iterations();
-    Status multiply_x();
+    Status iterate();
+    Status multiply(int64_t precision, Square Work::*left_side, Square Work::*right_side);
+    template <class Of>
+    Status form(Square Work::*to, int64_t precision, bool splits, Of of);
     Status move_weights(double rate, double decay);
     template <class Count, class Part>
     Status each(Count count, Part part);

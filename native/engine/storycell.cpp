@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "arch/isa.h"
+#include "engine/blas.h"
 #include "engine/generate.h"
 #include "engine/kernels.h"
 #include "engine/layout.h"
@@ -34,7 +35,7 @@ constexpr int64_t kGrainOfBlocks = 8;  // fewer are not worth waking a thread
 
 bool size_ok(int64_t n) { return n > 0 && n < (int64_t{1} << 31); }
 bool lanes_ok(int64_t n) { return size_ok(n) && n % 16 == 0; }
-bool precision_ok(int64_t p) { return p == kFloat32 || p == kBfloat16; }
+bool precision_ok(int64_t p) { return p == kFloat32 || p == kBfloat16 || (p == kBlas && sgemm()); }
 bool generates_in(int64_t p) { return precision_ok(p) || p == kInt8; }
 
 Status check_characters(const int64_t* ids, int64_t streams, int64_t stream_stride, int64_t steps,
@@ -86,7 +87,7 @@ Status check(const Tensors& a, bool updates) {
 }
 
 Status check(const Generation& a) {
-    if (!cell_ok(a.cell) || !generates_in(a.precision) || !size_ok(a.layers) || !size_ok(a.streams) ||
+    if (!cell_ok(a.cell) || !generates_in(a.precision) || a.precision == kBlas || !size_ok(a.layers) || !size_ok(a.streams) ||
         !lanes_ok(a.units) || !size_ok(a.characters) || !size_ok(a.length))
         return kBadSize;
     if (!a.layer || !a.packed_output || !a.output_bias || !a.logits || !a.current || !a.random ||
@@ -158,10 +159,13 @@ Status transposed_pair(const TransposedPair& a, int threads) {
 
 Status symmetric_products(const SymmetricProducts& a, int threads) {
     if (!kernels()) return kUnknownIsa;
+    if (!precision_ok(a.precision)) return kBadSize;
     int64_t blocks = 0;
     for (int64_t i = 0; i < a.products; ++i) {
         const SymmetricProduct& p = a.product[i];
-        if (!lanes_ok(p.n) || !lanes_ok(p.inner) || p.left_stride < p.inner) return kBadSize;
+        if (!lanes_ok(p.n) || !lanes_ok(p.inner) || p.left_stride < (p.by_columns ? p.n : p.inner) ||
+            (p.by_columns && p.inner % 32))
+            return kBadSize;
         if (!p.left || !p.packed || !p.out) return kMissing;
         blocks += kernels()->symmetric_blocks(p.n);
     }
@@ -180,6 +184,10 @@ int storycell_use_isa(const char* name) {
     chosen.store(k);
     return kOk;
 }
+
+const char* storycell_blas() { return blas_name(); }
+
+int storycell_use_blas(const char* choice) { return use_blas(choice) ? kOk : kUnknownIsa; }
 
 const char* storycell_layout() { return layout(); }
 

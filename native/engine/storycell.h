@@ -19,6 +19,10 @@
 
 STORYCELL_API const char* storycell_isa();
 STORYCELL_API int storycell_use_isa(const char* name);  // "" or null: the best
+// The BLAS that float32 products of training may go to, by name; empty: none. "on": for all sizes, "off", "" or null:
+// where it wins. kUnknownIsa: there is none, or no such choice.
+STORYCELL_API const char* storycell_blas();
+STORYCELL_API int storycell_use_blas(const char* choice);
 STORYCELL_API const char* storycell_layout();           // layout.h: for the caller to compare with its own
 STORYCELL_API const char* storycell_explain(int status);  // a sentence without its full stop
 // A packed right-hand side, of packed_bytes.

@@ -56,6 +56,7 @@ void byte_tile_kernel(const float* __restrict a, ptrdiff_t row_stride, const flo
         }
 }
 
+#ifndef STORYCELL_BFMMLA  // arch/tile_bfmmla.h has its own
 template <>
 class MicroKernel<Int8> {
 public:
@@ -66,6 +67,7 @@ public:
                  float* tile) {
         of_height(height, vectors)(a, row_stride, panel, steps, tile);
     }
+    static void arrange_panel(float*, int, int) {}  // of its weights
 
 private:
     template <int R>
@@ -85,6 +87,7 @@ private:
         return of_width<R>(vectors);
     }
 };
+#endif
 
 // The nearest whole number, halves to even; 0 for what is not in [-127, 127], as damaged weights may not be.
 inline int nearest_whole(double x) {
@@ -128,6 +131,7 @@ inline void pack_panels<Int8>(const Packing& shape, const float* __restrict sour
                 std::memcpy(scales + at, &over, 4);
                 std::memcpy(starts + at, &start, 4);
             }
+        MicroKernel<Int8>::arrange_panel(reinterpret_cast<float*>(weights), nv, static_cast<int>(shape.inner / 4));
     }
 }
 

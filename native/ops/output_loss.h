@@ -28,7 +28,7 @@ storycell::Status output_loss_rows(const storycell::OutputLoss& a, int64_t first
         const int64_t rows = last - r0 < strip ? last - r0 : strip;
         storycell::Product forward{a.precision, rows, H, wide, hidden + r0 * H, H,
                                    a.packed_forward, a.bias, logits, 0};
-        product_rows<P>(forward, 0, rows);
+        if (const storycell::Status bad = product_rows<P>(forward, 0, rows)) return bad;
         for (int64_t r = 0; r < rows; ++r) {
             float* row = logits + r * wide;
             const int64_t t = (r0 + r) / a.streams, b = (r0 + r) % a.streams;
@@ -58,7 +58,7 @@ storycell::Status output_loss_rows(const storycell::OutputLoss& a, int64_t first
         if (!grads) continue;
         storycell::Product backward{a.precision, rows, wide, H, grads + r0 * wide, wide,
                                     a.packed_backward, nullptr, a.grad_hidden + r0 * H, 0};
-        product_rows<P>(backward, 0, rows);
+        if (const storycell::Status bad = product_rows<P>(backward, 0, rows)) return bad;
     }
     return storycell::kOk;
 }

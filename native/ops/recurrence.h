@@ -62,11 +62,11 @@ storycell::Status forward_streams(const storycell::Recurrence& a, int64_t first,
     const auto* packed = static_cast<const typename P::Element*>(a.packed);
     auto* hidden = static_cast<typename P::Element*>(a.hidden);
     auto* saved = static_cast<typename P::Gate*>(a.saved);
-    const ptrdiff_t stride = H / P::per_word;
-    alignas(64) float tile[MicroKernel<P>::rows * kTileColumns];
-    MicroKernel<P> micro;
+    RowTiles<P> tiles(shape, packed, last - first);
+    if (!tiles.ready()) return storycell::kNoMemory;
 
     for (int64_t t = 0; t < a.steps; ++t) {
+        tiles.take(hidden + (t * B + first) * H, H, last - first);
         const float* before = a.carry;
         float* after = a.carry;
         if (a.cell_state) {
@@ -82,15 +82,14 @@ storycell::Status forward_streams(const storycell::Recurrence& a, int64_t first,
                 const int rows = static_cast<int>(first + blocks.start(block + 1) - b0);
                 for (int r = 0; r < rows; ++r)
                     fetch_forward<C, P>(a, t, b0 + r, shape.column(panel, 0), units_here * w);
-                micro.by_rows(rows, vectors, words(hidden + (t * B + b0) * H), stride,
-                              words(packed + shape.offset(panel)), static_cast<int>(stride), tile);
+                const float* tile = tiles.of(panel, b0 - first, rows);
                 for (int r = 0; r < rows; ++r) {
                     const int64_t b = b0 + r, row = t * B + b;
                     const float* input = input_row<C>(a, t, b);
                     for (int v = 0; v < units_here; ++v) {
                         const int64_t j = shape.column(panel, v);
                         ForwardPointers<P> p{};
-                        p.sum = tile + r * kTileColumns + v * w;
+                        p.sum = tile + r * tiles.stride + v * w;
                         p.input = input + j;
                         if (saved) p.saved = saved + row * C::saved * H + j;
                         if constexpr (C::carries) {
@@ -118,13 +117,12 @@ storycell::Status backward_streams(const storycell::Recurrence& a, int64_t first
     const auto* packed = static_cast<const typename P::Element*>(a.packed);
     const auto* hidden = static_cast<const typename P::Element*>(a.hidden);
     auto* saved = static_cast<typename P::Gate*>(a.saved);
-    const ptrdiff_t stride = C::saved * H / P::per_word;
-    const int steps = static_cast<int>(C::back * H / P::per_word);
-    alignas(64) float tile[MicroKernel<P>::rows * kTileColumns];
-    MicroKernel<P> micro;
+    RowTiles<P> tiles(shape, packed, last - first);
+    if (!tiles.ready()) return storycell::kNoMemory;
 
     // At t = -1 the product alone remains: the gradient to the initial state.
     for (int64_t t = T - 1; t >= -1; --t) {
+        if (t + 1 < T) tiles.take(saved + ((t + 1) * B + first) * C::saved * H, C::saved * H, last - first);
         for (int64_t panel = 0; panel < shape.panels(); ++panel) {
             const int vectors = shape.vectors(panel);
             for (int64_t block = 0; block < blocks.count; ++block) {
@@ -132,16 +130,14 @@ storycell::Status backward_streams(const storycell::Recurrence& a, int64_t first
                 const int rows = static_cast<int>(first + blocks.start(block + 1) - b0);
                 for (int r = 0; r < rows && t >= 0; ++r)
                     fetch_backward<C, P>(a, t, b0 + r, shape.column(panel, 0), vectors * w);
-                if (t + 1 < T)
-                    micro.by_rows(rows, vectors, words(saved + ((t + 1) * B + b0) * C::saved * H),
-                                  stride, words(packed + shape.offset(panel)), steps, tile);
+                const float* tile = t + 1 < T ? tiles.of(panel, b0 - first, rows) : nullptr;
                 for (int r = 0; r < rows; ++r) {
                     const int64_t b = b0 + r, row = t * B + b;
                     for (int v = 0; v < vectors; ++v) {
                         const int64_t j = shape.column(panel, v);
                         const int64_t at = b * H + j;
                         Simd::F grad;
-                        if (t + 1 < T) grad = Simd::load(tile + r * kTileColumns + v * w);
+                        if (t + 1 < T) grad = Simd::load(tile + r * tiles.stride + v * w);
                         else grad = a.grad_hidden ? Simd::load(a.grad_hidden + at) : Simd::set1(0);
                         if (t < 0) {
                             if constexpr (C::cell == storycell::kGru) grad = grad + Simd::load(a.carry + at);

@@ -139,10 +139,47 @@ struct Packing {
         return gates ? vector * columns + panel * Simd::width
                      : panel * kTileColumns + vector * Simd::width;
     }
+    int64_t across() const { return columns * (gates ? gates : 1); }  // columns of all gates
+    // Where a vector's columns lie among those of all panels, side by side.
+    int64_t place(int64_t panel, int vector) const {
+        return (panel * (gates ? gates : kVectors) + vector) * Simd::width;
+    }
     // Offset of a panel in elements of the packed array.
     int64_t offset(int64_t panel) const {
         return panel * (header + inner) * (gates ? gates * Simd::width : kTileColumns);
     }
+};
+
+// The product of some rows with a whole packed right-hand side, a tile at a time. ops/blas.h has another.
+template <class P>
+class RowTiles {
+public:
+    static constexpr ptrdiff_t stride = kTileColumns;  // between the rows of a tile
+
+    // As many rows at a time, at most.
+    RowTiles(const Packing& shape, const typename P::Element* packed, int64_t /*most_rows*/)
+        : shape_(shape), packed_(packed), steps_(static_cast<int>(shape.inner / P::per_word)) {}
+    bool ready() const { return true; }  // false: there is no memory
+
+    // The rows that the next tiles are of; their stride in elements.
+    void take(const typename P::Element* left, ptrdiff_t row_stride, int64_t /*rows*/) {
+        left_ = words(left), row_stride_ = row_stride / P::per_word;
+    }
+    // `height` of them, from `first` on, with a panel. Valid until the next call.
+    const float* of(int64_t panel, int64_t first, int height) {
+        micro_.by_rows(height, shape_.vectors(panel), left_ + first * row_stride_, row_stride_,
+                       words(packed_ + shape_.offset(panel)), steps_, tile_);
+        return tile_;
+    }
+
+private:
+    alignas(64) float tile_[MicroKernel<P>::rows * kTileColumns];
+    MicroKernel<P> micro_;
+    const Packing shape_;
+    const typename P::Element* const packed_;
+    const int steps_;
+    const float* left_ = nullptr;
+    ptrdiff_t row_stride_ = 0;
 };
 
 // source: float, element (k, j) at source[k * k_stride + j * j_stride] for k < valid_inner and

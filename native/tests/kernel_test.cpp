@@ -33,7 +33,8 @@ int simd_avxvnni();
 #ifdef STORYCELL_ARM
 int simd_neon();
 #endif
-#ifdef STORYCELL_ARM_BF16
+#ifdef STORYCELL_ARM_EXTENSIONS
+int simd_neondot();
 int simd_neonbf16();
 #endif
 
@@ -267,7 +268,8 @@ void products(int64_t precision, int64_t rows, int64_t inner, int64_t columns) {
     std::vector<float> table(static_cast<size_t>(5 * inner));
     TransposedProduct t{precision, rows, inner, columns, l.at(0), inner, r.at(0), columns,
                         grad.data(), sums.data(), table.data(), ids.data(), rows, 1, 1, 5};
-    survives_lack_of_memory("transposed", [&] { return storycell_transposed(&t, 3); });
+    if (precision == kBlas) expect(!storycell_transposed(&t, 3), "transposed by a BLAS");
+    else survives_lack_of_memory("transposed", [&] { return storycell_transposed(&t, 3); });
     for (int64_t m = 0; m < inner; ++m) {
         double sum = 0;
         for (int64_t id = 0; id < 5; ++id) sum += table[id * inner + m];
@@ -328,6 +330,11 @@ void recurrence(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_t H
     survives_lack_of_memory("output loss", [&] { return storycell_output_loss(&o, 2); });
     for (float x : losses) expect(std::isfinite(x) && x > 0, "finite loss");
 
+    Dropout d{precision, T * B * H, B * H, 0x1234567890abcdefull, 0.75, hidden.at(0), hidden.at(0)};
+    expect(!storycell_dropout(&d, 2), "dropout");
+    d.keep = 0.0;
+    expect(storycell_dropout(&d, 2) == kBadSize, "nothing kept refused");
+
     Elements slots(precision, 2 * B * H), upper_slots(precision, 2 * B * H);
     Elements input(precision, G * H * H);
     storycell_pack(precision, H, G * H, 0, weight.data(), 1, H, H, G * H, input.at(0), 2);
@@ -343,6 +350,7 @@ void recurrence(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_t H
                                  upper_slots.at(0), upper_carry.data(), projected.data()}};
     Generation a{cell, precision, 2, B, H, V, 9, layers, of.at(0), bias.data(), logits.data(),
                  current.data(), random.data(), written.data(), kept.data(), how.data(), 1};
+    if (precision == kBlas) return expect(storycell_generate(&a, 2) == kBadSize, "generation by a BLAS refused");
     survives_lack_of_memory("generate", [&] { return storycell_generate(&a, 2); });
     const auto refused_without = [&](auto& pointer) {
         const auto kept_pointer = pointer;
@@ -373,11 +381,6 @@ void recurrence(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_t H
     expect(!storycell_generate(&a, 2), "generate");
     for (int64_t id : written) expect(id >= 0 && id < V && id != 1, "character written");
     for (float x : kept) expect(std::isfinite(x), "logits kept");
-
-    Dropout d{precision, T * B * H, B * H, 0x1234567890abcdefull, 0.75, hidden.at(0), hidden.at(0)};
-    expect(!storycell_dropout(&d, 2), "dropout");
-    d.keep = 0.0;
-    expect(storycell_dropout(&d, 2) == kBadSize, "nothing kept refused");
 }
 
 // A network of plain weights: what it reads in one pass and in two is the same, and it writes from where it has read.
@@ -565,15 +568,20 @@ int main(int count, char** words) {
 #ifdef STORYCELL_ARM
         {"neon", simd_neon},
 #endif
-#ifdef STORYCELL_ARM_BF16
-        {"neonbf16", simd_neonbf16}, {"bfmmla", nullptr},
+#ifdef STORYCELL_ARM_EXTENSIONS
+        {"neondot", simd_neondot}, {"neonbf16", simd_neonbf16}, {"bfmmla", nullptr},
 #endif
     };
+    std::vector<int64_t> precisions{kFloat32, kBfloat16};
+    if (*storycell_blas()) {
+        precisions.push_back(kBlas);
+        std::printf("%s multiplies too\n", storycell_blas());
+    }
     for (const auto& [isa, simd_failures] : sets) {
         if (!named.empty() && std::find(named.begin(), named.end(), isa) == named.end()) continue;
         if (storycell_use_isa(isa)) continue;
         if (simd_failures) failures += simd_failures();
-        for (int64_t precision : {0, 1}) {
+        for (int64_t precision : precisions) {
             products(precision, 1, 16, 16);
             products(precision, 13, 48, 80);
             products(precision, 401, 32, 96);
@@ -586,7 +594,7 @@ int main(int count, char** words) {
                 recurrence(cell, precision, 3, 7, 48, 17);
                 recurrence(cell, precision, 5, 3, 80, 300);
                 recurrence(cell, precision, 2, 70, 32, 17);
-                streams_apart(cell, precision, 3, 51, 80);
+                if (precision != kBlas) streams_apart(cell, precision, 3, 51, 80);  // not promised of a BLAS
             }
         }
         for (int64_t rows : {1, 2, 3, 5, 6, 7, 16, 50})
@@ -598,6 +606,11 @@ int main(int count, char** words) {
         }
         optimiser_step();
         failures += model_failures();
+        if (*storycell_blas()) {
+            expect(!storycell_use_blas("on"), "a BLAS for every size");
+            failures += model_failures();
+            storycell_use_blas("");
+        }
         std::printf("%s done\n", isa);
         ++tested;
         chosen_tested |= chosen == isa;
@@ -605,6 +618,13 @@ int main(int count, char** words) {
     expect(chosen_tested, "what the library chooses by itself is among what was tested");
     expect(named.empty() || tested == named.size(), "every instruction set that was named was tested");
     expect(storycell_use_isa("vax") == kUnknownIsa, "unknown kernels refused");
+    expect(storycell_use_blas("vax") == kUnknownIsa, "an unknown choice of BLAS refused");
+    const bool has_blas = *storycell_blas();
+    expect(storycell_use_blas("on") == (has_blas ? kOk : kUnknownIsa), "a BLAS that is missing refused");
+    expect(storycell_use_blas("off") == kOk && !*storycell_blas(), "a BLAS switched off");
+    float number = 0;
+    expect(storycell_pack(kBlas, 16, 16, 0, &number, 1, 16, 0, 0, &number, 1) == kBadSize, "no BLAS, no products by it");
+    storycell_use_blas("");
     for (int missing : {storycell_forward(nullptr, 1), storycell_backward(nullptr, 1), storycell_product(nullptr, 1),
                         storycell_transposed(nullptr, 1), storycell_table_gradient(nullptr, 1),
                         storycell_output_loss(nullptr, 1), storycell_dropout(nullptr, 1),

@@ -242,6 +242,33 @@ std::vector<float> integers(int64_t n) {  // whose products and sums are exact i
     return v;
 }
 
+// The Gram matrix of columns, from rows that are rounded and packed sixteen at a time; as a plain product has it.
+void by_columns(int64_t precision, int64_t m, int64_t n) {
+    const int64_t inner = (m + 31) / 32 * 32;
+    const auto x = integers(m * n);
+    std::vector<float> rows(static_cast<size_t>(inner * n), 0.0f), elements(rows.size() + 16), packed(rows.size());
+    std::copy(x.begin(), x.end(), rows.begin());
+    expect(!storycell_convert(precision, rows.data(), elements.data(), inner * n, 1), "convert");
+    for (int64_t row = 0; row < inner; row += 16)
+        kernels()->pack_rows(precision, inner, n, row,
+                             reinterpret_cast<char*>(elements.data()) + row * n * (precision ? 2 : 4), packed.data());
+    std::vector<float> turned(static_cast<size_t>(n * m)), turned_elements(turned.size()), plain(turned.size());
+    for (int64_t r = 0; r < m; ++r)
+        for (int64_t c = 0; c < n; ++c) turned[static_cast<size_t>(c * m + r)] = x[static_cast<size_t>(r * n + c)];
+    expect(!storycell_convert(precision, turned.data(), turned_elements.data(), n * m, 1), "convert");
+    expect(!storycell_pack(precision, m, n, 0, x.data(), n, 1, m, n, plain.data(), 1), "pack");
+    std::vector<float> whole(static_cast<size_t>(n * n)), half(whole.size());
+    const Product p{precision, n, m, n, turned_elements.data(), m, plain.data(), nullptr, whole.data(), 0};
+    expect(!storycell_product(&p, 2), "a plain product");
+    SymmetricProduct s{elements.data(), n, 1, packed.data(), n, inner, half.data()};
+    for (int threads : {1, 3}) {
+        std::fill(half.begin(), half.end(), -1.0f);
+        expect(!symmetric_products({precision, 1, &s}, threads) && half == whole, "is the one by columns");
+    }
+    s.inner = inner + 16;
+    expect(symmetric_products({precision, 1, &s}, 1) == kBadSize, "a product by columns of a ragged inner side is refused");
+}
+
 // Two right-hand sides at once give what each gives alone, and a symmetric product what a plain one gives.
 void products(int64_t precision, int64_t rows, int64_t m, int64_t n, int64_t other) {
     const auto converted = [&](const std::vector<float>& from) {
@@ -275,12 +302,13 @@ void products(int64_t precision, int64_t rows, int64_t m, int64_t n, int64_t oth
     expect(!storycell_pack(precision, n, m, 0, x.data(), 1, n, n, m, packed.data(), 1), "pack");
     const Product p{precision, m, n, m, elements.data(), n, packed.data(), nullptr, whole.data(), 0};
     expect(!storycell_product(&p, 2), "a plain product");
-    SymmetricProduct s[] = {{elements.data(), n, packed.data(), m, n, half.data()},
-                            {elements.data(), n, packed.data(), m, n, nullptr}};
+    SymmetricProduct s[] = {{elements.data(), n, 0, packed.data(), m, n, half.data()},
+                            {elements.data(), n, 0, packed.data(), m, n, nullptr}};
     expect(!symmetric_products({precision, 1, s}, 3) && half == whole, "is the symmetric one");
     expect(symmetric_products({precision, 2, s}, 1) == kMissing, "a symmetric product without an array is refused");
     s[1].out = half.data(), s[1].n = 15;
     expect(symmetric_products({precision, 2, s}, 1) == kBadSize, "a ragged symmetric product is refused");
+    by_columns(precision, m, n);
 }
 
 }  // namespace

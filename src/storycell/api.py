@@ -1,6 +1,8 @@
 """The Python surface: `train` and `resume` give a `Run`, `load` gives a `Model`."""
 
+import base64
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +20,7 @@ from storycell.evaluation.texts import encode_text, evaluate_split, evaluate_tex
 from storycell.generation.generate import CHARS, Unknown, generate_text, stream_texts
 from storycell.generation.sampler import Sampling
 from storycell.language_model import Held, LanguageModel
+from storycell.naming import show_facts
 from storycell.runs.default_prompt import default_prompt
 from storycell.runs.folder import RunConfig, RunFolder
 from storycell.runs.machine import versions
@@ -26,8 +29,10 @@ from storycell.runs.network import load_run, run_name, torch_module
 if TYPE_CHECKING:  # what is slow to import is imported by what needs it
     from storycell.export.export import Export
     from storycell.export.trainer import TrainerPage
+    from storycell.inspect.authors import Authors
     from storycell.inspect.features import Feature
     from storycell.inspect.gradients import GradientFlow
+    from storycell.inspect.patching import Carriers, Patched
     from storycell.inspect.trace import Trace
     from storycell.inspect.units import Finding
     from storycell.nn.model import CharLM
@@ -182,6 +187,51 @@ class Model:
             raise SettingsError(f"the feature {chosen.name!r} occurs too seldom, or nearly everywhere, in this text")
         return found[chosen.name]
 
+    def authors(self, text: str, layer: int, which: "int | Any", at: int = -1) -> "Authors":
+        """Who wrote the memory of a unit, or of a direction `[H]`, after character `at` of a text: `shares` add up to it.
+
+        Of an LSTM's cell state or a GRU's hidden state; `SettingsError` for other cells. See `storycell.inspect.authors`.
+        """
+        from storycell.inspect.authors import authors
+
+        return authors(self.trace(text), layer, which, at)
+
+    def patch(
+        self,
+        base: str,
+        source: str,
+        *,
+        layers: Sequence[int] | None = None,
+        names: Sequence[str] | None = None,
+        units: Sequence[tuple[int, int]] | None = None,
+        direction: Any | None = None,
+        then: str = "",
+        chars: int = 0,
+        sampling: Sampling | None = None,
+        seed: int = 1,
+    ) -> "Patched":
+        """Read `base`, put part of the state after `source` in its state's place, read `then`, generate `chars`.
+
+        All of the state, or of `layers`, of `names` ("c", "h"), of `units` as (layer, unit), or along a `direction`
+        `[H]` of one layer's c or h. What is expected then is in `before`, `after` and `source`: probabilities `[V]`.
+        Raises `SettingsError` where there is no such part. See `storycell.inspect.patching`.
+        """
+        from storycell.inspect.patching import Part, patch
+
+        layers, names, units = (None if some is None else tuple(some) for some in (layers, names, units))
+        part = Part(layers, names, units, direction)  # type: ignore[arg-type]
+        return patch(self.network, self.vocab, base, source, part, then=then, chars=chars, sampling=sampling, seed=seed)
+
+    def carriers(self, fact: str = "a quotation is open", *, count: int = 64) -> "Carriers":
+        """Which layers and units carry a fact of the embedded stories, from `count` pairs of prompts that differ in it.
+
+        Facts are "a quotation is open", "she or he", "what was lost". See `storycell.inspect.patching.carriers_of` for
+        pairs of your own.
+        """
+        from storycell.inspect.patching import carriers
+
+        return carriers(self.network, self.vocab, fact, count=count)
+
     def gradient_flow(self, text: str, lags: int = 128) -> "GradientFlow":
         """How far back the loss of a character reaches: gradient norms `[samples lags+1]` by (state, layer)."""
         from storycell.inspect.gradients import gradient_flow
@@ -189,9 +239,9 @@ class Model:
         return gradient_flow(self.trace(text), lags)
 
     def export(self, path: str | Path, weights: str | None = None) -> "Export":
-        """Write the model as one file that plays elsewhere: `.html`, `.onnx` or `.c`, by the ending of `path`.
+        """Write the model as one file that plays elsewhere: `.html`, `.onnx`, `.c` or `.h`, by the ending of `path`.
 
-        `weights` is fp32 (the default of .onnx and .c), fp16 (of .html) or int8. Raises `ExportError`; see
+        `weights` is fp32 (the default of .onnx and .c), fp16 (of .html) or int8 (of .h). Raises `ExportError`; see
         `storycell.export.export`.
         """
         from storycell.export.export import export
@@ -230,13 +280,29 @@ class Model:
         """The number of parameters."""
         return sum(weight.size for weight in self.network.weights().values())
 
+    def _repr_html_(self) -> str:
+        """For a notebook: what it is, and how its texts begin."""
+        network, training = self.network, self.config.settings.training
+        return show_facts(
+            f"Model {self.name}",
+            {
+                "network": f"{network.cell}, {network.num_layers} x {network.hidden_size}",
+                "parameters": self.params,
+                "vocabulary": f"{len(self.vocab)} ids ({self.vocab.kind})",
+                "trained on": " ".join(self.config.text.words),
+                "recipe": self.config.settings.recipe,
+                "budget": "{1:g} {0}".format(*training.budget),
+                "a text begins": self.default_prompt,
+            },
+        )
+
     def __repr__(self) -> str:
         lm = self.network
         network = f"{lm.cell}, {lm.num_layers} x {lm.hidden_size}, {len(self.vocab)} ids"
         return f"Model({self.path}: {network}, {self.params:,} parameters)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """One training. `summary` is what it ended with (the keys that `storycell train --json` prints)."""
 
@@ -264,6 +330,49 @@ class Run:
         """The best weights, ready to generate and to be measured."""
         return load(self.path)
 
+    def __repr__(self) -> str:
+        stopped = f", stopped by {self.interrupted}" if self.interrupted else ""
+        if not self.summary:
+            return f"Run({self.path}{stopped})"
+        said = f"{self.summary['step']:,} steps in {self.summary['elapsed_s']:g} s"
+        nats = self.summary.get("valid_nats")
+        return f"Run({self.path}: {said}{'' if nats is None else f', {nats:.4f} nats per character held out'}{stopped})"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: what it ended with, and its curve."""
+        from storycell.training.curve import loss_curve
+
+        words = {name: self.summary[key] for name, key in _SHOWN.items() if self.summary.get(key) is not None}
+        curve = base64.b64encode(loss_curve(self.metrics, self.path.name, self.summary.get("floor_nats"))).decode()
+        image = f"<img width='576' alt='the loss curve' src='data:image/png;base64,{curve}'>"
+        return show_facts(str(self), words) + image
+
+
+_SHOWN = {  # in a notebook: name -> key of a run's summary
+    "steps": "step",
+    "characters": "chars",
+    "parameters": "params",
+    "seconds": "elapsed_s",
+    "nats per character, held out": "valid_nats",
+    "bits per character": "bits_per_char",
+    "perplexity": "perplexity",
+    "floor, nats": "floor_nats",
+}
+
+
+@contextmanager
+def _watched(
+    callback: "Callable[[Report], None] | None", progress: Progress | None, quiet: bool
+) -> "Iterator[tuple[Callable[[Report], None] | None, Progress | None]]":
+    """What is called meanwhile: the caller's own, or a display where there is a terminal or a notebook."""
+    if quiet or callback is not None or progress is not None:
+        yield callback, progress
+        return
+    from storycell.training.display import TrainingDisplay, preparing
+
+    with preparing() as bar, TrainingDisplay(lines=False) as display:
+        yield display.show, bar
+
 
 def train(
     text: "Texts | None" = None,
@@ -277,6 +386,7 @@ def train(
     column: str | None = None,
     callback: "Callable[[Report], None] | None" = None,
     progress: Progress | None = None,
+    quiet: bool = False,
     **settings: Any,
 ) -> Run:
     """Train a model on a text and give its run.
@@ -285,26 +395,29 @@ def train(
     the embedded `stories`, whatever lies in the working directory. `column` is the column of tables, or field of JSON
     objects, with the text, where that is not clear. `out` is the run folder to make (a name is made in `runs/` without
     it). `init` is a run whose weights to start from; characters that are new are added to its
-    vocabulary. `settings` are those of `storycell.config`, by name, on top of the recipe.
+    vocabulary. Meanwhile a bar shows how far it is, on a terminal and in a notebook, unless `quiet` or where you look
+    on by a `callback` of reports or a `progress` of the reading. `settings` are those of `storycell.config`, by name,
+    on top of the recipe.
     Raises `StorycellError`s: each says what is wrong, where, and what to do.
     The number of threads is the caller's again at the end; by default it is torch's own, within a container's quota.
     In several processes, as `torchrun` starts them, all but the first call no callback and get a run without a summary.
     """
     from storycell.training import start
 
-    result = start.train(
-        text,
-        valid=valid,
-        out=out,
-        recipe=recipe,
-        init=init,
-        vocab=vocab,
-        encoding=encoding,
-        column=column,
-        callback=callback,
-        progress=progress,
-        **settings,
-    )
+    with _watched(callback, progress, quiet) as (callback, progress):
+        result = start.train(
+            text,
+            valid=valid,
+            out=out,
+            recipe=recipe,
+            init=init,
+            vocab=vocab,
+            encoding=encoding,
+            column=column,
+            callback=callback,
+            progress=progress,
+            **settings,
+        )
     return Run(result.path, result.summary, result.interrupted)
 
 
@@ -315,13 +428,17 @@ def resume(
     valid: "Texts | None" = None,
     callback: "Callable[[Report], None] | None" = None,
     progress: Progress | None = None,
+    quiet: bool = False,
     **settings: Any,
 ) -> Run:
     """Go on with a run from its last save, to the bit. `settings` may change the budget and how it is spent.
+
+    It is shown as by `train`.
 
     Raises `ResumeError` where the text is another one, or a setting is changed that cannot be honoured.
     """
     from storycell.training import start
 
-    result = start.resume(run, text=text, valid=valid, callback=callback, progress=progress, **settings)
+    with _watched(callback, progress, quiet) as (callback, progress):
+        result = start.resume(run, text=text, valid=valid, callback=callback, progress=progress, **settings)
     return Run(result.path, result.summary, result.interrupted)

@@ -198,6 +198,24 @@ def test_writing_is_measured_in_bf16_where_that_is_asked_for() -> None:
     assert measured["ceiling"].endswith("in bf16")
 
 
+@needs_kernel
+def test_int8_is_measured_beside_storycells_own_bf16_and_float32(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = command(capsys, "bench", "sample", *TINY, "--no-loop", "--precision", "int8", "--json")
+    assert outcome.code == 0, outcome.err
+    measured = json.loads(outcome.out)
+    assert measured["precision"] == "int8"
+    for other in ("storycell_bf16", "storycell_fp32"):
+        ratio = measured["chars_per_s"] / measured[f"{other}_chars_per_s"]
+        assert measured[f"ratio_to_{other}"] == pytest.approx(ratio, rel=1e-2)
+    assert measured["ceiling"].startswith(roofline.OURS)
+    assert measured["ceiling"].endswith("in int8")
+    printed = "\n".join(results.lines(measured))
+    assert "storycell, bf16" in printed
+    assert "storycell, float32" in printed
+    one = sample(Workload(hidden=16, embedding=4, rounds=1, loop=False, precision="int8"))
+    assert one["ceiling"].startswith(f"{roofline.weights_read('lstm', 1, 16, V) / 1e6:.1f} MB")
+
+
 def test_prepare_is_measured_beside_plain_python() -> None:
     measured = prepare(Workload(rounds=1), text_bytes=50_000)
     assert measured["bytes_per_s"] >= measured["chars_per_s"] > 0
@@ -323,16 +341,17 @@ def test_the_ceiling_counts_the_products_of_a_step() -> None:
 
 
 @needs_kernel
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 def test_the_engines_large_product_is_a_product(precision: str) -> None:
     draws = np.random.default_rng(1)
-    left, right = (draws.standard_normal((48, 48), np.float32) for _ in range(2))
+    left, right = (draws.uniform(-1, 1, (48, 48)).astype(np.float32) for _ in range(2))
     out = np.empty_like(left)
     assert roofline.own_product(precision, left, right, out)() == 2 * 48**3
     rounded = [torch.from_numpy(m).to(torch.bfloat16).double() if precision == "bf16" else torch.from_numpy(m).double()
                for m in (left, right)]  # fmt: skip
     expected = (rounded[0] @ rounded[1]).numpy()
-    assert np.linalg.norm(out - expected) / np.linalg.norm(expected) < EXACT
+    allowed = 0.01 if precision == "int8" else EXACT  # of bytes: half of a 127th, twice
+    assert np.linalg.norm(out - expected) / np.linalg.norm(expected) < allowed
 
 
 def test_a_machine_without_the_engine_has_torchs_product(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,6 +370,7 @@ def test_a_machine_without_the_engine_has_torchs_product(monkeypatch: pytest.Mon
     [
         (["train", "--hidden=0"], "hidden"),
         (["train", "--rounds=0"], "rounds"),
+        (["train", "--precision=int8"], "bench sample --precision int8"),
     ],
 )
 def test_wrong_sizes_are_stated(flags: list[str], word: str, capsys: pytest.CaptureFixture[str]) -> None:

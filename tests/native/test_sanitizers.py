@@ -19,7 +19,7 @@ USES_AMX = "from storycell.nn.backends.native.library import use_isa; use_isa('a
 
 @pytest.mark.timeout(1200)  # half a minute of computing, much longer on a busy machine
 def test_kernels_run_clean_under_the_sanitizers(tmp_path: Path) -> None:
-    folder = built("kernel_test", tmp_path, "-DSTORYCELL_TESTS=ON", "-DSTORYCELL_SANITIZE=ON")
+    folder = built("kernel_test", tmp_path, "-DSTORYCELL_TESTS=ON", "-DSTORYCELL_SANITIZE=ON", "-DSTORYCELL_BLAS=ON")
     test = run(folder / "kernel_test", env=MEMORY_ERRORS_END_THE_TEST)
     assert test.returncode == 0, test.stdout + test.stderr
     lines = test.stdout.splitlines()

@@ -36,14 +36,26 @@ def test_an_orthogonalised_matrix_keeps_its_directions_and_loses_its_lengths(
     assert off.norm() <= BF16 * math.sqrt(len(s)) * turned.norm()
 
 
+@pytest.mark.parametrize("smallest", [0.01, 0.1, 1.0])
+def test_singular_values_from_a_hundredth_of_the_bound_come_near_one(smallest: float) -> None:
+    rows = torch.linalg.qr(matrix(40, 40))[0].double()
+    lengths = torch.logspace(math.log10(smallest), 0, 40, dtype=torch.float64)
+    given = 7 * rows @ torch.diag(lengths) @ torch.linalg.qr(matrix(40, 40, 1))[0].double()
+    assert 7 <= optim.largest(given) <= 7 * 40**0.25 * 1.001
+    scaled = lengths * 7 / optim.largest(given)
+    found = torch.linalg.svdvals(orthogonalise(given))
+    assert found.max() <= 1.2701
+    assert found.min() >= 0.73 * min(1, scaled.min().item() / 0.01)
+
+
 def test_zero_gradients_move_nothing() -> None:
     assert torch.equal(orthogonalise(torch.zeros(4, 8)), torch.zeros(4, 8))
 
 
 @pytest.mark.parametrize("shape", [(96, 24), (24, 96)])
 def test_muon_moves_as_torchs_own_does(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storycell.nn.optim.ITERATIONS", 5)
-    monkeypatch.setattr(orthogonalise, "__defaults__", (5,))
+    monkeypatch.setattr(optim, "POLYNOMIALS", [(3.4445, -4.7750, 2.0315)] * 5)
+    monkeypatch.setattr(optim, "largest", torch.linalg.matrix_norm)
     ours, theirs = (torch.nn.Parameter(matrix(*shape)) for _ in range(2))
     mine = Muon([ours], lr=1e-2, weight_decay=0.1, bf16=False)
     keywords = {"lr": 1e-2, "weight_decay": 0.1, "momentum": MOMENTUM, "adjust_lr_fn": "match_rms_adamw"}

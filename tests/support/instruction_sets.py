@@ -23,6 +23,6 @@ def _runs(isa: str) -> bool:
 
 
 KNOWN = (
-    "portable", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx", "neon", "neonbf16", "bfmmla"
+    "portable", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx", "neon", "neondot", "neonbf16", "bfmmla"
 )  # fmt: skip
 ISAS = [isa for isa in KNOWN if _runs(isa)] or ["portable"]

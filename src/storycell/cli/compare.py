@@ -5,11 +5,11 @@ from pathlib import Path
 import click
 
 from storycell import extras
-from storycell.cli.display import say
 from storycell.cli.flags import NAME, Verb, backend_option, print_json, reading_options
 from storycell.lab import compare_page
 from storycell.lab.compare import compare
 from storycell.report.page import write_page
+from storycell.training.display import say
 
 
 @click.command("compare", cls=Verb)

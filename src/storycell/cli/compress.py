@@ -8,11 +8,11 @@ from typing import IO
 import click
 
 from storycell import api, loss
-from storycell.cli.display import preparing, say
 from storycell.cli.flags import NAME, Verb, backend_option, print_json
 from storycell.errors import CodecError
 from storycell.lab.compress import archive
 from storycell.runs.files import replacing, writing
+from storycell.training.display import preparing, say
 
 ENDING = ".scz"
 ADVICE = "free space, or name another --out"

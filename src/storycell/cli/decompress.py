@@ -7,11 +7,11 @@ import click
 
 from storycell import api
 from storycell.cli.compress import ADVICE, ENDING, open_file, place
-from storycell.cli.display import preparing
 from storycell.cli.flags import NAME, Verb, backend_option, print_json
 from storycell.errors import CodecError
 from storycell.lab.compress import archive
 from storycell.runs.files import replacing, writing
+from storycell.training.display import preparing
 
 
 @click.command("decompress", cls=Verb)

@@ -6,13 +6,13 @@ import math
 import click
 
 from storycell import api, loss
-from storycell.cli.display import preparing, say
 from storycell.cli.flags import NAME, Verb, backend_option, print_json, reading_options, run_argument
 from storycell.data.resumable import Progress
 from storycell.data.tokens import Prepared
 from storycell.errors import CorpusError, SettingsError
 from storycell.evaluation.evaluator import Evaluation
 from storycell.runs.text import Scored, open_held_out, open_words
+from storycell.training.display import preparing, say
 
 
 @click.command("eval", cls=Verb)

@@ -9,24 +9,25 @@ import shlex
 import click
 
 from storycell import api
-from storycell.cli.display import say
 from storycell.cli.flags import NAME, Verb, backend_option, print_json
 from storycell.errors import SettingsError
+from storycell.training.display import say
 
 _NEXT = {
     "html": "open it in a browser; it needs nothing else",
     "onnx": "ids [B] and states [L B H] in, logits [B V] and the next states out; the metadata hold the vocabulary",
+    "h": '#include "{file}" in one source file; its first lines show how it is called',
     "c": "cc -O2 {file} -lm -o story && ./story",
 }
 
 
 @click.command("export", cls=Verb)
 @click.argument("run", required=False, type=NAME, help="a run folder, or demo (the default)")
-@click.argument("file", required=False, type=NAME, help="what to write: story.html, story.onnx or story.c")
+@click.argument("file", required=False, type=NAME, help="what to write: story.html, story.onnx, story.c or story.h")
 @click.option(
     "--weights",
     type=click.Choice(("fp32", "fp16", "int8")),
-    help="how to store weights (default fp32; fp16 in .html)",
+    help="how to store weights (default fp32; fp16 in .html, int8 in .h)",
 )
 @click.option("--trainer", is_flag=True, help="a page that learns in the browser, and can start from RUN")
 @backend_option
@@ -34,7 +35,7 @@ def command(run: str | None, file: str | None, weights: str | None, trainer: boo
     """Write the file; print what was made and how exact it is."""
     name, file = ("demo", run) if file is None else (run or "", file)
     if file is None:
-        raise SettingsError("name the file to write, such as story.html, story.onnx or story.c")
+        raise SettingsError("name the file to write, such as story.html, story.onnx, story.c or story.h")
     if trainer:
         _write_trainer(name, file, weights, backend, as_json=as_json)
         return

@@ -8,7 +8,7 @@ import click
 from storycell import api, extras, loss, threads
 from storycell.cli.flags import NAME, Verb, print_json
 from storycell.data import prepare
-from storycell.engine.library import MULTIPLY_BF16, isa
+from storycell.engine.library import MULTIPLY_BF16, blas, isa
 from storycell.runs.folder import RunFolder
 from storycell.runs.machine import best_device, machine, versions
 from storycell.runs.network import GET_TORCH, engine_obstacle
@@ -61,7 +61,8 @@ def _backend(device: str) -> tuple[str, bool]:
 
 def _kernel() -> str:
     try:
-        return f"built, computing with {isa()}"
+        also = f", float32 products of training by {blas()}" if blas() else ""
+        return f"built, computing with {isa()}{also}"
     except (ImportError, RuntimeError) as error:
         return str(error)
 

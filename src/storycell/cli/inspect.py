@@ -8,7 +8,6 @@ import click
 import numpy as np
 
 from storycell import api, extras
-from storycell.cli.display import preparing, say
 from storycell.cli.flags import NAME, Verb, backend_option, print_json, reading_options, run_argument
 from storycell.data.corpus import open_corpus
 from storycell.data.tokens import Prepared
@@ -21,6 +20,7 @@ from storycell.report.page import Figure
 from storycell.runs.files import plain
 from storycell.runs.network import run_name
 from storycell.runs.text import Scored, first_chars, is_embedded, open_held_out, open_words
+from storycell.training.display import preparing, say
 from storycell.types import BOUNDARY
 
 CHARS = 100_000

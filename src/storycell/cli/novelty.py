@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from storycell import api
-from storycell.cli.display import preparing, say
 from storycell.cli.flags import NAME, Verb, backend_option, print_json, reading_options
 from storycell.data.corpus import Corpus, held_out_words, open_corpus
 from storycell.data.prepare import prepare_cached
@@ -16,6 +15,7 @@ from storycell.errors import CorpusError
 from storycell.evaluation.texts import encode_text
 from storycell.lab.novelty import Copying, Novelty, novelty
 from storycell.runs.text import open_valid_if_there, open_words, prepared_folder, read_training_text
+from storycell.training.display import preparing, say
 from storycell.types import Ids
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from storycell.cli.display import preparing, say
 from storycell.cli.flags import NAME, Verb, print_json, reading_options, valid_option, vocab_option
 from storycell.data import corpus, prepare
+from storycell.training.display import preparing, say
 
 
 @click.command("prepare", cls=Verb)

@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 from storycell import extras
-from storycell.cli.display import TrainingDisplay, say
 from storycell.cli.flags import NAME, Verb, print_json, valid_option
 from storycell.lab.reproduce import plan as plans
 from storycell.lab.reproduce import report
 from storycell.lab.reproduce.report import show_mean
 from storycell.lab.reproduce.train import carry_out
+from storycell.training.display import TrainingDisplay, say
 from storycell.training.loop import Callback
 from storycell.training.start import name_texts
 

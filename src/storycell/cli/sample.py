@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 import click
 
 from storycell import api
-from storycell.cli.display import say
 from storycell.cli.flags import NAME, Verb, backend_option, precision_option, print_json
 from storycell.data import corpus
 from storycell.data.vocab import SEPARATOR, plain_text
@@ -17,6 +16,7 @@ from storycell.errors import SettingsError
 from storycell.generation.generate import CHARS, Unknown
 from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import gather
+from storycell.training.display import say
 
 _SHOWN = 300  # characters of a prompt in a notice
 

@@ -6,9 +6,9 @@ import sys
 import click
 
 from storycell import api
-from storycell.cli.display import say
 from storycell.cli.flags import Verb, backend_option, precision_option, print_json, run_argument
 from storycell.errors import SettingsError
+from storycell.training.display import say
 
 _KEY_VARIABLE = "STORYCELL_API_KEY"
 

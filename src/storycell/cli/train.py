@@ -11,7 +11,6 @@ from click.core import ParameterSource
 
 from storycell import api, config, loss, threads
 from storycell.api import Run
-from storycell.cli.display import TrainingDisplay, preparing, say
 from storycell.cli.flags import (
     NAME,
     Verb,
@@ -23,6 +22,7 @@ from storycell.cli.flags import (
     vocab_option,
 )
 from storycell.errors import CorpusError, SettingsError
+from storycell.training.display import TrainingDisplay, preparing, say
 
 FINAL_SAMPLE_TEMPERATURE = (
     0.5  # temperature of the story at the end: a young model is at its best a little below the usual 0.8

@@ -192,7 +192,10 @@ def library() -> ctypes.CDLL:
     """The loaded library; `ImportError` says why there is none."""
     path = _find_library()
     if path is None:
-        raise ImportError("the native kernel was not built when storycell was installed (no C++ compiler)")
+        raise ImportError(
+            "the native kernel was not built when storycell was installed (no C++ compiler; install it again with "
+            "STORYCELL_ZIG=1 in the environment, and pip takes a compiler from PyPI)"
+        )
     try:
         loaded = ctypes.CDLL(str(path))
     except OSError as error:
@@ -209,6 +212,7 @@ def library() -> ctypes.CDLL:
     loaded.storycell_blocks.argtypes, loaded.storycell_blocks.restype = [_i64], _i64
     loaded.storycell_isa.restype = ctypes.c_char_p
     loaded.storycell_use_isa.argtypes = [ctypes.c_char_p]
+    loaded.storycell_blas.restype = ctypes.c_char_p
     loaded.storycell_pack.argtypes = [*[_i64] * 4, _ptr, *[_i64] * 4, _ptr, ctypes.c_int]
     for name in ("convert", "widen"):
         getattr(loaded, f"storycell_{name}").argtypes = [_i64, _ptr, _ptr, _i64, ctypes.c_int]
@@ -308,8 +312,8 @@ def _find_library() -> Path | None:
 
 
 def isa() -> str:
-    """The instruction set in use: amx, avx512bf16, avx512vnni, avx512, avxvnni, avx2; on Arm bfmmla, neonbf16, neon;
-    portable on any other processor.
+    """The instruction set in use: amx, avx512bf16, avx512vnni, avx512, avxvnni, avx2; on Arm bfmmla, neonbf16, neondot,
+    neon; portable on any other processor.
     """
     name: str = library().storycell_isa().decode()
     if not name:
@@ -320,6 +324,12 @@ def isa() -> str:
 def use_isa(name: str = "") -> None:
     """Force an instruction set (empty: the best). Packed weights of another become invalid."""
     check(library().storycell_use_isa(name.encode()))
+
+
+def blas() -> str:
+    """The BLAS that training's float32 products may go to: Accelerate, OpenBLAS (a build option), or empty for none."""
+    name: str = library().storycell_blas().decode()
+    return name
 
 
 def check(status: int) -> None:

@@ -10,7 +10,7 @@ are scored side by side; a single story is one stream, since its state goes on f
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from storycell.data.vocab import Vocabulary
 from storycell.errors import CorpusError, SettingsError
 from storycell.evaluation.statistics import mean_and_stderr
 from storycell.language_model import LanguageModel
+from storycell.naming import show_facts
 from storycell.types import BOUNDARY, UNKNOWN, Ids
 
 _ROWS = 64  # stories scored side by side
@@ -33,7 +34,7 @@ _BLOCK = 1000  # characters of a single-story text that count as one draw for th
 Nats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """The loss of a model on a text. All averages are over `chars` targets."""
 
@@ -47,6 +48,19 @@ class Evaluation:
     unknown_chars: int  # targets that the model does not know; each counts loss.ESCAPE_BITS
     windows: int | None = None  # length of the zero-state windows, where these were scored instead of stories
     floor_nats: float | None = None  # the text's own entropy rate, where it is known: no model can beat it on average
+
+    def __repr__(self) -> str:
+        error = "" if math.isnan(self.stderr_nats) else f" ± {self.stderr_nats:.4f}"
+        return (
+            f"Evaluation({self.loss_nats:.4f}{error} nats per character, "
+            f"{self.bits_per_char:.3f} bits, perplexity {self.perplexity:.3f}; "
+            f"{self.chars:,} characters, {self.stories:,} stories)"
+        )
+
+    def _repr_html_(self) -> str:
+        """For a notebook: every figure."""
+        names = {field.name.replace("_", " "): getattr(self, field.name) for field in fields(self)}
+        return show_facts("Evaluation", {name: value for name, value in names.items() if value is not None})
 
 
 def evaluate(

@@ -32,8 +32,8 @@ def write(network: Network, vocab: Vocabulary, weights: Weights, about: str, fil
     text = encoding.encode(network, weights)
     strings = [text[k : k + _STRING] for k in range(0, len(text), _STRING)]
     parts = {
-        "ABOUT": _comment(about),
-        "FILE": file_name if _PLAIN_FILE.fullmatch(file_name) else "story.c",  # in a command, for people to copy
+        "ABOUT": comment(about),
+        "FILE": plain_file(file_name, "story.c"),
         "MODEL": _model(network.shape, vocab, weights, len(strings), prompt),
         "CODING": _CODINGS[weights],
         "WEIGHTS": ",\n".join(f'"{string}"' for string in strings),
@@ -42,9 +42,14 @@ def write(network: Network, vocab: Vocabulary, weights: Weights, about: str, fil
     return re.sub("@([A-Z]+)@", lambda found: parts[found[1]], template)
 
 
-def _comment(text: str) -> str:
+def comment(text: str) -> str:
     """Text that can stand in a comment: no star ends it, and no line end, backslash or trigraph does anything in it."""
     return _NOT_IN_COMMENTS.sub("_", text)
+
+
+def plain_file(name: str, otherwise: str) -> str:
+    """A file's name for a command that people copy, or another where a shell would take it for something else."""
+    return name if _PLAIN_FILE.fullmatch(name) else otherwise
 
 
 def _string(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Files that play elsewhere: a page (`.html`), a C program (`.c`), a graph (`.onnx`).
+"""Files that play elsewhere: a page (`.html`), a C program (`.c`) or header (`.h`), a graph (`.onnx`).
 
 Every export is verified: the network is parsed from the bytes on disk and run by other code than the run's (numpy, or
 the `onnx` package's evaluator), and a file whose logits differ by more than `LARGEST_ERROR` is removed.
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from storycell.data.vocab import Vocabulary
 from storycell.errors import ExportError, SettingsError
-from storycell.export import c, check, html, onnx
+from storycell.export import c, check, header, html, onnx
 from storycell.export.encoding import BYTE, PRINTABLE, Weights, check_rounding, round_network
 from storycell.export.network import Network
 from storycell.generation import sampler
@@ -23,7 +23,7 @@ from storycell.runs import files
 from storycell.types import BOUNDARY, UNKNOWN
 
 LARGEST_ERROR = 1e-4  # as a share of the largest logit; float32's rounding, which is all that may differ, makes 1e-6
-DEFAULT_WEIGHTS: dict[str, Weights] = {".html": "fp16", ".onnx": "fp32", ".c": "fp32"}
+DEFAULT_WEIGHTS: dict[str, Weights] = {".html": "fp16", ".onnx": "fp32", ".c": "fp32", ".h": "int8"}
 _ROWS, _COLUMNS = 16, 32  # what the check reads, short rows from a zero state, in which a chaotic model stays calm
 
 Logits = npt.NDArray[np.float64]
@@ -58,11 +58,13 @@ def export(
     """
     path = Path(path)
     if path.suffix not in DEFAULT_WEIGHTS:
-        raise SettingsError(f"{path}: the file's ending says what to make, and it must be .html, .onnx or .c")
+        raise SettingsError(f"{path}: the file's ending says what to make, and it must be .html, .onnx, .c or .h")
     chosen = check_rounding(weights) if weights is not None else DEFAULT_WEIGHTS[path.suffix]
+    if path.suffix == ".h" and chosen != "int8":
+        raise SettingsError(f"{path}: a header holds bytes, so its weights are int8, not {chosen}")
     vocab.prompt_ids(prompt)
     network = Network.of(model)
-    stored = round_network(network, chosen, BYTE if path.suffix == ".onnx" else PRINTABLE)
+    stored = _stored(network, chosen, path.suffix)
     params = sum(weight.size for weight in model.weights().values())
     data = _file(network, vocab, path, chosen, show_name(name), maker, prompt, params)
     ids = _probe(model)
@@ -77,13 +79,22 @@ def export(
     return Export(str(path), len(data), chosen, error, _largest(expected, run))
 
 
+def _stored(network: Network, weights: Weights, ending: str) -> Network:
+    """The network with its weights rounded as a file of that ending stores them."""
+    if ending == ".h":
+        return header.stored(network)
+    return round_network(network, weights, BYTE if ending == ".onnx" else PRINTABLE)
+
+
 def _file(
     network: Network, vocab: Vocabulary, path: Path, weights: Weights, name: str, maker: str, prompt: str, params: int
 ) -> bytes:
     shape = network.shape
-    if path.suffix == ".c":
+    if path.suffix in (".c", ".h"):
         about = f"{shape.cell}, {shape.L} x {shape.H}, {len(vocab)} ids, weights {weights}"
         line = f"{name}: {about}{f'; {maker}' if maker else ''}"
+        if path.suffix == ".h":
+            return header.write(network, vocab, line, path.name).encode()
         return c.write(network, vocab, weights, line, path.name, prompt).encode()
     if path.suffix == ".html":
         about = f"{shape.cell.upper()}, {shape.L} × {shape.H}, {params:,} parameters"
@@ -96,7 +107,7 @@ def _run_file(path: Path, data: bytes, ids: list[int]) -> Logits:
     """The logits of what is in a file, after each of `ids`: `[T, V]`."""
     if path.suffix == ".onnx":
         return onnx.logits(data, ids)
-    read = c.read if path.suffix == ".c" else html.read
+    read = {".c": c.read, ".h": header.read, ".html": html.read}[path.suffix]
     return check.logits(read(data.decode()), ids)
 
 

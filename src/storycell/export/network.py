@@ -78,6 +78,16 @@ class Network:
                 tensors["embedding"] = embedding
         return cls(shape, {name: tensors[name].astype(np.float32) for name in shape.tensors()})
 
+    def one_hot(self) -> "Network":
+        """The same network without an embedding: a row of the first layer's table for each character."""
+        shape = self.shape
+        if not shape.D:
+            return self
+        flat = Shape(shape.cell, shape.V, 0, shape.H, shape.L)
+        first = self.tensors["weight_ih_l0"].astype(np.float64) @ self.tensors["embedding"].astype(np.float64).T
+        tensors = self.tensors | {"weight_ih_l0": first.astype(np.float32)}
+        return Network(flat, {name: tensors[name] for name in flat.tensors()})
+
     def as_model(self, backend: str = "auto") -> LanguageModel:
         """A model with these tensors: the run as the file has it."""
         shape = self.shape

@@ -27,7 +27,7 @@ _RESAMPLES = 400
 Norms = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GradientFlow:
     """Norms `[samples lags+1]` by (name of the state, layer); lag 0 is the state that the guess is made from."""
 
@@ -52,6 +52,10 @@ class GradientFlow:
         lives = np.array([_half_life(_curve(norms[pick])) for pick in picks])
         low, high = np.quantile(lives, [0.025, 0.975], method="nearest")
         return _half_life(_curve(norms)), float(low), float(high)
+
+    def __repr__(self) -> str:
+        lives = ", ".join(f"d{name} of layer {layer} {self.half_life(name, layer)[0]:.1f}" for name, layer in self.norms)
+        return f"GradientFlow({self.samples} samples; half-lives in characters: {lives})"
 
     def _repr_html_(self) -> str:
         """For a notebook: the half-lives."""

@@ -14,16 +14,24 @@ import numpy as np
 
 from storycell import threads
 from storycell.data.vocab import Vocabulary
-from storycell.errors import CorpusError
+from storycell.engine.cells import CELLS
+from storycell.errors import CorpusError, UnknownCharacterError
 from storycell.inspect import gradients, latch, memory
 from storycell.inspect import trace as neighbours
+from storycell.inspect.ablation import Ablation, ablation
+from storycell.inspect.authors import MemoryAuthors, memory_authors
+from storycell.inspect.cards import Card, card
 from storycell.inspect.features import Feature, features
 from storycell.inspect.gradients import GradientFlow
 from storycell.inspect.latch import LATCH, HeldStory, HoldResult, HoldTest, LatchReading, Moments, wire_by_hand
 from storycell.inspect.memory import ContextLoss, PlaceLoss
 from storycell.inspect.mistakes import MistakeKind, mistakes
+from storycell.inspect.pairs import FACTS, QUOTED
+from storycell.inspect.patching import Carriers, Transplant, carriers, transplant
+from storycell.inspect.probes import Probe, probe
 from storycell.inspect.saturation import Saturation, saturation
 from storycell.inspect.trace import Trace, trace
+from storycell.inspect.truth import Truth, truth
 from storycell.inspect.units import Finding, find_units
 from storycell.language_model import LanguageModel
 from storycell.types import Ids
@@ -35,6 +43,8 @@ _RADII = (0.9, 1.0, 1.1)
 _RNN_CHARS = 20_000  # of the text are enough for the gradients of the untrained RNNs
 _RANDOM_UNITS = 4
 _GROUP = 5  # units held together
+_CARDS = 8
+_TRANSPLANTED = 160  # characters generated with a state exchanged
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,13 @@ class Inspection:
     contexts: list[ContextLoss]
     places: list[PlaceLoss]
     mistakes: dict[str, list[MistakeKind]]  # by the name of the model
+    authors: MemoryAuthors | None  # of an LSTM or a GRU
+    carriers: list[Carriers]  # of the facts of the embedded stories; none where their characters are unknown
+    transplants: list[Transplant]  # of the facts that the model carries
+    ablation: Ablation | None  # of the engine's cells
+    cards: list[Card]
+    probes: list[Probe]
+    truth: Truth | None  # of a text that the embedded stories' grammar can have written
     against: Subject | None = None
 
 
@@ -112,14 +129,21 @@ def _gather(
     saturated = pool.submit(saturation, path)
     untrained = untrained_job.result()
     found_job = pool.submit(lambda: find_units(path, untrained, features(path.text) | dict(extra)))
+    silenced = pool.submit(ablation, path) if subject.model.cell in CELLS else None
+    probed = pool.submit(lambda: probe(path, untrained, features(path.text) | dict(extra)))
+    true = pool.submit(truth, path)
     losses = pool.submit(lambda: (memory.context_losses(path), memory.place_losses(path)))
     flows = _flows(pool, path, untrained, second, subject, against)
     wrong = pool.submit(_mistakes, subject, path, against, second)
     found = found_job.result()
+    carried = pool.submit(_carriers, path, found.get("inside quotes", []))
     latch_jobs = _latch_jobs(pool, path, found.get("inside quotes", []))
     units = _telling(found, path)
     browsed = pool.submit(_browse, path, units)
+    authors = pool.submit(memory_authors, path, units)
     contexts, places = losses.result()
+    without = silenced.result() if silenced else None
+    cards = [pool.submit(card, path, *unit) for unit in _carded(without, carried.result()[0], found)]
     return Inspection(
         subject=subject,
         trace=path,
@@ -132,6 +156,13 @@ def _gather(
         contexts=contexts,
         places=places,
         mistakes=wrong.result(),
+        authors=authors.result(),
+        carriers=carried.result()[0],
+        transplants=carried.result()[1],
+        ablation=without,
+        cards=_all(cards),
+        probes=probed.result(),
+        truth=true.result(),
         against=against,
     )
 
@@ -231,8 +262,36 @@ def _latch_jobs(pool: ThreadPoolExecutor, path: Trace, found: list[Finding]) -> 
     return lambda: Latch(ideal.result(), _all(readings), means.result(), _all(holds), _all(stories))
 
 
+def _carriers(path: Trace, quotes: list[Finding]) -> tuple[list[Carriers], list[Transplant]]:
+    """What carries each fact of the stories, and what exchanging a few units makes the model write."""
+    model, vocab = path.model, path.vocab
+    named = {f"the {len(quotes)} units found for quotes": [(f.layer, f.unit) for f in quotes]}
+    try:
+        found = [carriers(model, vocab, fact, named=named if fact == QUOTED else {}) for fact in FACTS]
+    except UnknownCharacterError:  # a model of another language or alphabet
+        return [], []
+    moved = []
+    for one in found:
+        if one.is_carried:  # the fewest units that restore half
+            enough = next((r.units for r in one.rows if "best" in r.label and r.share >= 0.5), one.rows[-1].units)
+            moved.append(transplant(model, vocab, one.example, enough, _TRANSPLANTED))
+    return found, moved
+
+
 def _all(jobs: "Iterable[Future[Any]]") -> list[Any]:
     return [job.result() for job in jobs]
+
+
+def _carded(
+    without: Ablation | None, carried: list[Carriers], found: Mapping[str, list[Finding]]
+) -> list[tuple[int, int]]:
+    """Units worth a card: that quotations, names or verbs miss most, that carry a fact, that were found for quotes."""
+    units = [unit for one in carried if one.is_carried for unit, _ in one.ranking[:2]]
+    units += [(f.layer, f.unit) for f in found.get("inside quotes", [])[:1]]
+    kinds = ("closing quote", "opening quote", "name", "verb", "every character")
+    units += [(one.layer, one.unit) for kind in kinds for one in (without.best.get(kind, []) if without else [])[:1]]
+    units += [(fs[0].layer, fs[0].unit) for fs in found.values() if fs[0].is_finding]
+    return list(dict.fromkeys(units))[:_CARDS]
 
 
 def _by_interest(f: Finding) -> tuple[bool, bool, float]:

@@ -13,6 +13,7 @@ layer, none within `_APART` characters of the row or of each other.
 
 import html
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from storycell.language_model import LanguageModel
 from storycell.types import BOUNDARY, Ids
 
 Array = npt.NDArray[np.floating[Any]]
+_SHOWN = 600  # characters of a coloured text
+_ABOVE, _BELOW = "213,94,0", "0,114,178"  # the theme's orange and blue
 _STORIES = 64  # read side by side
 _READ = 1 << 14  # characters read in one call, whose states are held twice for a moment
 _WIDTH = 256  # of a row, at least, where one story is read on after others have ended
@@ -73,6 +76,10 @@ class Trace:
         wanted = range(1, len(self) + 1)[rows]
         for a in range(0, len(wanted), _BULK):
             yield self._step(layer, wanted[a : a + _BULK])
+
+    def steps(self, layer: int, rows: range) -> dict[str, Array]:
+        """All values of a layer, `[rows H]` by name, where row 0 is the first boundary and row t + 1 character t."""
+        return self._step(layer, rows)
 
     def unit(self, layer: int, unit: int) -> dict[str, Array]:
         """All values of one unit at every character, `[T]` by name."""
@@ -139,14 +146,39 @@ class Trace:
             f"values {' '.join(self.names)}; trace[{self.names[0]!r}, 0] is [T H]"
         )
 
+    def colour(self, layer: int, unit: int, name: str = "") -> "Coloured":
+        """The text coloured by one value of a unit (by default what it remembers), for a notebook to show."""
+        name, layer = self._check(name or self.memory, layer)
+        return Coloured(f"{name} of layer {layer}, unit {unit}", self.text, self.column(name, layer, unit))
+
     def _repr_html_(self) -> str:
         """For a notebook: the first characters, redder means higher loss."""
+        bits = self.nats / np.log(2)
+        return Coloured(f"{self!r}: bits of each character", self.text, bits, full=6 / np.log(2))._repr_html_()
+
+
+@dataclass(frozen=True, repr=False)
+class Coloured:
+    """A text of T characters with a number for each, `[T]`: orange above 0, blue below, full at `full`."""
+
+    title: str
+    text: str
+    values: Array
+    full: float = 0.0  # 0: the size that 98 of 100 values stay within
+
+    def __repr__(self) -> str:
+        low, high = (float(edge(self.values, initial=0.0)) for edge in (np.min, np.max))
+        return f"Coloured({self.title}: {len(self.text):,} characters, from {low:.2f} to {high:.2f})"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the first characters; each tells its number."""
+        full = self.full or max(0.1, float(np.quantile(np.abs(self.values), 0.98)))
         spans = (
-            f'<span style="background:rgba(213,94,0,{min(1.0, nats / 6):.2f})" title="{nats / np.log(2):.2f} bits">'
-            f"{html.escape('⏎' if c == chr(0) else c)}</span>"
-            for c, nats in zip(self.text[:600], self.nats, strict=False)
+            f'<span style="background:rgba({_ABOVE if value > 0 else _BELOW},{min(1.0, abs(value) / full):.2f})" '
+            f'title="{value:.2f}">{html.escape("⏎" if c == chr(0) else c)}</span>'
+            for c, value in zip(self.text[:_SHOWN], self.values, strict=False)
         )
-        return f"<p>{html.escape(repr(self))}</p><pre style='white-space:pre-wrap'>{''.join(spans)}</pre>"
+        return f"<p>{html.escape(self.title)}</p><pre style='white-space:pre-wrap'>{''.join(spans)}</pre>"
 
 
 def trace(model: LanguageModel, ids: Ids, vocab: Vocabulary) -> Trace:
@@ -196,7 +228,8 @@ def probabilities(logits: Array) -> Array:
 
 def _slice(rows: range, by: int = 0) -> slice | npt.NDArray[np.int64]:
     """An index of some rows, shifted; a slice where it can be one, which copies nothing."""
-    return slice(rows.start + by, rows.stop + by, rows.step) if rows.step > 0 else np.array(rows, np.int64) + by
+    plain = rows.step > 0 and rows.start + by >= 0  # the row before the first stands for none: a story begins there
+    return slice(rows.start + by, rows.stop + by, rows.step) if plain else np.array(rows, np.int64) + by
 
 
 _APART = 100

@@ -19,7 +19,10 @@ from storycell.report.page import Figure, render
 
 @dataclass(frozen=True)
 class Section:
-    """What a section's `build(found)` gives: its place, its heading, what its template shows."""
+    """What a section's `build(found)` gives: its place, its heading, what its template shows.
+
+    It gives None where the run or its text has nothing that the section could show.
+    """
 
     order: int
     title: str
@@ -35,7 +38,8 @@ class InspectionReport:
         self.found = found
         names = [name for _, name, _ in iter_modules(sections.__path__)]
         built = {name: import_module(f"{sections.__name__}.{name}").build(found) for name in names}
-        self.sections: dict[str, Section] = dict(sorted(built.items(), key=lambda entry: entry[1].order))
+        shown: dict[str, Section] = {name: section for name, section in built.items() if section is not None}
+        self.sections = dict(sorted(shown.items(), key=lambda entry: entry[1].order))
 
     @cached_property
     def figures(self) -> dict[str, Figure]:

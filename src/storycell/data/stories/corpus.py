@@ -43,6 +43,15 @@ def log_probability(story: str) -> float:
     return story_grammar().log_probability(story)
 
 
+def predict(story: str) -> list[dict[str, float]]:
+    """The exact probability of every next character after each beginning of a story, `[characters + 1]`.
+
+    The character `END` of `storycell.data.stories.grammar` is the end of the story. Where the grammar cannot have
+    written the beginning there is nothing.
+    """
+    return story_grammar().predict(story)
+
+
 def parses(story: str) -> bool:
     """Whether the grammar can generate this text."""
     return bool(story_grammar().read(story))

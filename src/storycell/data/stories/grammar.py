@@ -3,6 +3,9 @@
 `generate` draws one text and the log-probability of the draws made; `read` finds every way the same tree could have
 generated a given text. The tree is built by `notation` from the rules in `templates`.
 
+`predict` gives the exact probability of every next character at every place of a text: `read` on the way tells a
+`Tally` what each way of going on would write next, whether the text has it or not.
+
 `read` does not search. It carries a table {(position, bindings): log-probability} through the tree, node by node, and
 adds states that coincide, so the resulting probability is summed over all derivations and is exact whether or not the
 grammar is ambiguous.
@@ -18,6 +21,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
+_NOTHING = 1e-12  # a probability that subtraction has left of none
 FORMS = ("base", "a", "A", "Cap", "he", "him", "his", "himself", "He", "His", "past", "many")
 PRONOUNS = frozenset({"he", "him", "his", "himself", "He", "His"})
 
@@ -59,8 +63,8 @@ class Node(ABC):
         """Append one random expansion to the draft."""
 
     @abstractmethod
-    def read(self, text: str, states: States) -> States:
-        """Advance every state over each expansion of this node found at its position."""
+    def read(self, text: str, states: States, tally: Tally | None = None) -> States:
+        """Advance every state over each expansion of this node found at its position; tell the tally of all."""
 
 
 def add(states: States, key: tuple[int, Bindings], log_p: float) -> None:
@@ -73,6 +77,38 @@ def add(states: States, key: tuple[int, Bindings], log_p: float) -> None:
         states[key] = high + math.log1p(math.exp(low - high))
 
 
+END = "\0"  # what a tally calls the end of the text
+
+
+class Tally:
+    """How likely each place of a text has been reached and each character written there, in logarithms.
+
+    Each derivation of a beginning has one word or fixed text that spans a place; so it is counted there once.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.logs: list[dict[str, float]] = [{} for _ in range(len(text) + 1)]
+
+    def write(self, mine: str, at: int, log_p: float) -> None:
+        """Some way of going on writes `mine` at this place: count its characters up to the first that is not the text's."""
+        text = self.text
+        for k, c in enumerate(mine, at):
+            self.add(k, c, log_p)
+            if k == len(text) or text[k] != c:
+                break
+
+    def add(self, at: int, c: str, log_p: float) -> None:
+        """Count one character at a place."""
+        here = self.logs[at]
+        old = here.get(c)
+        if old is None:
+            here[c] = log_p
+        else:
+            high, low = (old, log_p) if old > log_p else (log_p, old)
+            here[c] = high + math.log1p(math.exp(low - high))
+
+
 class Text(Node):
     """Fixed letters."""
 
@@ -82,8 +118,11 @@ class Text(Node):
     def generate(self, draft: Draft) -> None:
         draft.parts.append(self.text)
 
-    def read(self, text: str, states: States) -> States:
+    def read(self, text: str, states: States, tally: Tally | None = None) -> States:
         mine, size = self.text, len(self.text)
+        if tally is not None:
+            for (at, _), lp in states.items():
+                tally.write(mine, at, lp)
         return {(at + size, env): lp for (at, env), lp in states.items() if text.startswith(mine, at)}
 
 
@@ -98,9 +137,9 @@ class Chain(Node):
         for node in self.nodes:
             node.generate(draft)
 
-    def read(self, text: str, states: States) -> States:
+    def read(self, text: str, states: States, tally: Tally | None = None) -> States:
         for node in self.nodes:
-            states = node.read(text, states)
+            states = node.read(text, states, tally)
             if not states:
                 break
         return states
@@ -120,15 +159,18 @@ class Choice(Node):
         draft.logs.append(self.logs[i])
         self.options[i].generate(draft)
 
-    def read(self, text: str, states: States) -> States:
+    def read(self, text: str, states: States, tally: Tally | None = None) -> States:
         out: States = {}
         for option, log_w in zip(self.options, self.logs, strict=True):
             prefix = option.prefix
-            here = {k: lp + log_w for k, lp in states.items() if text.startswith(prefix, k[0])} if prefix else states
+            here = {k: lp + log_w for k, lp in states.items() if not prefix or text.startswith(prefix, k[0])}
+            if prefix and tally is not None:
+                for key, lp in states.items():
+                    if key not in here:
+                        tally.write(prefix, key[0], lp + log_w)
             if here:
-                extra = 0.0 if prefix else log_w
-                for key, lp in option.read(text, here).items():
-                    add(out, key, lp + extra)
+                for key, lp in option.read(text, here, tally).items():
+                    add(out, key, lp)
         return out
 
 
@@ -141,6 +183,7 @@ class WordList:
         self.cumulative = [c / total for c in accumulate(weights)][:-1]
         self.p = {word: w / total for word, w in zip(words, weights, strict=True)}
         self.logs = {word: math.log(p) for word, p in self.p.items()}
+        self.followers: dict[int, dict[str, dict[str, float]]] = {}
         self.indices: dict[int, tuple[int, dict[str, list[tuple[str, Word]]]]] = {}
 
     def draw(self, rand: Callable[[], float], avoid: Sequence[Word | None]) -> Word:
@@ -154,6 +197,35 @@ class WordList:
         if not avoid:
             return self.logs[word]
         return self.logs[word] - math.log1p(-sum(self.p.get(w, 0.0) for w in dict.fromkeys(avoid) if w is not None))
+
+    def next_characters(self, form: int) -> dict[str, dict[str, float]]:
+        """What follows each beginning of a word in this form: beginning -> character -> probability of both."""
+        if form not in self.followers:
+            table: dict[str, dict[str, float]] = {}
+            for word, p in self.p.items():
+                letters = word.forms[form]
+                for k, c in enumerate(letters):
+                    row = table.setdefault(letters[:k], {})
+                    row[c] = row.get(c, 0.0) + p
+            self.followers[form] = table
+        return self.followers[form]
+
+    def tell(self, tally: Tally, at: int, form: int, avoid: Sequence[Word | None], log_p: float) -> None:
+        """Tell a tally of all words that may be drawn at this place."""
+        avoided = [w for w in dict.fromkeys(avoid) if w is not None and w in self.p]
+        scale = log_p - (math.log1p(-sum(self.p[w] for w in avoided)) if avoided else 0.0)
+        table, text = self.next_characters(form), tally.text
+        for k in range(at, len(text) + 1):
+            begun = text[at:k]
+            row = table.get(begun)
+            if row is None:
+                break
+            for c, p in row.items():
+                for w in avoided:
+                    if w.forms[form].startswith(begun + c):
+                        p -= self.p[w]
+                if p > _NOTHING:
+                    tally.add(k, c, scale + math.log(p))
 
     def starting(self, text: str, at: int, form: int) -> list[tuple[str, Word]]:
         """The words whose given form may stand at this place in the text, looked up by their first letters."""
@@ -190,11 +262,13 @@ class Draw(Node):
         if self.var:
             env[self.var] = word
 
-    def read(self, text: str, states: States) -> States:
+    def read(self, text: str, states: States, tally: Tally | None = None) -> States:
         out: States = {}
         var = self.var
         for (at, env), lp in states.items():
             words, avoid = self.list_for(env), [env[i] for i in self.avoid]
+            if tally is not None:
+                words.tell(tally, at, self.form, avoid, lp)
             for form, word in words.starting(text, at, self.form):
                 if word not in avoid:
                     after = (*env[:var], word, *env[var + 1 :]) if var else env
@@ -213,10 +287,12 @@ class Recall(Node):
         assert word is not None, "a variable is recalled before it is drawn"
         draft.parts.append(word.forms[self.form])
 
-    def read(self, text: str, states: States) -> States:
+    def read(self, text: str, states: States, tally: Tally | None = None) -> States:
         out: States = {}
         for (at, env), lp in states.items():
             form: str = env[self.var].forms[self.form]
+            if tally is not None:
+                tally.write(form, at, lp)
             if text.startswith(form, at):
                 add(out, (at + len(form), note_event(env, at, "pronoun", self.var) if self.pronoun else env), lp)
         return out
@@ -231,7 +307,7 @@ class Speaker(Node):
     def generate(self, draft: Draft) -> None:
         pass
 
-    def read(self, text: str, states: States) -> States:
+    def read(self, text: str, states: States, tally: Tally | None = None) -> States:
         return {(at, note_event(env, at, "speaker", self.var)): lp for (at, env), lp in states.items()}
 
 
@@ -258,6 +334,23 @@ class Grammar:
         env: Bindings = (() if trace else None, *[None] * self.variables)
         ends = self.start.read(text, {(0, env): 0.0})
         return [(lp, end[0]) for (at, end), lp in ends.items() if at == len(text)]
+
+    def predict(self, text: str) -> list[dict[str, float]]:
+        """The probability of every next character after each beginning of a text, the empty one and all of it included.
+
+        `END` is that the text ends there. Empty from the first place on that the grammar cannot reach.
+        """
+        tally = Tally(text)
+        env: Bindings = (None,) * (self.variables + 1)
+        for (at, _), lp in self.start.read(text, {(0, env): 0.0}, tally).items():
+            tally.add(at, END, lp)
+        found = []
+        for row in tally.logs:
+            high = max(row.values(), default=0.0)
+            weights = {c: math.exp(lp - high) for c, lp in row.items()}
+            total = sum(weights.values())
+            found.append({c: w / total for c, w in weights.items()})
+        return found
 
     def log_probability(self, text: str) -> float:
         """The exact natural logarithm of the probability that `generate` gives this text."""

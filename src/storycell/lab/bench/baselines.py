@@ -89,14 +89,15 @@ def detach(state: Any) -> Any:
 
 
 def step(model: nn.Module, text: Text, bf16: bool = False) -> Work:
-    """Training steps of a model, in float32 or under autocast to bf16."""
-    ids, targets = (torch.from_numpy(np.ascontiguousarray(part)) for part in text)
+    """Training steps of a model, where it lies, in float32 or under autocast to bf16."""
+    device = next(model.parameters()).device
+    ids, targets = (torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in text)
     optimizer = torch.optim.AdamW(model.parameters(), RATE, fused=True)
     state = None
 
     def work() -> int:
         nonlocal state
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             logits, state = model(ids, state)
         state = detach(state)
         nats = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())

@@ -21,6 +21,8 @@ from storycell.web.theme import BLUE, GREY, LINE, ORANGE
 
 NAMES = {
     "storycell": "storycell",
+    "storycell_bf16": "storycell, bf16",
+    "storycell_fp32": "storycell, float32",
     "torch_fp32": "torch, float32",
     "torch_bf16": "torch, bf16 autocast",
     "torch_compile": "torch.compile, bf16",

@@ -22,11 +22,12 @@ PRODUCT = 1024  # rows, columns and depth; larger matrix products are hardly fas
 NEAR_BYTES, READ_TIMES = 1 << 18, 64  # fits the second-level cache of any processor; longer than a call costs
 OURS, TORCHS = "a product of the engine's", "a product of torch's"
 NUMPYS_READING, TORCHS_READING = "numpy's dot product of a near array", "torch's sum of a near array"
-_ELEMENT = {"fp32": np.float32, "bf16": np.uint16}
+_ELEMENT = {"fp32": np.float32, "bf16": np.uint16, "int8": np.int8}
+_COLUMN_BYTES = {"int8": 8}  # of a packed column beside its weights: its scale and where its sum begins
 
 
 def products(precision: str, size: int = PRODUCT) -> dict[str, Work]:
-    """Products of two large square matrices, each by whoever is installed; they count operations."""
+    """Products of two large square matrices, each by whoever is installed (int8: the engine); they count operations."""
     found: dict[str, Work] = {}
     draws = np.random.default_rng(1)
     left, right = (draws.standard_normal((size, size), np.float32) for _ in range(2))
@@ -34,7 +35,7 @@ def products(precision: str, size: int = PRODUCT) -> dict[str, Work]:
         found[OURS] = own_product(precision, left, right, np.empty_like(left))
     except (ImportError, RuntimeError):  # the engine was not built, or the processor has none of its instructions
         extras.require("torch", "measuring on a machine without the engine")
-    if extras.is_installed("torch"):
+    if precision != "int8" and extras.is_installed("torch"):
         from storycell.lab.bench import baselines
 
         found[TORCHS] = baselines.product(precision, left, right)
@@ -43,10 +44,11 @@ def products(precision: str, size: int = PRODUCT) -> dict[str, Work]:
 
 def own_product(precision: str, plain: Floats, right: Floats, out: Floats) -> Work:
     """The engine's product of two square float32 matrices, rounded to `precision`, into `out`."""
-    engine, element, number = library.library(), _ELEMENT[precision], library.PRECISIONS[precision]
+    engine, element, number = library.library(), _ELEMENT[precision], library.GENERATES_IN[precision]
     library.isa()
     size, count = len(plain), threads.for_kernels()
-    left, packed = np.empty((size, size), element), np.empty(size * size, element)
+    left = np.empty((size, size), element)
+    packed = np.empty(size * (size * left.itemsize + _COLUMN_BYTES.get(precision, 0)), np.uint8)
     library.check(engine.storycell_convert(number, plain.ctypes.data, left.ctypes.data, size * size, count))
     sizes, strides = (number, size, size, 0), (size, 1, size, size)
     library.check(engine.storycell_pack(*sizes, right.ctypes.data, *strides, packed.ctypes.data, count))
@@ -54,7 +56,9 @@ def own_product(precision: str, plain: Floats, right: Floats, out: Floats) -> Wo
     a.left, a.packed, a.out = left.ctypes.data, packed.ctypes.data, out.ctypes.data
 
     def work() -> int:
-        assert left.size == packed.size == out.size  # the struct has addresses only: this keeps the arrays alive
+        # The struct has addresses only: this keeps the arrays alive.
+        assert packed.size >= left.nbytes
+        assert left.size == out.size
         library.check(engine.storycell_product(ctypes.byref(a), threads.for_kernels()))
         return 2 * size**3
 

@@ -1,8 +1,9 @@
 """`bench sample`: generation, in characters per second, for one stream or many.
 
 Compared are storycell's sampler on a network such as `storycell sample` opens and, where torch is installed, torch's
-layer called character by character in float32 and under autocast to bf16, and the article's loop; and the ceiling: for
-one stream the rate of reading a near cache over the weights' bytes, for many the rate of a large matrix product.
+layer called character by character in float32 and under autocast to bf16, and the article's loop; in int8 also
+storycell itself in bf16 and float32; and the ceiling: for one stream the rate of reading a near cache over the weights'
+bytes, for many the rate of a large matrix product.
 """
 
 from typing import Any
@@ -18,7 +19,7 @@ from storycell.runs.network import new_model
 from storycell.types import BOUNDARY
 
 _NEVER = -1e9
-_BYTES = {"fp32": 4, "bf16": 2}  # of a weight
+_BYTES = {"fp32": 4, "bf16": 2, "int8": 1}  # of a weight
 
 
 def sample(workload: Workload) -> dict[str, Any]:
@@ -26,10 +27,12 @@ def sample(workload: Workload) -> dict[str, Any]:
     workload = workload.model_copy(update={"streams": workload.streams or 1, "threads": workload.threads or 1})
     assert workload.streams
     assert workload.threads
-    precision = "bf16" if workload.precision == "bf16" else "fp32"
+    precision = "fp32" if workload.precision == "auto" else workload.precision
     with threads.computing_on(workload.threads, workload.threads):
         lm = endless(workload, precision)
         contestants = {"storycell": write(lm, workload.streams)}
+        for other in ("bf16", "fp32") if precision == "int8" else ():
+            contestants[f"storycell_{other}"] = write(endless(workload, other), workload.streams)
         if extras.is_installed("torch"):
             from storycell.lab.bench import baselines
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from storycell import extras, threads
 from storycell.config import Settings, TrainSettings
+from storycell.errors import SettingsError
 from storycell.lab.bench import results, roofline
 from storycell.lab.bench.timing import Work, time_interleaved
 from storycell.lab.bench.workload import CLIP, RATE, V, Workload
@@ -50,7 +51,9 @@ def train(workload: Workload) -> dict[str, Any]:
 
 
 def resolve(workload: Workload) -> Settings:
-    """The settings of a training of that workload, on the CPU."""
+    """The settings of a training of that workload, on the CPU; `SettingsError` where none can be had."""
+    if workload.precision == "int8":
+        raise SettingsError("bench train has no precision int8, which is for generation: bench sample --precision int8")
     training = TrainSettings(
         streams=workload.streams or 64,
         chunk=workload.chunk,

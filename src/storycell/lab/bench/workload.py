@@ -26,8 +26,9 @@ class Workload(StrictModel):
     threads: PositiveInt | None = Field(
         None, le=1024, description="threads (train: every core, within a container's quota; sample: 1)"
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="precision of storycell's matmul inputs (auto: sample fp32, train what is fastest)"
+    precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
+        "auto",
+        description="precision of storycell's matmul inputs (auto: sample fp32, train the fastest; int8: sample)",
     )
     backend: Literal["auto", "native", "reference", "torch"] = Field(
         "auto", description="what computes storycell's side: the engine (native), or layers of torch"

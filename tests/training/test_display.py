@@ -1,15 +1,18 @@
-"""Progress on standard error: a bar on a terminal, gone when it is done; nothing where nobody watches."""
+"""Progress: a bar on a terminal, gone when it is done; a picture in a notebook; nothing where nobody watches."""
 
 import io
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from support.tiny_runs import command
 
-from storycell.cli import display
-from storycell.cli.display import preparing, say
+import storycell
+from storycell.training import display
+from storycell.training.display import preparing, say
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
@@ -125,3 +128,57 @@ def test_the_command_shows_its_steps_on_a_terminal(
     held_out, following = [line for line in terminal.screen() if line.strip()]
     assert held_out.startswith("held out to validate on: ")
     assert following == f"next: storycell train {tmp_path / 'out'}"
+
+
+TINY = {"hidden": 8, "embedding": 4, "streams": 4, "chunk": 16, "steps": 6, "evaluations": 2, "threads": 1}
+
+
+def test_a_training_from_python_shows_how_far_it_is_on_a_terminal(
+    story_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = open_terminal(monkeypatch)
+    run = storycell.train(story_file, out=tmp_path / "run", **TINY)
+    shown = "\n".join(terminal.shown())
+    assert "step 6" in shown
+    assert "100%" in shown
+    assert f"{run.metrics[-1]['valid_nats']:.4f}" in shown
+    before = len(terminal.getvalue())
+    storycell.resume(run.path, steps=8)
+    assert "step 8" in ESCAPES.sub("", terminal.getvalue()[before:])
+
+
+@pytest.mark.parametrize("why", ["quiet", "a pipe", "a callback"])
+def test_a_training_from_python_shows_nothing_otherwise(
+    why: str, story_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal, seen = open_terminal(monkeypatch), []
+    if why == "a pipe":
+        monkeypatch.setattr(terminal, "isatty", lambda: False)
+    more: dict[str, Any] = {"quiet": {"quiet": True}, "a callback": {"callback": seen.append}}.get(why, {})
+    storycell.train(story_file, out=tmp_path / "run", **TINY, **more)
+    assert "step" not in terminal.getvalue()
+    assert len(seen) == (6 if why == "a callback" else 0)
+
+
+def test_in_a_notebook_one_picture_replaces_itself(
+    story_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a kernel's display is given; tests/examples/ runs real ones."""
+    shown: list[dict[str, str]] = []
+    updated: list[dict[str, str]] = []
+
+    def show(picture: dict[str, str], *, raw: bool, display_id: bool) -> SimpleNamespace:
+        shown.append(picture)
+        return SimpleNamespace(update=lambda picture, raw: updated.append(picture))
+
+    ipython = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=object()))
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=show))
+    monkeypatch.setattr(display, "_REFRESH_S", -1.0)
+    run = storycell.train(story_file, out=tmp_path / "run", **TINY)
+    assert len(shown) == 1
+    assert len(updated) == 5
+    assert updated[-1]["text/html"].startswith("<progress max='1' value='1.000'>")
+    assert f"validation {run.metrics[-1]['valid_nats']:.4f}" in updated[-1]["text/plain"]
+    storycell.resume(run.path, steps=8, quiet=True)
+    assert len(shown) == 1

@@ -1,15 +1,18 @@
-"""Progress of training and preparing on standard error: a live bar on a terminal, a line now and then elsewhere.
+"""Progress of training and preparing: a live bar on a terminal, a bar below the cell of a notebook, lines elsewhere.
 
-rich draws, and is imported where there is a terminal to draw on: its import takes a tenth of a verb's start.
+All but the notebook's is on standard error. rich draws, and is imported where there is a terminal to draw on: its
+import takes a tenth of a verb's start. In a notebook rich's bar needs ipywidgets, and what it drew is gone when the
+notebook is opened again; a picture that replaces itself needs nothing and stays.
 """
 
+import html
 import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from storycell import loss
 from storycell.data.resumable import Progress, no_progress
@@ -31,6 +34,13 @@ def say(note: str) -> None:
 def _is_live() -> bool:
     """Whether standard error can be drawn on."""
     return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+
+def _in_notebook() -> bool:
+    """Whether this is a notebook's kernel: what was displayed there can be replaced."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return shell is not None and hasattr(shell, "kernel")
 
 
 @contextmanager
@@ -79,11 +89,14 @@ def preparing(work: str = "reading the text: ") -> Iterator[Progress]:
 
 
 class TrainingDisplay:
-    """Shows reports as they come."""
+    """Shows reports as they come; `lines`: where nothing can be drawn, lines are written."""
 
-    def __init__(self) -> None:
-        self._is_live = _is_live()
+    def __init__(self, lines: bool = True) -> None:
+        self._in_notebook = _in_notebook()
+        self._is_live = not self._in_notebook and _is_live()
+        self._writes = lines and not self._is_live and not self._in_notebook
         self._live: Live | None = None
+        self._shown: Any = None  # the notebook's handle of what is shown
         self._valid_nats: float | None = None
         self._sample = ""
         self._smooth_nats: float | None = None
@@ -102,18 +115,21 @@ class TrainingDisplay:
         """Take in a report; redraw if it is time to."""
         if report.notice and self._live:
             self._live.console.print(report.notice, highlight=False, markup=False, soft_wrap=True)
-        elif report.notice:
+        elif report.notice and (self._writes or self._in_notebook):
             say(report.notice)
         if report.train_nats == report.train_nats:
             last = self._smooth_nats
             self._smooth_nats = report.train_nats if last is None else 0.95 * last + 0.05 * report.train_nats
         if report.valid_nats is not None or report.sample is not None:
             self._valid_nats, self._sample = report.valid_nats, report.sample or ""
-            if not self._is_live:
+            if self._writes:
                 say(self._line(report))
-        if self._is_live and (time.monotonic() - self._shown_at > _REFRESH_S or report.spent >= 1):
+        drawn = self._is_live or self._in_notebook
+        if drawn and (time.monotonic() - self._shown_at > _REFRESH_S or report.spent >= 1):
             self._shown_at = time.monotonic()
-            if self._live is None:
+            if self._in_notebook:
+                self._show_in_notebook(report)
+            elif self._live is None:
                 from rich.console import Console
                 from rich.live import Live
 
@@ -121,15 +137,30 @@ class TrainingDisplay:
                     console=Console(stderr=True), auto_refresh=False, transient=False, redirect_stdout=False
                 )
                 self._live.start()
-            self._live.update(self._picture(report), refresh=True)
+            if self._live:
+                self._live.update(self._picture(report), refresh=True)
         if report.spent >= 1 and report.valid_nats is not None:
             if self._live:
                 self._live.stop()
-            say("measuring the best weights on the whole held-out text")
+            if self._live or self._writes:
+                say("measuring the best weights on the whole held-out text")
 
-    def _line(self, report: "Report") -> str:
+    def _show_in_notebook(self, report: "Report") -> None:
+        from IPython.display import display
+
+        sample = f"<pre style='white-space:pre-wrap'>{html.escape(self._sample.strip())}</pre>" if self._sample else ""
+        line = self._line(report, self._valid_nats)
+        page = f"<progress max='1' value='{report.spent:.3f}'></progress> {html.escape(line)}{sample}"
+        picture = {"text/plain": line, "text/html": page}
+        if self._shown is None:
+            self._shown = display(picture, raw=True, display_id=True)
+        else:
+            self._shown.update(picture, raw=True)
+
+    def _line(self, report: "Report", valid_nats: float | None = None) -> str:
         trained = "" if self._smooth_nats is None else f"training {self._smooth_nats:.4f}, "
-        valid = "" if report.valid_nats is None else f"validation {report.valid_nats:.4f} "
+        valid_nats = report.valid_nats if valid_nats is None else valid_nats
+        valid = "" if valid_nats is None else f"validation {valid_nats:.4f} "
         return (
             f"{report.spent:4.0%}  step {report.step:,}  {trained}{valid}nats per character"
             f"  {report.chars_per_s:,.0f} characters/s  {_clock(_left(report))} left"
