@@ -18,6 +18,8 @@ WRONG: dict[str, list[Any]] = {
     "dropout": [-0.1, 1, 1.5, float("nan")],
     "weight_dropout": [1.0, -0.1],
     "embedding_dropout": [1.0, float("nan")],
+    "ngrams": [-1, 1, 17, 2.0, None],
+    "ngram_rows": [0, -1, 10**9],
     "gate_bias": [1, "yes", None],
     "forget_bias": [float("inf"), 1e39, "1"],
     "streams": [0, 10**9],

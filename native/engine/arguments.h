@@ -182,6 +182,12 @@ struct Generation {
     float* kept_logits;            // [B, length, V rounded up]: what each was drawn from, or null
     const Choice* choice;          // [B]
     int64_t unknown;               // a character never written, or -1
+    // With n-grams (ngrams.h; 0: none) the first layer reads vectors, in float32: its packed_input is that, and it has
+    // input_bias and projected instead of a table.
+    int64_t ngrams, ngram_rows, embedding;  // embedding: their width
+    const float *embedding_weight, *ngram_table;  // [V, width], [rows, width]
+    int64_t* past;                 // [B, ngrams - 1], in and out
+    float* vectors;                // [B, width] scratch
 };
 
 struct Tensor {                 // one of a model's tensors, as the optimiser sees it

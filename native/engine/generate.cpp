@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "engine/ngrams.h"
 #include "engine/sampler.h"
 
 namespace storycell {
@@ -35,7 +36,16 @@ Status generate_streams(const Kernels& kernels, const Generation& a, int64_t fir
             r.reset_bias = layer.reset_bias;
             r.hidden = layer.hidden;
             r.carry = layer.carry;
-            if (l == 0) {
+            if (l == 0 && a.ngrams) {
+                const int64_t D = a.embedding;
+                for (int64_t b = first; b < last; ++b)
+                    look_up(a.ngrams, a.ngram_rows, D, a.embedding_weight, a.ngram_table, a.current[b],
+                            a.past + b * (a.ngrams - 1), a.vectors + b * D);
+                const Product input{kFloat32, B, D, gates * H, a.vectors, D, layer.packed_input, layer.input_bias,
+                                    layer.projected, back};
+                if (const Status bad = kernels.product(input, first, last)) return bad;
+                r.projected = layer.projected;
+            } else if (l == 0) {
                 r.ids = a.current;
                 r.ids_stream_stride = 1;
                 r.table = layer.table;

@@ -8,6 +8,8 @@
 
 #include "engine/guarded.h"
 #include "engine/model_state.h"
+#include "engine/ngrams.h"
+#include "engine/pool.h"
 
 namespace storycell {
 namespace {
@@ -40,7 +42,8 @@ class Network {
 public:
     Network(const NetworkWeights& w, int64_t elements)
         : cell(w.cell), L(w.layers), H(w.units), V(w.characters), G(kCells[w.cell].gates), P(whole_lanes(w.units)),
-          W(whole_lanes(w.characters)), precision(elements), layers(static_cast<size_t>(w.layers)) {}
+          W(whole_lanes(w.characters)), N(w.ngrams), R(w.ngram_rows), D(whole_lanes(w.embedding)), precision(elements),
+          layers(static_cast<size_t>(w.layers)) {}
 
     Status pack(const NetworkWeights& w, int threads) {
         for (int64_t k = 0; k < L; ++k) {
@@ -49,7 +52,13 @@ public:
             TRY(pack_gates(w.layer[k].recurrent, H, P, G > 1, precision, threads, layer.recurrent));
             if (k) TRY(pack_gates(w.layer[k].input, H, P, false, precision, threads, layer.input));
         }
-        TRY(make_table(w, threads));
+        if (N) {  // float32 in every precision
+            TRY(pack_gates(w.layer[0].input, w.embedding, D, false, kFloat32, threads, layers[0].input));
+            resize_rows(w.embedding_weight, V, w.embedding, D, embedding.room(V * D));
+            resize_rows(w.ngram_table, R, w.embedding, D, ngrams.room(R * D));
+        } else {
+            TRY(make_table(w, threads));
+        }
         resize_rows(w.output_bias, 1, V, W, output_bias.room(W));
         finite = precision != kInt8 || (all_finite(w.output, V * H) && matrices_finite(w));
         return static_cast<Status>(storycell_pack(precision, P, W, 0, w.output, 1, H, H, V,
@@ -59,11 +68,13 @@ public:
     Status read(const Reading& a, int threads) const {
         const int64_t B = a.streams, BP = B * P, rows = a.logits ? std::min(kRows, kLogits / W) : kRows;
         const int64_t most = std::min(a.steps, std::max<int64_t>(1, rows / B));  // steps
-        Buffer h, c, one, two, inputs, every_cell, row_logits, row_losses;
+        Buffer h, c, one, two, inputs, every_cell, row_logits, row_losses, read_vectors;
+        std::vector<int64_t> past = remembered(a.past, B);
+        float* const vectors = N ? read_vectors.room(most * B * D) : nullptr;
         pad_state(a.hidden, B, h);
         pad_state(cell == kLstm ? a.cell : nullptr, B, c);
         float *above = one.room((most + 1) * BP), *below = L > 1 ? two.room((most + 1) * BP) : above;
-        float* const projected = L > 1 ? inputs.room(most * BP * G) : nullptr;
+        float* const projected = L > 1 || N ? inputs.room(most * BP * G) : nullptr;
         float* const cells = a.cells && cell == kLstm ? every_cell.room((most + 1) * BP) : nullptr;
         float* const logits = a.logits ? row_logits.room(most * B * W) : nullptr;
         float* const losses = a.losses ? row_losses.room(most * B) : nullptr;
@@ -79,9 +90,11 @@ public:
                     copy(cells, c.data() + k * BP, BP);
                 }
                 copy(above, h.data() + k * BP, BP);
-                if (k) {
-                    const Product p{0, n * B, P, G * P, below + BP, P, layers[k].input.data(), layers[k].bias.data(),
-                                    projected, 0};
+                if (k == 0 && N) TRY(look_up_all(a, t, n, past.data(), vectors, threads));
+                if (k || N) {
+                    const int64_t in = k ? P : D;
+                    const Product p{0, n * B, in, G * P, k ? below + BP : vectors, in, layers[k].input.data(),
+                                    layers[k].bias.data(), projected, 0};
                     TRY(storycell_product(&p, threads));
                     r.projected = projected;
                 } else {
@@ -112,6 +125,7 @@ public:
         }
         if (a.final_hidden) resize_rows(h.data(), L * B, P, H, a.final_hidden);
         if (a.final_cell && cell == kLstm) resize_rows(c.data(), L * B, P, H, a.final_cell);
+        if (a.final_past) std::copy(past.begin(), past.end(), a.final_past);
         return kOk;
     }
 
@@ -121,7 +135,7 @@ public:
         const float* const cell_state = cell == kLstm ? a.cell : nullptr;
         if (precision == kInt8 && (!finite || !all_finite(a.hidden, L * B * H) || !all_finite(cell_state, L * B * H)))
             return kNotFinite;
-        Buffer h, carry, slots, projected, logits, kept;
+        Buffer h, carry, slots, projected, logits, kept, vectors;
         pad_state(a.hidden, B, h);
         pad_state(cell == kLstm ? a.cell : a.hidden, B, carry);
         slots.room(2 * slot * L), projected.room(BP * G), logits.room(B * W);
@@ -131,12 +145,14 @@ public:
             const PackedLayer& layer = layers[k];
             float* hidden = slots.data() + 2 * slot * k;
             TRY(storycell_convert(precision, h.data() + k * BP, hidden, BP, threads));
-            all[k] = {layer.recurrent.data(), k ? layer.input.data() : nullptr, k ? nullptr : table.data(),
-                      k ? layer.bias.data() : nullptr, layer.reset_bias.data(), hidden, carry.data() + k * BP,
-                      k ? projected.data() : nullptr};
+            const bool reads = k || N;
+            all[k] = {layer.recurrent.data(), reads ? layer.input.data() : nullptr, reads ? nullptr : table.data(),
+                      reads ? layer.bias.data() : nullptr, layer.reset_bias.data(), hidden, carry.data() + k * BP,
+                      reads ? projected.data() : nullptr};
         }
         Generation g{cell, precision, L, B, P, V, a.length, all.data(), output.data(), output_bias.data(),
-                     logits.data(), a.current, a.random, a.out, kept.data(), a.choice, a.unknown};
+                     logits.data(), a.current, a.random, a.out, kept.data(), a.choice, a.unknown,
+                     N, R, D, embedding.data(), ngrams.data(), a.past, N ? vectors.room(B * D) : nullptr};
         TRY(storycell_generate(&g, threads));
         for (int64_t k = 0; k < L && cell != kGru; ++k)
             TRY(storycell_widen(precision, slots.data() + 2 * slot * k, h.data() + k * BP, BP, threads));
@@ -148,6 +164,12 @@ public:
 
     bool reads() const { return precision == kFloat32; }
     bool has_cell() const { return cell == kLstm; }
+    bool remembers() const { return N; }
+    Status check_past(const int64_t* past, int64_t B) const {
+        for (int64_t i = 0; N && past && i < B * (N - 1); ++i)
+            if (past[i] < 0 || past[i] >= V) return kBadCharacter;
+        return kOk;
+    }
 
 private:
     struct PackedLayer {
@@ -155,10 +177,13 @@ private:
         Buffer bias, reset_bias;  // [G*P]: of input and hidden together; gru: [P] of the hidden part of its last gate
     };
 
-    int64_t cell, L, H, V, G, P, W, precision;  // P, W: units and characters in whole lanes
+    int64_t cell, L, H, V, G, P, W;  // P, W: units and characters in whole lanes
+    int64_t N, R, D;                 // longest n-gram (0: none), rows of their table, width of the input in whole lanes
+    int64_t precision;
     bool finite = true;  // its matrices, where bytes would not show what is not
     std::vector<PackedLayer> layers;
     Buffer table, output, output_bias;  // table [V, G*P]: what a character adds to the first layer's gates
+    Buffer embedding, ngrams;           // instead of it: [V, D], [R, D]
 
     // Each gate's block of rows is followed by zeros up to whole lanes, and so is each row: padded units stay zero.
     void pad_gates(const float* source, int64_t columns, int64_t padded, float* out) const {
@@ -183,7 +208,32 @@ private:
             if (!all_finite(w.layer[k].recurrent, G * H * H) || (k && !all_finite(w.layer[k].input, G * H * H)) ||
                 !all_finite(layers[k].bias.data(), G * P) || !all_finite(layers[k].reset_bias.data(), P))
                 return false;
+        if (N)
+            return all_finite(w.layer[0].input, G * H * w.embedding) && all_finite(embedding.data(), V * D) &&
+                   all_finite(ngrams.data(), R * D);
         return all_finite(table.data(), V * G * P);
+    }
+
+    std::vector<int64_t> remembered(const int64_t* past, int64_t B) const {
+        std::vector<int64_t> to(static_cast<size_t>(N ? B * (N - 1) : 0));
+        if (past) std::copy_n(past, to.size(), to.begin());
+        return to;
+    }
+
+    // What the first layer reads of n steps from t on, [n, B, D].
+    Status look_up_all(const Reading& a, int64_t t, int64_t n, int64_t* past, float* to, int threads) const {
+        const int64_t B = a.streams;
+        for (int64_t i = 0; i < B * n; ++i) {
+            const int64_t id = a.ids[i / n * a.steps + t + i % n];
+            if (id < 0 || id >= V) return kBadCharacter;
+        }
+        return split(B, 8, threads, [&](int64_t first, int64_t last) {
+            for (int64_t b = first; b < last; ++b)
+                for (int64_t i = 0; i < n; ++i)
+                    look_up(N, R, D, embedding.data(), ngrams.data(), a.ids[b * a.steps + t + i], past + b * (N - 1),
+                            to + (i * B + b) * D);
+            return kOk;
+        });
     }
 
     void fold_biases(const NetworkLayer& w, PackedLayer& layer) const {
@@ -245,6 +295,9 @@ Status check(const NetworkWeights& w, int64_t precision, int threads) {
         !between(w.layers, 1, 1024) || !between(w.units, 1, 1 << 16) || !between(w.characters, 1, 1 << 21) ||
         !between(w.embedding, 0, 1 << 16))
         return kBadSize;
+    if (w.ngrams && (!between(w.ngrams, 2, kLongestNgram) || !between(w.ngram_rows, 1, kMostNgramRows) || !w.embedding))
+        return kBadSize;
+    if (w.ngrams && !w.ngram_table) return kMissing;
     if (!w.layer || !w.output || !w.output_bias || !w.embedding != !w.embedding_weight) return kMissing;
     for (int64_t k = 0; k < w.layers; ++k) {
         const NetworkLayer& layer = w.layer[k];
@@ -276,6 +329,7 @@ int storycell_network_read(const Network* network, const Reading* a, int threads
     if (!network || !a || !a->ids || !a->targets != !a->losses) return kMissing;
     if (a->hidden && network->has_cell() && !a->cell) return kMissing;
     if (!between(a->streams, 1, kMost) || !between(a->steps, 1, kMost) || !network->reads()) return kBadSize;
+    if (const Status bad = network->check_past(a->past, a->streams)) return bad;
     return guarded([&] { return network->read(*a, threads); });
 }
 
@@ -283,5 +337,6 @@ int storycell_network_write(const Network* network, const Writing* a, int thread
     if (!network || !a || !a->current || !a->random || !a->choice || !a->out || !a->final_hidden) return kMissing;
     if (network->has_cell() && (!a->final_cell || (a->hidden && !a->cell))) return kMissing;
     if (!between(a->streams, 1, kMost) || !between(a->length, 1, kMost)) return kBadSize;
+    if (network->remembers() && !a->past) return kMissing;
     return guarded([&] { return network->write(*a, threads); });
 }

@@ -7,6 +7,7 @@
 #include "engine/blas.h"
 #include "engine/kernels.h"
 #include "engine/model_state.h"
+#include "engine/ngrams.h"
 #include "engine/pool.h"
 
 namespace storycell {
@@ -34,7 +35,8 @@ Status drop(int64_t precision, int64_t count, uint64_t seed, double share, const
 
 Model::Model(const ModelConfig& c)
     : config(c), threads(static_cast<int>(c.threads)), H(whole_lanes(c.units)), V(c.characters), VW(whole_lanes(V)),
-      G(kCells[c.cell].gates), S(kCells[c.cell].saved), D(whole_lanes(c.embedding ? c.embedding : V)) {
+      G(kCells[c.cell].gates), S(kCells[c.cell].saved), D(whole_lanes(c.embedding ? c.embedding : V)),
+      table(c.ngrams, c.ngram_rows, c.embedding, D) {
     char name[48];
     if (c.embedding) embedding = add("embedding.weight", V, c.embedding, V, false);
     layers.resize(static_cast<size_t>(c.layers));
@@ -54,6 +56,13 @@ Model::Model(const ModelConfig& c)
     }
     output = add("output.weight", V, c.units, V, true);
     output_bias = add("output.bias", V, 0, V, false);
+    if (c.ngrams) {  // last, so that everything else lies as it does without
+        ngrams = static_cast<int64_t>(parameters.size());
+        Parameter p{};
+        std::snprintf(p.name, sizeof p.name, "ngram_table.weight");
+        p.rows = c.ngram_rows, p.columns = c.embedding, p.units = c.ngram_rows, p.stride = D, p.table = true;
+        parameters.push_back(p);
+    }
     for (auto& kind : present) kind.assign(parameters.size(), 0);
     zeros.zeros(H);
     for (int kind : {kWeight, kGradient}) {
@@ -73,11 +82,19 @@ int64_t Model::add(const char* name, int64_t rows, int64_t columns, int64_t unit
 }
 
 void Model::keep(int kind) {
-    if (numbers[kind].data()) return;
+    if (ngrams >= 0 && kind == kSum && !table.sum.data()) table.sum.zeros(table.rows);
+    if (ngrams >= 0 && kind == kAverage && !table.average.data()) table.average.zeros(table.rows * D);
+    if (numbers[kind].data() || kind == kSum) return;
     numbers[kind].zeros(kind == kStep ? static_cast<int64_t>(parameters.size()) : total);
 }
 
+bool Model::keeps(int kind, int64_t index) const {
+    const bool shared = kind == kWeight || kind == kGradient || kind == kAverage;
+    return parameters[static_cast<size_t>(index)].table ? shared || kind == kSum : kind != kSum;
+}
+
 void Model::forget(int kind) {
+    if (kind == kSum && table.sum.data()) table.sum.zeros(table.sum.size());
     if (numbers[kind].data()) numbers[kind].zeros(numbers[kind].size());
     std::fill(present[kind].begin(), present[kind].end(), 0);
 }
@@ -91,6 +108,15 @@ Status Model::read(int kind, int64_t index, float* to) const {
     if (!has(kind, index)) return kMissing;
     if (kind == kStep) return *to = numbers[kStep].data()[index], kOk;
     const Parameter& p = parameters[static_cast<size_t>(index)];
+    if (p.table) {
+        if (kind == kSum) return std::memcpy(to, table.sum.data(), static_cast<size_t>(p.rows) * sizeof(float)), kOk;
+        Buffer dense;
+        if (kind == kGradient) table.dense_gradient(dense.room(p.rows * D));
+        const Buffer& from = kind == kWeight ? table.weight : kind == kAverage ? table.average : dense;
+        for (int64_t r = 0; r < p.rows; ++r)
+            std::memcpy(to + r * p.columns, from.data() + r * D, static_cast<size_t>(p.columns) * sizeof(float));
+        return kOk;
+    }
     for (int64_t r = 0; r < p.rows; ++r)
         std::memcpy(to + r * p.width(), at(kind, index) + p.row(r) * p.stride,
                     static_cast<size_t>(p.width()) * sizeof(float));
@@ -98,10 +124,20 @@ Status Model::read(int kind, int64_t index, float* to) const {
 }
 
 Status Model::write(int kind, int64_t index, const float* from) {
+    const Parameter& p = parameters[static_cast<size_t>(index)];
+    if (!keeps(kind, index) || (p.table && kind == kGradient)) return kBadSize;
     keep(kind);
     present[kind][static_cast<size_t>(index)] = 1;
     if (kind == kStep) return numbers[kStep].data()[index] = *from, kOk;
-    const Parameter& p = parameters[static_cast<size_t>(index)];
+    if (p.table && kind == kSum)
+        return std::memcpy(table.sum.data(), from, static_cast<size_t>(p.rows) * sizeof(float)), kOk;
+    if (p.table) {
+        float* to = (kind == kWeight ? table.weight : table.average).data();
+        for (int64_t r = 0; r < p.rows; ++r)
+            std::memcpy(to + r * D, from + r * p.columns, static_cast<size_t>(p.columns) * sizeof(float));
+        if (kind == kWeight) ++version;
+        return kOk;
+    }
     for (int64_t r = 0; r < p.rows; ++r)
         std::memcpy(at(kind, index) + p.row(r) * p.stride, from + r * p.width(),
                     static_cast<size_t>(p.width()) * sizeof(float));
@@ -130,6 +166,7 @@ Status Model::fold(Folded& to, const float* embedded) const {
         const float *in = at(kWeight, layer.input_bias), *back = at(kWeight, layer.recurrent_bias);
         for (int64_t j = 0; j < G * H; ++j) bias[j] = in[j] + (config.cell == kGru && j >= 2 * H ? 0.0f : back[j]);
     }
+    if (ngrams >= 0) return kOk;
     float* table = to.table.room(V * G * H);
     const float *in = at(kWeight, layers[0].input), *bias = to.bias[0].data();
     if (embedding < 0) {
@@ -172,16 +209,17 @@ Status Model::prepare(const Chunk& chunk) {
             TRY(pack(precision, H, H, G > 1 ? G : 0, weight, 1, H, layer.packed_recurrent));
             TRY(pack(precision, kCells[config.cell].back * H, H, 0, weight, H, 1, layer.packed_recurrent_back));
         }
-        if (known || k == 0) continue;
+        if (known || (k == 0 && ngrams < 0)) continue;
         const float* weight = at(kWeight, layer.input);
-        TRY(pack(precision, H, G * H, 0, weight, 1, H, layer.packed_input));
+        const int64_t in = k ? H : D;
+        TRY(pack(precision, in, G * H, 0, weight, 1, in, layer.packed_input));
         if (config.cell == kGru) {  // its third gate's gradient, as it is saved, does not meet the input
-            float* to = spread.zeros(S * H * H);
-            std::memcpy(to, weight, static_cast<size_t>(2 * H * H) * sizeof(float));
-            std::memcpy(to + 3 * H * H, weight + 2 * H * H, static_cast<size_t>(H * H) * sizeof(float));
+            float* to = spread.zeros(S * H * in);
+            std::memcpy(to, weight, static_cast<size_t>(2 * H * in) * sizeof(float));
+            std::memcpy(to + 3 * H * in, weight + 2 * H * in, static_cast<size_t>(H * in) * sizeof(float));
             weight = to;
         }
-        TRY(pack(precision, S * H, H, 0, weight, H, 1, layer.packed_input_back));
+        TRY(pack(precision, S * H, in, 0, weight, in, 1, layer.packed_input_back));
     }
     if (!known) {
         const float* weight = at(kWeight, output);
@@ -200,6 +238,7 @@ Status Model::gradient(Chunk& chunk) {
     precision = config.precision;
     if (!rounds() && blas_wins(B / threads, H)) precision = kBlas;
     TRY(prepare(chunk));
+    if (ngrams >= 0) TRY(look_up(chunk));
     for (int64_t k = 0; k < config.layers; ++k) TRY(forward(k, chunk));
     TRY(loss(chunk));
     for (int64_t k = config.layers - 1; k >= 0; --k) TRY(backward(k, chunk));
@@ -207,6 +246,17 @@ Status Model::gradient(Chunk& chunk) {
     chunk.norm = norm, nats = chunk.nats;
     ready = true;
     return kOk;
+}
+
+// What the first layer reads where characters meet n-grams.
+Status Model::look_up(const Chunk& chunk) {
+    for (int64_t i = 0; i < B * T; ++i)
+        if (chunk.ids[i] < 0 || chunk.ids[i] >= V) return kBadCharacter;
+    float* const to = vectors.room(B * T * D);
+    const float* embedded = config.embedding_dropout > 0 ? kept_embedding.data() : at(kWeight, embedding);
+    TRY(table.look_up(B, T, chunk.ids, chunk.resets, chunk.carries && carried_streams, embedded, to, threads));
+    return static_cast<Status>(
+        storycell_convert(config.precision, to, read_vectors.room(elements(B * T * D)), B * T * D, threads));
 }
 
 Recurrence Model::recurrence(Layer& layer) {
@@ -239,13 +289,14 @@ Status Model::forward(int64_t k, const Chunk& chunk) {
     if (config.cell == kLstm) layer.cells.room((T + 1) * BH);
     TRY(start(layer, chunk));
     Recurrence a = recurrence(layer);
-    if (k == 0) {
+    if (k == 0 && ngrams < 0) {
         a.characters = V, a.ids = chunk.ids, a.ids_stream_stride = T, a.ids_step_stride = 1;
         a.table = folded.table.data();
     } else {
-        const Product p{precision, T * B, H, G * H, layers[static_cast<size_t>(k - 1)].outputs, H,
-                        layer.packed_input.data(), folded.bias[static_cast<size_t>(k)].data(),
-                        projected.room(T * B * G * H), 0};
+        const int64_t in = k ? H : D;
+        const float* read = k ? layers[static_cast<size_t>(k - 1)].outputs : read_vectors.data();
+        const Product p{precision, T * B, in, G * H, read, in, layer.packed_input.data(),
+                        folded.bias[static_cast<size_t>(k)].data(), projected.room(T * B * G * H), 0};
         TRY(storycell_product(&p, threads));
         a.projected = projected.data();
     }
@@ -318,7 +369,7 @@ Status Model::backward(int64_t k, const Chunk& chunk) {
     float* last = last_sums.zeros(H);      // gru: of those that meet the input's last gate
     float* grad = at(kGradient, layer.recurrent);
     TransposedProduct g = to_weight(layer, 0, G * H, grad, all);
-    if (k == 0) {
+    if (k == 0 && ngrams < 0) {
         float* table = grad_table.room(V * G * H);
         if (!gru) {
             g.table_grad = table, g.ids = chunk.ids, g.ids_stream_stride = T, g.ids_step_stride = 1;
@@ -332,22 +383,11 @@ Status Model::backward(int64_t k, const Chunk& chunk) {
                 for (int64_t j = 0; j < H; ++j) last[j] += table[v * G * H + 2 * H + j];
         }
         TRY(table_to_weights());
+    } else if (k == 0) {
+        TRY(input_gradient(layer, read_vectors.data(), D, grad_vectors.room(rows * D), all, last));
+        TRY(vectors_to_weights());
     } else {
-        const float* read = layers[static_cast<size_t>(k - 1)].outputs;
-        float* grad_input = at(kGradient, layer.input);
-        if (gru) {
-            TRY(transposed_pair({to_weight(layer, 0, 2 * H, grad, all), read, H, H, grad_input}, threads));
-            g = to_weight(layer, 2 * H, H, grad + 2 * H * H, all + 2 * H);
-            TRY(storycell_transposed(&g, threads));
-            g = to_weight(layer, 3 * H, H, grad_input + 2 * H * H, last);
-            g.right = read;
-            TRY(storycell_transposed(&g, threads));
-        } else {
-            TRY(transposed_pair({g, read, H, H, grad_input}, threads));
-        }
-        const Product p{precision, rows, S * H, H, layer.gates.data(), S * H, layer.packed_input_back.data(),
-                        nullptr, grad_top.data(), 0};
-        TRY(storycell_product(&p, threads));
+        TRY(input_gradient(layer, layers[static_cast<size_t>(k - 1)].outputs, H, grad_top.data(), all, last));
     }
     if (config.weight_dropout > 0)
         TRY(drop(0, G * H * H, storycell_model_seed(chunk.seed, 1 + k), config.weight_dropout, grad, grad, threads));
@@ -358,6 +398,34 @@ Status Model::backward(int64_t k, const Chunk& chunk) {
             in[j] = gru && j >= 2 * H ? last[j - 2 * H] : all[j];
         }
     }
+    return kOk;
+}
+
+// From the gradients of the gates those of both matrices, and to[T*B, width] of the vectors that were read.
+Status Model::input_gradient(Layer& layer, const float* read, int64_t width, float* to, float* all, float* last) {
+    float *grad = at(kGradient, layer.recurrent), *grad_input = at(kGradient, layer.input);
+    if (config.cell == kGru) {
+        TRY(transposed_pair({to_weight(layer, 0, 2 * H, grad, all), read, width, width, grad_input}, threads));
+        TransposedProduct g = to_weight(layer, 2 * H, H, grad + 2 * H * H, all + 2 * H);
+        TRY(storycell_transposed(&g, threads));
+        g = to_weight(layer, 3 * H, H, grad_input + 2 * H * width, last);
+        g.right = read, g.right_stride = g.n = width;
+        TRY(storycell_transposed(&g, threads));
+    } else {
+        TRY(transposed_pair({to_weight(layer, 0, G * H, grad, all), read, width, width, grad_input}, threads));
+    }
+    const Product p{precision, T * B, S * H, width, layer.gates.data(), S * H, layer.packed_input_back.data(),
+                    nullptr, to, 0};
+    return static_cast<Status>(storycell_product(&p, threads));
+}
+
+// From the gradient of what the first layer read, those of the embedding and of the rows of n-grams.
+Status Model::vectors_to_weights() {
+    float* to = at(kGradient, embedding);
+    TRY(table.spread(grad_vectors.data(), V, to, threads));
+    if (config.embedding_dropout > 0)
+        for (int64_t v = 0; v < V; ++v)
+            for (int64_t d = 0; d < D; ++d) to[v * D + d] *= kept_characters.data()[v];
     return kOk;
 }
 
@@ -385,9 +453,9 @@ Status Model::table_to_weights() {
 
 // The norm of the whole gradient.
 Status Model::measure() {
-    tensors.assign(parameters.size(), Tensor{});
+    tensors.assign(parameters.size() - (ngrams >= 0), Tensor{});
     int64_t blocks = 0;
-    for (size_t i = 0; i < parameters.size(); ++i) {
+    for (size_t i = 0; i < tensors.size(); ++i) {
         tensors[i].grad = at(kGradient, static_cast<int64_t>(i)), tensors[i].count = parameters[i].count();
         blocks += storycell_blocks(tensors[i].count);
     }
@@ -395,6 +463,7 @@ Status Model::measure() {
     TRY(storycell_gradient_squares(&a, threads));
     double squares = 0;
     for (int64_t i = 0; i < blocks; ++i) squares += block_sums.data()[i];
+    if (ngrams >= 0) TRY(table.squares(squares, threads));
     norm = std::sqrt(squares);
     return kOk;
 }
@@ -404,6 +473,11 @@ Status Model::apply(const Update& u) {
     if (!std::isfinite(norm) || !std::isfinite(nats)) return kNotFinite;
     const double factor = u.clip > 0 && u.clip < norm ? u.clip / (norm + kTiny) : 1.0;
     TRY(u.method == kSgd ? descend(u.rate * factor) : adapt(u, factor));
+    if (ngrams >= 0) {
+        TRY(table.move(factor, u.rate, u.method == kSgd, threads));
+        present[kSum].back() |= u.method != kSgd;
+        table.carry_on();
+    }
     ++version;
     for (Layer& layer : layers) {
         layer.state.swap(layer.next_state);
@@ -428,11 +502,13 @@ Status Model::descend(double rate) {
 Status Model::adapt(const Update& u, double factor) {
     for (int kind : {kMean, kSquare, kStep}) keep(kind);
     if (u.method == kMuon) keep(kMomentum);
+    if (ngrams >= 0) keep(kSum);
     tensors.clear(), tensors.reserve(parameters.size());
     matrices.clear(), matrices.reserve(parameters.size());
     for (size_t n = 0; n < parameters.size(); ++n) {
         const Parameter& p = parameters[n];
         const auto i = static_cast<int64_t>(n);
+        if (p.table) continue;
         if (u.method == kMuon && p.recurrent)
             matrices.push_back({at(kWeight, i), at(kGradient, i), at(kMomentum, i), p.memory_rows(), p.stride,
                                 static_cast<double>(std::max(p.rows, p.columns))});
@@ -446,6 +522,7 @@ Status Model::adapt(const Update& u, double factor) {
     TRY(storycell_adam_step(&a, threads));
     if (u.method == kMuon) TRY(muon.step(factor, u.rate, u.decay, threads));
     for (size_t n = 0; n < parameters.size(); ++n) {
+        if (parameters[n].table) continue;
         const bool moved = u.method == kMuon && parameters[n].recurrent;
         for (int kind : {kMean, kSquare, kStep}) present[kind][n] |= !moved;
         present[kMomentum][n] |= moved;
@@ -458,20 +535,26 @@ Status Model::average(double decay) {
     const bool begins = !whole(kAverage);
     present[kAverage].assign(parameters.size(), 1);
     const auto by = static_cast<float>(begins ? 1 : 1 - decay), back = static_cast<float>(begins ? 0 : decay);
-    return split(total / 16, 4096, threads, [&](int64_t first, int64_t last) {
-        const float* weight = numbers[kWeight].data();
-        float* mean = numbers[kAverage].data();
+    const auto move = [&](const float* weight, float* mean, int64_t first, int64_t last) {
         if (by < 0.5f)
             for (int64_t i = first * 16; i < last * 16; ++i) mean[i] += by * (weight[i] - mean[i]);
         else
             for (int64_t i = first * 16; i < last * 16; ++i) mean[i] = weight[i] - back * (weight[i] - mean[i]);
         return kOk;
+    };
+    TRY(split(total / 16, 4096, threads, [&](int64_t first, int64_t last) {
+        return move(numbers[kWeight].data(), numbers[kAverage].data(), first, last);
+    }));
+    if (ngrams < 0) return kOk;
+    return split(table.rows * D / 16, 4096, threads, [&](int64_t first, int64_t last) {
+        return move(table.weight.data(), table.average.data(), first, last);
     });
 }
 
 void Model::swap_average() {
     if (!whole(kAverage)) return;
     numbers[kWeight].swap(numbers[kAverage]);
+    table.weight.swap(table.average);
     ++version;
 }
 
@@ -500,6 +583,7 @@ void Model::write_state(int64_t count, const float* hidden, const float* cell) {
         layers[k].cell.swap(all[2 * k + 1]);
     }
     carried_streams = count;
+    table.past.assign(static_cast<size_t>(ngrams < 0 ? 0 : count * (config.ngrams - 1)), 0);
 }
 
 }  // namespace storycell
@@ -511,6 +595,8 @@ Model* storycell_model_create(const ModelConfig* c) {
     if (!c || c->cell < 0 || c->cell >= kCellCount || c->precision < 0 || c->precision > 1 || c->threads < 1 ||
         c->threads > 1024 || c->layers < 1 || c->layers > 1024 || c->units < 1 || c->units > (1 << 16) ||
         c->characters < 1 || c->characters > (1 << 21) || c->embedding < 0 || c->embedding > (1 << 16) ||
+        (c->ngrams && (c->ngrams < 2 || c->ngrams > kLongestNgram || !c->embedding || c->ngram_rows < 1 ||
+                       c->ngram_rows > kMostNgramRows)) ||
         !share(c->dropout) || !share(c->weight_dropout) || !share(c->embedding_dropout))
         return nullptr;
     if ((c->units + 16) * (c->characters + c->units + 16) > kMostNumbers / (8 * c->layers)) return nullptr;
@@ -547,7 +633,7 @@ int64_t storycell_model_has(const Model* m, int kind, int64_t index) {
 int storycell_model_read(const Model* m, int kind, int64_t index, float* to) {
     if (!m || !to) return kMissing;
     if (!known(m, index) || !kind_ok(kind)) return kBadSize;
-    return m->read(kind, index, to);
+    return guarded([&] { return m->read(kind, index, to); });
 }
 
 int storycell_model_write(Model* m, int kind, int64_t index, const float* from) {
@@ -614,4 +700,18 @@ int storycell_model_write_state(Model* m, int64_t streams, const float* hidden, 
         m->write_state(streams, hidden, cell);
         return kOk;
     });
+}
+
+int storycell_model_read_past(const Model* m, int64_t* past) {
+    if (!m || !past) return kMissing;
+    std::copy(m->table.past.begin(), m->table.past.end(), past);
+    return kOk;
+}
+
+int storycell_model_write_past(Model* m, const int64_t* past) {
+    if (!m || !past) return kMissing;
+    for (size_t i = 0; i < m->table.past.size(); ++i)
+        if (past[i] < 0 || past[i] >= m->V) return kBadCharacter;
+    std::copy_n(past, m->table.past.size(), m->table.past.begin());
+    return kOk;
 }

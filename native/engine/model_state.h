@@ -7,6 +7,7 @@
 #include "engine/guarded.h"
 #include "engine/model.h"
 #include "engine/muon.h"
+#include "engine/ngram_table.h"
 
 namespace storycell {
 
@@ -22,6 +23,7 @@ struct Parameter {
     int64_t rows, columns, units, stride, offset;
     bool decays;
     bool recurrent;  // a matrix of a recurrent layer: what Muon moves
+    bool table;      // of n-grams: its numbers are in NgramTable
     int64_t row(int64_t r) const { return r / units * whole_lanes(units) + r % units; }
     int64_t memory_rows() const { return rows / units * whole_lanes(units); }
     int64_t count() const { return memory_rows() * stride; }
@@ -57,11 +59,12 @@ public:
     const int64_t H, V, VW, G, S, D;
     std::vector<Parameter> parameters;
     std::vector<Layer> layers;
-    int64_t embedding = -1, output = -1, output_bias = -1;  // parameters, or -1
+    int64_t embedding = -1, ngrams = -1, output = -1, output_bias = -1;  // parameters, or -1
     uint64_t version = 1;                                   // raised whenever a weight changes
 
     float* at(int kind, int64_t index) { return numbers[kind].data() + parameters[index].offset; }
     const float* at(int kind, int64_t index) const { return numbers[kind].data() + parameters[index].offset; }
+    bool keeps(int kind, int64_t index) const;  // whether there can be such a tensor
     bool has(int kind, int64_t index) const { return present[kind][static_cast<size_t>(index)]; }
     void keep(int kind);  // makes room for a Kind, zeros
     bool whole(int kind) const;  // whether every tensor of it is there
@@ -82,6 +85,7 @@ public:
 
     int64_t streams() const { return carried_streams; }
     void read_state(float* hidden, float* cell) const;
+    NgramTable table;  // with it the first layer reads vectors; without, it looks up what a character adds to its gates
     void write_state(int64_t count, const float* hidden, const float* cell);
 
 private:
@@ -94,6 +98,7 @@ private:
     Folded folded;
     Buffer zeros;  // [H]
     Buffer packed_output, packed_output_back, kept_characters, kept_embedding;
+    Buffer vectors, read_vectors, grad_vectors;  // [T*B, D]: what the first layer reads, as elements, its gradient
     Buffer projected, grad_table, grad_top, logit_grads, losses, grad_initial, grad_carry, sums, last_sums, spread,
         block_sums, scratch;
     std::vector<Tensor> tensors;
@@ -107,13 +112,16 @@ private:
     int64_t elements(int64_t count) const { return rounds() ? (count + 1) / 2 : count; }  // in floats
     float* element(float* from, int64_t index) const { return from + (rounds() ? index / 2 : index); }
     Status prepare(const Chunk& chunk);
+    Status look_up(const Chunk& chunk);
     Status start(Layer& layer, const Chunk& chunk);
     Recurrence recurrence(Layer& layer);
     Status forward(int64_t k, const Chunk& chunk);
     Status loss(Chunk& chunk);
+    Status input_gradient(Layer& layer, const float* read, int64_t width, float* to, float* all, float* last);
     TransposedProduct to_weight(Layer& layer, int64_t first, int64_t m, float* out, float* column_sums);
     Status backward(int64_t k, const Chunk& chunk);
     Status table_to_weights();
+    Status vectors_to_weights();
     Status measure();
     Status descend(double rate);
     Status adapt(const Update& update, double factor);

@@ -25,8 +25,8 @@ void expect(bool ok, const char* what) {
 
 constexpr int64_t kCharacters = 19, kStreams = 5, kLength = 4;
 
-ModelConfig config(int64_t cell, int64_t precision) {
-    return {cell, 2, 17, kCharacters, 9, 1, precision, 2, 0.2, 0.3, 0.4};
+ModelConfig config(int64_t cell, int64_t precision, int64_t ngrams = 0) {
+    return {cell, 2, 17, kCharacters, 9, 1, precision, 2, 0.2, 0.3, 0.4, ngrams, ngrams ? 50 : 0};
 }
 
 // Everything of a model that a failure must leave as it was.
@@ -38,7 +38,7 @@ std::vector<float> everything(const Model* m) {
             if (!storycell_model_has(m, kind, i)) continue;
             const int64_t columns = storycell_model_columns(m, i), rows = storycell_model_rows(m, i);
             const size_t at = all.size();
-            all.resize(at + static_cast<size_t>(kind == kStep ? 1 : rows * (columns ? columns : 1)));
+            all.resize(at + static_cast<size_t>(kind == kStep ? 1 : rows * (columns && kind != kSum ? columns : 1)));
             expect(!storycell_model_read(m, kind, i, &all[at]), "a tensor is read");
         }
     const int64_t B = storycell_model_streams(m);
@@ -46,6 +46,9 @@ std::vector<float> everything(const Model* m) {
     if (B) expect(!storycell_model_read_state(m, state.data(), cell.data()), "a state is read");
     all.insert(all.end(), state.begin(), state.end());
     all.insert(all.end(), cell.begin(), cell.end());
+    std::vector<int64_t> past(static_cast<size_t>(16 * B));
+    if (B) expect(!storycell_model_read_past(m, past.data()), "the past is read");
+    all.insert(all.end(), past.begin(), past.end());
     return all;
 }
 
@@ -111,8 +114,8 @@ Model* created(const ModelConfig& c) {
     }
 }
 
-void learning(int64_t cell, int64_t precision, int64_t method) {
-    Model* m = created(config(cell, precision));
+void learning(int64_t cell, int64_t precision, int64_t method, int64_t ngrams) {
+    Model* m = created(config(cell, precision, ngrams));
     give_weights(m);
     Text text;
     const Update update{method, 0.01, 0.5, 0.1, 0.9, 0.99};
@@ -162,7 +165,7 @@ void learning(int64_t cell, int64_t precision, int64_t method) {
 
     float nan = std::numeric_limits<float>::quiet_NaN();
     std::vector<float> bias(kCharacters, nan);
-    const int64_t last = storycell_model_tensors(m) - 1;
+    const int64_t last = storycell_model_tensors(m) - (ngrams ? 2 : 1);
     expect(!storycell_model_write(m, kWeight, last, bias.data()), "a bias is written");
     expect(!storycell_model_gradient(m, &text.chunk), "a gradient that is not finite");
     const auto broken = everything(m);
@@ -192,6 +195,8 @@ void refusals() {
         bad([=](ModelConfig& c) { c.embedding = x; });
         bad([=](ModelConfig& c) { c.precision = x; });
         bad([=](ModelConfig& c) { c.threads = x; });
+        bad([=](ModelConfig& c) { c.ngrams = x, c.ngram_rows = 50; });
+        bad([=](ModelConfig& c) { c.ngrams = 3, c.ngram_rows = x; });
     }
     for (double x : {-0.1, 1.0, std::nan("")}) {
         bad([=](ModelConfig& c) { c.dropout = x; });
@@ -320,7 +325,8 @@ int model_failures() {
         for (int64_t rows : {1, 7, 400})
             for (int64_t m : {16, 80, 144, 208}) products(precision, rows, m, 48, 16 * (1 + rows % 5));
         for (int64_t cell : {0, 1, 2})
-            for (int64_t method : {kAdamW, kSgd, kMuon}) learning(cell, precision, method);
+            for (int64_t method : {kAdamW, kSgd, kMuon})
+                for (int64_t ngrams : {0, 4}) learning(cell, precision, method, ngrams);
     }
     return failures;
 }

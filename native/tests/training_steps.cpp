@@ -24,7 +24,7 @@ int main(int count, char** words) {
     for (int i = 0; i < 5; ++i) numbers[i] = std::atoll(words[2 + i]);
     const auto [precision, units, streams, steps, updates] = numbers;
     constexpr int64_t characters = 96;
-    const ModelConfig config{kLstm, 1, units, characters, 0, 1, precision, 1, 0, 0, 0};
+    const ModelConfig config{kLstm, 1, units, characters, 0, 1, precision, 1, 0, 0, 0, 0, 0};
     Model* m = storycell_model_create(&config);
     if (!m) return failed("no model");
     for (int64_t i = 0; i < storycell_model_tensors(m); ++i) {

@@ -1,9 +1,9 @@
 """The Python surface: `train` and `resume` give a `Run`, `load` gives a `Model`."""
 
 import base64
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,22 +17,28 @@ from storycell.errors import SettingsError
 from storycell.evaluation import evaluator
 from storycell.evaluation.evaluator import Evaluation, Nats
 from storycell.evaluation.texts import encode_text, evaluate_split, evaluate_text
+from storycell.generation.constraints import Constraint, Rules, header_of
 from storycell.generation.generate import CHARS, Unknown, generate_text, stream_texts
-from storycell.generation.sampler import Sampling
+from storycell.generation.sampler import Header, Sampling
 from storycell.language_model import Held, LanguageModel
 from storycell.naming import show_facts
 from storycell.runs.default_prompt import default_prompt
 from storycell.runs.folder import RunConfig, RunFolder
 from storycell.runs.machine import versions
 from storycell.runs.network import load_run, run_name, torch_module
+from storycell.runs.text import read_run_text
+from storycell.types import Ids
 
 if TYPE_CHECKING:  # what is slow to import is imported by what needs it
     from storycell.export.export import Export
     from storycell.export.trainer import TrainerPage
+
+    from storycell.generation.items import Items
     from storycell.inspect.authors import Authors
     from storycell.inspect.features import Feature
     from storycell.inspect.gradients import GradientFlow
     from storycell.inspect.patching import Carriers, Patched
+    from storycell.inspect.steering import Direction
     from storycell.inspect.trace import Trace
     from storycell.inspect.units import Finding
     from storycell.nn.model import CharLM
@@ -41,7 +47,7 @@ if TYPE_CHECKING:  # what is slow to import is imported by what needs it
 
 
 def load(run: str | Path = "demo", *, backend: str = "auto", device: str = "cpu", precision: str = "fp32") -> "Model":
-    """The model in a run folder; `demo` is the one in the package. Nothing is unpickled.
+    """The model in a run folder; `demo` is the one in the package, `hf:USER/NAME` one on the hub. Nothing is unpickled.
 
     With `precision="bf16"` it generates with products in bf16, about twice as fast where the processor multiplies that;
     with `"int8"` in whole numbers of 8 bits, faster still, from AVX2 on. It is measured and looked into in
@@ -83,6 +89,8 @@ class Model:
         stop: str | Sequence[str] | None = None,
         unknown: Unknown = "error",
         hold: Held | None = None,
+        labels: Mapping[str, str] | None = None,
+        **rules: Any,
     ) -> str:
         """The prompt and what follows it: `chars` characters at most, fewer where the story ends or a stop appears.
 
@@ -91,12 +99,18 @@ class Model:
         model does not know (see `Vocabulary.prompt_ids`): an `UnknownCharacterError`, the closest known ones, nothing.
         `hold` keeps values of units where you want them, from the first character on: `{("c", 0, 17): 1.0}` the cell
         state of unit 17 of layer 0, likewise "i", "f", "g", "o", "h". It is slow: the cells' own lines compute.
+        `rules` are those of `storycell.generation.constraints.Rules`, such as `match="[A-Z][a-z]+"`, `max_chars=20`,
+        `no_copy=30`: the text, with its prompt, is as they say, or a `SettingsError` says that none can be.
+        `labels` are what a model with labels is asked for, as in `{"genre": "recipe"}`; others it chooses itself.
         """
+        found, prompt, chars = self._constrain(_rules(rules), prompt, chars, unknown)
         return generate_text(
             self.network,
             self.vocab,
-            self.default_prompt if prompt is None else prompt,
+            prompt,
             chars,
+            constraint=found,
+            header=self._header(labels),
             sampling=Sampling(temperature, top_k, top_p, min_p, greedy),
             seed=seed,
             stop=stop,
@@ -114,10 +128,22 @@ class Model:
         stop: str | Sequence[str] | None = None,
         unknown: Unknown = "error",
         hold: Held | None = None,
+        rules: Rules | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> Iterator[str]:
         """What follows the prompt, in pieces as they come; a piece that could become a stop is held back."""
-        rest = {"sampling": sampling, "seed": seed, "stop": stop, "unknown": unknown, "hold": hold}
-        for _, piece in self.streams(prompt, chars, **rest):  # type: ignore[arg-type]
+        pieces = self.streams(
+            prompt,
+            chars,
+            sampling=sampling,
+            seed=seed,
+            stop=stop,
+            unknown=unknown,
+            hold=hold,
+            rules=rules,
+            labels=labels,
+        )
+        for _, piece in pieces:
             yield piece
 
     def streams(
@@ -131,13 +157,21 @@ class Model:
         stop: str | Sequence[str] | None = None,
         unknown: Unknown = "error",
         hold: Held | None = None,
+        rules: Rules | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> Iterator[tuple[int, str]]:
-        """Several continuations of one prompt side by side: (number of the stream, piece). Stream k has seed + k."""
+        """Several continuations of one prompt side by side: (number of the stream, piece). Stream k has seed + k.
+
+        Each text, with its prompt, is as the `rules` say.
+        """
+        found, prompt, chars = self._constrain(rules or Rules(), prompt, chars, unknown)
         return stream_texts(
             self.network,
             self.vocab,
-            self.default_prompt if prompt is None else prompt,
+            prompt,
             chars,
+            constraint=found,
+            header=self._header(labels),
             count=count,
             sampling=sampling,
             seed=seed,
@@ -145,6 +179,56 @@ class Model:
             unknown=unknown,
             hold=hold,
         )
+
+    def _constrain(
+        self, rules: Rules, prompt: str | None, chars: int, unknown: Unknown
+    ) -> tuple[Constraint | None, str, int]:
+        """The constraint that the rules are, the prompt, and how many characters may follow it."""
+        if prompt is None:
+            prompt = "" if rules.shapes_text else self.default_prompt
+        if not rules:
+            return None, prompt, chars
+        read = len(self.vocab.prompt_ids(prompt, unknown)[0])
+        most = rules.max_chars or read + chars
+        found = rules.constraint(self.vocab, most, self.training_ids)
+        return found, prompt, chars if rules.max_chars is None else max(1, most - read)
+
+    def _header(self, labels: Mapping[str, str] | None) -> Header | None:
+        return header_of(self.vocab, self.labels, labels or {})
+
+    @property
+    def labels(self) -> dict[str, list[str]]:
+        """The labels that texts can be asked for by, each with its values; none listed where there are very many."""
+        return self.config.text.labels
+
+    def items(
+        self,
+        count: int,
+        *,
+        rules: Rules | None = None,
+        labels: Mapping[str, str] | None = None,
+        chars: int = CHARS,
+        **how: Any,
+    ) -> "Items":
+        """`count` texts for a list, such as new names; `how` are the arguments of `storycell.generation.items`."""
+        from storycell.generation.items import generate_items
+
+        found, prompt, chars = self._constrain(rules or Rules(), how.pop("prompt", None), chars, "error")
+        return generate_items(
+            self.network,
+            self.vocab,
+            count,
+            prompt=prompt,
+            chars=chars,
+            constraint=found,
+            header=self._header(labels),
+            known=read_run_text(self.config, self.vocab) if how.get("new") else None,
+            **how,
+        )
+
+    def training_ids(self) -> Ids:
+        """The text that the model was trained on, in its ids; `CorpusError` where it cannot be read any more."""
+        return read_run_text(self.config, self.vocab).train_ids
 
     def evaluate(self, text: str | Corpus, *, windows: int | None = None) -> Evaluation:
         """The loss on a text (see `storycell.evaluation.evaluator`); `windows=T` scores zero-state windows instead."""
@@ -188,9 +272,9 @@ class Model:
         return found[chosen.name]
 
     def authors(self, text: str, layer: int, which: "int | Any", at: int = -1) -> "Authors":
-        """Who wrote the memory of a unit, or of a direction `[H]`, after character `at` of a text: `shares` add up to it.
+        """Who wrote the memory of a unit, or of a direction `[H]`, after character `at` of a text.
 
-        Of an LSTM's cell state or a GRU's hidden state; `SettingsError` for other cells. See `storycell.inspect.authors`.
+        `shares` add up to an LSTM's cell state or a GRU's hidden state; `SettingsError` for other cells.
         """
         from storycell.inspect.authors import authors
 
@@ -218,8 +302,12 @@ class Model:
         """
         from storycell.inspect.patching import Part, patch
 
-        layers, names, units = (None if some is None else tuple(some) for some in (layers, names, units))
-        part = Part(layers, names, units, direction)  # type: ignore[arg-type]
+        part = Part(
+            None if layers is None else tuple(layers),
+            None if names is None else tuple(names),
+            None if units is None else tuple(units),
+            direction,
+        )
         return patch(self.network, self.vocab, base, source, part, then=then, chars=chars, sampling=sampling, seed=seed)
 
     def carriers(self, fact: str = "a quotation is open", *, count: int = 64) -> "Carriers":
@@ -231,6 +319,26 @@ class Model:
         from storycell.inspect.patching import carriers
 
         return carriers(self.network, self.vocab, fact, count=count)
+
+    def direction(self, text: str, about: "str | tuple[Any, Any]", layer: int = -1) -> "Direction":
+        """The difference of the mean h of a layer between two kinds of characters of a text; `layer` -1 is the last.
+
+        `about` is "she, not he", "inside quotes, not outside", "glad, not sad", or two masks, a yes or no for each
+        character of `trace(text)`. `SettingsError` where either is too seldom. `save` writes it to a file.
+        """
+        from storycell.inspect.steering import direction
+
+        return direction(self.trace(text), about, layer)
+
+    def steer(self, direction: "Direction | str | Path", dose: float = 1.0) -> "Model":
+        """This model with `dose` times a direction on top of what its layer shows, at every step.
+
+        A direction is one from `direction`, or a file that one was saved in. `SettingsError` where it does not fit.
+        """
+        from storycell.inspect.steering import Direction, steer
+
+        along = direction if isinstance(direction, Direction) else Direction.load(direction)
+        return Model(steer(self.network, along, dose), self.vocab, self.config, self.path)
 
     def gradient_flow(self, text: str, lags: int = 128) -> "GradientFlow":
         """How far back the loss of a character reaches: gradient norms `[samples lags+1]` by (state, layer)."""
@@ -264,6 +372,12 @@ class Model:
         from storycell.export.trainer import export_trainer
 
         return export_trainer(self.network, self.vocab, path, name=self.name)
+
+    def push(self, name: str, *, license: str | None = None, private: bool = False) -> str:
+        """Put the model on the Hugging Face hub as USER/NAME; returns its address. See `storycell.runs.hub.push`."""
+        from storycell.runs.hub import push
+
+        return push(RunFolder(self.path), self.params, name, license=license, private=private)
 
     @property
     def default_prompt(self) -> str:
@@ -300,6 +414,13 @@ class Model:
         lm = self.network
         network = f"{lm.cell}, {lm.num_layers} x {lm.hidden_size}, {len(self.vocab)} ids"
         return f"Model({self.path}: {network}, {self.params:,} parameters)"
+
+
+def _rules(given: dict[str, Any]) -> Rules:
+    names = [one.name for one in fields(Rules)]
+    if wrong := [name for name in given if name not in names]:
+        raise SettingsError(f"generate has no argument {wrong[0]!r}; the rules of a text are {', '.join(names)}")
+    return Rules(**given)
 
 
 @dataclass(frozen=True, repr=False)
@@ -379,11 +500,13 @@ def train(
     *,
     valid: "Texts | None" = None,
     out: str | Path | None = None,
-    recipe: str = "quick",
+    recipe: str | None = None,
     init: str | Path | None = None,
     vocab: str = "characters",
     encoding: str = "utf-8",
     column: str | None = None,
+    lines: bool = False,
+    labels: Sequence[str] = (),
     callback: "Callable[[Report], None] | None" = None,
     progress: Progress | None = None,
     quiet: bool = False,
@@ -393,11 +516,12 @@ def train(
 
     `text` and `valid` are what the command line takes: files, folders, globs, names of corpora; without `text` it is
     the embedded `stories`, whatever lies in the working directory. `column` is the column of tables, or field of JSON
-    objects, with the text, where that is not clear. `out` is the run folder to make (a name is made in `runs/` without
-    it). `init` is a run whose weights to start from; characters that are new are added to its
+    objects, with the text, where that is not clear. With `lines` each line of a file is a story, as in a list of names;
+    `labels` are columns, or fields, by which texts can be asked for. `out` is the run folder to make (a name is made in
+    `runs/` without it). `init` is a run whose weights to start from; characters that are new are added to its
     vocabulary. Meanwhile a bar shows how far it is, on a terminal and in a notebook, unless `quiet` or where you look
     on by a `callback` of reports or a `progress` of the reading. `settings` are those of `storycell.config`, by name,
-    on top of the recipe.
+    on top of the recipe, which is `items` for `lines` and else `quick` where none is named.
     Raises `StorycellError`s: each says what is wrong, where, and what to do.
     The number of threads is the caller's again at the end; by default it is torch's own, within a container's quota.
     In several processes, as `torchrun` starts them, all but the first call no callback and get a run without a summary.
@@ -414,6 +538,8 @@ def train(
             vocab=vocab,
             encoding=encoding,
             column=column,
+            lines=lines,
+            labels=labels,
             callback=callback,
             progress=progress,
             **settings,

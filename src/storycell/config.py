@@ -44,8 +44,22 @@ class ModelSettings(StrictModel):
     embedding_dropout: Probability = Field(
         0.0, description="share of the characters whose embedding is dropped for a whole chunk, while training"
     )
+    ngrams: int = Field(
+        0, ge=0, le=16, description="longest n-gram that adds a learnt row to the embedding, 2 to 16; 0: none"
+    )
+    ngram_rows: PositiveInt = Field(65_536, le=2**26, description="rows of the table that all n-grams share")
     gate_bias: bool = Field(True, description="biases inside the gates")
     forget_bias: float = Field(-1.0, ge=-100, le=100, description="where the LSTM's forget-gate biases start")
+
+    @model_validator(mode="after")
+    def _ngrams_fit(self) -> "ModelSettings":
+        if self.ngrams == 1:
+            raise ValueError("ngrams = 1: it must be 0 or at least 2")
+        if self.ngrams and not self.embedding:
+            raise ValueError(
+                f"ngrams = {self.ngrams}: they are added to the embedding, and embedding is 0; set ngrams to 0 too"
+            )
+        return self
 
 
 class TrainSettings(StrictModel):
@@ -53,8 +67,9 @@ class TrainSettings(StrictModel):
 
     streams: PositiveInt = Field(64, le=65_536, description="streams B read side by side")
     chunk: PositiveInt = Field(128, le=1_048_576, description="characters T between truncations of the gradient")
-    batching: Literal["streams", "windows"] = Field(
-        "streams", description="streams: carried state; windows: random places, zero state"
+    batching: Literal["streams", "windows", "items"] = Field(
+        "streams",
+        description="streams: carried state; windows: random places, zero state; items: random stories, zero state",
     )
     reset: Probability = Field(0.0, description="probability that a stream starts a chunk from the zero state")
     optimizer: Literal["muon", "adamw", "adam", "sgd"] = Field(

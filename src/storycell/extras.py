@@ -12,6 +12,7 @@ EXTRAS = {  # package -> the extra that brings it
     "torch": "torch",
     "matplotlib": "figures",
     "huggingface_hub": "hub",
+    "rapidfuzz": "items",
     "inscriptis": "documents",
     "docx": "documents",
     "pysubs2": "documents",

@@ -32,9 +32,12 @@ _here = _Here()
 
 def cores(root: Path = Path("/")) -> int:
     """How many cores this process may keep busy: its affinity, at most a container's quota, rounded up."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = quota(root)
-    return count if share is None else max(1, min(count, math.ceil(share)))
+    return _affinity() if share is None else max(1, min(_affinity(), math.ceil(share)))
+
+
+def _affinity() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def quota(root: Path = Path("/")) -> float | None:
@@ -104,7 +107,7 @@ def _asked_count() -> int:
     if (torch := _torch()) is not None:
         return int(torch.get_num_threads())
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(first) if first.isdecimal() and int(first) else cores()
+    return int(first) if first.isdecimal() and int(first) else _affinity()  # the quota, in files, is read by callers
 
 
 def _torch() -> Any:

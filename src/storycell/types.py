@@ -23,6 +23,7 @@ import numpy.typing as npt
 BOUNDARY = 0  # the id between two stories
 UNKNOWN = 1  # the id of a character that is not in the vocabulary; it is never sampled
 RESERVED = 2  # ids before those of characters
+LABEL_END = "\x1f"  # a story with labels begins with their values, this unit separator behind each
 
 Ids: TypeAlias = npt.NDArray[np.unsignedinteger]  # [n] character ids, uint8 where V <= 256, otherwise uint16
 

@@ -20,6 +20,7 @@ from storycell.export.export import export
 from storycell.export.network import Network
 from storycell.types import BOUNDARY, UNKNOWN
 
+PLAIN = [kind for kind in KINDS if not kind.endswith("ngrams")]
 COMPILER = shutil.which("cc")
 QEMU = shutil.which("qemu-system-arm")
 BOARD = Path(__file__).parents[1] / "support" / "cortex_m"
@@ -78,7 +79,7 @@ def reference_logits(network: Network, ids: list[int]) -> np.ndarray:
 
 
 @needs_compiler
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PLAIN)
 def test_every_cell_computes_what_the_int8_reference_computes(kind: str, tmp_path: Path) -> None:
     made = model(kind)
     done = export(made, CHARACTERS, tmp_path / "story.h")
@@ -93,6 +94,13 @@ def test_every_cell_computes_what_the_int8_reference_computes(kind: str, tmp_pat
     if KINDS[kind][1] == 1:
         assert errors.max() < EXACT
     assert UNKNOWN not in [CHARACTERS.prompt_ids(c)[0][0] for c in said(program, PROMPT, 40).decode()]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in PLAIN])
+def test_n_grams_are_refused(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"ngrams = 4.*--ngrams 0"):
+        export(model(kind), CHARACTERS, tmp_path / "story.h")
+    assert not list(tmp_path.iterdir())
 
 
 @needs_compiler
@@ -128,7 +136,7 @@ def test_bytes_and_unknown_characters(tmp_path: Path) -> None:
     assert said(compiled(tmp_path, *SANITIZED), "aZ한\xffb", 0).split()[0] == b"3"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PLAIN)
 def test_a_header_is_read_back_as_it_was_written(kind: str) -> None:
     network = Network.of(model(kind))
     back = header.read(header.write(network, CHARACTERS, "a model", "story.h"))

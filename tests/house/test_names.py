@@ -72,9 +72,9 @@ def test_the_compiler_reads_the_same_whatever_the_run_and_the_file_are_called(
 @given(name=st.text(max_size=40) | st.text("*/\\?\n\r\"'{}[]#@ x", max_size=40))
 @settings(max_examples=300, deadline=None)
 def test_no_text_leaves_a_comment(name: str) -> None:
-    assert COMMENT.fullmatch(f"/* {c._comment(name)} */")
-    assert not set("*\\?\n\r") & set(c._comment(name))
-    assert "//" not in c._comment(name)
+    assert COMMENT.fullmatch(f"/* {c.comment(name)} */")
+    assert not set("*\\?\n\r") & set(c.comment(name))
+    assert "//" not in c.comment(name)
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler here")

@@ -103,7 +103,7 @@ def test_a_wired_latch_is_what_closing_quotes_miss_and_units_that_say_nothing_ar
 
 
 def test_what_is_told_is_measured_on_stories_that_did_not_rank() -> None:
-    path, texts = planted()
+    path, _ = planted()
     half = len(path) // 2
     rows, state = ablation._windows(path, 6, 40)
     assert rows.max() < half

@@ -1,4 +1,4 @@
-"""States exchanged between texts: against the model's own reading, and where one wired unit is known to carry the fact."""
+"""States exchanged between texts: against the model's own reading, and where one wired unit carries the fact."""
 
 import re
 
@@ -158,7 +158,7 @@ def test_states_of_prompts_read_side_by_side_are_those_of_each_alone() -> None:
     model = TorchModel(network("lstm"))
     prompts = [VOCAB.prompt_ids(TEXT[a:b])[0] for a, b in ((0, 9), (3, 30), (5, 14), (0, 1), (2, 29))]
     with torch.no_grad():
-        together = patching._states_after(model, prompts)
+        together = patching.states_after(model, prompts)
         for k, ids in enumerate(prompts):
             alone = model.state_after(np.array([[BOUNDARY, *ids]]))
             for name in ("h", "c"):

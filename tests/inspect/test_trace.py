@@ -1,5 +1,6 @@
 """Traces and holds: gates against torch's own equations, held values where they are told to be."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from storycell.data.vocab import Vocabulary
 from storycell.errors import SettingsError
 from storycell.generation import sampler
 from storycell.generation.sampler import held_step, hold_of
-from storycell.inspect.trace import trace
+from storycell.inspect.trace import Coloured, trace
 from storycell.nn.adapter import TorchModel
 from storycell.nn.cells.cell import Cell, Values, Weights
 from storycell.nn.cells.registry import cell_names, get_cell, register_cell
@@ -119,6 +120,26 @@ def test_a_trace_says_what_it_has_and_shows_itself_in_a_notebook() -> None:
         path["h", 2]
     assert "[T H]" in repr(path)
     assert "<pre" in path._repr_html_()
+    assert "rgba(213,94,0" in path._repr_html_()
+    assert "rgba(0,114,178" not in path._repr_html_()
+
+
+def test_a_text_coloured_by_a_unit_is_blue_where_it_is_high_and_orange_where_it_is_low() -> None:
+    path = trace(TorchModel(network("lstm")), ids_of("a cat<b>"), VOCAB)
+    coloured = path.colour(0, 2)
+    assert coloured.title == "c of layer 0, unit 2"
+    assert np.array_equal(coloured.values, path["c", 0][:, 2])
+    page = Coloured("x", "a<\0", np.array([1.0, -0.5, 0.0]))._repr_html_()
+    shades = re.findall(r"rgba\((.*?)\)\" title=\"(.*?)\">(.*?)</span>", page)
+    assert shades == [
+        ("0,114,178,1.00", "1.00", "a"),
+        ("213,94,0,0.51", "-0.50", "&lt;"),
+        ("0,114,178,0.00", "0.00", "⏎"),
+    ]
+    with pytest.raises(SettingsError, match="layer 2"):
+        path.colour(2, 0)
+    with pytest.raises(SettingsError, match="unit"):
+        path.colour(0, 10**6)
 
 
 @pytest.mark.parametrize(("cell", "name"), [("lstm", "i"), ("lstm", "f"), ("lstm", "o"), ("gru", "z"), ("gru", "r")])

@@ -27,6 +27,8 @@ KINDS = {
     for cell in ("lstm", "gru", "rnn")
     for L, H, D, bias in ((1, 5, 2, True), (2, 7, 0, False), (3, 16, 40, True))
 }
+# With n-grams of up to 4 characters in 29 rows.
+KINDS |= {f"{cell}-L2-H7-D3-ngrams": (cell, 2, 7, 3, cell != "gru") for cell in ("lstm", "gru", "rnn")}
 # Each kind with one rounding, and each size, embedding and cell with all three.
 ROUNDED = {kind: ("fp32", "fp16", "int8")[(k + k // 3) % 3] for k, kind in enumerate(KINDS)}
 PROMPT = "a é”😀\nbad"
@@ -35,7 +37,8 @@ PROMPT = "a é”😀\nbad"
 def model(kind: str, vocab: Vocabulary = CHARACTERS) -> LanguageModel:
     """A model with weights wide enough that its gates open and close, and not so wide that it is chaotic."""
     cell, L, H, D, bias = KINDS[kind]
-    sizes = ModelSettings(cell=cell, layers=L, hidden=H, embedding=D, gate_bias=bias)
+    grams = 4 if kind.endswith("ngrams") else 0
+    sizes = ModelSettings(cell=cell, layers=L, hidden=H, embedding=D, gate_bias=bias, ngrams=grams, ngram_rows=29)
     drawn, random = new_model(len(vocab), sizes), np.random.default_rng(5)
     return drawn.with_weights({n: random.normal(0, 1.5 * H**-0.5, w.shape) for n, w in drawn.weights().items()})
 

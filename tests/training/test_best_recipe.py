@@ -36,6 +36,14 @@ def test_long_budgets_and_short_texts_get_wide_layers() -> None:
     assert fitted(10 * MB, minutes=3)["hidden"] < fitted(MB, minutes=3)["hidden"]
 
 
+def test_n_grams_are_learnt_where_the_text_is_not_read_too_often() -> None:
+    assert fitted(10 * MB, chars=20 * MB)["ngrams"] == 8
+    assert fitted(10 * MB, chars=60 * MB)["ngrams"] == 0
+    one_hot = config.resolve("best", chars=20 * MB, embedding=0)
+    assert start.fit_recipe(one_hot, 10 * MB)["ngrams"] == 0
+    assert "ngrams" not in start.fit_recipe(one_hot, 10 * MB, keeps_network=True)
+
+
 def settings_of(run: storycell.Run) -> config.Settings:
     return RunFolder(run.path).config().settings
 

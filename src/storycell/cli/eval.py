@@ -37,7 +37,9 @@ def command(
     words = list(text) or model.config.text.valid_words or model.config.text.words
     with preparing() as progress:
         if text:
-            scored = open_words(words, model.vocab, encoding=encoding, column=column, progress=progress)
+            scored = open_words(
+                words, model.vocab, encoding=encoding, column=column, record=model.config.text, progress=progress
+            )
         else:
             scored = _held_out(model, progress)
     if isinstance(scored, Prepared):

@@ -7,7 +7,8 @@ import importlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import click
@@ -48,14 +49,19 @@ class Verb(click.Command):
             if isinstance(option, click.Option)
             for flag in (*option.opts, *option.secondary_opts)
         }
-        flags, texts, words = list[str](), list[str](), iter(args)
-        for word in words:
+        flags, texts = list[str](), list[str]()
+        words: Iterator[str] = iter(args)
+        while (word := next(words, None)) is not None:
             name, equals, _ = word.partition("=")
             if word == "--":
                 texts += words
             elif name in options and not equals and not options[name].is_flag:
                 value = next(words, None)
-                if value is not None and value.partition("=")[0] not in options:
+                usual = options[name].flag_value
+                if isinstance(usual, float) and not re.fullmatch(r"[\d.]+", value or ""):
+                    flags.append(f"{word}={usual}")  # its value may be left out
+                    words = words if value is None else chain([value], words)
+                elif value is not None and value.partition("=")[0] not in options:
                     flags += [word, value]
                 elif not ctx.resilient_parsing:
                     found = "" if value is None else f", not the flag {value} (a text is given by {word}=TEXT)"
@@ -178,11 +184,26 @@ def reading_options(function: F) -> F:
     encoding = click.option("--encoding", default="utf-8", help="encoding of the files (default utf-8)")
     column = click.option(
         "--column",
+        "--field",
+        "column",
         metavar="NAME",
         help="the column of a table (CSV, TSV), or field of JSON objects, with the text (default: the one that is "
         "clear, such as text); '' reads every file as it lies",
     )
     return encoding(column(function))
+
+
+def items_options(function: F) -> F:
+    """The flags that make stories of lines, and conditions of columns: `lines` and `labels`."""
+    lines = click.option("--lines", is_flag=True, help="each line of the files is a story, as in a list of names")
+    label = click.option(
+        "--label",
+        "labels",
+        multiple=True,
+        metavar="NAME",
+        help="a column of the table, or field of the JSON objects, by which texts can be asked for; may be repeated",
+    )
+    return lines(label(function))
 
 
 def backend_option(function: F) -> F:

@@ -67,6 +67,18 @@ def _kernel() -> str:
         return str(error)
 
 
+_SHOWN = 12  # values of a label
+
+
+def _labels(labels: dict[str, list[str]]) -> dict[str, str]:
+    """What texts can be asked for by, a line for all labels."""
+    said = [
+        f"{name}={'|'.join(values[:_SHOWN])}{'|…' if len(values) > _SHOWN else ''}" if values else f"{name}=…"
+        for name, values in labels.items()
+    ]
+    return {"labels": "; ".join(said)} if said else {}
+
+
 def _run(name: str) -> dict[str, Any]:
     model = api.load(name)
     config, metrics = model.config, RunFolder(model.path).metrics()
@@ -75,10 +87,15 @@ def _run(name: str) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "folder": str(Path(model.path)),
         "made_at": config.made_at,
-        "text": " ".join(config.text.words),
+        "text": " ".join(config.text.words) + (", each line a story" if config.text.lines else ""),
         "characters": f"{config.text.train_chars:,} to train on, {config.text.valid_chars:,} held out",
         "network": f"{network.cell}, {network.layers} x {network.hidden}, embedding {network.embedding or 'one-hot'}",
+        "n_grams": (
+            f"of 2 to {network.ngrams} characters, in {network.ngram_rows:,} rows" if network.ngrams else "none"
+        ),
+        "saved_bytes": (Path(model.path) / "model.safetensors").stat().st_size,
         "vocabulary": f"{len(model.vocab)} ids ({model.vocab.kind})",
+        **_labels(config.text.labels),
         "parameters": model.params,
         "recipe": config.settings.recipe,
         "budget": f"{amount:g} {unit}",

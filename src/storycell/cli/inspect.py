@@ -91,7 +91,9 @@ def _text(run: str, model: api.Model, words: list[str], encoding: str, column: s
     """The text to read, and what to call it."""
     with preparing() as progress:
         if words:
-            text = open_words(words, model.vocab, encoding=encoding, column=column, progress=progress)
+            text = open_words(
+                words, model.vocab, encoding=encoding, column=column, record=model.config.text, progress=progress
+            )
             return text, text.name
         try:
             text = open_held_out(model.config, model.vocab, say, progress)

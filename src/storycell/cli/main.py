@@ -29,6 +29,7 @@ VERBS = {
     "eval": "measure a model's loss on a text",
     "sample": "generate text, character by character",
     "export": "put a model into one file that plays elsewhere: a page, a C program, an ONNX graph",
+    "push": "put a model on the Hugging Face hub",
     "inspect": "show what a model's gates, cells and gradients do",
     "compress": "compress any file with a model, without loss",
     "decompress": "get back a file that compress made smaller",

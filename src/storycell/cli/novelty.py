@@ -82,14 +82,14 @@ def _texts(
     progress: Progress,
 ) -> tuple[Ids, Ids | None]:
     """The ids of the text that was trained on and of one that was not: named, the run's, or a part of the text."""
-    words = held_out_words(text, heldout)
-    given = words and open_words(words, model.vocab, encoding=encoding, column=column, progress=progress)
+    words, record = held_out_words(text, heldout), model.config.text
+    given = words and open_words(words, model.vocab, encoding=encoding, column=column, record=record, progress=progress)
     if not text:
         prepared = read_training_text(model.config, model.vocab, say, progress, needs_valid=not given)
     elif (folder := prepared_folder(text, recorded=False)) is not None:
         prepared = open_prepared(folder)
     else:
-        training = open_corpus(text, encoding, column=column)
+        training = open_corpus(text, encoding, column=column, lines=record.lines, labels=[*record.labels])
         valid = given if isinstance(given, Corpus) else None if given else open_valid_if_there(model.config.text, say)
         prepared = prepare_cached(training, valid=valid, vocab=model.vocab, progress=progress)
     for one in (prepared, given):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from storycell.cli.flags import NAME, Verb, print_json, reading_options, valid_option, vocab_option
+from storycell.cli.flags import NAME, Verb, items_options, print_json, reading_options, valid_option, vocab_option
 from storycell.data import corpus, prepare
 from storycell.training.display import preparing, say
 
@@ -16,6 +16,7 @@ from storycell.training.display import preparing, say
 @valid_option
 @vocab_option
 @reading_options
+@items_options
 def command(
     text: tuple[str, ...],
     out: str,
@@ -23,13 +24,15 @@ def command(
     vocab: str,
     encoding: str,
     column: str | None,
+    lines: bool,
+    labels: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Prepare, and say what came out."""
     words = list(text)
-    training = corpus.open_corpus(words, encoding, column=column)
+    training = corpus.open_corpus(words, encoding, column=column, lines=lines, labels=labels)
     held_out = corpus.held_out_words(words, list(valid_words) or None)
-    valid = corpus.open_corpus(held_out, encoding, "valid", column) if held_out else None
+    valid = corpus.open_corpus(held_out, encoding, "valid", column, lines, labels) if held_out else None
     began = time.monotonic()
     with preparing() as progress:
         prepared = prepare.prepare(training, Path(out), valid=valid, vocab=vocab, progress=progress)

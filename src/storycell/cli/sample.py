@@ -1,10 +1,14 @@
 """`storycell sample [RUN] [PROMPT]`: text from a model, character by character."""
 
+import csv
+import io
+import json
 import os
 import secrets
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import click
 
@@ -13,10 +17,13 @@ from storycell.cli.flags import NAME, Verb, backend_option, precision_option, pr
 from storycell.data import corpus
 from storycell.data.vocab import SEPARATOR, plain_text
 from storycell.errors import SettingsError
+from storycell.generation.constraints import Rules
 from storycell.generation.generate import CHARS, Unknown
+from storycell.generation.items import Item, Items
 from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import gather
-from storycell.training.display import say
+from storycell.runs.files import write_atomically
+from storycell.training.display import preparing, say
 
 _SHOWN = 300  # characters of a prompt in a notice
 
@@ -54,6 +61,45 @@ _SHOWN = 300  # characters of a prompt in a notice
     default="error",
     help="what to do with characters the model does not know (default error)",
 )
+@click.option(
+    "--steer",
+    metavar="FILE:DOSE",
+    help="add DOSE times the direction in FILE to what a layer shows, at every step (FILE alone: once)",
+)
+@click.option("--match", metavar="REGEX", help="only texts that a regular expression matches as a whole")
+@click.option("--alphabet", metavar="CHARACTERS", help="only these characters")
+@click.option("--starts-with", metavar="TEXT", help="only texts that begin so")
+@click.option("--contains", metavar="TEXT", help="only texts with this in them")
+@click.option("--min-chars", type=int, metavar="N", help="only texts of at least so many characters")
+@click.option("--max-chars", type=int, metavar="N", help="only whole texts of at most so many characters")
+@click.option(
+    "--no-copy", type=int, metavar="N", help="never N characters in a row that stand in the run's training text"
+)
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="what a model with labels is asked for (info lists them)",
+)
+@click.option("--unique", is_flag=True, help="a list: each text once")
+@click.option(
+    "--new",
+    type=float,
+    is_flag=False,
+    flag_value=1.0,
+    metavar="[SHARE]",
+    help="a list: none that stands in the training text; with a share such as 0.8 none more alike to a story of it",
+)
+@click.option("--filter", "wanted", metavar="REGEX", help="a list: only texts in which a regular expression is found")
+@click.option("--rank", is_flag=True, help="a list: the likeliest first")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("txt", "csv", "jsonl")),
+    help="a list: one text a line, a table, or JSON lines (default: by the ending of --out; else txt)",
+)
+@click.option("--out", type=NAME, metavar="FILE", help="a list: write it to a file")
 @backend_option
 @precision_option
 def command(
@@ -71,22 +117,59 @@ def command(
     stop: tuple[str, ...],
     count: int,
     unknown: Unknown,
+    steer: str | None,
+    match: str | None,
+    alphabet: str | None,
+    starts_with: str | None,
+    contains: str | None,
+    min_chars: int | None,
+    max_chars: int | None,
+    no_copy: int | None,
+    labels: tuple[str, ...],
+    unique: bool,
+    new: float | None,
+    wanted: str | None,
+    rank: bool,
+    form: str | None,
+    out: str | None,
     backend: str,
     precision: str,
     as_json: bool,
 ) -> None:
     """Write to standard output as the characters come, or a JSON object at the end."""
+    rules = Rules(match, alphabet, starts_with, contains, min_chars, max_chars, no_copy)
+    asked = _labels(labels)
     name, given = _run_and_prompt(run, prompt)
     prompt = _prompt(given, prompt_file, encoding)
     sampling = Sampling(temperature, top_k, top_p, min_p, greedy)
     model = api.load(name, backend=backend, precision=precision)
+    if steer is not None:
+        model = model.steer(*_file_and_dose(steer))
+    seed = secrets.randbits(32) if seed is None else seed
+    if unique or new is not None or wanted is not None or rank or form or out:
+        with preparing("") as progress:
+            found = model.items(
+                count,
+                rules=rules,
+                labels=asked,
+                chars=chars,
+                prompt=prompt or "",
+                sampling=sampling,
+                seed=seed,
+                unique=unique,
+                new=False if new is None else True if new == 1 else new,
+                filter=wanted,
+                rank=rank,
+                progress=progress,
+            )
+        _give_list(found, count, form, out, seed, as_json)
+        return
     if prompt is None:
-        prompt = model.default_prompt
+        prompt = "" if rules.shapes_text or asked else model.default_prompt
     _, read = model.vocab.prompt_ids(prompt, unknown)
     if read != plain_text(prompt):
         shown = read if len(read) <= _SHOWN else f"{read[:_SHOWN]}…"
         say(f"characters the model does not know were left out or replaced: the prompt is now {shown!r}")
-    seed = secrets.randbits(32) if seed is None else seed
     pieces: Iterable[tuple[int, str]] = model.streams(
         prompt,
         chars,
@@ -95,6 +178,8 @@ def command(
         seed=seed,
         stop=[_as_utf8(text) for text in stop],
         unknown=unknown,
+        rules=rules,
+        labels=asked,
     )
     live = not as_json and count == 1
     if live:
@@ -116,14 +201,111 @@ def command(
         _write("\n" if live else f"\n{SEPARATOR}\n".join(texts) + "\n")
 
 
+def _labels(given: tuple[str, ...]) -> dict[str, str]:
+    """What `--label NAME=VALUE` said."""
+    found = dict[str, str]()
+    for one in map(_as_utf8, given):
+        name, equals, value = one.partition("=")
+        if not equals or not name:
+            raise SettingsError(f"--label {one}: it must be NAME=VALUE, as in --label genre=recipe")
+        found[name] = value
+    return found
+
+
+def _give_list(found: Items, count: int, form: str | None, out: str | None, seed: int, as_json: bool) -> None:
+    """Write a list to where it is wanted, and say what was refused."""
+    form = form or {".csv": "csv", ".jsonl": "jsonl"}.get(Path(out or "").suffix.lower(), "txt")
+    data = _as_table(found.items) if form == "csv" else _as_lines(found.items, form)
+    if out is not None:
+        try:
+            write_atomically(Path(out), data.encode())
+        except OSError as error:
+            raise SettingsError(f"{out} cannot be written: {error.strerror or error}; name another --out") from None
+    refused = {reason: found.refused[reason] for reason in sorted(found.refused)}
+    if as_json:
+        texts = [item.text for item in found.items]
+        print_json(
+            {
+                "text": texts[0] if texts else "",
+                "texts": texts,
+                "chars": sum(map(len, texts)),
+                "seed": seed,
+                "tried": found.tried,
+                "refused": refused,
+                "refused_share": round(sum(refused.values()) / max(1, found.tried), 4),
+            }
+            | ({"out": out} if out else {})
+        )
+    elif out is None:
+        _write(data)
+    said = ", ".join(f"{n:,} {_REASONS[reason]}" for reason, n in refused.items())
+    if refused:
+        say(f"{sum(refused.values()) / found.tried:.1%} of {found.tried:,} texts were refused: {said}")
+    if out is not None:
+        say(f"{out}: {len(found.items):,} texts")
+    if len(found.items) < count:
+        say(
+            f"{len(found.items):,} of the {count:,} texts that were wanted were found among {found.tried:,}; ask for "
+            "fewer, or raise the --temperature"
+        )
+
+
+_REASONS = {
+    "alike": "too much like a story of the training text",
+    "empty": "empty",
+    "filter": "without what --filter asks for",
+    "known": "in the training text",
+    "repeated": "repeated",
+    "stuck": "without a way on",
+}
+
+
+def _as_table(items: list[Item]) -> str:
+    """CSV with the columns text, the labels, and nats where the list is ranked."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    names = list(items[0].labels) if items else []
+    ranked = any(item.nats is not None for item in items)
+    writer.writerow(["text", *names, *(["nats"] if ranked else [])])
+    for item in items:
+        writer.writerow([item.text, *item.labels.values(), *([round(item.nats or 0.0, 4)] if ranked else [])])
+    return out.getvalue()
+
+
+def _as_lines(items: list[Item], form: str) -> str:
+    """JSON lines; or the texts, one a line, or with separator lines between them where one has several lines."""
+    if form == "jsonl":
+        rows = (
+            {"text": item.text, **item.labels} | ({} if item.nats is None else {"nats": round(item.nats, 4)})
+            for item in items
+        )
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    texts = [item.text for item in items]
+    if any("\n" in text.rstrip("\n") for text in texts):
+        return f"{SEPARATOR}\n".join(text if text.endswith("\n") else text + "\n" for text in texts)
+    return "".join(text.rstrip("\n") + "\n" for text in texts)
+
+
 def _run_and_prompt(first: str | None, second: str | None) -> tuple[str, str | None]:
     """One word alone is a run if it names a folder, or looks like a path; otherwise it is the prompt, for `demo`."""
     # os.path.exists, because Path.exists raises where a prompt is longer than a file name may be
     if first is None or second is not None:
         return first or "demo", second
     looks_like_a_path = os.sep in first and not any(c.isspace() for c in first)
-    is_path = first == "demo" or looks_like_a_path or (first != "" and os.path.exists(first))  # noqa: PTH110
+    is_name = first == "demo" or first.startswith("hf:") or looks_like_a_path
+    is_path = is_name or (first != "" and os.path.exists(first))  # noqa: PTH110
     return (first, None) if is_path else ("demo", first)
+
+
+def _file_and_dose(words: str) -> tuple[str, float]:
+    """What `--steer` takes apart: `she.json:0.7`; a file alone has the dose 1."""
+    file, colon, number = words.rpartition(":")
+    try:
+        return (file, float(number)) if colon else (words, 1.0)
+    except ValueError:
+        if os.path.exists(words):  # noqa: PTH110
+            return words, 1.0
+        raise SettingsError(f"--steer {words}: {number!r} is no dose; give FILE:DOSE, as in she.json:0.7") from None
 
 
 def _prompt(given: str | None, file: str | None, encoding: str) -> str | None:

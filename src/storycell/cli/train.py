@@ -15,6 +15,7 @@ from storycell.cli.flags import (
     NAME,
     Verb,
     given_settings,
+    items_options,
     print_json,
     reading_options,
     settings_options,
@@ -34,11 +35,12 @@ _SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 @click.argument("text", nargs=-1, type=NAME, help="files, folders, globs, - or a named corpus (default: stories)")
 @click.option("--out", type=NAME, metavar="RUN", help="the run folder to make (default: a new name in runs/)")
 @click.option(
-    "--recipe", default="quick", help=f"settings to start from: {', '.join(config.recipes())} (default quick)"
+    "--recipe", help=f"settings to start from: {', '.join(config.recipes())} (default quick; items for --lines)"
 )
 @valid_option
 @vocab_option
 @reading_options
+@items_options
 @click.option("--init", type=NAME, metavar="RUN", help="start from the weights of another run, or of demo")
 @click.option("--resume", type=NAME, metavar="RUN", help="go on with a run from its last save")
 @settings_options
@@ -48,11 +50,13 @@ def command(
     /,
     text: tuple[str, ...],
     out: str | None,
-    recipe: str,
+    recipe: str | None,
     valid_words: tuple[str, ...],
     vocab: str,
     encoding: str,
     column: str | None,
+    lines: bool,
+    labels: tuple[str, ...],
     init: str | None,
     resume: str | None,
     as_json: bool,
@@ -64,7 +68,7 @@ def command(
     display = TrainingDisplay()
     with preparing() as progress, display:
         if resume is not None:
-            _refuse(context, ("out", "recipe", "vocab", "encoding", "column", "init"))
+            _refuse(context, ("out", "recipe", "vocab", "encoding", "column", "lines", "labels", "init"))
             run = api.resume(
                 resume,
                 text=list(text) or None,
@@ -83,6 +87,8 @@ def command(
                 vocab=vocab,
                 encoding=encoding,
                 column=column,
+                lines=lines,
+                labels=labels,
                 callback=display.show,
                 progress=progress,
                 **given,
@@ -97,7 +103,8 @@ def command(
 def _refuse(context: click.Context, names: tuple[str, ...]) -> None:
     for name in names:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise SettingsError(f"--{name} does not go with --resume: a resumed run keeps what it has")
+            flag = "label" if name == "labels" else name
+            raise SettingsError(f"--{flag} does not go with --resume: a resumed run keeps what it has")
 
 
 def _refuse_runs_as_text(words: tuple[str, ...]) -> None:

@@ -2,6 +2,8 @@
 
 `Streams` (the default) reads the text at B places at once, each going on where it stopped, so that the state can be
 carried from chunk to chunk. `Windows` jumps to random places, to be read from a zero state, as most tutorials do.
+`Items` are for lists: each row is some stories drawn at random, from a zero state, so that the order of a list, often a
+sorted one, tells nothing; what of a story is longer than a row is not seen.
 
 The text is a ring: its end is followed by its beginning, whose boundary id closes the last story. So a stream never
 stops, and every epoch is cut into chunks at other places.
@@ -14,7 +16,7 @@ import numpy.typing as npt
 
 from storycell.config import TrainSettings
 from storycell.errors import CorpusError
-from storycell.types import Ids
+from storycell.types import BOUNDARY, Ids
 
 Chunk = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]  # inputs and targets, [B T] each
 ALL = slice(None)
@@ -63,6 +65,30 @@ class Windows:
         return _chunk(self.ids, draws.integers(0, len(self.ids), self.B)[rows].tolist(), self.T)
 
 
+class Items:
+    """B rows of stories drawn at random, from the seed and the number of the step, as many as T characters hold."""
+
+    carries_state = False
+
+    def __init__(self, ids: Ids, B: int, T: int, seed: int) -> None:
+        self.ids, self.B, self.T, self.seed = ids, B, T, seed
+        self._starts = np.flatnonzero(ids == BOUNDARY)
+        self._lengths = np.diff(self._starts, append=len(ids))
+
+    def at(self, step: int, rows: slice = ALL) -> Chunk:
+        """As `Batches.at`."""
+        draws = np.random.Generator(np.random.Philox(key=self.seed, counter=step << 128))
+        drawn = draws.integers(0, len(self._starts), (self.B, self.T // 2 + 1))[rows]  # a story has two ids at least
+        out = np.empty((len(drawn), self.T + 1), np.int64)
+        for row, stories in zip(out, drawn, strict=True):
+            lengths = self._lengths[stories]
+            ends = np.cumsum(lengths)
+            count = int(np.searchsorted(ends, self.T + 1)) + 1
+            before = np.repeat(self._starts[stories[:count]] - (ends - lengths)[:count], lengths[:count])
+            row[:] = self.ids[(before + np.arange(len(before)))[: self.T + 1]]
+        return out[:, :-1], out[:, 1:]
+
+
 def _chunk(ids: Ids, starts: list[int], T: int) -> Chunk:
     rows = np.empty((len(starts), T + 1), dtype=np.int64)
     for row, start in zip(rows, starts, strict=True):
@@ -83,4 +109,6 @@ def make(ids: Ids, settings: TrainSettings) -> Batches:
         )
     if settings.batching == "windows":
         return Windows(ids, settings.streams, T, settings.seed)
+    if settings.batching == "items":
+        return Items(ids, settings.streams, T, settings.seed)
     return Streams(ids, min(settings.streams, max(1, N // (T + 1))), T)

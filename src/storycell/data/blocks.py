@@ -9,17 +9,19 @@ is what makes a gigabyte a matter of seconds.
 """
 
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from storycell.data import encodings
 from storycell.data.vocab import BOUNDARY_BYTE, SEPARATOR
 from storycell.errors import CorpusError
+from storycell.types import LABEL_END
 
 _SEPARATOR = SEPARATOR.encode()
 _LINE = _SEPARATOR + b"\n"
 LONGEST_RECORD_BYTES = 16 << 20  # of a table or of JSON values, which may take 40 times as much when it is parsed
+LONGEST_LABEL = 200  # characters
 _LONGEST_MARK = 4
 _LOOKED_AT = 1 << 15  # bytes before and after an invalid one, to tell the encoding by
 
@@ -131,6 +133,35 @@ class TextReader:
             return codecs.utf_8_decode(data, "strict", False)[1]
         except UnicodeDecodeError as error:
             raise CorpusError(not_utf8(self.name, offset + error.start, data, error.start)) from None
+
+
+class LinesReader(TextReader):
+    """The same, where each line is a story."""
+
+    def feed(self, chunk: bytes, final: bool = False) -> bytes:
+        """As `Reader.feed`."""
+        return super().feed(chunk, final).replace(b"\n", BOUNDARY_BYTE)
+
+
+def with_header(values: Sequence[object], block: bytes, name: str) -> bytes:
+    """A block of stories that each begin with their labels; without labels, as it is.
+
+    Blanks in a value are single spaces. `CorpusError` where one is no text or number, or takes more than a line.
+    """
+    if not values:
+        return block
+    header = b""
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, str | int | float | None):
+            raise CorpusError(f"{name}: a label must be a text or a number, not {str(value)[:40]!r}")
+        text = "" if value is None else " ".join(str(value).replace(LABEL_END, " ").split())
+        if len(text) > LONGEST_LABEL:
+            raise CorpusError(
+                f"{name}: the label {text[:40]!r}… has more than {LONGEST_LABEL} characters; is it a label?"
+            )
+        header += text.encode() + LABEL_END.encode()
+    stories = block.replace(LABEL_END.encode(), b" ").split(BOUNDARY_BYTE)
+    return BOUNDARY_BYTE.join(header + story if story.strip() else story for story in stories)
 
 
 def not_utf8(name: str, position: int, data: bytes, at: int) -> str:

@@ -60,6 +60,8 @@ class Corpus:
     sources: tuple[Source, ...]
     encoding: str = "utf-8"
     column: str | None = None  # of tables and JSON, that holds the text; None: the one that is clear
+    lines: bool = False  # whether each line of a file is a story
+    labels: tuple[str, ...] = ()  # columns whose values each story begins with
 
     @property
     def name(self) -> str:
@@ -103,26 +105,38 @@ def open_corpus(
     encoding: str = "utf-8",
     split: str = "train",
     column: str | None = None,
+    lines: bool = False,
+    labels: Sequence[str] = (),
     *,
     recorded: bool = False,
 ) -> Corpus:
     """The corpus that the words name. `split` is for `tinystories`, which comes with a validation file of its own.
 
     `column` names the column of tables, and the field of JSON objects, that holds the text; without it, it is taken
-    where it is clear. An empty one has every file read as a plain text.
+    where it is clear. An empty one has every file read as a plain text. With `lines` each line of a file is a story,
+    whatever the file is. `labels` are columns, or fields, whose values each story begins with.
     A file or a folder goes before a named corpus, unless the words are `recorded`, that is, chosen by default or those
     of a run: these have the absolute paths of files, so that the name of a corpus is nothing else there.
     """
     if not _is_text_encoding(encoding):
         raise CorpusError(_NO_ENCODING.format(encoding))
+    if lines and (column or labels):
+        raise CorpusError("--lines reads every file as a list of lines; --column and --label are for tables and JSON")
     sources: list[Source] = []
     notes = Notes()
     for word in words:
         found = _open_named(word, encoding, split, recorded)
-        sources += [replace(s, column=column, notes=notes) if isinstance(s, FileSource) else s for s in found]
+        if (lines or labels) and not all(isinstance(s, FileSource) for s in found):
+            raise CorpusError(f"{word} has no lines or labels to choose: --lines and --label are for files")
+        sources += [
+            replace(s, column=column, lines=lines, labels=tuple(labels), notes=notes)
+            if isinstance(s, FileSource)
+            else s
+            for s in found
+        ]
     if not any(source.size_bytes for source in sources):
         raise CorpusError(f"{' '.join(words)} is empty: there is nothing to learn from")
-    return Corpus(tuple(words), tuple(sources), encoding, column)
+    return Corpus(tuple(words), tuple(sources), encoding, column, lines, tuple(labels))
 
 
 def _is_text_encoding(encoding: str) -> bool:

@@ -27,7 +27,7 @@ from storycell.data import blocks, documents, encodings, packing
 from storycell.data.binary import refuse_binary
 from storycell.data.blocks import Bookmark, Place, after, decode, is_utf8, read_on, refuse_marks
 from storycell.data.documents import BinaryDocument
-from storycell.data.formats import JSON_LINES_ENDINGS, Form, Head, MoreWantedError, Notes, PlainText
+from storycell.data.formats import JSON_LINES_ENDINGS, Form, Head, Lines, MoreWantedError, Notes, PlainText
 from storycell.data.json_text import JsonLines
 from storycell.data.vocab import SEPARATOR
 from storycell.errors import CorpusError
@@ -163,6 +163,8 @@ class FileSource:
     encoding: str = "utf-8"
     shown: str = ""
     column: str | None = None
+    lines: bool = False
+    labels: tuple[str, ...] = ()
     notes: Notes = field(default_factory=Notes, compare=False, repr=False)
 
     @property
@@ -219,6 +221,8 @@ class FileSource:
         is_plain = isinstance(form, PlainText)
         known_before = is_plain or form == JsonLines()  # and its digest stays, so that runs go on
         yield repr((packed, not is_plain if known_before else form)).encode()
+        if self.labels:
+            yield repr(self.labels).encode()
         with self._failures_named(), self.path.open("rb") as raw:
             yield from packing.read(raw, CHUNK_BYTES)
 
@@ -233,7 +237,7 @@ class FileSource:
             ending = Path(name.removesuffix(suffix)).suffix
             form = self._form(packed, ending)
         as_named = form == JsonLines() and ending in JSON_LINES_ENDINGS
-        if not isinstance(form, PlainText) and not as_named:
+        if not isinstance(form, PlainText | Lines) and not as_named:
             self.notes.say(f"form {form!r}", f"{self.name} is read as {form}")
         elif isinstance(form, PlainText) and form.looks_like:
             self.notes.say("looks", f"{self.name} {form.looks_like}")
@@ -246,6 +250,10 @@ class FileSource:
         if not packed and self.column != "":
             with self.path.open("rb") as raw:
                 if document := documents.binary_document(raw.read(_HEAD_BYTES), self.column):
+                    if self.lines or self.labels:
+                        raise CorpusError(
+                            f"{self.name} is {document}: --lines and --label are for text, CSV and JSON; make one of it"
+                        )
                     return document
         size, longest = _HEAD_BYTES, blocks.LONGEST_RECORD_BYTES
         while True:
@@ -259,12 +267,12 @@ class FileSource:
             if "\0" in text:
                 return PlainText()
             try:
-                return Head(text, is_all, self.name, ending, self.column).form()
+                return Head(text, is_all, self.name, ending, self.column, self.lines, self.labels).form()
             except MoreWantedError:
                 if size < longest:
                     size = min(16 * size, longest)
                 elif ending in JSON_LINES_ENDINGS:  # whose lines may be longer
-                    return JsonLines(self.column or "text")
+                    return JsonLines(self.column or "text", self.labels)
                 else:
                     raise CorpusError(
                         f"{self.name} has a first record of more than {longest:,} bytes; make smaller ones of it, "

@@ -13,13 +13,14 @@ import csv
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from storycell.data.blocks import START, Place, Reader, TextReader
+from storycell.data.blocks import START, LinesReader, Place, Reader, TextReader
 from storycell.data.documents import text_document
 from storycell.data.json_text import Around, IncompleteValueError, JsonLines, JsonValues, behind_blanks, value_at
 from storycell.data.tables import Table, clear_column, kind_of, no_column, records
+from storycell.data.vocab import SEPARATOR
 from storycell.errors import CorpusError
 
 _LOGGER = logging.getLogger("storycell")
@@ -68,6 +69,18 @@ class PlainText:
         return self.looks_like
 
 
+@dataclass(frozen=True)
+class Lines:
+    """A text of which each line is a story; a line of blanks is none."""
+
+    def reader(self, name: str, place: Place = START) -> LinesReader:
+        """What reads it from a place on."""
+        return LinesReader(name, place)
+
+    def __str__(self) -> str:
+        return "a list: each line is a story"
+
+
 class MoreWantedError(Exception):
     """The beginning is too short to tell; its first value or record has not ended."""
 
@@ -81,16 +94,28 @@ class Head:
     name: str
     ending: str  # of its name, as `.csv`
     column: str | None  # that the user named; "" if it is to be read as it lies
+    lines: bool = False  # whether each line is a story
+    labels: tuple[str, ...] = ()  # columns, or fields, whose values each story begins with
 
     def form(self) -> Form:
         """The form of the file; `CorpusError` if it has one whose text cannot be told; `MoreWantedError`."""
+        if self.lines:
+            return Lines()
         if self.column == "":
             return PlainText()
-        if self.ending in JSON_LINES_ENDINGS:
-            return self._json_lines()
-        if document := text_document(self.text, self.ending):
-            return document
-        return self._json() or self._table() or PlainText(self._looks_like())
+        found = self._json_lines() if self.ending in JSON_LINES_ENDINGS else text_document(self.text, self.ending)
+        found = found or self._json() or self._table()
+        if self.labels and not isinstance(found, Table | JsonLines | JsonValues):
+            raise CorpusError(
+                f"{self.name} is {found or 'a plain text'}, without columns for labels; make CSV or JSON lines of it"
+            )
+        if self.labels and isinstance(found, JsonLines):
+            return replace(found, labels=self.labels)
+        if self.labels and isinstance(found, JsonValues):
+            if found.column is None:
+                raise CorpusError(f"{self.name} is a JSON array of strings, which have no labels; leave --label out")
+            return replace(found, labels=self.labels)
+        return found or PlainText(self._looks_like())
 
     # JSON
 
@@ -262,7 +287,12 @@ class Head:
         if column is None:
             return None
         if heading.count(column) == 1:
-            return Table(column, heading.index(column), width, delimiter, quoted)
+            if missing := [label for label in self.labels if heading.count(label) != 1]:
+                raise CorpusError(
+                    f"{self.name} has no column {missing[0]!r} for a label; its columns are {', '.join(heading)[:200]}"
+                )
+            labels = tuple(heading.index(label) for label in self.labels)
+            return Table(column, heading.index(column), width, delimiter, quoted, labels=labels)
         if by_name and column.isdecimal() and 1 <= int(column) <= width:
             return Table(column, int(column) - 1, width, delimiter, quoted, headed=False)
         return None
@@ -313,7 +343,24 @@ class Head:
                     f"seems to be {kind_of(delimiter)} with the columns {', '.join(rows[0])[:100]}, but is read as "
                     "it lies; --column NAME takes one of them"
                 )
+        if _is_list(text):
+            return "looks like a list, and is read as one long story; --lines makes a story of each line"
         return ""
+
+
+_LEAST_LINES = 50
+_SHORT_LINE = 40  # characters
+_ENDS = tuple(".,;:!?\"'”’)-")
+
+
+def _is_list(text: str) -> bool:
+    """Whether lines are short, hardly any is empty, and hardly any ends as a sentence or a verse does."""
+    lines = [line.strip() for line in text.split("\n")[:-1]]
+    filled = [line for line in lines if line]
+    if len(filled) < _LEAST_LINES or len(filled) < 0.98 * len(lines) or SEPARATOR in lines:
+        return False
+    short = sum(len(line) <= _SHORT_LINE for line in filled)
+    return short >= 0.95 * len(filled) and sum(line.endswith(_ENDS) for line in filled) <= 0.03 * len(filled)
 
 
 def _is_heading(names: Sequence[str]) -> bool:

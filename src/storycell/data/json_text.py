@@ -10,11 +10,11 @@ as a small packed file may hold, is refused before it fills the memory.
 import codecs
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from storycell.data import blocks
-from storycell.data.blocks import START, Place, normalise, not_utf8
+from storycell.data.blocks import START, Place, normalise, not_utf8, with_header
 from storycell.data.vocab import BOUNDARY_BYTE
 from storycell.errors import CorpusError
 
@@ -58,6 +58,7 @@ class JsonValues:
     column: str | None  # the field with the text; None: each value is a text itself
     around: Around = "["
     start: int = 0  # bytes before the first value
+    labels: tuple[str, ...] = field(default=(), repr=False)  # the fields that hold labels
 
     def reader(self, name: str, place: Place = START) -> "JsonValuesReader":
         """What reads it from a place on."""
@@ -162,10 +163,13 @@ class JsonValuesReader:
         try:
             text = value if column is None else value[column]
             encoded: bytes = text.encode()
+            labels = [value[label] for label in self.form.labels]
         except (ValueError, KeyError, TypeError, AttributeError):
             what = "a string" if column is None else f'an object with a field "{column}" that holds Unicode text'
+            what += _and_labels(self.form.labels)
             raise CorpusError(f"{self.name} value {number:,}: not {what}") from None
-        return b"".join(normalise([encoded], f"{self.name} value {number:,}"))
+        name = f"{self.name} value {number:,}"
+        return with_header(labels, b"".join(normalise([encoded], name)), name)
 
     def _wrong(self, number: int, why: str) -> CorpusError:
         return CorpusError(f"{self.name} cannot be read as JSON, from value {number:,} on: {why[:200]}")
@@ -179,10 +183,11 @@ class JsonLines:
     """A file of JSON lines, whose text is in one field of each."""
 
     column: str = "text"
+    labels: tuple[str, ...] = field(default=(), repr=False)  # the fields that hold labels
 
     def reader(self, name: str, place: Place = START) -> "JsonReader":
         """What reads it from a place on."""
-        return JsonReader(name, place, self.column)
+        return JsonReader(name, place, self.column, self.labels)
 
     def __str__(self) -> str:
         return f"JSON lines: the field {self.column!r} of each is a story"
@@ -191,8 +196,8 @@ class JsonLines:
 class JsonReader:
     """Chunks of JSON lines -> blocks; a place is always behind a whole line."""
 
-    def __init__(self, name: str, place: Place = START, column: str = "text") -> None:
-        self.name, self.place, self.column = name, place, column
+    def __init__(self, name: str, place: Place = START, column: str = "text", labels: tuple[str, ...] = ()) -> None:
+        self.name, self.place, self.column, self.labels = name, place, column, labels
         self._held: list[bytes] = []  # of the line that has not ended
 
     def feed(self, chunk: bytes, final: bool = False) -> bytes:
@@ -223,9 +228,16 @@ class JsonReader:
         except UnicodeDecodeError as error:
             raise CorpusError(not_utf8(name, offset + mark + error.start, line, mark + error.start)) from None
         try:
-            story = json.loads(text)[self.column].encode()
+            value = json.loads(text)
+            story = value[self.column].encode()
+            labels = [value[label] for label in self.labels]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise CorpusError(
                 f'{name}: not a JSON object with a field "{self.column}" that holds Unicode text'
+                + _and_labels(self.labels)
             ) from None
-        return b"".join(normalise([story], name)) + BOUNDARY_BYTE
+        return with_header(labels, b"".join(normalise([story], name)), name) + BOUNDARY_BYTE
+
+
+def _and_labels(labels: tuple[str, ...]) -> str:
+    return f", and with {', '.join(map(repr, labels))}" if labels else ""

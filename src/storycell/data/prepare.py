@@ -60,6 +60,7 @@ def prepare(
             "digest": identity.digest,
             "vocab_size": len(vocab),
             **({"column": corpus.column} if corpus.column is not None else {}),
+            **({"lines": True} if corpus.lines else {}),
             **asdict(split),
         }
         (partial / "prepared.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")

@@ -5,7 +5,7 @@ Lengths are in characters, or in bytes where these are the ids.
 """
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -108,6 +108,7 @@ def survey(
         raise CorpusError(f"{corpus.name} holds no characters but white space: there is nothing to learn from")
     if isinstance(vocab, str):
         vocab = vocabularies.BYTES if vocab == "bytes" else vocabularies.from_counts(count.counts)
+        vocab = replace(vocab, labels=corpus.labels) if corpus.labels else vocab
     return vocab, found
 
 

@@ -13,11 +13,11 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from storycell.data import blocks
-from storycell.data.blocks import START, Place, normalise, not_utf8
+from storycell.data.blocks import START, Place, normalise, not_utf8, with_header
 from storycell.data.vocab import BOUNDARY_BYTE
 from storycell.errors import CorpusError
 
@@ -102,6 +102,7 @@ class Table:
     delimiter: str = ","
     quoted: bool = True  # whether quotation marks may stand around fields
     headed: bool = True  # whether the first record names the columns
+    labels: tuple[int, ...] = field(default=(), repr=False)  # the indices of the columns that hold labels
 
     def reader(self, name: str, place: Place = START) -> "TableReader":
         """What reads it from a place on."""
@@ -170,7 +171,8 @@ class TableReader:
                 f"{name}: a record of {len(fields)} fields, where the first has {self.form.width}; is a quotation mark "
                 "missing?"
             )
-        return b"".join(normalise([fields[self.form.index].encode()], name)) + BOUNDARY_BYTE
+        block = b"".join(normalise([fields[self.form.index].encode()], name))
+        return with_header([fields[k] for k in self.form.labels], block, name) + BOUNDARY_BYTE
 
     def _locate_error(self, error: str) -> str:
         """An error of `csv` with the line counted from the beginning of the file."""

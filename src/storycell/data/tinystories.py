@@ -62,7 +62,7 @@ def tinystories(split: str) -> Path:
     except CorpusError:
         raise
     except Exception as error:  # the transport has exceptions of its own, in a module that hub versions change
-        raise _failure(FILES[split], _reason(error)) from error
+        raise _failure(FILES[split], failure_reason(error)) from error
 
 
 @contextmanager
@@ -120,7 +120,7 @@ def _fetch(filename: str, blob: Path, size: int | None) -> None:
     try:
         _append(filename, part, size)
     except Exception as error:
-        raise _failure(filename, _reason(error), kept=_length(part)) from error
+        raise _failure(filename, failure_reason(error), kept=_length(part)) from error
     if SHA256.fullmatch(blob.name) and _checksum(part) != blob.name:
         part.unlink()
         raise _failure(filename, "what arrived was damaged on the way (its checksum is wrong), so it was removed")
@@ -178,8 +178,8 @@ def _failure(filename: str, reason: str, kept: int = 0) -> CorpusError:
     )
 
 
-def _reason(error: BaseException) -> str:
-    """Why it failed, in plain words."""
+def failure_reason(error: BaseException) -> str:
+    """Why something that was asked of the hub failed, in plain words."""
     if isinstance(error, ImportError):
         return "the package huggingface_hub cannot be imported"
     from huggingface_hub.errors import OfflineModeIsEnabled

@@ -11,8 +11,8 @@ through a table of all code points.
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -20,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell.errors import UnknownCharacterError, VocabularyError
-from storycell.types import BOUNDARY, RESERVED, UNKNOWN
+from storycell.types import BOUNDARY, LABEL_END, RESERVED, UNKNOWN, Ids
 
 SEPARATOR = "<|endoftext|>"  # a line of its own between two stories
 BOUNDARY_BYTE = b"\xff"
 LARGEST = 65_536  # ids are uint16 at most
+LONGEST_HEADER = 4096  # ids of a story's labels
 _CODE_POINTS = 0x110000
 _ASCII = bytes(range(0x80))
 _CONTINUATION = bytes(range(0x80, 0xC0))  # the bytes of a character in UTF-8 after its first
@@ -36,6 +37,7 @@ class Vocabulary:
 
     characters: str
     kind: Literal["characters", "bytes"] = "characters"
+    labels: tuple[str, ...] = ()  # the names of the values that each story of the text begins with (see `header_size`)
 
     def __len__(self) -> int:
         """V, the number of ids, the two reserved ones included."""
@@ -214,23 +216,35 @@ class Vocabulary:
         """This vocabulary with the characters of another added, in code point order again."""
         if self.kind != other.kind:
             raise VocabularyError(f"a vocabulary of {self.kind} cannot take the characters of one of {other.kind}")
-        return self if self.kind == "bytes" else _of_characters(set(self.characters) | set(other.characters))
+        labels = other.labels or self.labels
+        if self.kind == "bytes":
+            return replace(self, labels=labels)
+        return replace(_of_characters(set(self.characters) | set(other.characters)), labels=labels)
+
+    def header_size(self, story: Ids) -> int:
+        """How many ids at the beginning of a story, its boundary apart, are its labels; 0 where it has none."""
+        if not self.labels:
+            return 0
+        ends = np.flatnonzero(story[:LONGEST_HEADER] == self.encode(LABEL_END)[0])
+        return int(ends[len(self.labels) - 1]) + 1 if len(ends) >= len(self.labels) else 0
+
+    def header(self, values: Sequence[str]) -> str:
+        """What a story with these labels begins with."""
+        return "".join(value + LABEL_END for value in values)
 
     def to_json(self) -> str:
         """The text of `vocab.json`; ASCII, so that any character survives any editor."""
         reserved = [SEPARATOR, "<|unknown|>"]
-        return (
-            json.dumps({"format": 1, "kind": self.kind, "reserved": reserved, "characters": list(self.characters)})
-            + "\n"
-        )
+        about = {"format": 1, "kind": self.kind, "reserved": reserved, "characters": list(self.characters)}
+        return json.dumps(about | ({"labels": list(self.labels)} if self.labels else {})) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Vocabulary":
         """The vocabulary in the text of a `vocab.json`; `VocabularyError` says what is wrong with it."""
         try:
             data = json.loads(text)
-            version, kind, listed = data["format"], data["kind"], data["characters"]
-        except (ValueError, KeyError, TypeError, RecursionError):
+            version, kind, listed, labels = data["format"], data["kind"], data["characters"], data.get("labels", [])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise VocabularyError("it is not the JSON of a vocabulary") from None
         if version != 1:
             raise VocabularyError(f"it has format {version!r}, and this storycell reads format 1")
@@ -242,7 +256,11 @@ class Vocabulary:
             raise VocabularyError(f"a vocabulary of {len(listed)} {kind!r} is not one that storycell writes")
         if listed != sorted(set(listed)) or (kind == "bytes" and "".join(listed) != BYTES.characters):
             raise VocabularyError("its characters are not in code point order, each once")
-        return cls("".join(listed), kind)
+        if not (isinstance(labels, list) and all(isinstance(name, str) and name for name in labels)):
+            raise VocabularyError("'labels' is not a list of names")
+        if labels and LABEL_END not in listed:
+            raise VocabularyError("it has labels, and not the character that ends them")
+        return cls("".join(listed), kind, tuple(labels))
 
 
 BYTES = Vocabulary("".join(map(chr, range(256))), "bytes")

@@ -18,6 +18,7 @@ from storycell.engine import library
 from storycell.engine.cells import CELLS, layer_weights, weight_shapes
 from storycell.engine.random import draw_weights
 from storycell.language_model import Choice, Floats, Hold, Integers, State, Values, Written, unheld
+from storycell.ngrams import LONGEST, PAST, TABLE, pasts_of, rows_of
 from storycell.types import UNKNOWN
 
 _quietly = np.errstate(over="ignore", invalid="ignore")  # damaged weights give numbers that are not finite, no warning
@@ -27,7 +28,8 @@ class EngineNetwork:
     """A model of `weights` (by torch's names; copied) with the cell `lstm`, `gru` or `rnn`; see `LanguageModel`.
 
     `generates_in` is the precision of the products in `write`: `fp32`, `bf16`, or `int8`, where weights are whole
-    numbers with a scale for each row, and hidden states 127ths. `threads` is how many a call computes on, None as many
+    numbers with a scale for each row, and hidden states 127ths (what the first layer reads with `ngrams` is float32 in
+    all of them; `storycell.ngrams` says what that is). `threads` is how many a call computes on, None as many
     as `storycell.threads` says; results do not depend on it.
     `ValueError` for weights that are not such a model's; `ImportError` where the engine was not built.
     """
@@ -40,6 +42,7 @@ class EngineNetwork:
         weights: Mapping[str, Any],
         cell: str = "lstm",
         *,
+        ngrams: int = 0,
         generates_in: str = "fp32",
         forget_bias: float = -1.0,
         threads: int | None = None,
@@ -59,6 +62,9 @@ class EngineNetwork:
         except (KeyError, ValueError, IndexError):
             raise ValueError(f"these are not the weights of a character model: {shapes}") from None
         self.num_layers = sum("weight_hh" in name for name in shapes)
+        self.ngrams, self._rows = ngrams, len(self._weights.get(TABLE, ()))
+        if not (2 <= ngrams <= LONGEST and self._rows and self.embedding_size if ngrams else not self._rows):
+            raise ValueError(f"{self._rows} rows of n-grams of up to {ngrams} characters are not those of a model")
         self.gate_bias = "recurrent.bias_ih_l0" in shapes
         if shapes != self._shapes():
             raise ValueError(f"these are not the weights of a character model with the cell {cell!r}: {shapes}")
@@ -70,7 +76,13 @@ class EngineNetwork:
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         return weight_shapes(
-            self.vocab_size, self.hidden_size, self.num_layers, self.cell, self.embedding_size, self.gate_bias
+            self.vocab_size,
+            self.hidden_size,
+            self.num_layers,
+            self.cell,
+            self.embedding_size,
+            self.gate_bias,
+            self._rows,
         )
 
     def weights(self) -> dict[str, Floats]:
@@ -95,7 +107,12 @@ class EngineNetwork:
 
     def _like(self, weights: Mapping[str, Any]) -> "EngineNetwork":
         return EngineNetwork(
-            weights, self.cell, generates_in=self.generates_in, forget_bias=self.forget_bias, threads=self.threads
+            weights,
+            self.cell,
+            ngrams=self.ngrams,
+            generates_in=self.generates_in,
+            forget_bias=self.forget_bias,
+            threads=self.threads,
         )
 
     def frozen(self) -> "EngineNetwork":
@@ -103,8 +120,12 @@ class EngineNetwork:
         return self
 
     def zero_state(self, B: int) -> State:
-        """Zeros `[L B H]` by name."""
-        return {name: np.zeros((self.num_layers, B, self.hidden_size), np.float32) for name in self.state_names}
+        """Zeros `[L B H]` by name, and with n-grams `past [1 B N-1]`."""
+        return {name: np.zeros(shape, np.float32) for name, shape in self._state_shapes(B).items()}
+
+    def _state_shapes(self, B: int) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(self.state_names, (self.num_layers, B, self.hidden_size))
+        return shapes | ({PAST: (1, B, self.ngrams - 1)} if self.ngrams else {})
 
     def logits(self, ids: Any, state: State | None = None) -> tuple[Floats, State]:
         """ids `[B T]` -> logits `[B T V]` and the state after them."""
@@ -131,6 +152,9 @@ class EngineNetwork:
             name: np.empty((self.num_layers, *ids.shape, self.hidden_size), np.float32) for name in self.state_names
         }
         self._read(ids, state, hiddens=every["h"], cells=every.get("c"))
+        if self.ngrams:
+            before = (state or self.zero_state(len(ids)))[PAST][0]
+            every[PAST] = pasts_of(ids, before).astype(np.float32)[None]
         return every
 
     def _read(self, ids: Integers, state: State | None, **wanted: npt.NDArray[Any] | None) -> State:
@@ -141,8 +165,18 @@ class EngineNetwork:
         _point(a, before, after)
         for name, array in wanted.items():
             setattr(a, name, None if array is None else array.ctypes.data)
+        past = self._past(before, B)
+        a.past = a.final_past = past.ctypes.data
         self._call("read", self._pack("fp32"), a)
-        return after
+        return self._with_past(after, past)
+
+    def _past(self, state: State | None, B: int) -> Integers:
+        """The characters that n-grams remember before a call, `[B N-1]`, which it moves on; empty without n-grams."""
+        shape = B, max(self.ngrams - 1, 0)
+        return np.zeros(shape, np.int64) if state is None or not self.ngrams else state[PAST][0].astype(np.int64)
+
+    def _with_past(self, state: State, past: Integers) -> State:
+        return state | {PAST: past.astype(np.float32)[None]} if self.ngrams else state
 
     def write(
         self, fed: Any, state: State, random: Any, choices: list[Choice], chars: int, *, logits: bool = False
@@ -167,14 +201,21 @@ class EngineNetwork:
         _point(a, before, after)
         a.current, a.random, a.out = current.ctypes.data, drawn.ctypes.data, ids.ctypes.data
         a.choice, a.logits = ctypes.addressof(how), None if kept is None else kept.ctypes.data
+        past = self._past(before, B)
+        a.past = past.ctypes.data
         self._call("write", self._pack(self.generates_in), a)
-        return Written(ids, kept, after, drawn.astype(np.int64))
+        return Written(ids, kept, self._with_past(after, past), drawn.astype(np.int64))
 
-    def inputs(self, ids: Any) -> Floats:
-        """ids `[N]` -> what the first layer reads, `[N D]`."""
+    def inputs(self, ids: Any, past: Any = None) -> Floats:
+        """ids `[N]` -> what the first layer reads, `[N D]`, with n-grams after `past [N N-1]`."""
         ids = self._check_known(self._integers("ids", ids))
         if self.embedding_size:
             vectors: Floats = self._weights["embedding.weight"][ids]
+            if self.ngrams:
+                past = np.zeros((*ids.shape, self.ngrams - 1)) if past is None else np.asarray(past)
+                flat = past.reshape(-1, self.ngrams - 1)
+                rows, _ = rows_of(ids.reshape(-1, 1), flat, self._rows)
+                vectors = vectors + self._weights[TABLE][rows[:, 0]].sum(1).reshape(vectors.shape)
             return vectors
         one_hot: Floats = (ids[..., None] == np.arange(self.vocab_size)).astype(np.float32)
         return one_hot
@@ -220,8 +261,10 @@ class EngineNetwork:
     def _walk(self, ids: Integers, state: list[Values]) -> list[list[Values]]:
         """Every value of every layer after each of ids `[N K]`."""
         path: list[list[Values]] = []
+        past = state[0].get(PAST)
+        pasts = None if past is None else np.concatenate([past[:, None], pasts_of(ids, past)], axis=1)
         for t in range(ids.shape[1]):
-            x, before = self.inputs(ids[:, t]), path[-1] if path else state
+            x, before = self.inputs(ids[:, t], None if pasts is None else pasts[:, t]), path[-1] if path else state
             path.append([])
             for k in range(self.num_layers):
                 path[-1].append(self.layer_step(k, x, before[k]))
@@ -247,11 +290,14 @@ class EngineNetwork:
         return ids
 
     def _state(self, state: State, B: int) -> State:
-        shape = (self.num_layers, B, self.hidden_size)
-        found = {name: np.ascontiguousarray(state[name], np.float32) for name in self.state_names if name in state}
-        if any(name not in found or found[name].shape != shape for name in self.state_names):
+        wanted = self._state_shapes(B)
+        found = {name: np.ascontiguousarray(state[name], np.float32) for name in wanted if name in state}
+        if any(name not in found or found[name].shape != shape for name, shape in wanted.items()):
             shapes = {name: list(np.shape(value)) for name, value in state.items()}
-            raise ValueError(f"a state must have {', '.join(self.state_names)}, each {list(shape)}; it has {shapes}")
+            raise ValueError(
+                f"a state must have {', '.join(wanted)}, of shapes {[list(shape) for shape in wanted.values()]}; "
+                f"it has {shapes}"
+            )
         return found
 
     def _pack(self, precision: str) -> "_Packed":
@@ -296,6 +342,8 @@ class _Packed:
         )
         if network.embedding_size:
             a.embedding_weight = weights["embedding.weight"].ctypes.data
+        if network.ngrams:
+            a.ngrams, a.ngram_rows, a.ngram_table = network.ngrams, network._rows, weights[TABLE].ctypes.data
         made, create = ctypes.c_void_p(), library.library().storycell_network_create
         library.check(
             create(ctypes.byref(a), library.GENERATES_IN[precision], network.threads_used, ctypes.byref(made))

@@ -122,7 +122,8 @@ class Generation(Struct):
 
     _fields_ = _parse_fields(
         "i:cell precision layers streams units characters length p:layer packed_output output_bias logits current"
-        " random out kept_logits choice i:unknown"
+        " random out kept_logits choice i:unknown ngrams ngram_rows embedding"
+        " p:embedding_weight ngram_table past vectors"
     )
 
 
@@ -143,7 +144,7 @@ class ModelConfig(Struct):
 
     _fields_ = _parse_fields(
         "i:cell layers units characters embedding gate_bias precision threads"
-        " d:dropout weight_dropout embedding_dropout"
+        " d:dropout weight_dropout embedding_dropout i:ngrams ngram_rows"
     )
 
 
@@ -168,14 +169,17 @@ class NetworkLayer(Struct):
 class NetworkWeights(Struct):
     """A network's weights, to be packed for reading."""
 
-    _fields_ = _parse_fields("i:cell layers units characters embedding p:embedding_weight layer output output_bias")
+    _fields_ = _parse_fields(
+        "i:cell layers units characters embedding p:embedding_weight layer output output_bias i:ngrams ngram_rows"
+        " p:ngram_table"
+    )
 
 
 class Reading(Struct):
     """Characters to be read, and what is wanted of that."""
 
     _fields_ = _parse_fields(
-        "i:streams steps p:ids targets hidden cell final_hidden final_cell losses logits hiddens cells"
+        "i:streams steps p:ids targets hidden cell final_hidden final_cell losses logits hiddens cells past final_past"
     )
 
 
@@ -183,7 +187,7 @@ class Writing(Struct):
     """Characters to be generated."""
 
     _fields_ = _parse_fields(
-        "i:streams length unknown p:hidden cell final_hidden final_cell current random choice out logits"
+        "i:streams length unknown p:hidden cell final_hidden final_cell current random choice out logits past"
     )
 
 
@@ -243,6 +247,8 @@ _MODEL_FUNCTIONS: tuple[tuple[Any, ...], ...] = (  # name, result, arguments
     ("streams", _i64, _ptr),
     ("read_state", _int, _ptr, _ptr, _ptr),
     ("write_state", _int, _ptr, _i64, _ptr, _ptr),
+    ("read_past", _int, _ptr, _ptr),
+    ("write_past", _int, _ptr, _ptr),
 )
 _NETWORK_FUNCTIONS: tuple[tuple[Any, ...], ...] = (
     ("create", _int, _ptr, _i64, _int, _ptr),

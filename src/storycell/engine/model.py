@@ -17,10 +17,20 @@ from numpy.typing import NDArray
 from storycell.engine import random
 from storycell.engine.inference import EngineNetwork
 from storycell.engine.library import CELLS, PRECISIONS, Chunk, ModelConfig, Update, check, library
+from storycell.ngrams import PAST
 
-# What the library keeps of each tensor, by number. Those after `gradient` and before `average` are the optimiser's.
-KINDS = {"weight": 0, "gradient": 1, "exp_avg": 2, "exp_avg_sq": 3, "step": 4, "momentum_buffer": 5, "average": 6}
-OPTIMIZER_STATE = ("exp_avg", "exp_avg_sq", "step", "momentum_buffer")
+# What the library keeps of each tensor, by number; `sum [R]` of the table of n-grams alone.
+KINDS = {
+    "weight": 0,
+    "gradient": 1,
+    "exp_avg": 2,
+    "exp_avg_sq": 3,
+    "step": 4,
+    "momentum_buffer": 5,
+    "average": 6,
+    "sum": 7,
+}
+OPTIMIZER_STATE = ("exp_avg", "exp_avg_sq", "step", "momentum_buffer", "sum")
 # How each optimiser is done: its number, AdamW's betas, and whether it knows weight decay.
 OPTIMIZERS = {
     "adamw": (0, (0.9, 0.99), True),
@@ -37,6 +47,7 @@ class EngineModel:
 
     Weights start at zero: `initialise` or `write` them. `embedding_size` 0 feeds one-hot characters. `precision` is
     `fp32` or `bf16`, which rounds what goes into the products of `gradient`. The dropouts hold in `gradient` alone.
+    `ngrams` is the longest n-gram whose row, of `ngram_rows`, is added to the embedding (`storycell.ngrams`).
     `ValueError` for a size out of range.
     """
 
@@ -54,6 +65,8 @@ class EngineModel:
         dropout: float = 0.0,
         weight_dropout: float = 0.0,
         embedding_dropout: float = 0.0,
+        ngrams: int = 0,
+        ngram_rows: int = 0,
     ) -> None:
         if cell not in CELLS:
             raise ValueError(f"the engine has no cell {cell!r}; it has {', '.join(CELLS)}")
@@ -68,6 +81,8 @@ class EngineModel:
         config = ModelConfig(CELLS[cell], layers, hidden_size, vocab_size, embedding_size, gate_bias)
         config.precision, config.threads = PRECISIONS[precision], threads
         config.dropout, config.weight_dropout, config.embedding_dropout = dropout, weight_dropout, embedding_dropout
+        self.ngrams = config.ngrams = ngrams
+        config.ngram_rows = ngram_rows if ngrams else 0
         self._model: int | None = self._library.storycell_model_create(ctypes.byref(config))
         if not self._model:
             raise ValueError("a size of the model is out of range, or there is not enough memory for it")
@@ -93,14 +108,14 @@ class EngineModel:
         out = {}
         for name, i in self._index.items():
             if self._library.storycell_model_has(self._model, KINDS[kind], i):
-                array = np.empty(() if kind == "step" else self.shapes[name], np.float32)
+                array = np.empty(self._shape_of(name, kind), np.float32)
                 check(self._library.storycell_model_read(self._model, KINDS[kind], i, array.ctypes.data))
                 out[name] = array
         return out
 
     def network(self, **keywords: Any) -> EngineNetwork:
         """The weights of now, to evaluate and generate with; learning goes on and leaves it. `keywords` are its own."""
-        return EngineNetwork(self.read(), self.cell, **{"threads": self.threads, **keywords})
+        return EngineNetwork(self.read(), self.cell, **{"ngrams": self.ngrams, "threads": self.threads, **keywords})
 
     def write(self, tensors: Mapping[str, Any], kind: str = "weight") -> None:
         """Set tensors of a kind; `ValueError`, and nothing set, for a name or shape that is not this model's."""
@@ -110,32 +125,49 @@ class EngineModel:
 
     def _check_tensor(self, name: str, value: Any, kind: str) -> Floats:
         array = np.ascontiguousarray(value, np.float32)
-        shape = () if kind == "step" else self.shapes.get(name)
-        if name not in self._index or array.size != np.prod(shape or (1,)):
+        if name not in self._index or array.size != np.prod(self._shape_of(name, kind)):
             raise ValueError(f"{name} of shape {array.shape}: this model has {self.shapes.get(name, 'none')}")
         return array
 
+    def _shape_of(self, name: str, kind: str) -> tuple[int, ...]:
+        return () if kind == "step" else self.shapes[name][: 1 if kind == "sum" else None]
+
     def state(self) -> dict[str, Floats]:
-        """What the chunk applied last left to be carried on, `[L B H]` by name; empty where there is none."""
+        """What the chunk applied last left to be carried on, `[L B H]` by name; empty where there is none.
+
+        With n-grams also the latest characters, `past [1 B N-1]`.
+        """
         B = self._library.storycell_model_streams(self._model)
         state = {name: np.empty(self._state_shape(B), np.float32) for name in self.state_names if B}
         if B:
             places = [array.ctypes.data for array in state.values()]
             check(self._library.storycell_model_read_state(self._model, *[*places, None][:2]))
+        if B and self.ngrams:
+            past = np.empty((1, B, self.ngrams - 1), np.int64)
+            check(self._library.storycell_model_read_past(self._model, past.ctypes.data))
+            state[PAST] = past.astype(np.float32)
         return state
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Carry on from this state `[L B H]` by name; an empty one is the zero state of any number of streams."""
         arrays = self._check_state(state)
         B = arrays[0].shape[1] if arrays else 0
-        places = [a.ctypes.data for a in arrays]
+        places = [a.ctypes.data for a in arrays[: len(self.state_names)]]
         check(self._library.storycell_model_write_state(self._model, B, *[*places, None, None][:2]))
+        if B and self.ngrams:
+            past = np.ascontiguousarray(arrays[-1], np.int64)
+            check(self._library.storycell_model_write_past(self._model, past.ctypes.data))
 
     def _check_state(self, state: Mapping[str, Any]) -> list[Floats]:
         arrays = [np.ascontiguousarray(state[name], np.float32) for name in self.state_names if state]
         B = arrays[0].shape[1] if arrays and arrays[0].ndim == 3 else 0
         if any(a.shape != self._state_shape(B) for a in arrays):
             raise ValueError(f"a state of shapes {[a.shape for a in arrays]}: this model's are {self._state_shape(B)}")
+        if B and self.ngrams:
+            past, shape = np.asarray(state[PAST]), (1, B, self.ngrams - 1)
+            if past.shape != shape or not np.isin(past, range(self.vocab_size)).all():
+                raise ValueError(f"a past of shape {past.shape}: this model's is {shape}, of its characters")
+            arrays.append(past)
         return arrays
 
     def _state_shape(self, B: int) -> tuple[int, int, int]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storycell.engine.cells import spectral_radius
+from storycell.ngrams import TABLE
 from storycell.types import UNKNOWN
 
 EMBEDDING_STD = 4.0  # wide, so that a character is heard over the recurrence from the first step (LOG.md)
@@ -92,4 +93,6 @@ def draw_weights(
         weights["embedding.weight"][UNKNOWN : UNKNOWN + 1] = 0.0  # never trained: an unknown character says nothing
     else:
         weights["recurrent.weight_ih_l0"][:, UNKNOWN : UNKNOWN + 1] = 0.0
+    if TABLE in shapes:
+        weights[TABLE] = np.zeros(shapes[TABLE], np.float32)
     return weights

@@ -2,7 +2,8 @@
 
 `Evaluation` holds it with its standard error; the nats of every character can be had as well. Every story is scored by
 itself, from a zero state: inputs `0 s1 … sn`, targets `s1 … sn 0`; a text that is one story of n characters has n
-targets, no end is predicted. All in float32, summed in float64.
+targets, no end is predicted. The labels that a story begins with are context: they are read, and are no targets. All in
+float32, summed in float64.
 
 The text is read a chunk at a time and only sums are kept, so memory does not grow with the length of a story. Stories
 are scored side by side; a single story is one stream, since its state goes on from character to character.
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell import loss
-from storycell.data.vocab import Vocabulary
+from storycell.data.vocab import LONGEST_HEADER, Vocabulary
 from storycell.errors import CorpusError, SettingsError
 from storycell.evaluation.statistics import mean_and_stderr
 from storycell.language_model import LanguageModel
@@ -77,14 +78,21 @@ def evaluate(
         raise CorpusError("the text holds no characters to score")
     if utf8_bytes is None:
         utf8_bytes = sum(int(vocab.utf8_sizes[ids[a : a + _READ]].sum()) for a in range(0, len(ids), _READ))
+    if windows and vocab.labels:
+        raise SettingsError(
+            "windows: a text with labels is scored story by story, as its labels are context; leave it out"
+        )
+    headers = [vocab.header_size(ids[a + 1 : a + 1 + LONGEST_HEADER]) for a in starts] if vocab.labels else None
     if windows:
         groups, draws = _windows(ids, windows), _Draws(-(-(len(ids) - 1) // windows))
     elif len(starts) > 1:
-        groups, draws = _stories(ids, starts), _Draws(len(starts))
+        groups, draws = _stories(ids, starts, headers), _Draws(len(starts))
     else:
         groups, draws = _stories(ids, starts), _Blocks(len(ids) - 1)
     for piece in _score_groups(lm, ids, groups):
         draws.add(piece)
+    if headers:
+        utf8_bytes -= sum(int(vocab.utf8_sizes[ids[a : a + 1 + n]].sum()) for a, n in zip(starts, headers, strict=True))
     return _summary(draws, utf8_bytes, len(starts), windows)
 
 
@@ -127,6 +135,7 @@ class _Row(NamedTuple):
     start: int
     end: int
     closes: bool  # whether the end of the story is predicted, too
+    header: int = 0  # ids at its beginning that are read and not scored
 
     @property
     def targets(self) -> int:
@@ -142,7 +151,7 @@ class _Piece(NamedTuple):
     unknown: int
 
 
-def _stories(ids: Ids, starts: npt.NDArray[np.int64]) -> Iterator[list[_Row]]:
+def _stories(ids: Ids, starts: npt.NDArray[np.int64], headers: list[int] | None = None) -> Iterator[list[_Row]]:
     """Stories to be scored side by side, longest first, those of like length together."""
     ends = np.append(starts[1:], len(ids))
     for first in range(0, len(starts), _GROUP):
@@ -150,7 +159,7 @@ def _stories(ids: Ids, starts: npt.NDArray[np.int64]) -> Iterator[list[_Row]]:
         longest_first = sorted(group, key=lambda k: starts[k] - ends[k])
         for at in range(0, len(group), _ROWS):
             rows = longest_first[at : at + _ROWS]
-            yield [_Row(k, int(starts[k]), int(ends[k]), len(starts) > 1) for k in rows]
+            yield [_Row(k, int(starts[k]), int(ends[k]), len(starts) > 1, headers[k] if headers else 0) for k in rows]
 
 
 def _windows(ids: Ids, T: int) -> Iterator[list[_Row]]:
@@ -178,8 +187,10 @@ def _score_groups(lm: LanguageModel, ids: Ids, groups: Iterator[list[_Row]]) -> 
             nats = losses.astype(np.float64)
             for k, row in enumerate(rows[:alive]):
                 n = min(width, row.targets - t)
-                unknown = chunk[k, 1 : n + 1] == UNKNOWN
-                yield _Piece(row, t, np.where(unknown, loss.ESCAPE_NATS, nats[k, :n]), int(unknown.sum()))
+                skipped = min(max(row.header - t, 0), n)
+                unknown = chunk[k, 1 + skipped : n + 1] == UNKNOWN
+                scored = np.where(unknown, loss.ESCAPE_NATS, nats[k, skipped:n])
+                yield _Piece(row, t + skipped, scored, int(unknown.sum()))
             t += width
 
 

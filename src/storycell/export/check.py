@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell.export.network import Network
+from storycell.ngrams import rows_of
 
 Float = npt.NDArray[np.float64]
 
@@ -16,8 +17,12 @@ def logits(network: Network, ids: list[int]) -> Float:
     w = {name: array.astype(np.float64) for name, array in network.tensors.items()}
     states = [{name: np.zeros(shape.H) for name in ("h", "c")} for _ in range(shape.L)]
     rows = []
+    past = np.zeros((1, max(shape.N - 1, 0)), np.int64)
     for k in ids:
         x = w["embedding"][k] if shape.D else np.eye(1, shape.V, k)[0]
+        if shape.N:
+            met, past = rows_of([[k]], past, shape.R)
+            x = x + w["ngrams"][met[0, 0]].sum(0)
         for layer, state in enumerate(states):
             own = {name: w[f"{name}_l{layer}"] for name in ("weight_ih", "weight_hh", "bias")}
             own["bias_hn"] = w.get(f"bias_hn_l{layer}", np.zeros(0))

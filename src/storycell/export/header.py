@@ -23,6 +23,11 @@ _NUMBER = re.compile(r"-?[\d.]+(?:e[+-]?\d+)?")
 
 def stored(network: Network) -> Network:
     """The network as the header has it: a row of the first table for each character, the other matrices in bytes."""
+    if network.shape.N:
+        raise ExportError(
+            f"a header for small machines has no room for n-grams, and this model has them (ngrams = "
+            f"{network.shape.N}); export it as .c, or train one with --ngrams 0"
+        )
     one_hot = network.one_hot()
     tensors = {
         name: array if array.ndim == 1 or name == "weight_ih_l0" else Scaled.of(array, BYTE).matrix()

@@ -27,6 +27,7 @@ def write(network: Network, vocab: Vocabulary, weights: Weights, name: str, abou
     shape = network.shape
     model = {
         **{"name": name, "about": about, "cell": shape.cell, "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L},
+        **({"N": shape.N, "R": shape.R} if shape.N else {}),
         **{"weights": weights, "kind": vocab.kind, "characters": vocab.characters},
     }
     parts = {
@@ -70,7 +71,9 @@ def read(text: str) -> Network:
             for kind, name in (("application/json", "model"), ("text/plain", "weights"))
         )
         facts = json.loads(model)
-        shape = Shape(facts["cell"], *(int(facts[axis]) for axis in "VDHL"))
+        shape = Shape(
+            facts["cell"], *(int(facts[axis]) for axis in "VDHL"), *(int(facts.get(axis, 0)) for axis in "NR")
+        )
         return encoding.decode(weights, shape, check_rounding(facts["weights"]))
     except (TypeError, KeyError, ValueError) as error:
         raise ExportError(f"the file is not what was written: {error}") from None

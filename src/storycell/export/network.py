@@ -2,8 +2,8 @@
 
 The tensors of a model are simplified without changing what they compute: two biases that are only ever added become
 one, and an embedding is multiplied by the first layer's weights, which leaves one-hot characters, where the product is
-smaller than the two. Every runtime computes with the product, and multiplying takes milliseconds; it is size that
-decides, since a file is kept and sent for longer than it takes to open.
+smaller than the two and no n-grams are added to it. Every runtime computes with the product, and multiplying takes
+milliseconds; it is size that decides, since a file is kept and sent for longer than it takes to open.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from storycell.config import ModelSettings
 from storycell.engine.cells import CELLS
 from storycell.errors import ExportError
 from storycell.language_model import LanguageModel
+from storycell.ngrams import TABLE
 from storycell.runs.network import new_model
 
 Array = npt.NDArray[np.float32]
@@ -22,13 +23,18 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a network; D is 0 where characters enter as one-hot vectors."""
+    """The sizes of a network; D is 0 where characters enter as one-hot vectors.
+
+    N is the longest n-gram that adds one of R rows to the embedding (`storycell.ngrams`), 0 where none does.
+    """
 
     cell: str
     V: int
     D: int
     H: int
     L: int
+    N: int = 0
+    R: int = 0
 
     @property
     def G(self) -> int:  # noqa: N802 - the axis
@@ -39,6 +45,8 @@ class Shape:
         """The shape of every tensor by name, in the order in which files store them."""
         rows = self.G * self.H
         shapes: dict[str, tuple[int, ...]] = {"embedding": (self.V, self.D)} if self.D else {}
+        if self.N:
+            shapes["ngrams"] = (self.R, self.D)
         for k in range(self.L):
             shapes[f"weight_ih_l{k}"] = (rows, self.H if k else self.D or self.V)
             shapes[f"weight_hh_l{k}"] = (rows, self.H)
@@ -64,14 +72,17 @@ class Network:
         spoilt = next((name for name, w in weights.items() if not np.isfinite(w).all()), None)
         if spoilt:
             raise ExportError(f"{spoilt} holds numbers that are not finite; there is no model to export")
-        shape = Shape(model.cell, model.vocab_size, model.embedding_size, model.hidden_size, model.num_layers)
+        sizes = model.vocab_size, model.embedding_size, model.hidden_size, model.num_layers
+        shape = Shape(model.cell, *sizes, model.ngrams, len(weights.get(TABLE, ())))
         tensors: dict[str, npt.NDArray[np.float64]] = {}
         for k in range(shape.L):
             tensors |= _layer(shape, k, weights)
         tensors |= {"output": weights["output.weight"], "output_bias": weights["output.bias"]}
         if shape.D:
             embedding, first = weights["embedding.weight"], tensors["weight_ih_l0"]
-            if shape.V * len(first) <= embedding.size + first.size:
+            if shape.N:
+                tensors |= {"embedding": embedding, "ngrams": weights[TABLE]}
+            elif shape.V * len(first) <= embedding.size + first.size:
                 shape = Shape(shape.cell, shape.V, 0, shape.H, shape.L)
                 tensors["weight_ih_l0"] = first @ embedding.T
             else:
@@ -91,10 +102,14 @@ class Network:
     def as_model(self, backend: str = "auto") -> LanguageModel:
         """A model with these tensors: the run as the file has it."""
         shape = self.shape
-        sizes = ModelSettings(cell=shape.cell, layers=shape.L, hidden=shape.H, embedding=shape.D)
+        sizes = ModelSettings(
+            cell=shape.cell, layers=shape.L, hidden=shape.H, embedding=shape.D, ngrams=shape.N, ngram_rows=shape.R or 1
+        )
         weights = {"output.weight": self.tensors["output"], "output.bias": self.tensors["output_bias"]}
         if shape.D:
             weights["embedding.weight"] = self.tensors["embedding"]
+        if shape.N:
+            weights[TABLE] = self.tensors["ngrams"]
         for k in range(shape.L):
             bias_hh = np.zeros_like(self.tensors[f"bias_l{k}"])
             if shape.cell == "gru":

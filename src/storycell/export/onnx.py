@@ -1,6 +1,7 @@
 """One step of a network as an ONNX graph, and its logits by the `onnx` package's reference evaluator, for the check.
 
 Inputs are `ids [B]` and the states `[L B H]` (`h`, and `c` of the LSTM), outputs `logits [B V]` and `h_next`, `c_next`.
+With n-grams there is one more, `past [1 B N-1]`: the latest characters, as numbers (`storycell.ngrams`).
 
 Plain products and activations stand in place of ONNX's own LSTM operator, whose gates are in another order and whose
 sequences are of no use for a step. Programs ship old runtimes, so the graph is of the oldest opset that has operators
@@ -17,7 +18,8 @@ import numpy.typing as npt
 from storycell.engine.cells import CELLS
 from storycell.errors import ExportError
 from storycell.export.encoding import BYTE, Scaled, Weights
-from storycell.export.network import Network
+from storycell.export.network import Network, Shape
+from storycell.ngrams import FACTOR, PRIME
 
 _OPSET = 13  # of December 2020, onnxruntime 1.6; the first with these rules of Split and Unsqueeze
 _IR_VERSION = 7  # of the same time
@@ -83,6 +85,8 @@ def write(network: Network, weights: Weights, facts: dict[str, str]) -> bytes:
     old = {state: _layers_of(graph, state, shape.L) for state in states}
     new: dict[str, list[str]] = {state: [] for state in states}
     x = graph.op("Gather", names["embedding"], "ids") if shape.D else ""
+    if shape.N:
+        x = _add_ngrams(graph, x, names["ngrams"], shape)
     for k in range(shape.L):
         weight, bias = names[f"weight_ih_l{k}"], names[f"bias_l{k}"]
         if x:
@@ -100,11 +104,19 @@ def write(network: Network, weights: Weights, facts: dict[str, str]) -> bytes:
         graph.op("Concat", *(graph.op("Unsqueeze", s, axis) for s in new[state]), name=f"{state}_next", axis=0)
     sizes: list[Any] = [shape.L, "B", shape.H]
     value = helper.make_tensor_value_info
+
+    def past(name: str) -> list[Any]:
+        return [value(name, kinds.FLOAT, [1, "B", shape.N - 1])] if shape.N else []
+
     made = helper.make_graph(
         graph.nodes,
         "storycell_step",
-        [value("ids", kinds.INT64, ["B"]), *(value(s, kinds.FLOAT, sizes) for s in states)],
-        [value("logits", kinds.FLOAT, ["B", shape.V]), *(value(f"{s}_next", kinds.FLOAT, sizes) for s in states)],
+        [value("ids", kinds.INT64, ["B"]), *(value(s, kinds.FLOAT, sizes) for s in states), *past("past")],
+        [
+            value("logits", kinds.FLOAT, ["B", shape.V]),
+            *(value(f"{s}_next", kinds.FLOAT, sizes) for s in states),
+            *past("past_next"),
+        ],
         graph.constants,
     )
     model = helper.make_model(
@@ -113,6 +125,30 @@ def write(network: Network, weights: Weights, facts: dict[str, str]) -> bytes:
     helper.set_model_props(model, facts)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
+
+
+def _add_ngrams(graph: _Graph, x: str, table: str, shape: Shape) -> str:
+    """The vectors `[B D]` with the rows of the n-grams that end with each of `ids`; and `past_next`."""
+
+    def number(name: str, n: int) -> str:
+        return graph.constant(name, np.array(n, np.int64))
+
+    one, factor, prime = number("one", 1), number("factor", FACTOR), number("prime", PRIME)
+    rows, axis = number("rows", shape.R), graph.constant("past_axis", np.array([1]))
+    kinds, first = _onnx().TensorProto, graph.constant("first_axis", np.array([0]))
+    past = graph.op("Cast", graph.op("Squeeze", "past", first), to=kinds.INT64)
+    goes_on = graph.op("Cast", graph.op("Cast", "ids", to=kinds.BOOL), to=kinds.INT64)
+    before = graph.op("Mul", past, graph.op("Unsqueeze", goes_on, axis))  # nothing, where a boundary is read
+    h, columns = graph.op("Add", "ids", one), [graph.op("Unsqueeze", "ids", axis)]
+    for n in range(shape.N - 1):
+        column = graph.op("Gather", before, number(f"past_{n}", n), axis=1)
+        columns.append(graph.op("Unsqueeze", column, axis))
+        h = graph.op("Add", graph.op("Add", graph.op("Mul", h, factor), column), one)
+        h = graph.op("Mod", h, prime)
+        x = graph.op("Add", x, graph.op("Gather", table, graph.op("Mod", h, rows)))
+    after = graph.op("Cast", graph.op("Concat", *columns[:-1], axis=1), to=kinds.FLOAT)
+    graph.op("Unsqueeze", after, first, name="past_next")
+    return x
 
 
 def _layers_of(graph: _Graph, state: str, L: int) -> list[str]:

@@ -238,7 +238,8 @@ function useEngine(engine) {
   net = nets[precision] ??= engineNet(engine, plain, precision);
 }
 
-const engineIsThere = loadEngine().then((engine) => {
+// Only the plain network adds an n-gram table (N) to the logits.
+const engineIsThere = (plain.N ? Promise.resolve(null) : loadEngine()).then((engine) => {
   useEngine(engine);
   $("precision").addEventListener("change", () => useEngine(engine));
   $("precision").closest("label").hidden = engine === null;

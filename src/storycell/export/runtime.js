@@ -72,6 +72,8 @@ const storycell = (() => {
     const rows = (n) => Math.ceil(n / 4) * 4; // products give four numbers at once
     const reader = new Reader(model.text, model.weights);
     const embedding = D ? reader.matrix(V, D) : null;
+    const N = model.N || 0, R = model.R || 0; // the longest n-gram that adds one of R rows to the embedding
+    const ngrams = N ? reader.matrix(R, D) : null;
     const stored = [];
     for (let l = 0; l < L; l++) {
       stored.push({
@@ -116,6 +118,23 @@ const storycell = (() => {
         to[j + 2] += u;
         to[j + 3] += v;
       }
+    }
+
+    // With n-grams: the embedding and a row for each n-gram that ends with the character, found by a hash of it and the
+    // characters before, which a trace remembers behind its values: the last one first, 0 from the last boundary on.
+    function metInput(id, before, after) {
+      const past = L * layer, seen = (n) => (id && before ? before[past + n] : 0);
+      for (let k = 0; k < D; k++) x[k] = embedding[id * D + k];
+      for (let n = 0, hash = id + 1; n < N - 1; n++) {
+        hash = (hash * 1999993 + seen(n) + 1) % 2147483647; // below 2^53
+        const row = (hash % R) * D;
+        for (let k = 0; k < D; k++) x[k] += ngrams[row + k];
+      }
+      for (let n = N - 2; n > 0; n--) after[past + n] = seen(n - 1);
+      after[past] = id;
+      a.fill(0);
+      a.set(stored[0].bias);
+      addProduct(a, inputs[0], GH, D);
     }
 
     const table = new Array(V); // what a character adds to the first layer's gates, made when it is first read
@@ -172,6 +191,8 @@ const storycell = (() => {
           a.set(stored[l].bias);
           for (let k = 0; k < H; k++) x[k] = after[at - layer + hidden + k];
           addProduct(a, inputs[l], GH, H);
+        } else if (N) {
+          metInput(id, before, after);
         } else {
           a.set(firstInput(id));
         }
@@ -206,11 +227,11 @@ const storycell = (() => {
     }
 
     return {
-      values, V, H, L, step, logits, weights,
+      values, V, H, L, N, step, logits, weights,
       shape: { cell, layers: L, units: H, characters: V, embedding: D },
       read: step, // of what is given; where text is generated in int8, that is still read in float32
       fill() {}, // what a trace may lack: nothing here
-      newTrace: () => new Float32Array(L * layer),
+      newTrace: () => new Float32Array(L * layer + Math.max(0, N - 1)),
       placeOf: (l, name, unit) => l * layer + values.indexOf(name) * H + unit,
     };
   }

@@ -21,7 +21,8 @@
 #include <string.h>
 #include <time.h>
 
-/* The model: V characters, D numbers of embedding (0: one-hot), H units in each of L layers, G gates. */
+/* The model: V characters, D numbers of embedding (0: one-hot), H units in each of L layers, G gates; NGRAMS is the
+   longest n-gram of characters that adds one of ROWS rows to the embedding (0: none). */
 #define LSTM 0
 #define GRU 1
 #define RNN 2
@@ -40,8 +41,14 @@ static const char *const weights[STRINGS]; /* see the end */
 
 /* Matrices lie transposed: an input's weights to all gates are neighbours, so that `add_product` runs along them. */
 static float embedding[D ? V : 1][D ? D : 1];
+#if NGRAMS
+static float ngrams[ROWS][D];
+static int past[NGRAMS]; /* the latest characters, the last one first; 0 from the last boundary on */
+#endif
+#if !NGRAMS
 static float table[V][GH]; /* what each character adds to the gates of the first layer, its bias included */
 static char is_in_table[V];
+#endif
 static float input[L][X > H ? X : H][GH];
 static float recurrent[L][H][GH];
 static float bias[L][GH];
@@ -108,7 +115,7 @@ static void take_vector(float *to, int count) {
 
 /* A matrix is stored row by row; `to` gets its columns as rows of `width` numbers, or its rows if not `transposed`. */
 static void take_matrix(float *to, int rows, int columns, int width, int transposed) {
-    static float scales[GH > V ? GH : V];
+    static float scales[GH + V + ROWS];
     if (WEIGHTS == INT8) take_vector(scales, rows);
     bytes_left = 0;
     for (int j = 0; j < rows; ++j)
@@ -121,6 +128,9 @@ static void take_matrix(float *to, int rows, int columns, int width, int transpo
 
 static void load(void) {
     if (D) take_matrix(&embedding[0][0], V, D, D, 0);
+#if NGRAMS
+    take_matrix(&ngrams[0][0], ROWS, D, D, 0);
+#endif
     for (int l = 0; l < L; ++l) {
         take_matrix(&input[l][0][0], GH, l ? H : X, GH, 1);
         take_matrix(&recurrent[l][0][0], GH, H, GH, 1);
@@ -170,6 +180,23 @@ static inline float sigmoid(float x) {
 
 static inline float hyperbolic_tangent(float x) { return 2.0f * sigmoid(2.0f * x) - 1.0f; }
 
+#if NGRAMS
+/* The embedding and a row for each n-gram that ends with the character, found by a hash. */
+static const float *first_input(int id) {
+    static float x[D], a[GH];
+    uint64_t hash = (uint64_t)id + 1;
+    memcpy(x, embedding[id], sizeof x);
+    for (int n = 0; n < NGRAMS - 1; ++n) {
+        hash = (hash * 1999993 + (uint64_t)(id ? past[n] : 0) + 1) % 2147483647;
+        for (int k = 0; k < D; ++k) x[k] += ngrams[hash % ROWS][k];
+    }
+    for (int n = NGRAMS - 2; n > 0; --n) past[n] = id ? past[n - 1] : 0;
+    past[0] = id;
+    memcpy(a, bias[0], sizeof a);
+    add_gates(a, x, &input[0][0][0], D);
+    return a;
+}
+#else
 static const float *first_input(int id) {
     if (!is_in_table[id]) {
         is_in_table[id] = 1;
@@ -179,6 +206,7 @@ static const float *first_input(int id) {
     }
     return table[id];
 }
+#endif
 
 /* What a layer makes of its gates: a from the input, b from its own last output, biases in a. */
 static void update(int l, float *restrict a, const float *restrict b) {

@@ -7,6 +7,7 @@ from typing import Literal
 from storycell.data.vocab import Vocabulary
 from storycell.errors import SettingsError
 from storycell.generation import sampler
+from storycell.generation.constraints import Constraint
 from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import Pieces
 from storycell.language_model import Held, LanguageModel
@@ -29,10 +30,13 @@ def stream_texts(
     stop: str | Sequence[str] | None = None,
     unknown: Unknown = "error",
     hold: Held | None = None,
+    constraint: Constraint | None = None,
+    header: sampler.Header | None = None,
 ) -> Iterator[tuple[int, str]]:
     """Several continuations of one prompt side by side: (number of the stream, piece). Stream k has seed + k.
 
-    `hold` keeps values of units where they are told to be (`sampler.held_step`).
+    `hold` keeps values of units where they are told to be (`sampler.held_step`); `constraint` says what the texts, with
+    their prompt, must be like; `header` is the labels that they begin with, which are no part of what is given.
     """
     _check_whole("chars", chars, 0, None)
     _check_whole("count", count, 1, MOST_STREAMS)
@@ -42,7 +46,7 @@ def stream_texts(
     stops = _stop_texts(stop)
     ids, _ = vocab.prompt_ids(prompt, unknown)
     seeds = [seed + k for k in range(count)]
-    rows = sampler.streams(lm, ids, sampling or Sampling(), seeds, chars, hold)
+    rows = sampler.streams(lm, ids, sampling or Sampling(), seeds, chars, hold, constraint, header)
     return _pieces(rows, vocab, count, stops)
 
 
@@ -57,10 +61,24 @@ def generate_text(
     stop: str | Sequence[str] | None = None,
     unknown: Unknown = "error",
     hold: Held | None = None,
+    constraint: Constraint | None = None,
+    header: sampler.Header | None = None,
 ) -> str:
     """The prompt, as it was read, and what follows it; see `stream_texts`."""
     _, read = vocab.prompt_ids(prompt, unknown)
-    pieces = stream_texts(lm, vocab, prompt, chars, sampling=sampling, seed=seed, stop=stop, unknown=unknown, hold=hold)
+    pieces = stream_texts(
+        lm,
+        vocab,
+        prompt,
+        chars,
+        sampling=sampling,
+        seed=seed,
+        stop=stop,
+        unknown=unknown,
+        hold=hold,
+        constraint=constraint,
+        header=header,
+    )
     return read + "".join(piece for _, piece in pieces)
 
 

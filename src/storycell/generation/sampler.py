@@ -3,7 +3,8 @@
 A `Stream` is one text in the making: `read` feeds it a prompt, `advance` generates on any number of streams side by
 side, choosing as each one's `Sampling` says. Every stream has a generator and a state of its own, so its text depends
 on no other. A model that generates by itself is asked to (`LanguageModel.write`); any other, and one with values held,
-is stepped here, in `_write_stepwise`.
+is stepped here, in `_write_stepwise`. A stream may have a `Constraint`: what it refuses is drawn again, which
+`_write_constrained` finds out slice by slice, so that a constraint that seldom refuses costs little.
 
 The random generator is xoshiro128++ (Blackman & Vigna, https://prng.di.unimi.it), twenty lines that are the same in
 Python, C, C++ and JavaScript, so that one seed gives one story wherever the model runs.
@@ -13,13 +14,17 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from storycell.errors import NotFiniteError, SettingsError
+from storycell.generation.constraints import Constraint, begin
 from storycell.generation.slicing import Pace
 from storycell.language_model import Choice, Floats, Held, Hold, Integers, LanguageModel, State, unheld
+from storycell.ngrams import PAST, pasts_of
+from storycell.language_model import Written as Rows
 from storycell.types import BOUNDARY, UNKNOWN
 
 PROMPT_PIECE = 4096  # characters of a prompt that are read in one pass
@@ -65,6 +70,21 @@ class Sampling:
     def choose(self, logits: npt.NDArray[np.float32], draw: "Draw") -> int:
         """One id from logits `[V]`: never the unknown character; the lowest id where two are equally likely."""
         weights = self._weights(logits)
+        if self.is_greedy:
+            return int(weights.argmax())
+        cumulative = np.cumsum(weights)
+        return int(np.searchsorted(cumulative, draw.next() * cumulative[-1], side="right"))
+
+    def choose_among(self, logits: npt.NDArray[np.float32], allowed: npt.NDArray[np.bool_], draw: "Draw") -> int | None:
+        """As `choose`, among the ids that are `allowed [V]`; None where there are none.
+
+        The filters come first; where they leave nothing that is allowed, they are applied to what is.
+        """
+        if not allowed.any():
+            return None
+        weights = np.where(allowed, self._weights(logits), 0.0)
+        if not weights.any():
+            weights = np.where(allowed, self._weights(np.where(allowed, logits, -np.inf)), 0.0)
         if self.is_greedy:
             return int(weights.argmax())
         cumulative = np.cumsum(weights)
@@ -125,6 +145,13 @@ class Draw:
             words += [z & _MASK_32, z >> 32]
         self.words = words  # 4 of 32 bits
 
+    @classmethod
+    def of(cls, words: list[int]) -> "Draw":
+        """One that goes on from four words."""
+        draw = cls.__new__(cls)
+        draw.words = words
+        return draw
+
     def next(self) -> float:
         """A number from 0 (included) to 1 (excluded), a multiple of 2^-32."""
         a, b, c, d = self.words
@@ -150,6 +177,11 @@ class Stream:
         self.state: State | None = None  # name -> [L H] after everything before `next_id`; None is the zero state
         self.next_id = BOUNDARY
         self.ended = False  # whether the model drew the end of the story
+        self.constraint: Constraint | None = None
+        self.constrained: Any = None  # the constraint's state
+        self.header: list[int] = []  # the labels that it began with
+        self.ahead = 1  # characters to generate before the constraint looks at them
+        self.is_stuck = False  # whether it ended because nothing at all was allowed
 
     def copy(self) -> "Stream":
         """A stream that goes on from here by itself; give it another `sampling` or `draw` to write something else."""
@@ -189,11 +221,15 @@ def held_step(lm: LanguageModel, held: Held) -> Step:
     holds = [hold_of(layer, held) for layer in range(lm.num_layers)]
 
     def step(fed: Integers, state: State) -> tuple[Floats, State]:
-        x, layers = lm.inputs(fed), []
+        past = state[PAST][0] if lm.ngrams else None
+        x, layers = lm.inputs(fed, past), []
         for k, hold in enumerate(holds):
-            layers.append(lm.layer_step(k, x, {name: value[k] for name, value in state.items()}, hold))
+            layers.append(lm.layer_step(k, x, {name: state[name][k] for name in lm.state_names}, hold))
             x = layers[-1][lm.state_names[0]]
-        return lm.output(x), {name: np.stack([values[name] for values in layers]) for name in lm.state_names}
+        after = {name: np.stack([values[name] for values in layers]) for name in lm.state_names}
+        if past is not None:
+            after[PAST] = pasts_of(fed[:, None], past).astype(past.dtype).swapaxes(0, 1)
+        return lm.output(x), after
 
     return step
 
@@ -262,15 +298,18 @@ def advance(
     zero = {name: value[:, 0] for name, value in lm.zero_state(1).items()}
     states = [stream.state or zero for stream in streams]
     state = {name: np.stack([s[name] for s in states], axis=1) for name in zero}
-    rows = _write(lm, streams, state, chars, logits) if step is None else None
-    ids, kept, state = rows or _write_stepwise(step or plain_step(lm), streams, state, chars, logits)
+    fed = [stream.next_id for stream in streams]
+    if any(stream.constraint for stream in streams):
+        return _write_constrained(lm, streams, fed, state, chars, logits, step)
+    rows = _write(lm, streams, fed, [s.draw.words for s in streams], state, chars, logits, step)
     written = []
-    for k, (stream, row) in enumerate(zip(streams, ids, strict=True)):
+    for k, (stream, row) in enumerate(zip(streams, rows.ids.tolist(), strict=True)):
         n = row.index(BOUNDARY) if BOUNDARY in row else len(row)
         stream.ended = n < len(row)
         stream.next_id = row[min(n, len(row) - 1)]
-        stream.state = {name: value[:, k] for name, value in state.items()}
-        written.append(Written(row[:n], None if kept is None else kept[k, :n]))
+        stream.state = {name: value[:, k] for name, value in rows.state.items()}
+        stream.draw.words = rows.random[k].tolist()
+        written.append(Written(row[:n], None if rows.logits is None else rows.logits[k, :n]))
     return written
 
 
@@ -289,11 +328,17 @@ def advance_slice(
     return written
 
 
-_Rows = tuple[list[list[int]], Floats | None, State]  # ids, logits [B n V], state [L B H]
-
-
-def _write(lm: LanguageModel, streams: list[Stream], state: State, chars: int, logits: bool) -> _Rows | None:
-    """All characters of all streams in one call of the model; None where it has none."""
+def _write(
+    lm: LanguageModel,
+    streams: list[Stream],
+    fed: list[int],
+    words: list[list[int]],
+    state: State,
+    chars: int,
+    logits: bool,
+    step: Step | None,
+) -> Rows:
+    """All characters of all streams, in one call of the model where it has one; the streams stay as they are."""
     choices = [
         Choice(
             s.sampling.temperature or 1.0,
@@ -304,42 +349,147 @@ def _write(lm: LanguageModel, streams: list[Stream], state: State, chars: int, l
         )
         for s in streams
     ]
-    fed, random = np.array([s.next_id for s in streams]), np.array([s.draw.words for s in streams])
-    try:
-        written = lm.write(fed, state, random, choices, chars, logits=logits)
-    except FloatingPointError:
-        raise NotFiniteError(_DAMAGED) from None
-    if written is None:
-        return None
-    for stream, words in zip(streams, written.random.tolist(), strict=True):
-        stream.draw.words = words
-    return written.ids.tolist(), written.logits, written.state
+    written = None
+    if step is None:
+        try:
+            written = lm.write(np.array(fed), state, np.array(words), choices, chars, logits=logits)
+        except FloatingPointError:
+            raise NotFiniteError(_DAMAGED) from None
+    return written or _write_stepwise(step or plain_step(lm), streams, fed, words, state, chars, logits)
 
 
-def _write_stepwise(step: Step, streams: list[Stream], state: State, chars: int, logits: bool) -> _Rows:
-    """The same, a character at a time."""
+def _write_stepwise(
+    step: Step, streams: list[Stream], fed: list[int], words: list[list[int]], state: State, chars: int, logits: bool
+) -> Rows:
+    """The same, a character at a time; it ends when all stories have."""
     ids: list[list[int]] = [[] for _ in streams]
     kept: list[Floats] = []
-    fed = np.array([s.next_id for s in streams])
     ended = [False] * len(streams)
-    draws = [copy.deepcopy(s.draw) for s in streams]  # a call that fails leaves the streams as they were
+    draws = [Draw.of(row) for row in words]
     for _ in range(chars):
-        last, state = step(fed, state)
-        chosen = [
+        last, state = step(np.array(fed), state)
+        fed = [
             BOUNDARY if end else s.sampling.choose(row, draw)
             for end, s, row, draw in zip(ended, streams, last, draws, strict=True)
         ]
-        ended = [end or k == BOUNDARY for end, k in zip(ended, chosen, strict=True)]
-        for row, k in zip(ids, chosen, strict=True):
+        ended = [end or k == BOUNDARY for end, k in zip(ended, fed, strict=True)]
+        for row, k in zip(ids, fed, strict=True):
             row.append(k)
         if logits:
             kept.append(last)
         if all(ended):
             break
-        fed = np.array(chosen)
-    for s, draw in zip(streams, draws, strict=True):
-        s.draw = draw
-    return ids, np.stack(kept, axis=1) if kept else None, state
+    random = np.array([draw.words for draw in draws])
+    return Rows(np.array(ids), np.stack(kept, axis=1) if kept else None, state, random)
+
+
+MOST_AHEAD = 128  # characters that are generated before a constraint looks at them, while it refuses none
+
+
+def _write_constrained(
+    lm: LanguageModel,
+    streams: list[Stream],
+    fed: list[int],
+    state: State,
+    chars: int,
+    logits: bool,
+    step: Step | None,
+) -> list[Written]:
+    """As `advance`, where streams have constraints.
+
+    A slice is generated as if there were none. A stream that refuses an id of it is taken back to there and draws
+    again; the slices are short where that happens, and longer while it does not. The text is the same either way.
+    """
+    words = [stream.draw.words for stream in streams]
+    constrained = [stream.constrained for stream in streams]
+    ids: list[list[int]] = [[] for _ in streams]
+    kept: list[list[Floats]] = [[] for _ in streams]
+    stuck = [False] * len(streams)
+    state = {name: value.copy() for name, value in state.items()}
+    going = list(range(len(streams)))
+    while going:
+        n = min(*(streams[k].ahead for k in going), chars - max(len(ids[k]) for k in going))
+        here = {name: value[:, going] for name, value in state.items()}
+        rows = _write(
+            lm, [streams[k] for k in going], [fed[k] for k in going], [words[k] for k in going], here, n,
+            logits or n == 1, step,
+        )  # fmt: skip
+        for at, (k, row) in enumerate(zip(going, rows.ids.tolist(), strict=True)):
+            stream, constraint = streams[k], streams[k].constraint
+            drawn = row[: row.index(BOUNDARY) + 1] if BOUNDARY in row else row
+            good = len(drawn)
+            if constraint is not None:
+                good, constrained[k] = constraint.follow(constrained[k], drawn)
+            one, place = rows, at
+            if good < len(drawn) and constraint is not None:
+                stream.ahead = max(1, n // 4)
+                if n > 1:  # again, up to there alone: it comes out the same
+                    mine = {name: value[:, [k]] for name, value in state.items()}
+                    one, place = _write(lm, [stream], [fed[k]], [words[k]], mine, good + 1, True, step), 0
+                assert one.logits is not None
+                draw = Draw.of(one.random[place].tolist())
+                chosen = stream.sampling.choose_among(one.logits[place, good], constraint.allowed(constrained[k]), draw)
+                stuck[k] = chosen is None
+                drawn = [*drawn[:good], BOUNDARY if chosen is None else chosen]
+                words[k] = draw.words
+                if chosen is not None:
+                    constrained[k] = constraint.advance(constrained[k], chosen)
+            else:
+                words[k] = rows.random[at].tolist()
+                stream.ahead = min(max(stream.ahead, 2 * n), MOST_AHEAD)
+            ids[k] += drawn
+            fed[k] = drawn[-1]
+            if logits and one.logits is not None:
+                kept[k] += list(one.logits[place, : len(drawn)])
+            for name, value in state.items():
+                value[:, k] = one.state[name][:, place]
+        going = [k for k in going if len(ids[k]) < chars and BOUNDARY not in ids[k][-1:]]
+    written = []
+    for k, stream in enumerate(streams):
+        stream.draw.words, stream.constrained, stream.is_stuck = words[k], constrained[k], stuck[k]
+        stream.ended, stream.next_id = ids[k][-1] == BOUNDARY, fed[k]
+        stream.state = {name: value[:, k] for name, value in state.items()}
+        n = len(ids[k]) - stream.ended
+        written.append(Written(ids[k][:n], np.stack(kept[k])[:n] if logits else None))
+    return written
+
+
+LONGEST_HEADER = 1000  # characters of labels that a model draws itself
+Header = list[int] | Constraint  # ids, or what the model's own choice of them must be like
+
+
+def start_streams(
+    lm: LanguageModel,
+    prompt: list[int],
+    sampling: Sampling,
+    seeds: list[int],
+    step: Step | None = None,
+    constraint: Constraint | None = None,
+    header: Header | None = None,
+) -> list[Stream]:
+    """Streams that have read a header and a prompt, one a seed. A header that is a constraint, each draws for itself.
+
+    The `constraint` is on the prompt and what follows it.
+    """
+    draws, headers = [Draw(seed) for seed in seeds], [header if isinstance(header, list) else [] for _ in seeds]
+    if header is not None and not isinstance(header, list):
+        drawing = start_streams(lm, [], sampling, seeds, step, header)
+        while left := [stream for stream in drawing if not stream.ended and len(stream.header) < LONGEST_HEADER]:
+            for stream, written in zip(left, advance(lm, left, 1, step=step), strict=True):
+                stream.header += written.ids
+        draws, headers = [stream.draw for stream in drawing], [stream.header for stream in drawing]
+    begun: dict[tuple[int, ...], Stream] = {}
+    made: list[Stream] = []
+    for ids, draw in zip(headers, draws, strict=True):
+        if tuple(ids) not in begun:
+            first = begun[tuple(ids)] = Stream(sampling, 0)
+            if constraint is not None:
+                first.constraint, first.constrained = constraint, begin(constraint, prompt)
+            read(lm, first, [*ids, *prompt], step)
+        stream = begun[tuple(ids)].copy()
+        stream.draw, stream.header = draw, list(ids)
+        made.append(stream)
+    return made
 
 
 def streams(
@@ -349,21 +499,26 @@ def streams(
     seeds: list[int],
     limit: int,
     held: Held | None = None,
+    constraint: Constraint | None = None,
+    header: Header | None = None,
 ) -> Iterator[list[int | None]]:
     """Continue one prompt in several streams at once, `limit` characters at most.
 
     Yields, for every character, one id a stream; None for a stream whose story has ended. The values in `held` are
-    kept where they are told to be from the first character of the prompt on; see `held_step`.
+    kept where they are told to be from the first character of the prompt on; see `held_step`. A `constraint` is on the
+    whole text, the prompt included; `SettingsError` where it allows no prompt like that, or leaves a text without any
+    way on. The `header` comes before the prompt (`start_streams`).
     """
-    step = held_step(lm, held) if held else None
-    first, pace = Stream(sampling, seeds[0]), new_pace()
-    read(lm, first, prompt, step)
-    all_streams = [first.copy() for _ in seeds]
-    for stream, seed in zip(all_streams, seeds, strict=True):
-        stream.draw = Draw(seed)
+    step, pace = held_step(lm, held) if held else None, new_pace()
+    all_streams = start_streams(lm, prompt, sampling, seeds, step, constraint, header)
     while limit > 0 and (writing := [stream for stream in all_streams if not stream.ended]):
         pieces: dict[Stream, list[int | None]] = {}
         for stream, written in zip(writing, advance_slice(lm, writing, limit, pace, step), strict=True):
+            if stream.is_stuck:
+                raise SettingsError(
+                    "a text came to where each constraint refuses what the others allow; ask for less, or try "
+                    "another --seed"
+                )
             pieces[stream] = [*written.ids, None] if stream.ended else [*written.ids]
         limit -= max(len(piece) for piece in pieces.values())
         for n in range(max(map(len, pieces.values()))):

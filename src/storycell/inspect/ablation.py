@@ -8,6 +8,7 @@ again on another, so that what is reported is not the luck of the choice; standa
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +23,14 @@ from storycell.types import BOUNDARY
 Floats = npt.NDArray[np.float64]
 Unit = tuple[int, int]
 
-_VERBS = frozenset(
-    """am are ate be became been began bought brought came can could cried did do does drank fell felt flew found gave get
-    give go going got grew had has have heard held help is keep kept knew know let like look lost made make met play put ran
-    read run said sang sat saw say see sent sing sleep slept sold stood swam take thought told took try want was went were
-    will woke wore would wrote""".split()
-)
+_VERBS = frozenset({
+    "am", "are", "ate", "be", "became", "been", "began", "bought", "brought", "came", "can", "could", "cried",
+    "did", "do", "does", "drank", "fell", "felt", "flew", "found", "gave", "get", "give", "go", "going", "got",
+    "grew", "had", "has", "have", "heard", "held", "help", "is", "keep", "kept", "knew", "know", "let", "like",
+    "look", "lost", "made", "make", "met", "play", "put", "ran", "read", "run", "said", "sang", "sat", "saw", "say",
+    "see", "sent", "sing", "sleep", "slept", "sold", "stood", "swam", "take", "thought", "told", "took", "try",
+    "want", "was", "went", "were", "will", "woke", "wore", "would", "wrote",
+})  # fmt: skip
 _PAST = re.compile(r"[a-z]{2,}ed$")
 _FEWEST = 8  # characters of a kind
 
@@ -94,7 +97,7 @@ def ablate(
 
 
 def ablation(path: Trace, screened: tuple[int, int] = SCREENED, judged: tuple[int, int] = JUDGED) -> Ablation:
-    """Rank all units on windows of the first half of a text that hold most quotes, measure the first on the second half."""
+    """Rank all units on the windows of a text's first half with most quotes; measure the first on the second half."""
     model = path.model.frozen()
     means = {k: path.states[k][path.output][1:].mean(0, dtype=np.float64) for k in range(path.layers)}
     every = [(layer, unit) for layer in range(path.layers) for unit in range(path.hidden)]
@@ -130,22 +133,17 @@ def _loss(kind: str, unit: Unit, change: Floats, story: npt.NDArray[np.int64]) -
 
 
 def _windows(path: Trace, count: int, chars: int) -> tuple[npt.NDArray[np.int64], State]:
-    """Rows (as in `all_ids`) `[count chars+1]` within stories of the first half, most quotes first; the state before."""
+    """Rows (as in `all_ids`) `[count chars+1]` in stories of the first half, most quotes first; the state before."""
     half = len(path) // 2
     quote = np.concatenate([[0], np.cumsum(is_quote(path.text[:half]))])
     bounds = [*path.starts[path.starts < half].tolist(), half]
-    firsts = [a for s, e in zip(bounds, bounds[1:], strict=False) for a in range(s + 1, e - chars - 1, chars)]
+    firsts = [a for s, e in pairwise(bounds) for a in range(s + 1, e - chars - 1, chars)]
     if not firsts:
         firsts = [1]
     chars = min(chars, half - firsts[-1] - 1)
     held = np.array([quote[a + chars - 1] - quote[a - 1] for a in firsts])
     chosen = np.array(firsts)[np.argsort(-held, kind="stable")[:count]]
-    state = {
-        name: np.ascontiguousarray(
-            np.stack([path.states[k][name][chosen - 1] for k in range(path.layers)]).astype(np.float32)
-        )
-        for name in path.model.state_names
-    }
+    state = path.state_at(chosen - 1)
     return chosen[:, None] + np.arange(chars + 1), state
 
 

@@ -1,6 +1,6 @@
 """Who wrote this memory: what each earlier character put into a unit's state, and how long that lasts.
 
-An LSTM's cell is a sum, c = f c + i g, so unrolled it is one over the characters read (s) up to the one asked about (t):
+An LSTM's cell is a sum, c = f c + i g, so unrolled it is one over the characters s up to the one asked about, t:
 
     c_t = (f_1 ... f_t) c_0 + sum over s of (f_{s+1} ... f_t) i_s g_s
 
@@ -164,7 +164,7 @@ def quote_shares(path: Trace, layer: int, chars: int = _QUOTED_CHARS) -> QuoteSh
 
 @dataclass(frozen=True)
 class Passage:
-    """Part of a story with the terms of some units' sums, from which what each character wrote follows for any other."""
+    """Part of a story with what some units keep and write at each step, from which who wrote what follows."""
 
     rows: range  # characters of the trace
     at: int  # the one to ask about first: the last inside a quotation, where there is one
@@ -272,7 +272,8 @@ def _direction(which: int | Any, hidden: int) -> Floats:
     if isinstance(which, (int, np.integer)):
         if not 0 <= which < hidden:
             raise SettingsError(f"unit {which}: units count from 0 to {hidden - 1}")
-        return np.eye(hidden)[int(which)]
+        one: Floats = np.eye(hidden)[int(which)]
+        return one
     direction = np.asarray(which, np.float64)
     if direction.shape != (hidden,):
         raise SettingsError(f"the direction has shape {list(direction.shape)}: a layer here has {hidden} units")

@@ -89,11 +89,9 @@ def _effect(path: Trace, layer: int, unit: int, seed: int) -> Floats:
     rows = chance.choice(places, min(_PLACES, len(places)), replace=False)
     found = []
     for quantile in (_HIGH, _LOW):
-        state = {}
+        state = path.state_at(rows + 1)
         for name in path.model.state_names:
-            value = np.stack([path.states[k][name][rows + 1] for k in range(path.layers)]).astype(np.float32)
-            value[layer, :, unit] = np.quantile(path.states[layer][name][1:, unit], quantile)
-            state[name] = value
+            state[name][layer, :, unit] = np.quantile(path.states[layer][name][1:, unit], quantile)
         logits, _ = path.model.logits(ids[rows + 1][:, None], state)
         found.append(probabilities(logits[:, -1].astype(np.float64)).mean(0))
     return np.asarray(found[0] - found[1])

@@ -54,7 +54,9 @@ class GradientFlow:
         return _half_life(_curve(norms)), float(low), float(high)
 
     def __repr__(self) -> str:
-        lives = ", ".join(f"d{name} of layer {layer} {self.half_life(name, layer)[0]:.1f}" for name, layer in self.norms)
+        lives = ", ".join(
+            f"d{name} of layer {layer} {self.half_life(name, layer)[0]:.1f}" for name, layer in self.norms
+        )
         return f"GradientFlow({self.samples} samples; half-lives in characters: {lives})"
 
     def _repr_html_(self) -> str:

@@ -30,6 +30,7 @@ from storycell.inspect.pairs import FACTS, QUOTED
 from storycell.inspect.patching import Carriers, Transplant, carriers, transplant
 from storycell.inspect.probes import Probe, probe
 from storycell.inspect.saturation import Saturation, saturation
+from storycell.inspect.steering import DoseCurve, dose_curves
 from storycell.inspect.trace import Trace, trace
 from storycell.inspect.truth import Truth, truth
 from storycell.inspect.units import Finding, find_units
@@ -102,6 +103,7 @@ class Inspection:
     ablation: Ablation | None  # of the engine's cells
     cards: list[Card]
     probes: list[Probe]
+    doses: list[DoseCurve]  # of steering; none where the text or the cell has no such direction
     truth: Truth | None  # of a text that the embedded stories' grammar can have written
     against: Subject | None = None
 
@@ -132,6 +134,7 @@ def _gather(
     silenced = pool.submit(ablation, path) if subject.model.cell in CELLS else None
     probed = pool.submit(lambda: probe(path, untrained, features(path.text) | dict(extra)))
     true = pool.submit(truth, path)
+    doses = pool.submit(dose_curves, path)
     losses = pool.submit(lambda: (memory.context_losses(path), memory.place_losses(path)))
     flows = _flows(pool, path, untrained, second, subject, against)
     wrong = pool.submit(_mistakes, subject, path, against, second)
@@ -162,6 +165,7 @@ def _gather(
         ablation=without,
         cards=_all(cards),
         probes=probed.result(),
+        doses=doses.result(),
         truth=true.result(),
         against=against,
     )
@@ -265,9 +269,11 @@ def _latch_jobs(pool: ThreadPoolExecutor, path: Trace, found: list[Finding]) -> 
 def _carriers(path: Trace, quotes: list[Finding]) -> tuple[list[Carriers], list[Transplant]]:
     """What carries each fact of the stories, and what exchanging a few units makes the model write."""
     model, vocab = path.model, path.vocab
-    named = {f"the {len(quotes)} units found for quotes": [(f.layer, f.unit) for f in quotes]}
+    named: dict[str, list[tuple[int, int]]] = {
+        f"the {len(quotes)} units found for quotes": [(f.layer, f.unit) for f in quotes]
+    }
     try:
-        found = [carriers(model, vocab, fact, named=named if fact == QUOTED else {}) for fact in FACTS]
+        found = [carriers(model, vocab, fact, named=named if fact == QUOTED else None) for fact in FACTS]
     except UnknownCharacterError:  # a model of another language or alphabet
         return [], []
     moved = []

@@ -7,7 +7,7 @@ says how much of the difference each part restores: 0 as without it, 1 as if the
 units that restore most are chosen on some pairs and judged on others, beside random units.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +19,7 @@ from storycell.generation.sampler import Sampling, Stream, advance
 from storycell.inspect.pairs import FACTS, Pair, pairs
 from storycell.inspect.trace import probabilities
 from storycell.language_model import LanguageModel, State
+from storycell.ngrams import PAST
 from storycell.types import BOUNDARY
 
 Floats = npt.NDArray[np.float64]
@@ -51,7 +52,7 @@ WHOLE = Part()
 
 
 def exchange(model: LanguageModel, base: State, source: State, part: Part) -> State:
-    """The state `base` with a part of `source` in its place; both by name, `[L B H]`. `SettingsError` for no such part."""
+    """The state `base` with a part of `source`, both by name, `[L B H]`. `SettingsError` for no such part."""
     _check(model, part)
     out = {}
     for name in model.state_names:
@@ -68,6 +69,9 @@ def exchange(model: LanguageModel, base: State, source: State, part: Part) -> St
                     columns = [unit for k, unit in part.units if k == layer]
                     value[layer][:, columns] = source[name][layer][:, columns]
         out[name] = value
+    if PAST in base:  # the latest characters belong to no unit: they come with the whole state alone
+        whole = part.names is None and part.layers is None and part.units is None and part.direction is None
+        out[PAST] = (source if whole else base)[PAST].copy()
     return out
 
 
@@ -227,11 +231,11 @@ def carriers(
     vocab: Vocabulary,
     fact: str,
     *,
-    named: dict[str, Sequence[Unit]] | None = None,
+    named: Mapping[str, Sequence[Unit]] | None = None,
     count: int = PAIRS,
     seed: int = 1,
 ) -> Carriers:
-    """What carries a fact (one of `inspect.pairs.FACTS`), from `count` pairs; `named` are more units to exchange, by label.
+    """What carries a fact (one of `inspect.pairs.FACTS`), from `count` pairs; `named` are more units, by label.
 
     `SettingsError` for an unknown fact, or where the model does not know the characters of the stories.
     """
@@ -246,7 +250,7 @@ def carriers_of(
     fact: str,
     given: Sequence[Pair],
     *,
-    named: dict[str, Sequence[Unit]] | None = None,
+    named: Mapping[str, Sequence[Unit]] | None = None,
     seed: int = 1,
 ) -> Carriers:
     """The same of pairs of your own, at least 12: a third choose units, the others judge."""
@@ -284,12 +288,12 @@ def carriers_of(
 
 
 class _Pairs:
-    """Pairs of prompts as states: what is read after an exchange, and the difference that says which fact is believed."""
+    """Pairs of prompts as states, what is read after an exchange, and the answers that say which fact is believed."""
 
     def __init__(self, model: LanguageModel, vocab: Vocabulary, given: Sequence[Pair]) -> None:
         self.model, self.given = model, given
         prompts = [vocab.prompt_ids(text)[0] for pair in given for text in (pair.source, pair.base)]
-        states = _states_after(model, prompts)
+        states = states_after(model, prompts)
         self.sources = {name: value[:, 0::2] for name, value in states.items()}
         self.bases = {name: value[:, 1::2] for name, value in states.items()}
         then = [vocab.prompt_ids(pair.then)[0] for pair in given]
@@ -315,7 +319,7 @@ class _Pairs:
         for a in range(0, len(parts), max(1, _STREAMS // n)):
             group = parts[a : a + max(1, _STREAMS // n)]
             states = [exchange(self.model, self.bases, self.sources, part) for part in group]
-            together = {name: np.concatenate([s[name] for s in states], axis=1) for name in self.model.state_names}
+            together = {name: np.concatenate([s[name] for s in states], axis=1) for name in states[0]}
             differences, probability = self._ask(together)
             logits.append(differences.reshape(len(group), n))
             chances.append(probability.reshape(len(group), n))
@@ -364,7 +368,7 @@ def _ratio(gained: Floats, spread: Floats, weights: Floats) -> tuple[float, floa
         return float(np.nan_to_num(gained.mean() / spread.mean())), float(low), float(high)
 
 
-def _states_after(model: LanguageModel, prompts: Iterable[list[int]]) -> State:
+def states_after(model: LanguageModel, prompts: Iterable[list[int]]) -> State:
     """The state after each of several prompts, `[L B H]` by name, read side by side."""
     rows = [[BOUNDARY, *ids] for ids in prompts]
     out = model.zero_state(len(rows))

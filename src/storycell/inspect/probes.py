@@ -2,8 +2,8 @@
 
 A feature may lie in no single unit and still be there, spread over many. A probe is a ridge regression on all states of
 a layer, fitted on the first half of the text and scored on the second by its AUC. A probe with many weights can learn
-by heart, so it is fitted to a control task as well: every word, as far as it has been read, gets a label by lot, as often
-yes as the feature is. Only the difference, the selectivity, tells that the feature is in the states; and only what
+by heart, so it is fitted to a control task as well: every word, as far as it has been read, gets a label by lot, yes as
+often as the feature is. Only the difference, the selectivity, tells that the feature is in the states; and only what
 exceeds the same of the untrained network, that training put it there.
 """
 

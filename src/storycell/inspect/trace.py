@@ -22,12 +22,13 @@ import numpy.typing as npt
 from storycell.data.vocab import Vocabulary
 from storycell.errors import CorpusError, SettingsError
 from storycell.evaluation import evaluator
-from storycell.language_model import LanguageModel
+from storycell.language_model import LanguageModel, State
+from storycell.ngrams import PAST
 from storycell.types import BOUNDARY, Ids
 
 Array = npt.NDArray[np.floating[Any]]
 _SHOWN = 600  # characters of a coloured text
-_ABOVE, _BELOW = "213,94,0", "0,114,178"  # the theme's orange and blue
+_ORANGE, _BLUE = "213,94,0", "0,114,178"  # the theme's
 _STORIES = 64  # read side by side
 _READ = 1 << 14  # characters read in one call, whose states are held twice for a moment
 _WIDTH = 256  # of a row, at least, where one story is read on after others have ended
@@ -101,6 +102,14 @@ class Trace:
         """Probability of every next character after each character, `[rows V]`."""
         return probabilities(self.logits(rows))
 
+    def state_at(self, rows: npt.NDArray[np.int64]) -> State:
+        """The state of the model after the characters in these rows of `states`, as `LanguageModel` takes it."""
+        found = {}
+        for name in self.states[0]:
+            layers = [layer[name][rows] for layer in self.states if name in layer]
+            found[name] = np.stack(layers).astype(np.float32)
+        return found
+
     @property
     def output(self) -> str:
         """The name of what a layer shows to the one above."""
@@ -125,11 +134,11 @@ class Trace:
     def _step(self, layer: int, rows: range) -> dict[str, Array]:
         """All values at some rows (those of `states`, evenly spaced) at once, from the states before them."""
         ids = self.all_ids[_slice(rows)]
-        x = self.model.inputs(ids) if layer == 0 else self.states[layer - 1][self.output][_slice(rows)]
         before = {name: value[_slice(rows, -1)] for name, value in self.states[layer].items()}
         begins = ids == BOUNDARY
         if begins.any():
             before = {name: np.where(begins[:, None], 0, value) for name, value in before.items()}
+        x = self.states[layer - 1][self.output][_slice(rows)] if layer else self.model.inputs(ids, before.get(PAST))
         return self.model.layer_step(layer, x, before)
 
     def _check(self, name: str, layer: int) -> tuple[str, int]:
@@ -149,22 +158,25 @@ class Trace:
     def colour(self, layer: int, unit: int, name: str = "") -> "Coloured":
         """The text coloured by one value of a unit (by default what it remembers), for a notebook to show."""
         name, layer = self._check(name or self.memory, layer)
+        if not 0 <= unit < self.hidden:
+            raise SettingsError(f"there is no unit {unit}: a layer has the units 0 to {self.hidden - 1}")
         return Coloured(f"{name} of layer {layer}, unit {unit}", self.text, self.column(name, layer, unit))
 
     def _repr_html_(self) -> str:
         """For a notebook: the first characters, redder means higher loss."""
         bits = self.nats / np.log(2)
-        return Coloured(f"{self!r}: bits of each character", self.text, bits, full=6 / np.log(2))._repr_html_()
+        return Coloured(f"{self!r}: bits of each character", self.text, bits, 6 / np.log(2), costs=True)._repr_html_()
 
 
 @dataclass(frozen=True, repr=False)
 class Coloured:
-    """A text of T characters with a number for each, `[T]`: orange above 0, blue below, full at `full`."""
+    """A text of T characters with a number for each, `[T]`: blue is high, orange low (or a loss)."""
 
     title: str
     text: str
     values: Array
-    full: float = 0.0  # 0: the size that 98 of 100 values stay within
+    full: float = 0.0  # what has the full colour; 0: the size that 98 of 100 values stay within
+    costs: bool = False  # the numbers are losses
 
     def __repr__(self) -> str:
         low, high = (float(edge(self.values, initial=0.0)) for edge in (np.min, np.max))
@@ -174,7 +186,8 @@ class Coloured:
         """For a notebook: the first characters; each tells its number."""
         full = self.full or max(0.1, float(np.quantile(np.abs(self.values), 0.98)))
         spans = (
-            f'<span style="background:rgba({_ABOVE if value > 0 else _BELOW},{min(1.0, abs(value) / full):.2f})" '
+            f'<span style="background:rgba({_ORANGE if self.costs or value < 0 else _BLUE},'
+            f'{min(1.0, abs(value) / full):.2f})" '
             f'title="{value:.2f}">{html.escape("⏎" if c == chr(0) else c)}</span>'
             for c, value in zip(self.text[:_SHOWN], self.values, strict=False)
         )
@@ -205,11 +218,15 @@ def _states(model: LanguageModel, ids: Ids) -> list[dict[str, Array]]:
                 line[: end - first] = ids[first : min(end, first + width)]
             every = model.states(chunk, state)
             kept = kept or [
-                {name: np.empty((len(ids), value.shape[-1]), value.dtype) for name, value in every.items()}
-                for _ in range(model.num_layers)
+                {
+                    name: np.empty((len(ids), value.shape[-1]), value.dtype)
+                    for name, value in every.items()
+                    if k < len(value)  # one past for all layers
+                }
+                for k in range(model.num_layers)
             ]
             for name, value in every.items():
-                for k in range(model.num_layers):
+                for k in range(len(value)):
                     for b, (first, end) in enumerate(rows):
                         n = min(width, end - first)
                         kept[k][name][first : first + n] = value[k, b, :n]

@@ -93,7 +93,7 @@ def _beside(path: Trace, rows: Sequence[dict[str, float]], known: npt.NDArray[np
         logits -= logits.max(-1, keepdims=True)
         q[a : a + len(logits)] = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     lowest = math.log(_LEAST)
-    for t in np.flatnonzero(known):
+    for t in np.flatnonzero(known).tolist():
         p = rows[t]
         nats[t] = -math.log(max(p.get(path.text[t], 0.0), _LEAST))
         entropy[t] = -sum(v * math.log(v) for v in p.values())

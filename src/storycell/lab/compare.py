@@ -99,7 +99,7 @@ def names_of(models: Sequence[Model]) -> list[str]:
 
 def _target(model: Model, text: Sequence[str] | None, encoding: str, column: str | None, say: Say) -> ScoredText:
     if text:
-        return scored_text.of_words(text, encoding, column)
+        return scored_text.of_words(text, encoding, column, model.config.text)
     try:
         return scored_text.held_out(model.config, model.vocab, say)
     except CorpusError as error:

@@ -15,7 +15,7 @@ from storycell.data.story_pieces import stories_in
 from storycell.data.tokens import Prepared
 from storycell.data.vocab import BOUNDARY_BYTE, Vocabulary
 from storycell.errors import CorpusError
-from storycell.runs.folder import RunConfig
+from storycell.runs.folder import RunConfig, TextRecord
 from storycell.runs.text import (
     Notice,
     Scored,
@@ -63,9 +63,11 @@ class ScoredText:
         return vocab.encode_block(text)
 
 
-def of_words(words: Sequence[str], encoding: str = "utf-8", column: str | None = None) -> ScoredText:
+def of_words(
+    words: Sequence[str], encoding: str = "utf-8", column: str | None = None, record: TextRecord | None = None
+) -> ScoredText:
     """The text that words name; of a corpus that holds something out, what it holds out."""
-    return _score(open_words(words, encoding=encoding, column=column))
+    return _score(open_words(words, encoding=encoding, column=column, record=record))
 
 
 def held_out(config: RunConfig, vocab: Vocabulary, notice: Notice = lambda _: None) -> ScoredText:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from storycell.language_model import Choice, Floats, Hold, Integers, State, Values, Written, unheld
+from storycell.ngrams import PAST, pasts_of
 from storycell.nn.backends.backend import Scorer
 from storycell.nn.backends.native import library
 from storycell.nn.backends.native.backend import NativeBackend
@@ -33,7 +34,7 @@ class TorchModel:
     def __init__(self, lm: CharLM) -> None:
         self.lm = lm
         self.vocab_size, self.hidden_size, self.num_layers = lm.vocab_size, lm.hidden_size, lm.num_layers
-        self.embedding_size, self.cell = lm.embedding_size, lm.cell
+        self.embedding_size, self.cell, self.ngrams = lm.embedding_size, lm.cell, lm.ngrams
         self._cell = registry.get_cell(lm.cell)
         self.state_names = self._cell.state_names
         self.can_hold = "hold" in inspect.signature(self._cell.step).parameters
@@ -88,6 +89,8 @@ class TorchModel:
             embedding_size=lm.embedding_size,
             gate_bias="bias_ih" in lm.recurrent.layers()[0],
             forget_bias=lm.forget_bias,
+            ngrams=lm.ngrams,
+            ngram_rows=0 if lm.ngram_table is None else len(lm.ngram_table.weight),
             backend=lm.backend.name,
             seed=seed,
         ).to(lm.output.weight)
@@ -97,8 +100,9 @@ class TorchModel:
         return _Frozen(self.lm)
 
     def zero_state(self, B: int) -> State:
-        """Zeros `[L B H]` by name."""
-        return {name: np.zeros((self.num_layers, B, self.hidden_size), np.float32) for name in self.state_names}
+        """Zeros `[L B H]` by name, and with n-grams `past [1 B N-1]`."""
+        zeros = {name: np.zeros((self.num_layers, B, self.hidden_size), np.float32) for name in self.state_names}
+        return zeros | ({PAST: np.zeros((1, B, self.ngrams - 1), np.float32)} if self.ngrams else {})
 
     def logits(self, ids: Any, state: State | None = None) -> tuple[Floats, State]:
         """ids `[B T]` -> logits `[B T V]` and the state after them."""
@@ -138,12 +142,14 @@ class TorchModel:
         for a in range(0, (pieces - 1) * width, width):
             before.append(self.state_after(ids[:, a : a + width], before[-1]))
         padded = np.pad(ids, ((0, 0), (0, pieces * width - T))).reshape(B * pieces, width)
-        starts = {name: np.stack([state[name] for state in before], axis=2) for name in self.state_names}
-        every = self._run_stepwise(
-            padded, {name: s.reshape(self.num_layers, -1, s.shape[-1]) for name, s in starts.items()}
-        )
+        starts = {name: np.stack([state[name] for state in before], axis=2) for name in before[0]}
+        every = self._run_stepwise(padded, {name: s.reshape(len(s), -1, s.shape[-1]) for name, s in starts.items()})
         shape = (self.num_layers, B, pieces * width, self.hidden_size)
-        return {name: values.reshape(shape)[:, :, :T] for name, values in every.items()}
+        found = {name: values.reshape(shape)[:, :, :T] for name, values in every.items()}
+        if self.ngrams:
+            past = (state or self.zero_state(B))[PAST][0]
+            found[PAST] = pasts_of(ids, past).astype(np.float32)[None]
+        return found
 
     def _run_stepwise(self, ids: Integers, state: State) -> State:
         """The same, one character of all rows after the other."""
@@ -152,9 +158,10 @@ class TorchModel:
         dtype = self.output(np.zeros((1, self.hidden_size), np.float32)).dtype
         every = {name: np.empty(size, dtype) for name in self.state_names}
         with self._reading():
-            layers = [{name: self._tensor(value[k]) for name, value in state.items()} for k in range(self.num_layers)]
+            layers = [{name: self._tensor(state[name][k]) for name in self.state_names} for k in range(self.num_layers)]
+            vectors = self.lm.vectors(self._ids(ids), self._tensor(state[PAST][0]) if self.ngrams else None)
             for t in range(ids.shape[1]):
-                x = self.lm.network().vectors(self._ids(ids[:, t]))
+                x = vectors[:, t]
                 for k, w in enumerate(weights):
                     layers[k] = self._cell.step(x, layers[k], w)
                     x = layers[k][self.state_names[0]]
@@ -165,8 +172,8 @@ class TorchModel:
     def write(
         self, fed: Any, state: State, random: Any, choices: list[Choice], chars: int, *, logits: bool = False
     ) -> Written | None:
-        """By the native kernel, in one call; None on any other backend."""
-        if not isinstance(self.lm.backend, NativeBackend):
+        """By the native kernel, in one call; None on any other backend, and with n-grams."""
+        if not isinstance(self.lm.backend, NativeBackend) or self.ngrams:
             return None
         with library.one_torch_thread():
             written = self._generator().write(
@@ -180,10 +187,13 @@ class TorchModel:
         kept = None if written.logits is None else written.logits.numpy()
         return Written(written.ids.numpy(), kept, _arrays(written.state), written.random.numpy())
 
-    def inputs(self, ids: Any) -> Floats:
-        """ids `[N]` -> what the first layer reads, `[N D]`."""
+    def inputs(self, ids: Any, past: Any = None) -> Floats:
+        """ids `[N]` -> what the first layer reads, `[N D]`, with n-grams after `past [N N-1]`."""
+        ids = np.asarray(ids)
         with self._reading():
-            return _array(self.lm.network().vectors(self._ids(ids)))
+            flat = None if past is None else self._tensor(np.reshape(past, (-1, self.ngrams - 1)))
+            vectors = self.lm.vectors(self._ids(ids.reshape(-1, 1)), flat)[:, 0]
+            return _array(vectors.reshape(*ids.shape, -1))
 
     def layer_step(self, layer: int, x: Floats, state: Values, hold: Hold = unheld) -> Values:
         """The cell's own lines, on inputs `[N D]` and state `[N H]`."""
@@ -206,7 +216,7 @@ class TorchModel:
         weights = self.lm.recurrent.layers()
         before = [{name: self._tensor(value) for name, value in layer.items()} for layer in state]
         with torch.enable_grad():
-            vectors = self.lm.network().vectors(self._ids(ids))
+            vectors = self.lm.vectors(self._ids(ids), before[0].get(PAST))
             for t in range(ids.shape[1]):
                 x, path_t = vectors[:, t], []
                 for k, w in enumerate(weights):

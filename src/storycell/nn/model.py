@@ -9,6 +9,7 @@ them; so a model can change its backend at any time and its state_dict never doe
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from storycell import ngrams as hashing
 from storycell.config import ModelSettings
 from storycell.errors import BackendError, SettingsError
 from storycell.nn.backends import choice
@@ -92,6 +94,8 @@ class CharLM(nn.Module):
         embedding_dropout: float = 0.0,
         gate_bias: bool = True,
         forget_bias: float = -1.0,
+        ngrams: int = 0,
+        ngram_rows: int = 65_536,
         backend: str = "auto",
         precision: str = "auto",
         seed: int = 1,
@@ -103,12 +107,17 @@ class CharLM(nn.Module):
                 raise SettingsError(f"{name} = {size}: it must be at least 1")
         self.vocab_size, self.hidden_size, self.num_layers, self.cell = vocab_size, hidden_size, layers, cell
         self.embedding_size, self.dropout, self.forget_bias = embedding_size, dropout, forget_bias
-        self.weight_dropout, self.embedding_dropout = weight_dropout, embedding_dropout
+        self.weight_dropout, self.embedding_dropout, self.ngrams = weight_dropout, embedding_dropout, ngrams
+        if ngrams and not embedding_size:
+            raise SettingsError(f"ngrams = {ngrams}: n-grams are added to an embedding, and embedding is 0")
         self.embedding = None
         if embedding_size:
             self.embedding = nn.Embedding(vocab_size, embedding_size, dtype=torch.float32, device=device)
         self.recurrent = Recurrent(cell, embedding_size or vocab_size, hidden_size, layers, gate_bias, device)
         self.output = nn.Linear(hidden_size, vocab_size, dtype=torch.float32, device=device)
+        self.ngram_table = None
+        if ngrams:
+            self.ngram_table = nn.Embedding(ngram_rows, embedding_size, dtype=torch.float32, device=device)
         self.use(backend, precision)
         self.writing_precision = "fp32"
         self.initialise(seed)
@@ -127,6 +136,8 @@ class CharLM(nn.Module):
             embedding_dropout=model.embedding_dropout,
             gate_bias=model.gate_bias,
             forget_bias=model.forget_bias,
+            ngrams=model.ngrams,
+            ngram_rows=model.ngram_rows,
             **keywords,
         )
 
@@ -191,12 +202,15 @@ class CharLM(nn.Module):
             self.embedding.weight[UNKNOWN : UNKNOWN + 1] = 0.0  # never trained: an unknown character says nothing
         else:
             self.recurrent.get_parameter("weight_ih_l0")[:, UNKNOWN : UNKNOWN + 1] = 0.0
+        if self.ngram_table is not None:
+            self.ngram_table.weight.zero_()
 
     def zero_state(self, B: int) -> State:
         """The state before a text begins: zeros `[L B H]`."""
         weight = self.output.weight
         shape = (self.num_layers, B, self.hidden_size)
-        return {name: weight.new_zeros(shape) for name in registry.get_cell(self.cell).state_names}
+        zeros = {name: weight.new_zeros(shape) for name in registry.get_cell(self.cell).state_names}
+        return zeros | ({hashing.PAST: weight.new_zeros((1, B, self.ngrams - 1))} if self.ngrams else {})
 
     def forward(
         self, ids: torch.Tensor, state: State | None = None, targets: torch.Tensor | None = None
@@ -206,33 +220,59 @@ class CharLM(nn.Module):
         `state=None` is the zero state. The returned state is detached: gradients end at the chunk.
         """
         check("ids", ids, "B T")
-        state = self.zero_state(ids.shape[0]) if state is None else state
+        network, state, past = self._begin(ids, state)
         if targets is None:
-            out, state = self.backend.logits(self.network(), ids, state)
+            out, state = self.backend.logits(network, ids, state)
         else:
             check("targets", targets, "B T", B=ids.shape[0], T=ids.shape[1])
-            out, state = self.backend.mean_nats(self.network(), ids, targets, state)
-        return out, self._detach(state)
+            out, state = self.backend.mean_nats(network, ids, targets, state)
+        return out, self._detach(state | past)
+
+    def _begin(self, ids: torch.Tensor, state: State | None) -> tuple[Network, State, State]:
+        """The network that reads ids `[B T]`, the state before them, and what n-grams remember after them."""
+        state = self.zero_state(ids.shape[0]) if state is None else state
+        network = self.network()
+        if self.ngram_table is None:
+            return network, state, {}
+        added, past = self._look_up(self.ngram_table.weight, ids, state[hashing.PAST][0])
+        states = {name: value for name, value in state.items() if name != hashing.PAST}
+        return replace(network, ngrams=added), states, {hashing.PAST: past[None]}
+
+    @staticmethod
+    def _look_up(table: torch.Tensor, ids: torch.Tensor, past: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """ids `[B T]` after `past [B N-1]` -> the sum of their rows, `[B T D]`, and the past after them."""
+        rows, after = hashing.rows_of(ids.cpu().numpy(), past.cpu().numpy(), len(table))
+        return table[torch.from_numpy(rows).to(ids.device)].sum(2), torch.from_numpy(after).to(table)
+
+    def vectors(self, ids: torch.Tensor, past: torch.Tensor | None = None) -> torch.Tensor:
+        """What the first layer reads: ids `[B T]` -> `[B T D]`; with n-grams after `past [B N-1]`, None for zeros."""
+        network = self.network()
+        if self.ngram_table is not None:
+            past = self.output.weight.new_zeros(len(ids), self.ngrams - 1) if past is None else past
+            network = replace(network, ngrams=self._look_up(self.ngram_table.weight, ids, past)[0])
+        return network.vectors(ids)
 
     def nats(self, ids: torch.Tensor, targets: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
         """The loss of every target: ids and targets `[B T]` -> nats `[B T]` and the final state; no gradients."""
         check("targets", targets, "B T", B=ids.shape[0], T=ids.shape[1])
-        state = self.zero_state(ids.shape[0]) if state is None else state
         with torch.no_grad():
-            nats, state = self.backend.nats(self.network(), ids, targets, state)
-        return nats, self._detach(state)
+            network, state, past = self._begin(ids, state)
+            nats, state = self.backend.nats(network, ids, targets, state)
+        return nats, self._detach(state | past)
 
     def scorer(self) -> Scorer:
         """`nats` with the weights as they are now, for many calls: ids and targets `[B T]`, the state before them."""
+        if self.ngrams:
+            return self.nats
         return self.backend.scorer(self.network())
 
     def state_after(self, ids: torch.Tensor, state: State | None = None) -> State:
         """The state after ids `[B T]`, `[L B H]`; no gradients."""
         check("ids", ids, "B T")
-        state = self.zero_state(ids.shape[0]) if state is None else state
         with torch.no_grad():
-            _, state = self.backend.hidden(self.network(), ids, state)
-        return self._detach(state)
+            network, state, past = self._begin(ids, state)
+            _, state = self.backend.hidden(network, ids, state)
+        return self._detach(state | past)
 
     def network(self) -> Network:
         """The model's tensors, as backends take them; while training, what is dropped for a whole chunk is zero."""

@@ -24,7 +24,8 @@ from typing import Any
 import torch
 
 from storycell.config import TrainSettings
-from storycell.nn.backends.native import adam
+from storycell.ngrams import TABLE
+from storycell.nn.backends.native import adam as kernel
 from storycell.nn.model import CharLM
 
 MOMENTUM = 0.9  # a small model in a short run; 0.95 is usual for large ones (LOG.md)
@@ -34,6 +35,8 @@ POLYNOMIALS = (  # a, b, c of each iteration: singular values from 0.01 to 1 com
     (2.6613, -1.9772, 0.4526),
 )
 _TINY = 1e-7
+TABLE_RATE = 50.0  # of the learning rate, for the n-grams' table (LOG.md)
+_TINY_SUM = 1e-20
 
 
 class Muon(torch.optim.Optimizer):
@@ -82,10 +85,36 @@ def orthogonalise(matrix: torch.Tensor, *, bf16: bool = False) -> torch.Tensor:
     return x.t() if tall else x
 
 
+class RowAdagrad(torch.optim.Optimizer):
+    """Adagrad (Duchi, Hazan & Singer 2011, https://jmlr.org/papers/v12/duchi11a.html) with one sum a row.
+
+    It moves tables `[rows columns]` of which a step meets a few rows; a row without a gradient stays as it is.
+
+        s ← s + mean(grad²)
+        row ← row - rate TABLE_RATE grad / √s
+    """
+
+    def __init__(self, params: list[torch.nn.Parameter], lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move every table that has a gradient."""
+        for group in self.param_groups:
+            for table in group["params"]:
+                if table.grad is not None:
+                    state = self.state[table]
+                    if "sum" not in state:
+                        state["sum"] = table.new_zeros(len(table))
+                    sums = state["sum"].add_(table.grad.square().mean(1))
+                    by = group["lr"] * TABLE_RATE / sums.clamp_min(_TINY_SUM).sqrt()
+                    table.sub_(by[:, None] * table.grad)
+
+
 def adamw(model: CharLM, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
     """AdamW over groups of the model's parameters, with the `weight_decay` of each group."""
     if model.backend.name == "native":
-        return adam.AdamW(groups, lr, betas)
+        return kernel.AdamW(groups, lr, betas)
     fused = model.output.weight.device.type in ("cpu", "cuda", "mps")
     return torch.optim.AdamW(groups, lr, betas, fused=fused)
 
@@ -93,7 +122,7 @@ def adamw(model: CharLM, groups: list[dict[str, Any]], lr: float, betas: tuple[f
 def clip(model: CharLM, limit: float) -> float:
     """Scale the model's gradient down where its norm is above `limit`; returns the norm before that."""
     if model.backend.name == "native":
-        return adam.clip(model.parameters(), limit)
+        return kernel.clip(model.parameters(), limit)
     return torch.nn.utils.clip_grad_norm_(model.parameters(), limit).item()
 
 
@@ -103,6 +132,7 @@ _MOMENTS: dict[type[torch.optim.Optimizer], frozenset[str]] = {
     torch.optim.SGD: frozenset(),
     torch.optim.AdamW: frozenset({"step", "exp_avg", "exp_avg_sq"}),
     Muon: frozenset({"momentum_buffer"}),
+    RowAdagrad: frozenset({"sum"}),
 }
 
 
@@ -139,8 +169,9 @@ class OptimizerGroup:
 
 
 def build_optimizer(model: CharLM, settings: TrainSettings) -> OptimizerGroup:
-    """The optimiser of the settings. Only matrices decay: biases and the character embedding do not."""
+    """The optimiser of the settings. Only matrices decay: biases, embedding and n-grams do not."""
     named = dict(model.named_parameters())
+    tables = [named.pop(TABLE)] if TABLE in named and settings.optimizer != "sgd" else []
     others = [name for name, p in named.items() if p.dim() == 1 or name.startswith("embedding")]
     matrices = [name for name in named if name not in others]
     rounds = [name for name in matrices if settings.optimizer == "muon" and name.startswith("recurrent")]
@@ -152,10 +183,13 @@ def build_optimizer(model: CharLM, settings: TrainSettings) -> OptimizerGroup:
     if settings.optimizer == "sgd":
         return OptimizerGroup(torch.optim.SGD(named.values(), lr=lr))
     if settings.optimizer == "adam":
-        return OptimizerGroup(adamw(model, [group(list(named), 0.0)], lr, ADAM_BETAS))  # without decay it is Adam
+        adam = adamw(model, [group(list(named), 0.0)], lr, ADAM_BETAS)  # without decay it is Adam
+        return OptimizerGroup(adam, *([RowAdagrad(tables, lr)] if tables else []))
     decayed = group([name for name in matrices if name not in rounds], settings.weight_decay)
     parts: list[torch.optim.Optimizer] = [adamw(model, [decayed, group(others, 0.0)], lr, BETAS)]
     if rounds:
         bf16 = model.rounds_to_bf16
         parts.append(Muon([named[name] for name in rounds], lr, settings.weight_decay, bf16))
+    if tables:
+        parts.append(RowAdagrad(tables, lr))
     return OptimizerGroup(*parts)

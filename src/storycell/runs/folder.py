@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from storycell import extras
+from storycell import extras, ngrams
 from storycell.config import Settings, StrictModel, validate
 from storycell.data.vocab import Vocabulary
 from storycell.engine.library import CELLS
@@ -40,6 +40,8 @@ class TextRecord(StrictModel):
     valid_words: list[str] | None = None
     encoding: str = "utf-8"
     column: str | None = None
+    lines: bool = False  # whether each line is a story
+    labels: dict[str, list[str]] = Field(default_factory=dict)  # with their values, the most frequent first
     vocab: str = "characters"
     digest: str
     train_chars: int = Field(ge=0)
@@ -169,12 +171,16 @@ class RunFolder:
             ) from None
 
     def save_weights(self, weights: Mapping[str, Any], about: dict[str, Any]) -> None:
-        """Write `model.safetensors`: the best weights so far, by torch's names; `about` becomes its metadata."""
-        self._save("model.safetensors", weights, about)
+        """Write `model.safetensors`: the best weights so far, by torch's names; `about` becomes its metadata.
+
+        The table of n-grams is rounded to bytes.
+        """
+        self._save("model.safetensors", ngrams.in_bytes(weights), about)
 
     def load_weights(self, shapes: Shapes) -> tuple[dict[str, Floats], dict[str, Any]]:
         """The best weights in float32, checked to have the `shapes` of the model they are for, and their metadata."""
-        weights, about = self._load("model.safetensors")
+        stored, about = self._load("model.safetensors")
+        weights = ngrams.from_bytes(stored)
         self._refuse_misfit("model.safetensors", weights, shapes)
         return {name: weight.astype(np.float32, copy=False) for name, weight in weights.items()}, about
 

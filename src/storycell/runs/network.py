@@ -14,7 +14,7 @@ from storycell.engine.cells import weight_shapes
 from storycell.engine.library import CELLS, GENERATES_IN, isa
 from storycell.engine.random import draw_weights
 from storycell.errors import BackendError, SettingsError
-from storycell.language_model import LanguageModel
+from storycell.language_model import Floats, LanguageModel
 from storycell.runs.folder import RunConfig, RunFolder
 from storycell.runs.machine import best_device
 
@@ -37,18 +37,30 @@ class LoadedRun:
 
 
 def load_run(run: str | Path, *, backend: str = "auto", device: str = "cpu", precision: str = "fp32") -> LoadedRun:
-    """The best weights of a run; `demo` is the model in the package. Nothing is unpickled.
+    """The best weights of a run; `demo` is the model in the package, `hf:USER/NAME` one on the hub.
 
-    `precision` is that of products in generation. Raises `RunFolderError` where a file is missing or damaged,
-    `BackendError` where backend, device or precision cannot be had, `MissingExtraError` where only torch has them.
+    Nothing is unpickled. `precision` is that of products in generation. Raises `RunFolderError` where a
+    file is missing or damaged, `BackendError` where backend, device or precision cannot be had, `MissingExtraError`
+    where only torch has them.
     """
     if precision not in GENERATES_IN:
         raise SettingsError(f"precision = {precision!r}: text is generated in {', '.join(GENERATES_IN)}")
     place = best_device(device)
-    folder = RunFolder(demo_folder() if str(run) == "demo" and not Path("demo/config.json").exists() else run)
+    folder = RunFolder(find_run(run))
     config, vocab = folder.config(), folder.vocab()
     network = _open_network(folder, len(vocab), config.settings.model, backend, place, precision)
     return LoadedRun(network, vocab, config, folder.path)
+
+
+def find_run(run: str | Path) -> Path:
+    """The folder that a word names: `demo`, `hf:USER/NAME`, or a path."""
+    if str(run) == "demo" and not Path("demo/config.json").exists():
+        return demo_folder()
+    if str(run).startswith("hf:"):
+        from storycell.runs.hub import fetch
+
+        return fetch(str(run))
+    return Path(run)
 
 
 def _open_network(
@@ -57,9 +69,8 @@ def _open_network(
     """The network of a folder: the engine computes it where it can, torch otherwise and where it is asked for."""
     obstacle = engine_obstacle(model.cell, backend, device)
     if obstacle is None:
-        D, biases = model.embedding, model.gate_bias
-        weights, _ = folder.load_weights(weight_shapes(V, model.hidden, model.layers, model.cell, D, biases))
-        return EngineNetwork(weights, model.cell, generates_in=precision, forget_bias=model.forget_bias)
+        weights, _ = folder.load_weights(shapes_of(model, V))
+        return _engine_network(weights, model, precision)
     _require_torch(backend, obstacle)
     from storycell.nn.adapter import TorchModel
     from storycell.nn.model import CharLM
@@ -70,15 +81,26 @@ def _open_network(
     return TorchModel(lm.take(weights).to(device).eval().write_in(precision))
 
 
+def _engine_network(weights: dict[str, Floats], model: ModelSettings, precision: str) -> EngineNetwork:
+    return EngineNetwork(
+        weights, model.cell, ngrams=model.ngrams, generates_in=precision, forget_bias=model.forget_bias
+    )
+
+
+def shapes_of(model: ModelSettings, V: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of the weights of such a network in the engine, for a vocabulary of V ids."""
+    rows = model.ngram_rows if model.ngrams else 0
+    return weight_shapes(V, model.hidden, model.layers, model.cell, model.embedding, model.gate_bias, rows)
+
+
 def new_model(
     V: int, model: ModelSettings, *, seed: int = 1, backend: str = "auto", precision: str = "fp32"
 ) -> LanguageModel:
     """A network of these sizes with the weights that `seed` draws, on the CPU; computed as that of a folder is."""
     obstacle = engine_obstacle(model.cell, backend)
     if obstacle is None:
-        shapes = weight_shapes(V, model.hidden, model.layers, model.cell, model.embedding, model.gate_bias)
-        weights = draw_weights(shapes, model.cell, model.hidden, seed, model.forget_bias)
-        return EngineNetwork(weights, model.cell, generates_in=precision, forget_bias=model.forget_bias)
+        weights = draw_weights(shapes_of(model, V), model.cell, model.hidden, seed, model.forget_bias)
+        return _engine_network(weights, model, precision)
     _require_torch(backend, obstacle)
     from storycell.nn.adapter import TorchModel
     from storycell.nn.model import CharLM

@@ -4,6 +4,7 @@ The words that `config.json` records are absolute paths, globs, or the names of 
 working directory cannot take their place.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from storycell.data.corpus import Corpus
 from storycell.data.prepare import prepare_cached
 from storycell.data.resumable import Progress, no_progress
 from storycell.data.story_pieces import pieces
-from storycell.data.tokens import Prepared, as_blocks, is_prepared, open_prepared
+from storycell.data.tokens import Prepared, as_blocks, is_prepared, open_prepared, split_stories
 from storycell.data.vocab import BOUNDARY_BYTE, Vocabulary
 from storycell.errors import CorpusError, SettingsError
 from storycell.runs.folder import RunConfig, TextRecord
+from storycell.types import LABEL_END, Ids
 
 Notice = Callable[[str], None]  # takes a sentence for the user
 Scored = Corpus | Prepared  # what is scored: a text as a whole, or what token files hold out
@@ -23,13 +25,19 @@ Scored = Corpus | Prepared  # what is scored: a text as a whole, or what token f
 
 def open_text(record: TextRecord) -> tuple[Corpus, Corpus | None]:
     """The text to train on, and the one to validate on if there is one."""
-    return corpus.open_corpus(record.words, record.encoding, column=record.column, recorded=True), open_valid(record)
+    return _open(record.words, "train", record), open_valid(record)
 
 
 def open_valid(record: TextRecord) -> Corpus | None:
     """The text that was given to validate on, if one was."""
     words = record.valid_words
-    return corpus.open_corpus(words, record.encoding, "valid", record.column, recorded=True) if words else None
+    return _open(words, "valid", record) if words else None
+
+
+def _open(words: list[str], split: str, record: TextRecord) -> Corpus:
+    return corpus.open_corpus(
+        words, record.encoding, split, record.column, record.lines, [*record.labels], recorded=True
+    )
 
 
 def prepared_folder(words: Sequence[str], *, recorded: bool = True) -> Path | None:
@@ -79,16 +87,26 @@ def open_words(
     *,
     encoding: str = "utf-8",
     column: str | None = None,
+    record: TextRecord | None = None,
     progress: Progress = no_progress,
 ) -> Scored:
     """The text that a user names to score: of a prepared folder or the embedded stories what they hold out.
 
-    The embedded stories come in the ids of `vocab`, or in characters without it.
+    The embedded stories come in the ids of `vocab`, or in characters without it. With the `record` of a run, files are
+    read as the run's: line by line, or with labels.
     """
     if (folder := prepared_folder(words, recorded=False)) is not None:
         return open_prepared(folder)
-    text = corpus.open_corpus(words, encoding, "valid", column)
+    how = _how(words, record)
+    text = corpus.open_corpus(words, encoding, "valid", column, *how)
     return prepare_cached(text, vocab=vocab or "characters", progress=progress) if text.is_embedded else text
+
+
+def _how(words: Sequence[str], record: TextRecord | None) -> tuple[bool, list[str]]:
+    """Whether files are read line by line, and with which labels."""
+    if record is None or any(word in corpus.NAMES for word in words):
+        return False, []
+    return record.lines, [*record.labels]
 
 
 def open_held_out(
@@ -141,6 +159,23 @@ def read_in_characters(config: RunConfig, vocab: Vocabulary, notice: Notice = la
     if config.init is None and vocab.kind == "characters":
         return prepared
     return read_text(config.text.model_copy(update={"vocab": "characters"}))
+
+
+MOST_VALUES = 200  # of a label that can be listed
+_LABELLED = 1 << 22  # ids at the start of a text in which labels are looked for
+
+
+def find_labels(ids: Ids, vocab: Vocabulary) -> dict[str, list[str]]:
+    """The labels of a text and their values, the most frequent first; none of a label that has very many."""
+    found: list[Counter[str]] = [Counter() for _ in vocab.labels]
+    for story in split_stories(ids[:_LABELLED]) if vocab.labels else ():
+        header = vocab.decode(story[1 : 1 + vocab.header_size(story[1:])].tolist())
+        for counter, value in zip(found, header.split(LABEL_END), strict=False):
+            counter[value] += 1
+    return {
+        name: [value for value, _ in counter.most_common()] if len(counter) <= MOST_VALUES else []
+        for name, counter in zip(vocab.labels, found, strict=True)
+    }
 
 
 def is_embedded(text: Scored) -> bool:

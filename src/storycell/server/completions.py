@@ -19,6 +19,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from storycell.data.vocab import Vocabulary
+from storycell.generation.constraints import Constraint
 from storycell.generation.sampler import Draw, Sampling, Stream, held_step
 from storycell.generation.text_stream import Pieces, Shown
 from storycell.server.engine import Generation, Slice, StreamQueue
@@ -173,8 +174,10 @@ _TEXT_BYTES, _LOGPROB_BYTES, _LIKELIEST_BYTES, _NATS_BYTES = 6, 100, 42, 12
 class Answer:
     """One completion request on its way; `says` may be iterated once, within the places that were admitted for it."""
 
-    def __init__(self, service: Service, asked: CompletionRequest, prompts: list[Prompt]) -> None:
-        self._service, self.asked, self._prompts = service, asked, prompts
+    def __init__(
+        self, service: Service, asked: CompletionRequest, prompts: list[Prompt], constraint: Constraint | None
+    ) -> None:
+        self._service, self.asked, self._prompts, self._constraint = service, asked, prompts, constraint
         self.sampling = _sampling(asked)
         self.wanted = Wanted(asked.logprobs, asked.score)
         self.n = asked.n or 1
@@ -241,7 +244,7 @@ class Answer:
     async def _begin(self, number: int, prompt: Prompt, outbox: StreamQueue[Slice]) -> AsyncGenerator[Said]:
         """Read one prompt and let its choices join the batch; yields their echoes."""
         asked, service = self.asked, self._service
-        stream, self._behind = service.start(asked.state, self.sampling)
+        stream, self._behind = service.start(asked.state, self.sampling, asked.labels)
         indices = range(number * self.n, (number + 1) * self.n)
         if asked.echo:
             async for echo in self._echo(prompt, stream, indices):
@@ -252,6 +255,8 @@ class Answer:
         for k, index in enumerate(indices):
             forked = stream.copy()
             forked.draw = Draw((self._seed + k) % _SEEDS)
+            if self._constraint is not None:
+                forked.constraint, forked.constrained = self._constraint, self._constraint.start()
             marks: deque[tuple[int, Stream]] | None = deque() if asked.save_state else None
             generation = Generation(index, forked, self.limit, outbox, self.wanted, self._step, marks)
             self._transcripts[index] = Transcript(
@@ -380,7 +385,9 @@ async def answer(service: Service, asked: CompletionRequest) -> Answer:
     prompts = [await service.prompt(text, asked.unknown, settings.max_prompt) for text in texts]
     if asked.state is not None:
         service.slots.find(asked.state)
-    made = Answer(service, asked, prompts)
+    service.header(asked.labels)
+    limit = MAX_TOKENS if asked.max_tokens is None else asked.max_tokens
+    made = Answer(service, asked, prompts, await service.constraint(asked, limit))
     if asked.save_state:
         service.slots.require_room(made.streams)
     if made.kept_bytes > settings.max_answer_bytes:

@@ -29,7 +29,7 @@ async def following(service: Service, asked: NextRequest) -> dict[str, Any]:
     """The likeliest next characters, and how surprising each character of the prompt was."""
     prompt = await service.prompt(asked.prompt, asked.unknown, service.settings.max_prompt)
     lm, vocab, nats = service.model.network, service.model.vocab, None
-    stream, _ = service.start(asked.state, Sampling())
+    stream, _ = service.start(asked.state, Sampling(), asked.labels)
     if asked.score:
         stream, scored = await service.engine.run(scoring(lm, stream, prompt.ids, Wanted(nats=True)))
         pieces = Pieces(vocab)

@@ -28,6 +28,8 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 Name = Annotated[str, Field(max_length=200)]
 Unknown = Literal["error", "replace", "skip"]
 Stop = Annotated[str, Field(min_length=1, max_length=1_000)]
+Labels = Annotated[dict[Name, Name], Field(max_length=16)]
+LABELS = "what a model with labels is asked for; of one that is left out the most frequent value is taken"
 Temperature = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -86,6 +88,12 @@ class CompletionRequest(Request):
     state: Name | None = Field(None, description="go on from this saved state; the prompt follows what it has read")
     save_state: bool = Field(False, description="save the state after each text; its name is in the choice")
     hold: list[Hold] = Field(default_factory=list, max_length=16, description="units to hold while generating")
+    regex: str | None = Field(
+        None,
+        max_length=2_000,
+        description="a regular expression of Python's that each text, without its prompt, matches as a whole",
+    )
+    labels: Labels = Field(default_factory=dict, description=LABELS)
     user: Name | None = Field(None, description="accepted and not used")
     suffix: Literal[""] | None = Field(None, description="not supported: null")
     best_of: Whole | None = Field(None, ge=1, le=MOST_CHOICES, description="not supported: null, or the same as n")
@@ -112,6 +120,7 @@ class NextRequest(Request):
     temperature: Temperature = 1.0
     score: bool = Field(False, description="also the surprise of every character of the prompt, in nats")
     state: Name | None = Field(None, description="the prompt follows what this saved state has read")
+    labels: Labels = Field(default_factory=dict, description=LABELS)
     unknown: Unknown = "error"
 
 
@@ -178,6 +187,7 @@ class ModelCard(BaseModel):
     holds: bool = Field(description="whether the cell lets its values be held")
     parameters: int
     prompt: str = Field(description="what the model's own texts begin with; may be empty")
+    labels: dict[str, list[str]] = Field(description="the labels that the model knows, each with its values")
     max_prompt: int
     max_traced: int
 

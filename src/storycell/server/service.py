@@ -15,7 +15,7 @@ cannot make up new series. Each server has a registry of its own.
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,11 +26,12 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from storycell.api import Model
-from storycell.errors import UnknownCharacterError
-from storycell.generation.sampler import Sampling, Stream
+from storycell.errors import StorycellError, UnknownCharacterError
+from storycell.generation.constraints import Constraint, Rules, header_of
+from storycell.generation.sampler import Sampling, Stream, read
 from storycell.server.engine import Engine, Measure
 from storycell.server.errors import ApiError
-from storycell.server.schemas import Unknown
+from storycell.server.schemas import CompletionRequest, Unknown
 from storycell.server.security import ServerSettings
 
 _NAME_BYTES = 18  # 144 random bits
@@ -74,6 +75,7 @@ class Slots:
         now, kept = self._clock(), stream.copy()
         if kept.state is not None:  # what the batch gives are views: one would keep the states of all streams alive
             kept.state = {name: value.copy() for name, value in kept.state.items()}
+        kept.constraint = kept.constrained = None  # of the text that was asked for, not of what follows
         slot = Slot("state-" + secrets.token_urlsafe(_NAME_BYTES), kept, chars, now, now + self._expiry_s)
         self._slots[slot.name] = slot
         return slot
@@ -187,6 +189,7 @@ class Service:
             "holds": self.holds,
             "parameters": self.model.params,
             "prompt": self.model.default_prompt,
+            "labels": self.model.labels,
             "max_prompt": self.settings.max_prompt,
             "max_traced": self.settings.max_traced,
         }
@@ -215,10 +218,39 @@ class Service:
             raise ApiError(413, f"the prompt has {len(ids):,} bytes; at most {most:,} are read", param="prompt")
         return Prompt(read, ids)
 
-    def start(self, state: str | None, sampling: Sampling) -> tuple[Stream, int]:
-        """A stream to read a prompt into, and how many characters it has behind it: a new one, or a saved state's."""
+    def header(self, labels: Mapping[str, str]) -> list[int]:
+        """The ids of the labels that a text begins with; `ApiError` where the model does not know them."""
+        known = self.model.labels
+        usual = {name: values[0] if values else "" for name, values in known.items()}
+        try:
+            found = header_of(self.model.vocab, known, {**usual, **labels})
+        except StorycellError as error:
+            raise ApiError(400, str(error), param="labels") from None
+        return found if isinstance(found, list) else []
+
+    async def constraint(self, asked: CompletionRequest, most: int) -> Constraint | None:
+        """What the texts of a request must be like, of at most `most` characters; `ApiError` where none can be."""
+        if asked.regex is None or not most:
+            return None
+        if asked.logprobs is not None:
+            raise ApiError(400, "logprobs are those of a text without a regex; leave one of the two out", param="regex")
+        try:
+            rules = Rules(match=asked.regex)
+            return await asyncio.to_thread(rules.constraint, self.model.vocab, most, self.model.training_ids)
+        except StorycellError as error:
+            raise ApiError(400, str(error), param="regex") from None
+
+    def start(
+        self, state: str | None, sampling: Sampling, labels: Mapping[str, str] | None = None
+    ) -> tuple[Stream, int]:
+        """A stream to read a prompt into, and how many characters it has behind it: a new one, or a saved state's.
+
+        A new one has read its labels, which do not count.
+        """
         if state is None:
-            return Stream(sampling, 0), 0
+            stream = Stream(sampling, 0)
+            read(self.model.network, stream, self.header(labels or {}))
+            return stream, 0
         slot = self.slots.find(state)
         stream = slot.stream.copy()
         stream.sampling, stream.ended = sampling, False

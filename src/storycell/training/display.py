@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -146,14 +147,12 @@ class TrainingDisplay:
                 say("measuring the best weights on the whole held-out text")
 
     def _show_in_notebook(self, report: "Report") -> None:
-        from IPython.display import display
-
         sample = f"<pre style='white-space:pre-wrap'>{html.escape(self._sample.strip())}</pre>" if self._sample else ""
         line = self._line(report, self._valid_nats)
         page = f"<progress max='1' value='{report.spent:.3f}'></progress> {html.escape(line)}{sample}"
         picture = {"text/plain": line, "text/html": page}
         if self._shown is None:
-            self._shown = display(picture, raw=True, display_id=True)
+            self._shown = import_module("IPython.display").display(picture, raw=True, display_id=True)
         else:
             self._shown.update(picture, raw=True)
 

@@ -11,12 +11,16 @@ from storycell.config import Settings
 from storycell.engine import EngineModel, EngineNetwork
 from storycell.engine.cells import spectral_radius
 from storycell.language_model import Floats
+from storycell.ngrams import TABLE
 from storycell.training.learner import Kept, Layout
 
-MOMENTS = {  # what an optimiser keeps of a parameter; Muon does so of the recurrent layers' matrices alone
+# What an optimiser keeps of a parameter. Muon does so of the recurrent layers' matrices alone; but for SGD the table of
+# n-grams has its own.
+MOMENTS = {
     "sgd": frozenset[str](),
     "adamw": frozenset({"step", "exp_avg", "exp_avg_sq"}),
     "muon": frozenset({"momentum_buffer"}),
+    "table": frozenset({"sum"}),
 }
 
 
@@ -40,6 +44,8 @@ class EngineLearner:
             dropout=model.dropout,
             weight_dropout=model.weight_dropout,
             embedding_dropout=model.embedding_dropout,
+            ngrams=model.ngrams,
+            ngram_rows=model.ngram_rows,
         )
         self.engine.initialise(training.seed, model.forget_bias)
 
@@ -57,7 +63,10 @@ class EngineLearner:
             name: MOMENTS["muon"] if optimizer == "muon" and is_rounded(name, shape) else plain
             for name, shape in engine.shapes.items()
         }
-        return Layout(engine.shapes, moments, engine.state_names, engine.num_layers, engine.hidden_size)
+        if TABLE in moments and optimizer != "sgd":
+            moments[TABLE] = MOMENTS["table"]
+        past = max(0, engine.ngrams - 1)
+        return Layout(engine.shapes, moments, engine.state_names, engine.num_layers, engine.hidden_size, past)
 
     def gradient(
         self, ids: npt.NDArray[np.int64], targets: npt.NDArray[np.int64], step: int, kept: Kept | None

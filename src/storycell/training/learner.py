@@ -27,6 +27,7 @@ class Layout:
     state_names: tuple[str, ...]
     layers: int
     hidden: int
+    past: int = 0  # characters that each stream carries for its n-grams, as the state `past [1 B past]`
 
 
 class Learner(Protocol):

@@ -34,6 +34,7 @@ from storycell.evaluation import evaluator
 from storycell.evaluation.texts import evaluate_split
 from storycell.generation.generate import generate_text
 from storycell.language_model import Floats
+from storycell.ngrams import PAST
 from storycell.runs.default_prompt import default_prompt
 from storycell.runs.folder import LOGS, RunConfig, RunFolder
 from storycell.runs.tensors import Array
@@ -133,15 +134,19 @@ def _check(tensors: dict[str, Array], name: str, layout: Layout, streams: int) -
     if missing := sorted({f"model.{key}" for key in shapes} - tensors.keys()):
         raise _unfit_error(name, f"{missing[0]} is missing")
     carried = {key for key in tensors if key.startswith("state.")}
-    if carried and carried != {f"state.{key}" for key in layout.state_names}:
+    names = (*layout.state_names, *([PAST] if layout.past else []))
+    if carried and carried != {f"state.{key}" for key in names}:
         raise _unfit_error(name, f"it has the states {', '.join(sorted(carried))}")
     for key, tensor in tensors.items():
         kind, _, rest = key.partition(".")
         if kind == "state":
-            fits = tensor.shape == (layout.layers, streams, layout.hidden)
+            of_past = rest == PAST
+            fits = tensor.shape == ((1, streams, layout.past) if of_past else (layout.layers, streams, layout.hidden))
         elif kind == "optimizer":
             parameter, _, moment = rest.rpartition(".")
-            fits = parameter in shapes and tensor.shape == (() if moment == "step" else shapes[parameter])
+            whole = shapes.get(parameter, ())
+            shape = () if moment == "step" else whole[:1] if moment == "sum" else whole
+            fits = parameter in shapes and tensor.shape == shape
         else:
             fits = kind in ("model", "average") and shapes.get(rest) == tensor.shape
         if not fits or tensor.dtype.kind != "f":

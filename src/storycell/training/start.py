@@ -10,7 +10,8 @@ dropout when the text is read again and again (LOG.md has the runs). Minutes are
 cores of a laptop read, whatever this machine does, so the same command makes the same network everywhere.
 
 `transfer_weights` is what `--init` does. Every parameter that belongs to a character moves with it; a new character
-keeps its fresh input weights and starts less likely than any of the donor's.
+keeps its fresh input weights and starts less likely than any of the donor's. Rows of n-grams are found by the ids of
+their characters, so where characters are new, and ids are others, the table starts again at zero.
 """
 
 import os
@@ -30,15 +31,15 @@ from storycell.data.survey import build_vocabulary
 from storycell.data.tokens import Prepared
 from storycell.data.vocab import Vocabulary
 from storycell.engine import library
-from storycell.engine.cells import weight_shapes
 from storycell.errors import ResumeError, SettingsError
 from storycell.language_model import Floats
+from storycell.ngrams import TABLE
 from storycell.runs import default_prompt
 from storycell.runs import folder as folder_module
 from storycell.runs.folder import RunConfig, RunFolder, TextRecord, refuse_occupied
 from storycell.runs.machine import best_device, machine, versions
-from storycell.runs.network import LoadedRun, engine_obstacle, load_run
-from storycell.runs.text import has_changed, open_text, prepared_folder, read_text
+from storycell.runs.network import LoadedRun, engine_obstacle, load_run, shapes_of
+from storycell.runs.text import find_labels, has_changed, open_text, prepared_folder, read_text
 from storycell.training.engine_learner import EngineLearner
 from storycell.training.learner import Learner
 from storycell.training.loop import Callback, TrainingResult, TrainLoop, TrainWorker
@@ -54,12 +55,14 @@ SMALL_TEXT = 4_000_000  # characters: a smaller text is read in smaller steps
 PASSES = (2.5, 6.5, 20)  # how often the text is read: up to the first the first dropout and decay, and so on
 EPOCH_DROPOUTS = (0.0, 0.05, 0.1, 0.2)
 WEIGHT_DECAYS = (0.05, 0.1, 0.3, 0.3)
+NGRAMS = (8, 0, 0, 0)  # the longest, for a text that is not read often enough to learn it by heart
+NGRAM_ROWS = {NARROW: 131_072, WIDE: 98_304}  # so that what is saved stays below 16 MB
 
 
 def fit_recipe(settings: Settings, train_chars: int, *, keeps_network: bool = False) -> dict[str, Any]:
-    """`streams`, `dropout`, `weight_decay` and `hidden` for a text of `train_chars` characters, by name.
+    """`streams`, `dropout`, `weight_decay`, `hidden`, `ngrams` and `ngram_rows` for a text of `train_chars` characters.
 
-    `keeps_network` leaves `hidden` out: another run brings its own.
+    `keeps_network` leaves the network's out: another run brings its own.
     """
     training = settings.training
     unit, amount = training.budget
@@ -70,7 +73,22 @@ def fit_recipe(settings: Settings, train_chars: int, *, keeps_network: bool = Fa
         chars *= CHARS_PER_S[WIDE] / CHARS_PER_S[NARROW]
     often = bisect_right(PASSES, chars / train_chars)
     fit = {"streams": streams, "dropout": EPOCH_DROPOUTS[often], "weight_decay": WEIGHT_DECAYS[often]}
-    return fit if keeps_network else fit | {"hidden": WIDE if wide else NARROW}
+    if keeps_network:
+        return fit
+    hidden, ngrams = WIDE if wide else NARROW, NGRAMS[often] if settings.model.embedding else 0
+    return fit | {"hidden": hidden, "ngrams": ngrams, "ngram_rows": NGRAM_ROWS[hidden]}
+
+
+ITEMS_WIDTHS = ((100_000, 64), (1_000_000, 128))  # up to so many characters of a list, hidden units; else 256
+ITEMS_PASSES = 12  # how often a list is read
+ITEMS_CHARS = (1_000_000, 10_000_000)  # the bounds of that in characters
+
+
+def fit_items(train_chars: int, *, keeps_network: bool = False) -> dict[str, Any]:
+    """`hidden` and `chars` of the recipe `items`, for a list of `train_chars` characters."""
+    hidden = next((width for most, width in ITEMS_WIDTHS if train_chars <= most), 256)
+    fit = {"chars": min(max(ITEMS_PASSES * train_chars, ITEMS_CHARS[0]), ITEMS_CHARS[1])}
+    return fit if keeps_network else fit | {"hidden": hidden}
 
 
 def transfer_weights(
@@ -87,7 +105,7 @@ def transfer_weights(
             weight[rows] = given[name]
         elif name == "recurrent.weight_ih_l0" and "embedding.weight" not in weights:
             weight[:, rows] = given[name]
-        else:
+        elif name != TABLE or vocab.characters == given_vocab.characters:
             weight[:] = given[name]
     return weights
 
@@ -104,16 +122,19 @@ def train(
     *,
     valid: Texts | None = None,
     out: str | Path | None = None,
-    recipe: str = "quick",
+    recipe: str | None = None,
     init: str | Path | None = None,
     vocab: str = "characters",
     encoding: str = "utf-8",
     column: str | None = None,
+    lines: bool = False,
+    labels: Sequence[str] = (),
     callback: Callback | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> TrainingResult:
     """Train a model on a text; the arguments are those of `storycell.train`."""
+    recipe = recipe or ("items" if lines else "quick")
     with joined() as group:
         donor = None if init is None else _load_donor(init, vocab)
         chosen = resolve_settings(group, _choose_settings(recipe, donor, settings))
@@ -125,6 +146,8 @@ def train(
             valid_words=corpus.held_out_words(words, None if valid is None else name_texts(valid)),
             encoding=encoding,
             column=column,
+            lines=lines,
+            labels={name: [] for name in labels},
             vocab=donor.vocab.kind if donor else vocab,
             digest="",
             train_chars=0,
@@ -133,6 +156,10 @@ def train(
         prepared = _prepare_in_turn(group, record, donor.vocab if donor else None, progress)
         if recipe == "best":
             fitted = fit_recipe(chosen, prepared.train.chars, keeps_network=donor is not None)
+            chosen = resolve_settings(group, _choose_settings(recipe, donor, {**fitted, **settings}))
+        elif recipe == "items":
+            fitted = fit_items(prepared.train.chars, keeps_network=donor is not None)
+            fitted = {k: v for k, v in fitted.items() if k != "chars" or not any(settings.get(b) for b in BUDGETS)}
             chosen = resolve_settings(group, _choose_settings(recipe, donor, {**fitted, **settings}))
         group.rows(batches.make(prepared.train_ids, chosen.training).B)
         run_config = RunConfig(
@@ -299,8 +326,7 @@ def build_learner(
 def _weight_shapes(group: ProcessGroup, settings: Settings, vocab_size: int) -> dict[str, tuple[int, ...]]:
     """The shapes of what `build_learner` would make."""
     if uses_engine(group, settings, settings.training.device):
-        model = settings.model
-        return weight_shapes(vocab_size, model.hidden, model.layers, model.cell, model.embedding, model.gate_bias)
+        return shapes_of(settings.model, vocab_size)
     from storycell.training.torch_learner import torch_shapes
 
     return torch_shapes(settings.model, vocab_size)
@@ -347,9 +373,11 @@ def _prepare_text(
     record: TextRecord, vocab: Vocabulary | None, progress: Progress | None, may_merge: bool = True
 ) -> Prepared:
     """The token files of a text: those it already is, or from the cache."""
-    if prepared_folder(record.words) and record.column is not None:
+    given = {"column": record.column is not None, "lines": record.lines, "label": bool(record.labels)}
+    if prepared_folder(record.words) and any(given.values()):
+        flag = next(name for name, is_given in given.items() if is_given)
         raise SettingsError(
-            f"{record.words[0]} has been prepared already; --column is for the text that it was made of"
+            f"{record.words[0]} has been prepared already; --{flag} is for the text that it was made of"
         )
     if vocab is not None and may_merge and vocab.kind == "characters" and not prepared_folder(record.words):
         vocab = vocab.merge(build_vocabulary(open_text(record)[0]))
@@ -362,6 +390,7 @@ def _record_text(record: TextRecord, prepared: Prepared) -> TextRecord:
         "digest": prepared.digest,
         "train_chars": prepared.train.chars,
         "valid_chars": valid_chars,
+        "labels": find_labels(prepared.train_ids, prepared.vocab),
         "tells_stories": default_prompt.tells_stories(prepared.train_ids, prepared.vocab),
     }
     return record.model_copy(update=update)

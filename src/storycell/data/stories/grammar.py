@@ -91,7 +91,7 @@ class Tally:
         self.logs: list[dict[str, float]] = [{} for _ in range(len(text) + 1)]
 
     def write(self, mine: str, at: int, log_p: float) -> None:
-        """Some way of going on writes `mine` at this place: count its characters up to the first that is not the text's."""
+        """Something that writes `mine` at this place: count its characters up to the first that is not the text's."""
         text = self.text
         for k, c in enumerate(mine, at):
             self.add(k, c, log_p)

@@ -1,6 +1,7 @@
 """Who wrote this memory: the cell's sum unrolled over the characters read, to walk through, and how long units keep."""
 
 import base64
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -89,9 +90,7 @@ def _draw(known: MemoryAuthors, quoted: list[tuple[float, float, float, int, int
         for layer, row in enumerate(counts):
             at = np.arange(len(row)) + (layer - (len(counts) - 1) / 2) * wide
             axes.bar(at, row, wide, color=SERIES[layer % len(SERIES)], alpha=0.85, label=f"layer {layer}")
-        names = [
-            f"{int(a)}" if b == a + 1 else f"{int(a)}-{int(b) - 1}" for a, b in zip(edges, edges[1:], strict=False)
-        ]
+        names = [f"{int(a)}" if b == a + 1 else f"{int(a)}-{int(b) - 1}" for a, b in pairwise(edges)]
         axes.set_xticks(range(len(names)), names)
         axes.set_xlabel("characters within which half of a unit's memory was written")
         axes.set_ylabel("units")

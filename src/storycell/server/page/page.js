@@ -93,7 +93,7 @@ async function lookNow() {
   const text = $("text").value;
   const length = Array.from(text).length;
   const heat = Math.max(temperature(), 0.05);
-  const found = await call("/v1/next", { prompt: text, top: LIKELIEST, temperature: heat, score: true, unknown: "replace" }, signal);
+  const found = await call("/v1/next", { prompt: text, top: LIKELIEST, temperature: heat, score: true, labels: chosenLabels(), unknown: "replace" }, signal);
   if ($("text").value !== text) return;
   story.nats = found.nats.length === length ? found.nats : [];
   if (found.prompt !== text) say("The model does not know every character here; it reads the closest one it knows.");
@@ -150,6 +150,19 @@ function heldAt() {
   return { name: heldName, layer: choice.layer, unit: choice.unit, value: Number($("held-at").value) };
 }
 
+// The choice of the labels that the model knows; where their values are too many to list, they are typed.
+function showLabels() {
+  const fields = Object.entries(model.labels).map(([name, values]) => element("label", {}, name, values.length
+    ? element("select", { name, change: () => look(0) }, ...values.map((value) => new Option(value)))
+    : element("input", { name, maxlength: 200, change: () => look(0) })));
+  $("labels").replaceChildren(...fields);
+  $("labels").hidden = !fields.length;
+}
+
+function chosenLabels() {
+  return Object.fromEntries([...$("labels").querySelectorAll("[name]")].map((field) => [field.name, field.value]));
+}
+
 async function generateText(request) {
   generating?.abort();
   looking?.abort();
@@ -161,7 +174,7 @@ async function generateText(request) {
   text.readOnly = true;
   say("");
   redraw();
-  const asked = { prompt: request.before, max_tokens: request.chars, temperature: temperature(), seed: request.seed, hold: request.hold, unknown: "replace" };
+  const asked = { prompt: request.before, max_tokens: request.chars, temperature: temperature(), seed: request.seed, hold: request.hold, labels: chosenLabels(), unknown: "replace" };
   let finish = null;
   await attempt(async () => {
     for await (const part of parts(asked, mine.signal)) {
@@ -287,6 +300,7 @@ async function begin() {
       ...model, onChange: (what) => (what === "by" ? colourChanged() : unitChanged()),
     });
     view.legend = choice.legend;
+    showLabels();
     if (sessionStorage.getItem("storycell-text") === null) $("text").value ||= model.prompt;
   }
   showHold();

@@ -59,7 +59,9 @@ class NativeBackend(Backend):
         return _hidden(_call(folded, None, dropout, bf16, len(layers)), folded, source, state)
 
     def hidden(self, network: Network, ids: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """As `Backend.hidden`, the first layer by table."""
+        """As `Backend.hidden`, the first layer by table. Vectors where n-grams are added."""
+        if network.ngrams is not None:
+            return super().hidden(network, ids, state)
         folded = fold(network.cell, network.layers, network.embedding, characters=True)
         assert folded.table is not None
         call = _call(folded, ids, network.dropout, network.bf16, len(network.layers))
@@ -68,7 +70,9 @@ class NativeBackend(Backend):
     def mean_nats(
         self, network: Network, ids: torch.Tensor, targets: torch.Tensor, state: State
     ) -> tuple[torch.Tensor, State]:
-        """As `Backend.mean_nats`, fused."""
+        """As `Backend.mean_nats`, fused. Vectors where n-grams are added."""
+        if network.ngrams is not None:
+            return super().mean_nats(network, ids, targets, state)
         folded = fold(network.cell, network.layers, network.embedding, characters=True)
         call = _call(folded, ids, network.dropout, network.bf16, len(network.layers))
         w_out = pad_last(network.output_weight).contiguous()
@@ -82,6 +86,8 @@ class NativeBackend(Backend):
         self, network: Network, ids: torch.Tensor, targets: torch.Tensor, state: State
     ) -> tuple[torch.Tensor, State]:
         """As `Backend.nats`, fused."""
+        if network.ngrams is not None:
+            return super().nats(network, ids, targets, state)
         return self.scorer(network)(ids, targets, state)
 
     @torch.no_grad()

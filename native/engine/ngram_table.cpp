@@ -1,0 +1,146 @@
+#include "engine/ngram_table.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/ngrams.h"
+#include "engine/pool.h"
+
+namespace storycell {
+namespace {
+
+constexpr int64_t kBlockRows = 64;  // rows whose squares are one sum
+constexpr float kTinySum = 1e-20f;  // keeps a gradient of zero from being divided by
+
+void add(const float* from, float* to, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) to[i] += from[i];
+}
+
+// Rows lie all over a table that no cache holds: asked for some characters ahead, they are there when they are read.
+constexpr int64_t kAhead = 8;
+
+void fetch(const float* row, int64_t count, bool to_write) {
+#if defined(__GNUC__) || defined(__clang__)
+    for (int64_t i = 0; i < count; i += 16) to_write ? __builtin_prefetch(row + i, 1) : __builtin_prefetch(row + i, 0);
+#else
+    (void)row, (void)count, (void)to_write;
+#endif
+}
+
+}  // namespace
+
+NgramTable::NgramTable(int64_t longest, int64_t rows, int64_t columns, int64_t width)
+    : longest(longest), rows(rows), columns(columns), width(width) {
+    if (!longest) return;
+    weight.zeros(rows * width);
+    slot.assign(static_cast<size_t>(rows), -1);
+}
+
+Status NgramTable::look_up(int64_t streams, int64_t steps, const int64_t* ids, const uint8_t* resets, bool carries,
+                           const float* embedding, float* to, int threads) {
+    const int64_t N = longest - 1;
+    for (const int64_t row : met) slot[static_cast<size_t>(row)] = -1;
+    met.clear();
+    B = streams, T = steps, ids_ = ids;
+    places.resize(static_cast<size_t>(B * T * N));
+    met.reserve(static_cast<size_t>(std::min(rows, B * T * N)));
+    next_past.assign(static_cast<size_t>(B * N), 0);
+    std::vector<int64_t> here(static_cast<size_t>(N));
+    for (int64_t b = 0; b < B; ++b) {
+        int64_t* own = next_past.data() + b * N;
+        if (carries && !past.empty() && !(resets && resets[b])) std::copy_n(past.data() + b * N, N, own);
+        for (int64_t t = 0; t < T; ++t) {
+            meet(longest, rows, ids[b * T + t], own, here.data());
+            for (int64_t n = 0; n < N; ++n) {
+                int32_t& place = slot[static_cast<size_t>(here[n])];
+                if (place < 0) {
+                    place = static_cast<int32_t>(met.size());
+                    met.push_back(here[n]);
+                }
+                places[static_cast<size_t>((t * B + b) * N + n)] = place;
+            }
+        }
+    }
+    return split(T * B, 256, threads, [&](int64_t first, int64_t last) {
+        for (int64_t r = first; r < last; ++r) {
+            const int32_t* place = places.data() + r * N;
+            if (r + kAhead < last)
+                for (int64_t n = 0; n < N; ++n)
+                    fetch(weight.data() + met[place[kAhead * N + n]] * width, width, false);
+            std::copy_n(embedding + ids[r % B * T + r / B] * width, width, to + r * width);
+            for (int64_t n = 0; n < N; ++n) add(weight.data() + met[place[n]] * width, to + r * width, width);
+        }
+        return kOk;
+    });
+}
+
+// Threads share the columns, and each adds up all rows in their order.
+Status NgramTable::spread(const float* from, int64_t characters, float* embedding, int threads) {
+    const int64_t N = longest - 1;
+    float* const to = gradient.room(static_cast<int64_t>(met.capacity()) * width);  // no later chunk asks for more
+    return split(width / 16, 1, threads, [&](int64_t first, int64_t last) {
+        const int64_t at = first * 16, count = (last - first) * 16;
+        for (size_t m = 0; m < met.size(); ++m) std::fill_n(to + static_cast<int64_t>(m) * width + at, count, 0.0f);
+        for (int64_t v = 0; v < characters; ++v) std::fill_n(embedding + v * width + at, count, 0.0f);
+        for (int64_t r = 0; r < T * B; ++r) {
+            const int32_t* place = places.data() + r * N;
+            const float* row = from + r * width + at;
+            if (r + kAhead < T * B)
+                for (int64_t n = 0; n < N; ++n) fetch(to + place[kAhead * N + n] * width + at, count, true);
+            add(row, embedding + ids_[r % B * T + r / B] * width + at, count);
+            for (int64_t n = 0; n < N; ++n) add(row, to + place[n] * width + at, count);
+        }
+        return kOk;
+    });
+}
+
+Status NgramTable::squares(double& sum_of_squares, int threads) {
+    const auto all = static_cast<int64_t>(met.size()) * width, block = kBlockRows * width;
+    sums.reserve(met.capacity() / kBlockRows + 1);
+    sums.assign(static_cast<size_t>((all + block - 1) / block), 0.0);
+    const Status status = split(static_cast<int64_t>(sums.size()), 4, threads, [&](int64_t first, int64_t last) {
+        for (int64_t b = first; b < last; ++b) {
+            float lanes[16] = {};
+            const float* from = gradient.data();
+            for (int64_t i = b * block; i < std::min(all, (b + 1) * block); i += 16)
+                for (int j = 0; j < 16; ++j) lanes[j] += from[i + j] * from[i + j];
+            for (float lane : lanes) sums[static_cast<size_t>(b)] += lane;
+        }
+        return kOk;
+    });
+    for (double sum : sums) sum_of_squares += sum;
+    return status;
+}
+
+void NgramTable::dense_gradient(float* to) const {
+    std::fill_n(to, rows * width, 0.0f);
+    for (size_t m = 0; m < met.size(); ++m)
+        std::copy_n(gradient.data() + static_cast<int64_t>(m) * width, width, to + met[m] * width);
+}
+
+Status NgramTable::move(double factor, double rate, bool descends, int threads) {
+    return split(static_cast<int64_t>(met.size()), 256, threads, [&](int64_t first, int64_t last) {
+        for (int64_t m = first; m < last; ++m) {
+            const float* from = gradient.data() + m * width;
+            if (m + kAhead < last) {
+                const int64_t next = met[static_cast<size_t>(m + kAhead)];
+                fetch(weight.data() + next * width, width, true);
+                if (!descends) fetch(sum.data() + next, 1, true);
+            }
+            float* row = weight.data() + met[static_cast<size_t>(m)] * width;
+            double by = rate * factor;
+            if (!descends) {
+                float squares = 0;
+                for (int64_t i = 0; i < width; ++i) squares += from[i] * from[i];
+                float& all = sum.data()[met[static_cast<size_t>(m)]];
+                all += squares * static_cast<float>(factor * factor / static_cast<double>(columns));
+                by *= kRate / std::sqrt(static_cast<double>(std::max(all, kTinySum)));
+            }
+            const auto step = static_cast<float>(by);
+            for (int64_t i = 0; i < width; ++i) row[i] -= step * from[i];
+        }
+        return kOk;
+    });
+}
+
+}  // namespace storycell

@@ -1,0 +1,242 @@
+"""The n-gram table of the engine's model: rows, gradients and optimiser against the reference; state; resume."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.engine_pairs import V, chunk, distance, tensor
+from support.instruction_sets import needs_kernel
+
+from storycell import ngrams
+from storycell.config import TrainSettings
+from storycell.engine import EngineModel
+from storycell.nn.model import CharLM
+from storycell.nn.optim import build_optimizer
+
+pytestmark = needs_kernel
+
+N, ROWS = 4, 37  # so few rows that n-grams collide
+EXACT = 1e-5  # difference over norm, against float64
+BF16 = 0.03
+
+
+def text(B: int, T: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """ids and targets with many boundaries, character 0."""
+    ids, targets = chunk(B, T, seed)
+    return np.where(ids < 4, 0, ids), targets
+
+
+def pair(cell: str = "lstm", L: int = 2, H: int = 17, D: int = 9, **keywords: Any) -> tuple[CharLM, EngineModel]:
+    """A reference in float64 and an engine, whose table has been learnt."""
+    model = CharLM(V, H, L, cell, embedding_size=D, backend="reference", precision="fp32", ngrams=N, ngram_rows=ROWS)
+    engine = EngineModel(V, H, L, cell, embedding_size=D, ngrams=N, ngram_rows=ROWS, **keywords)
+    with torch.no_grad():
+        assert model.ngram_table is not None
+        model.ngram_table.weight.normal_(0, 2, generator=torch.Generator().manual_seed(3))
+    engine.write({name: p.detach().numpy() for name, p in model.named_parameters()})
+    return model.double(), engine
+
+
+def settings(optimizer: str) -> TrainSettings:
+    return TrainSettings.model_validate({"optimizer": optimizer, "lr": 0.01, "weight_decay": 0.1})
+
+
+def plain_rows(line: list[int], count: int) -> list[int]:
+    """The rows of a line's last character, as the documentation words it."""
+    seen: list[int] = []
+    for id in reversed(line):
+        seen.append(id)
+        if id == 0:
+            break
+    h, rows = 0, []
+    for n in range(N):
+        h = (h * ngrams.FACTOR + (seen[n] if n < len(seen) else 0) + 1) % ngrams.PRIME
+        rows.append(h % count)
+    return rows[1:]
+
+
+def test_rows_are_those_of_the_documentation() -> None:
+    ids, _ = text(3, 40)
+    rows, past = ngrams.rows_of(ids, np.zeros((3, N - 1)), 1000)
+    for b in range(3):
+        for t in range(40):
+            assert rows[b, t].tolist() == plain_rows(ids[b, : t + 1].tolist(), 1000)
+    pieces, past_by_pieces = [], np.zeros((3, N - 1))
+    for t in (0, 1, 3, 20):
+        end = {0: 1, 1: 3, 3: 20, 20: 40}[t]
+        piece, past_by_pieces = ngrams.rows_of(ids[:, t:end], past_by_pieces, 1000)
+        pieces.append(piece)
+    assert np.array_equal(np.concatenate(pieces, axis=1), rows)
+    assert np.array_equal(past, past_by_pieces)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_loss_and_every_gradient_are_the_references(cell: str) -> None:
+    model, engine = pair(cell)
+    for step, carries in enumerate((False, True, True)):
+        ids, targets = text(5, 9, step)
+        model.zero_grad()
+        state = None if not carries else state  # noqa: F821 (of the step before)
+        loss, state = model(tensor(ids), state, targets=tensor(targets))
+        loss.backward()
+        nats, norm = engine.gradient(ids, targets, carries=carries)
+        assert nats == pytest.approx(loss.item(), rel=EXACT)
+        gradients = engine.read("gradient")
+        assert set(gradients) == {name for name, _ in model.named_parameters()}
+        for name, gradient in gradients.items():
+            assert distance(gradient, model.get_parameter(name).grad) < EXACT, name
+        assert norm == pytest.approx(np.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in gradients.values())))
+        engine.apply(0.0, optimizer="sgd")
+
+
+def test_bf16_gradients_are_near_the_references() -> None:
+    model, engine = pair(H=32, D=16, precision="bf16")
+    ids, targets = text(5, 9)
+    loss, _ = model(tensor(ids), targets=tensor(targets))
+    loss.backward()
+    nats, _ = engine.gradient(ids, targets)
+    assert nats == pytest.approx(loss.item(), rel=BF16)
+    for name, gradient in engine.read("gradient").items():
+        assert distance(gradient, model.get_parameter(name).grad) < BF16, name
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "muon"])
+def test_training_is_the_references(optimizer: str) -> None:
+    model, engine = pair()
+    torchs = build_optimizer(model, settings(optimizer))
+    state = None
+    for step in range(4):
+        ids, targets = text(5, 9, step)
+        torchs.zero_grad()
+        loss, state = model(tensor(ids), state, targets=tensor(targets))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        torchs.step()
+        nats, _ = engine.gradient(ids, targets, carries=True)
+        assert nats == pytest.approx(loss.item(), rel=1e-4)
+        engine.apply(0.01, optimizer=optimizer, clip=0.5, decay=0.1)
+    assert distance(engine.read()[ngrams.TABLE], model.get_parameter(ngrams.TABLE).detach()) < 1e-4
+    sums = engine.read("sum")
+    if optimizer == "sgd":
+        assert not sums
+    else:
+        theirs = torchs.state[model.get_parameter(ngrams.TABLE)]["sum"]
+        assert set(sums) == {ngrams.TABLE}
+        assert distance(sums[ngrams.TABLE], theirs) < 1e-4
+
+
+def test_rows_that_were_not_met_stay_as_they_are_to_the_bit() -> None:
+    engine = EngineModel(V, 17, 1, embedding_size=9, ngrams=N, ngram_rows=5000)
+    engine.initialise(1)
+    before = np.random.default_rng(0).normal(0, 1, (5000, 9)).astype(np.float32)
+    engine.write({ngrams.TABLE: before})
+    ids, targets = text(3, 8)
+    met = np.unique(ngrams.rows_of(ids, np.zeros((3, N - 1)), 5000)[0])
+    engine.gradient(ids, targets)
+    engine.apply(0.01, optimizer="muon", decay=0.5)
+    moved = np.flatnonzero((engine.read()[ngrams.TABLE] != before).any(1))
+    assert np.array_equal(moved, met)
+
+
+def test_the_past_is_carried_from_chunk_to_chunk_and_forgotten_at_a_reset() -> None:
+    _, engine = pair()
+    ids, targets = text(4, 6)
+    later, later_targets = text(4, 6, 9)
+    ids[:, -1] = later[:, 0] = 9  # no boundary: the past is seen
+    engine.gradient(ids, targets, carries=True)
+    engine.apply(0.0, optimizer="sgd")
+    state = engine.state()
+    _, past = ngrams.rows_of(ids, np.zeros((4, N - 1)), ROWS)
+    assert np.array_equal(state["past"], past[None])
+    resets = np.array([False, True, False, True])
+    nats, _ = engine.gradient(later, later_targets, carries=True, resets=resets)
+    zeroed = {name: np.where(resets[None, :, None], 0, value) for name, value in state.items()}
+    engine.set_state(zeroed)
+    assert engine.gradient(later, later_targets, carries=True)[0] == nats
+    forgotten = zeroed | {"past": np.zeros_like(state["past"])}
+    engine.set_state(forgotten)
+    assert engine.gradient(later, later_targets, carries=True)[0] != nats
+
+
+def test_rows_of_a_batch_do_not_touch_each_other() -> None:
+    _, engine = pair()
+    ids, targets = text(4, 6)
+    engine.gradient(ids, targets)
+    engine.apply(0.0, optimizer="sgd")
+    together = engine.state()
+    for b in range(4):
+        engine.gradient(ids[b : b + 1], targets[b : b + 1])
+        engine.apply(0.0, optimizer="sgd")
+        for name, value in engine.state().items():
+            assert np.array_equal(value[:, 0], together[name][:, b]), name
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_results_do_not_depend_on_threads_to_the_bit(precision: str) -> None:
+    found = []
+    for threads in (1, 2, 5):
+        engine = EngineModel(
+            V, 32, 2, embedding_size=48, ngrams=5, ngram_rows=501, precision=precision, threads=threads
+        )
+        engine.initialise(1)
+        for step in range(3):
+            engine.gradient(*text(33, 20, step), carries=True)
+            engine.apply(0.01, optimizer="muon", clip=0.5, decay=0.1)
+        found.append(engine.snapshot())
+    for other in found[1:]:
+        assert other.keys() == found[0].keys()
+        for name, value in found[0].items():
+            assert np.array_equal(value, other[name]), name
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "sgd"])
+def test_a_restored_snapshot_goes_on_to_the_bit(optimizer: str) -> None:
+    def steps(engine: EngineModel, numbers: range) -> dict[str, Any]:
+        for step in numbers:
+            engine.gradient(*text(5, 9, step), carries=True)
+            engine.apply(0.01, optimizer=optimizer, clip=0.5, decay=0.1)
+            engine.average(0.9)
+        return engine.snapshot()
+
+    _, whole = pair()
+    _, first = pair()
+    _, second = pair()
+    second.gradient(*text(5, 9, 7))  # what it did before is forgotten
+    second.apply(0.1)
+    second.average(0.5)
+    second.restore(steps(first, range(3)))
+    expected = steps(whole, range(6))
+    found = steps(second, range(3, 6))
+    assert found.keys() == expected.keys()
+    assert f"average.{ngrams.TABLE}" in found
+    for name, value in expected.items():
+        assert np.array_equal(value, found[name]), name
+
+
+def test_the_running_mean_has_the_table_too() -> None:
+    _, engine = pair()
+    before = engine.read()[ngrams.TABLE]
+    engine.average(0.5)
+    engine.gradient(*text(5, 9))
+    engine.apply(0.1)
+    now = engine.read()[ngrams.TABLE]
+    engine.average(0.75)
+    with engine.averaged():
+        assert distance(engine.read()[ngrams.TABLE], 0.75 * before + 0.25 * now) < EXACT
+    assert np.array_equal(engine.read()[ngrams.TABLE], now)
+
+
+def test_sizes_and_states_that_do_not_fit_are_refused() -> None:
+    for wrong in ({"ngrams": 1}, {"ngrams": 17}, {"ngrams": -2}, {"ngram_rows": 0}, {"embedding_size": 0}):
+        with pytest.raises(ValueError, match="size"):
+            EngineModel(V, 16, 1, **({"embedding_size": 9, "ngrams": 3, "ngram_rows": 9} | wrong))
+    _, engine = pair()
+    engine.gradient(*text(2, 5))
+    engine.apply(0.1)
+    state = engine.state()
+    for wrong in (np.full((1, 2, N - 1), V), np.full((1, 2, N - 1), -1), np.zeros((1, 2, N))):
+        with pytest.raises(ValueError, match="past"):
+            engine.set_state(state | {"past": wrong})
+    with pytest.raises(IndexError):
+        engine.gradient(np.full((2, 5), V), np.zeros((2, 5)))
