@@ -42,7 +42,7 @@ def export_trainer(model: LanguageModel, vocab: Vocabulary, path: str | Path, *,
         raise SettingsError(f"{path}: the page that trains is an .html file; name it so")
     if not can_start_from(model, vocab):
         raise ExportError(
-            f"the page trains {', '.join(CELLS)} on characters, and {name} is a {model.cell} of {vocab.kind}; "
+            f"the page trains {', '.join(CELLS)} on characters, without n-grams, and {name} is another model; "
             "name another run to start from, such as demo"
         )
     data = write(model, vocab, show_name(name)).encode()
@@ -55,7 +55,7 @@ def export_trainer(model: LanguageModel, vocab: Vocabulary, path: str | Path, *,
 
 def can_start_from(model: LanguageModel, vocab: Vocabulary) -> bool:
     """Whether a training in the page can start from a model."""
-    return model.cell in CELLS and vocab.kind == "characters"
+    return model.cell in CELLS and vocab.kind == "characters" and not model.ngrams
 
 
 def write(model: LanguageModel | None = None, vocab: Vocabulary | None = None, name: str = "") -> str:
