@@ -61,7 +61,7 @@ class Opened:
             self.page.add_init_script("delete globalThis.WebAssembly")
         self.page.goto(path.as_uri())
         self.page.evaluate("() => engineIsThere")
-        assert self.page.evaluate("() => net !== plain") is engine
+        assert self.page.evaluate("() => net !== plain") is (engine and not self.page.evaluate("() => plain.N"))
 
     def write(self, prompt: str, chars: int, temperature: float = 0.0, seed: int = 0) -> str:
         options = {"chars": chars, "temperature": temperature, "seed": str(seed)}
