@@ -9,7 +9,7 @@ TESTED := .venv/installed-dev
 FUZZED := .venv/installed-fuzz
 FUZZ_SECONDS ?= 3600
 
-.PHONY: story test wheels arm-test coverage lint check soak fuzz lock locked audit clean
+.PHONY: story test wheels wasm arm-test coverage lint check soak fuzz lock locked audit clean
 
 story: $(INSTALLED)
 	$(BIN)/storycell train stories --recipe quick
@@ -26,6 +26,11 @@ coverage: $(TESTED)
 wheels: $(TESTED)
 	$(BIN)/python -m pip install -q ziglang==0.17.1 lief ninja wheel
 	$(BIN)/python tools/wheels.py
+
+# The engine for browsers, by Zig from PyPI: the two modules that the package ships, the same bytes on every machine.
+wasm: $(TESTED)
+	$(BIN)/python -m pip install -q ziglang==0.17.1
+	$(BIN)/python tools/wasm.py
 
 # The kernels for 64-bit Arm under QEMU's emulation (Debian: qemu-user-static), built by Zig from PyPI.
 arm-test: $(TESTED)

@@ -31,6 +31,8 @@ from storycell.types import Ids
 
 if TYPE_CHECKING:  # what is slow to import is imported by what needs it
     from storycell.export.export import Export
+    from storycell.export.trainer import TrainerPage
+
     from storycell.generation.items import Items
     from storycell.inspect.authors import Authors
     from storycell.inspect.features import Feature
@@ -361,6 +363,15 @@ class Model:
             prompt=self.default_prompt,
             maker=f"storycell {versions()['storycell']}",
         )
+
+    def export_trainer(self, path: str | Path) -> "TrainerPage":
+        """Write a page (`.html`) that trains models in the browser, from nothing or from this one.
+
+        Raises `ExportError`; see `storycell.export.trainer`.
+        """
+        from storycell.export.trainer import export_trainer
+
+        return export_trainer(self.network, self.vocab, path, name=self.name)
 
     def push(self, name: str, *, license: str | None = None, private: bool = False) -> str:
         """Put the model on the Hugging Face hub as USER/NAME; returns its address. See `storycell.runs.hub.push`."""

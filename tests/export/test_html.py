@@ -51,13 +51,17 @@ def browser() -> Iterator[playwright.Browser]:
 class Opened:
     """A page, and everything that went wrong in it."""
 
-    def __init__(self, browser: playwright.Browser, path: Path, **context: object) -> None:
+    def __init__(self, browser: playwright.Browser, path: Path, *, engine: bool = True, **context: object) -> None:
         self.context = browser.new_context(offline=True, **context)  # type: ignore[arg-type]
         self.page, self.troubles, self.asked = self.context.new_page(), [], []
         self.page.on("console", lambda message: self.troubles.append(message.text))
         self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url.partition(":")[0]))
+        if not engine:
+            self.page.add_init_script("delete globalThis.WebAssembly")
         self.page.goto(path.as_uri())
+        self.page.evaluate("() => engineIsThere")
+        assert self.page.evaluate("() => net !== plain") is (engine and not self.page.evaluate("() => plain.N"))
 
     def write(self, prompt: str, chars: int, temperature: float = 0.0, seed: int = 0) -> str:
         options = {"chars": chars, "temperature": temperature, "seed": str(seed)}
@@ -95,6 +99,46 @@ def test_greedy_text_is_the_runs_for_1000_characters(demo: Opened) -> None:
     for prompt in ("One day", "Sara", "Once upon a"):
         expected = storycell.load().generate(prompt, 1000, greedy=True)
         assert demo.write(prompt, 1000) == expected
+
+
+def test_int8_text_is_the_engines_for_1000_characters(demo: Opened) -> None:
+    model = storycell.load(precision="int8")
+    demo.page.select_option("#precision", "int8")
+    for prompt in ("One day", "Once upon a"):
+        assert demo.write(prompt, 1000) == model.generate(prompt, 1000, greedy=True)
+    assert demo.write("Once upon a", 300, 0.8, 7) == model.generate("Once upon a", 300, temperature=0.8, seed=7)
+
+
+def test_without_webassembly_plain_javascript_writes_the_same(browser: playwright.Browser, demo_file: Path) -> None:
+    opened = Opened(browser, demo_file, engine=False)
+    assert not opened.page.is_visible("#precision")
+    assert opened.write("One day", 1000) == storycell.load().generate("One day", 1000, greedy=True)
+    opened.page.fill("#seed", "7")
+    opened.page.fill("#chars", "100")
+    opened.page.click("#generate")
+    opened.await_end()
+    assert opened.story() == storycell.load().generate("Once upon a", 100, temperature=0.8, seed=7)
+    opened.close()
+
+
+def test_engine_and_plain_javascript_leave_the_same_trace(demo: Opened) -> None:
+    traces = """() => {
+      const texts = [..."Once upon a time"].map((c) => vocabulary.ids.get(c));
+      return [net, plain].map((one) => {
+        let before = one.newTrace();
+        one.step(storycell.BOUNDARY, null, before);
+        for (const id of texts) {
+          const after = one.newTrace();
+          one.step(id, before, after);
+          one.fill(id, before, after);
+          before = after;
+        }
+        return [...before];
+      });
+    }"""
+    engine, plain = (np.array(trace) for trace in demo.page.evaluate(traces))
+    assert np.count_nonzero(plain) > 0.99 * plain.size
+    assert engine == pytest.approx(plain, abs=1e-4)
 
 
 def test_one_seed_tells_the_story_of_storycell_sample(demo: Opened) -> None:
@@ -322,6 +366,34 @@ def test_a_name_cannot_become_a_script_and_the_page_fits_a_phone(browser: playwr
     assert opened.page.title() == f"{name} · storycell"
     assert "Content Security Policy" in opened.troubles.pop()
     opened.close()
+
+
+STEPS_PER_S = """(count) => {
+  const rate = (one) => {
+    let trace = one.newTrace(), next = one.newTrace();
+    one.step(0, null, trace);
+    const draw = new storycell.Draw("1"), began = performance.now();
+    for (let k = 0; k < count; k++) {
+      one.step(2 + k % 80, trace, next);
+      one.logits(next, logits);
+      storycell.choose(logits, 0.8, draw);
+      [trace, next] = [next, trace];
+    }
+    return count / (performance.now() - began) * 1000;
+  };
+  rate(net);
+  return [rate(net), rate(plain)];
+}"""
+
+
+@pytest.mark.soak
+def test_the_engine_is_3_times_as_fast_as_plain_javascript_and_6_times_in_int8(demo: Opened) -> None:
+    for precision, least in (("fp32", 3), ("int8", 6)):
+        demo.page.select_option("#precision", precision)
+        rounds = [demo.page.evaluate(STEPS_PER_S, 1500) for _ in range(9)]
+        ratio = np.median([engine / plain for engine, plain in rounds])
+        print(precision, np.median(rounds, axis=0), ratio)
+        assert ratio >= least, precision
 
 
 @pytest.mark.soak

@@ -93,7 +93,7 @@ def test_a_page_and_a_graph_hold_any_name_as_text(name: str, tmp_path: Path) -> 
     for ending in (".html", ".onnx"):
         export(lm, CHARACTERS, tmp_path / f"story{ending}", name=name)
     page = (tmp_path / "story.html").read_text(encoding="utf-8")
-    assert page.count("<script") == 4
+    assert page.count("<script") == 6  # two are the engine, as data
     assert page.count("<title>") == page.count("</title>") == 1
     pytest.importorskip("onnx")
     assert onnx.facts_of((tmp_path / "story.onnx").read_bytes())["name"] == show_name(name)

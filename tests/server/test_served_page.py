@@ -222,3 +222,25 @@ def test_it_says_when_the_server_is_gone_and_goes_on_when_it_is_back(browser: "s
         context.close()
         second.terminate()
         assert second.wait(60) == 0
+
+
+def test_a_model_learns_at_learn(browser: "sync.Browser", served: Served) -> None:
+    context = browser.new_context()
+    page, complaints, asked = context.new_page(), [], []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    answer = page.goto(f"{served.url}/learn")
+    assert answer is not None
+    policy = answer.header_value("content-security-policy") or ""
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe-inline" not in policy
+    page.wait_for_selector("#train:enabled")
+    page.fill("#text", "one day a cat sat on a mat. " * 60)
+    page.select_option("#hidden", "32")
+    page.fill("#steps", "20")
+    page.click("#train")
+    until(page, "document.querySelector('#status').textContent.startsWith('Done')")
+    assert [url for url in asked if not url.startswith(("blob:", "data:"))] == [f"{served.url}/learn"]
+    context.close()
+    assert complaints == []

@@ -15,7 +15,7 @@ SOURCE = Path(storycell.__file__).parent
 PAGES = sorted(
     path for kind in ("css", "js", "html") for path in SOURCE.rglob(f"*.{kind}") if "report" not in path.parts
 )
-SCRIPTS = ("export/page.js", "server/page/page.js", "web/generate.js", "web/story.js")
+SCRIPTS = ("export/page.js", "server/page/page.js", "web/learn/learn.js", "web/generate.js", "web/story.js")
 NODE = shutil.which("node")
 READABLE = 4.5  # WCAG 2.2, success criterion 1.4.3: text on its background
 TEXT = ("ink", "muted", "accent", "alarm", "blue", "orange", "green", "pink", "yellow")

@@ -1,4 +1,7 @@
-"""`storycell export [RUN] FILE`: a model as a page, a C program or an ONNX graph, checked by reading it back."""
+"""`storycell export [RUN] FILE`: a model as a page, a C program or an ONNX graph, checked by reading it back.
+
+With `--trainer` the page is one that learns, from nothing or from the model.
+"""
 
 import dataclasses
 import shlex
@@ -26,12 +29,16 @@ _NEXT = {
     type=click.Choice(("fp32", "fp16", "int8")),
     help="how to store weights (default fp32; fp16 in .html, int8 in .h)",
 )
+@click.option("--trainer", is_flag=True, help="a page that learns in the browser, and can start from RUN")
 @backend_option
-def command(run: str | None, file: str | None, weights: str | None, backend: str, as_json: bool) -> None:
+def command(run: str | None, file: str | None, weights: str | None, trainer: bool, backend: str, as_json: bool) -> None:
     """Write the file; print what was made and how exact it is."""
     name, file = ("demo", run) if file is None else (run or "", file)
     if file is None:
         raise SettingsError("name the file to write, such as story.html, story.onnx, story.c or story.h")
+    if trainer:
+        _write_trainer(name, file, weights, backend, as_json=as_json)
+        return
     done = api.load(name, backend=backend).export(file, weights)
     if as_json:
         print_json(dataclasses.asdict(done))
@@ -44,3 +51,14 @@ def command(run: str | None, file: str | None, weights: str | None, backend: str
     )
     print(f"read back, its logits are the run's to {done.max_abs_logit_error:.1e}{changed}")
     say(f"next: {_NEXT[done.file.rpartition('.')[2]].format(file=shlex.quote(done.file))}")
+
+
+def _write_trainer(name: str, file: str, weights: str | None, backend: str, *, as_json: bool) -> None:
+    if weights is not None:
+        raise SettingsError("--weights does not go with --trainer: the page stores the model to start from in fp16")
+    made = api.load(name, backend=backend).export_trainer(file)
+    if as_json:
+        print_json(dataclasses.asdict(made))
+        return
+    print(f"{made.file}  {made.bytes / 1e6:.2f} MB: the engine, stories, and {name} to start from")
+    say("next: open it in a browser; it needs nothing else")

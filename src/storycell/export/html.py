@@ -1,8 +1,9 @@
 """Export to one page that generates stories: `page.html` beside this module, with its style, its scripts, those of
 `web` and a model put in.
 
-Its content security policy allows only its own two scripts and its style, by their digests. So nothing in it, a name or
-a character of the vocabulary, can become a script, and it never uses the network.
+Its content security policy allows only its own two scripts and its style, by their digests, and WebAssembly
+(`wasm-unsafe-eval`, which lets no text become a script). So nothing in it, a name or a character of the vocabulary, can
+become a script, and it never uses the network.
 """
 
 import base64
@@ -18,7 +19,7 @@ from storycell.errors import ExportError
 from storycell.export import encoding
 from storycell.export.encoding import Weights, check_rounding
 from storycell.export.network import Network, Shape
-from storycell.web import theme
+from storycell.web import theme, wasm
 
 
 def write(network: Network, vocab: Vocabulary, weights: Weights, name: str, about: str, prompt: str = "") -> str:
@@ -35,13 +36,15 @@ def write(network: Network, vocab: Vocabulary, weights: Weights, name: str, abou
         "PAGE": theme.script("export/page.js"),
     }
     rules = {"script": ("RUNTIME", "PAGE"), "style": ("STYLE",)}
-    allowed = [f"{kind}-src {' '.join(_digest(parts[key]) for key in keys)}" for kind, keys in rules.items()]
+    allowed = [f"{kind}-src {' '.join(digest(parts[key]) for key in keys)}" for kind, keys in rules.items()]
+    allowed[0] += " 'wasm-unsafe-eval'"
     parts |= {
         "POLICY": "; ".join(["default-src 'none'", *allowed, "img-src data:", "base-uri 'none'", "form-action 'none'"]),
         "TITLE": html.escape(name),
         "PROMPT": html.escape(prompt),
-        "MODEL": _script_json(model),
+        "MODEL": script_json(model),
         "WEIGHTS": encoding.encode(network, weights),
+        "ENGINE": wasm.elements(),
     }
     return re.sub("@([A-Z]+)@", lambda found: parts[found[1]], _file("page.html"))
 
@@ -50,11 +53,12 @@ def _file(name: str) -> str:
     return (resources.files("storycell.export") / name).read_text(encoding="utf-8")
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """What a content security policy calls the script or style of this text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _script_json(data: dict[str, Any]) -> str:
+def script_json(data: Any) -> str:
     """JSON that can stand in a script element: nothing in it can close the element or open a comment."""
     return json.dumps(data).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

@@ -3,12 +3,15 @@
 // Everything before the mark is kept; choosing or generating replaces what is behind it. Needs `storycell` of runtime.js.
 
 import { ColourChoice, describe, newSeed, showChoices, showGenerating, showSlider } from "../web/generate.js";
+import { loadEngine } from "../web/embedded.js";
 import { Story, scaleOf } from "../web/story.js";
 import { offerTheme } from "../web/theme.js";
+import { engineNet } from "./engine_net.js";
 
 const model = JSON.parse(document.getElementById("model").textContent);
 const weightsText = document.getElementById("weights");
-const net = storycell.network({ ...model, text: weightsText.textContent });
+const plain = storycell.network({ ...model, text: weightsText.textContent });
+let net = plain; // until the engine is there, or for good where the browser does not take it
 const vocabulary = new storycell.Vocabulary(model);
 weightsText.remove();
 
@@ -31,11 +34,11 @@ function expected(k) {
   return storycell.probabilities(logits, 1, shares);
 }
 
-function append(id) {
+function append(id, step = net.step) {
   const k = story.ids.length;
   story.nats.push(-Math.log(expected(k)[id]));
   const trace = net.newTrace();
-  net.step(id, traceAt(k), trace);
+  step(id, traceAt(k), trace);
   story.ids.push(id);
   story.traces.push(trace);
   story.mark = k + 1;
@@ -57,7 +60,7 @@ function begin() {
   if (ids.length >= LONGEST) return trouble(`A prompt has at most ${LONGEST.toLocaleString("en")} characters here.`);
   trouble("");
   cutAt(0);
-  for (const id of ids) append(id);
+  ids.forEach((id, k) => append(id, k < ids.length - 1 ? net.read : net.step));
   Object.assign(story, { prompt, seed, draw: new storycell.Draw(seed), given: ids.length });
   show();
   return true;
@@ -161,10 +164,15 @@ const view = new Story($("story"), {
 
 const map = new Story($("map"), { onChoose: pickUnit }); // one square of each unit
 
-const valueAt = (trace, unit) => trace[net.placeOf(choice.layer, choice.symbol, unit)];
+// A value of the trace after k characters.
+function valueAt(k, unit) {
+  const trace = traceAt(k);
+  if (choice.symbol !== "h" && choice.symbol !== "c") net.fill(k ? story.ids[k - 1] : storycell.BOUNDARY, k ? traceAt(k - 1) : null, trace);
+  return trace[net.placeOf(choice.layer, choice.symbol, unit)];
+}
 
 function values() {
-  return choice.symbol ? story.traces.map((trace) => valueAt(trace, choice.unit)) : story.nats;
+  return choice.symbol ? story.traces.map((_, k) => valueAt(k + 1, choice.unit)) : story.nats;
 }
 
 let isInside = false, wasGiven = 0; // whether the mark stood inside the text, and how much of it was the prompt
@@ -180,7 +188,7 @@ function paint() {
   showDetail(mark - 1);
   $("map").hidden = choice.symbol === null;
   if ($("map").hidden) return;
-  const here = Array.from({ length: net.H }, (_, unit) => valueAt(traceAt(mark), unit));
+  const here = Array.from({ length: net.H }, (_, unit) => valueAt(mark, unit));
   map.draw(here.map(() => ""), here, scaleOf(choice.symbol, here));
   map.setMark(choice.unit);
 }
@@ -195,7 +203,7 @@ function show() {
 
 function showDetail(k) {
   const { ids, nats, traces } = story;
-  const value = choice.symbol && traces[k] ? valueAt(traces[k], choice.unit) : undefined;
+  const value = choice.symbol && traces[k] ? valueAt(k + 1, choice.unit) : undefined;
   $("detail").textContent = k in ids ? describe(textOf(ids[k]), nats[k], choice, value) : "";
 }
 
@@ -219,6 +227,23 @@ function pickUnit(unit) {
   choice.unit = unit;
   paint();
 }
+
+// ---- The engine ----
+
+const nets = {}; // by precision
+
+function useEngine(engine) {
+  if (engine === null) return;
+  const precision = $("precision").value;
+  net = nets[precision] ??= engineNet(engine, plain, precision);
+}
+
+// Only the plain network looks n-grams up (N).
+const engineIsThere = (plain.N ? Promise.resolve(null) : loadEngine()).then((engine) => {
+  useEngine(engine);
+  $("precision").addEventListener("change", () => useEngine(engine));
+  $("precision").closest("label").hidden = engine === null;
+});
 
 // ---- What people do ----
 

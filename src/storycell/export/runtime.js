@@ -214,8 +214,23 @@ const storycell = (() => {
       for (let k = 0; k < V; k++) out[k] = y[k];
     }
 
+    // All tensors by the names that the engine (engine.js) knows them by; biases have been added to one another.
+    function weights() {
+      const out = embedding ? { "embedding.weight": embedding } : {};
+      stored.forEach(({ ih, hh, bias, hn }, l) => {
+        const other = new Float32Array(GH);
+        if (hn) other.set(hn, 2 * H);
+        Object.assign(out, { [`recurrent.weight_ih_l${l}`]: ih, [`recurrent.weight_hh_l${l}`]: hh });
+        Object.assign(out, { [`recurrent.bias_ih_l${l}`]: bias, [`recurrent.bias_hh_l${l}`]: other });
+      });
+      return { ...out, "output.weight": output, "output.bias": outputBias };
+    }
+
     return {
-      values, V, H, L, step, logits,
+      values, V, H, L, N, step, logits, weights,
+      shape: { cell, layers: L, units: H, characters: V, embedding: D },
+      read: step, // of what is given; where text is generated in int8, that is still read in float32
+      fill() {}, // what a trace may lack: nothing here
       newTrace: () => new Float32Array(L * layer + Math.max(0, N - 1)),
       placeOf: (l, name, unit) => l * layer + values.indexOf(name) * H + unit,
     };
@@ -377,11 +392,10 @@ const storycell = (() => {
     if (strangers.length) throw new Error(`the model does not know ${strangers.join(" ")}`);
     const draw = new Draw(seed), logits = new Float64Array(net.V);
     let [before, after] = [net.newTrace(), net.newTrace()];
-    net.step(BOUNDARY, null, after);
-    for (const id of ids) {
+    [BOUNDARY, ...ids].forEach((id, k) => {
       [before, after] = [after, before];
-      net.step(id, before, after);
-    }
+      (k < ids.length ? net.read : net.step)(id, k ? before : null, after);
+    });
     for (let n = 0; n < chars; n++) {
       net.logits(after, logits);
       const id = choose(logits, temperature, draw);

@@ -7,6 +7,7 @@ No part of a request becomes a path of the file system: the page's few files are
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
+from functools import cache
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Request, Response, Security
@@ -17,6 +18,8 @@ from starlette.middleware import Middleware
 
 import storycell
 from storycell.api import Model
+from storycell.export import trainer
+from storycell.naming import show_name
 from storycell.server import completions, schemas, state_routes
 from storycell.server.errors import HANDLERS, ApiError, explain
 from storycell.server.http import ClientGoneError, Drain, EventStream, LongJSON, NoResponse, read_json, unless_gone
@@ -54,6 +57,7 @@ _PAGE: dict[str, tuple[Callable[[], str], str]] = {
     "/page.js": (lambda: theme.script("server/page/page.js"), "text/javascript; charset=utf-8"),
     "/icon.svg": (lambda: theme.read("server/page/icon.svg"), "image/svg+xml"),
 }
+LEARN = "/learn"  # a page that trains in the browser
 Handler = Callable[[Request], Awaitable[Response]]
 Name = Annotated[str, Path(min_length=1)]
 
@@ -78,7 +82,7 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
         middleware=[
             Middleware(Drain, patience_s=settings.request_timeout_s),
-            Middleware(Guard, settings=settings, open_paths=frozenset({*_PAGE, "/health", "/openapi.json"})),
+            Middleware(Guard, settings=settings, open_paths=frozenset({*_PAGE, LEARN, "/health", "/openapi.json"})),
         ],
         exception_handlers=HANDLERS,
         lifespan=lifespan,
@@ -87,6 +91,8 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
     app.state.service = service
     for path, file in _PAGE.items():
         app.add_route(path, _page_file(*file), methods=["GET"], include_in_schema=False)
+    # The weights of a model that a key protects are not given away.
+    app.add_route(LEARN, _learning_page(None if settings.api_key else model), methods=["GET"], include_in_schema=False)
     _Endpoints(service).add_to(app, has_key=settings.api_key is not None)
     return app
 
@@ -125,6 +131,22 @@ def _page_file(read: Callable[[], str], media_type: str) -> Handler:
 
     async def serve(request: Request) -> Response:
         return Response(content, media_type=media_type)
+
+    return serve
+
+
+def _learning_page(model: Model | None) -> Handler:
+    """The page that `storycell export --trainer` writes, made when it is first asked for."""
+
+    @cache
+    def content() -> bytes:
+        if model is not None and trainer.can_start_from(model.network, model.vocab):
+            return trainer.write(model.network, model.vocab, show_name(model.name)).encode()
+        return trainer.write().encode()
+
+    async def serve(request: Request) -> Response:
+        policy = {"Content-Security-Policy": f"{trainer.policy()}; frame-ancestors 'none'"}
+        return Response(await asyncio.to_thread(content), media_type="text/html; charset=utf-8", headers=policy)
 
     return serve
 

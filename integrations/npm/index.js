@@ -1,0 +1,157 @@
+// storycell for JavaScript: models that were trained anywhere write, score and are looked into; trainers make new ones.
+
+import { Engine } from "./lib/engine.js";
+import { BOUNDARY, Characters, plainText, UNKNOWN } from "./lib/learn/corpus.js";
+import { readTensors, unzip } from "./lib/learn/run_folder.js";
+import { Trainer as EngineTrainer } from "./lib/learn/trainer.js";
+
+const decoder = new TextDecoder();
+let loading = null;
+
+// One engine for all models of this thread; `Error` where there is no WebAssembly with vectors.
+async function theEngine() {
+  loading ??= import("./lib/modules.js").then(({ simd, relaxed }) => {
+    const bytes = (text) => Uint8Array.from(atob(text), (byte) => byte.charCodeAt(0));
+    return Engine.load({ simd: bytes(simd), relaxed: bytes(relaxed) });
+  });
+  const engine = await loading;
+  if (!engine) throw new Error("storycell needs WebAssembly with vectors of 128 bits: a newer browser or runtime has it");
+  return engine;
+}
+
+// The four words of xoshiro128++ that storycell draws from a seed of 64 bits (splitmix64).
+function wordsOf(seed) {
+  const mask = (1n << 64n) - 1n, words = new Uint32Array(4);
+  let state = BigInt(seed) & mask;
+  for (let k = 0; k < 4; k += 2) {
+    state = (state + 0x9e3779b97f4a7c15n) & mask;
+    let z = state;
+    z = ((z ^ (z >> 30n)) * 0xbf58476d1ce4e5b9n) & mask;
+    z = ((z ^ (z >> 27n)) * 0x94d049bb133111ebn) & mask;
+    z ^= z >> 31n;
+    words[k] = Number(z & 0xffffffffn);
+    words[k + 1] = Number(z >> 32n);
+  }
+  return words;
+}
+
+export class Model {
+  #network;
+  #written;
+
+  // From a run folder: the bytes of its zip, or {name: bytes} of its files. `precision` "int8" writes faster.
+  static async load(run, { precision = "fp32" } = {}) {
+    const engine = await theEngine(), files = run instanceof Uint8Array ? await unzip(run) : run;
+    for (const name of ["config.json", "vocab.json", "model.safetensors"])
+      if (!files[name]) throw new Error(`the run folder has no ${name}`);
+    const { model } = JSON.parse(decoder.decode(files["config.json"])).settings, vocab = Characters.fromJson(decoder.decode(files["vocab.json"]));
+    const shape = { cell: model.cell, layers: model.layers, units: model.hidden, characters: vocab.size, embedding: model.embedding };
+    const { tensors } = readTensors(files["model.safetensors"]);
+    const weights = Object.fromEntries(Object.entries(tensors).map(([name, { values }]) => [name, values]));
+    return new Model(engine, shape, weights, vocab, precision);
+  }
+
+  constructor(engine, shape, weights, vocab, precision = "fp32") {
+    this.shape = shape;
+    this.vocab = vocab;
+    this.#network = engine.createNetwork(shape, weights);
+    this.#written = precision === "fp32" ? this.#network : engine.createNetwork(shape, weights, precision);
+  }
+
+  #ids(text) {
+    const plain = plainText(text), ids = this.vocab.encode(plain), stranger = ids.indexOf(UNKNOWN);
+    if (stranger >= 0) throw new Error(`the model does not know “${Array.from(plain)[stranger]}”; leave it out`);
+    return ids;
+  }
+
+  // The prompt and what follows it; of one seed always the same, and the same as in Python.
+  generate(prompt = "", options = {}) {
+    return plainText(prompt) + [...this.stream(prompt, options)].join("");
+  }
+
+  // What follows a prompt, character by character.
+  *stream(prompt = "", { chars = 500, temperature = 0.8, topK = 0, topP = 1, minP = 0, greedy = false, seed = 0 } = {}) {
+    const ids = [BOUNDARY, ...this.#ids(prompt)], choice = { temperature, top_k: topK, top_p: topP, min_p: minP, greedy: greedy ? 1 : 0 };
+    const random = wordsOf(seed);
+    let state = ids.length > 1 ? this.#network.read(ids.slice(0, -1), null).state : null, last = ids.at(-1);
+    for (let left = chars; left > 0; left -= 32) {
+      const drawn = this.#written.write(last, Math.min(left, 32), state, choice, random);
+      for (const id of drawn.ids) {
+        if (id === BOUNDARY) return;
+        yield this.vocab.text(id);
+      }
+      state = drawn.state;
+      last = drawn.ids.at(-1);
+    }
+  }
+
+  // Nats of each character of a text.
+  score(text) {
+    const ids = this.#ids(text);
+    return ids.length ? this.#network.read([BOUNDARY, ...ids.slice(0, -1)], ids).nats : new Float32Array();
+  }
+
+  // States after each character of a text: {h, c} of [L, T, H], c of lstm.
+  trace(text) {
+    const { hiddens: h, cells: c } = this.#network.read(this.#ids(text), null, { wantsStates: true });
+    return c ? { h, c } : { h };
+  }
+
+  free() {
+    if (this.#written !== this.#network) this.#written.free();
+    this.#network.free();
+  }
+}
+
+export class Trainer {
+  #trainer;
+
+  // A new model for a text. `settings` are those of `storycell train`: cell, layers, hidden, steps, lr, seed, …
+  static async begin(text, settings = {}) {
+    return new Trainer(EngineTrainer.begin(await theEngine(), text, settings));
+  }
+
+  // One that goes on with a run, from the bytes of a zip that `save` gave.
+  static async open(bytes, text = null) {
+    return new Trainer(await EngineTrainer.open(await theEngine(), bytes, text));
+  }
+
+  constructor(trainer) { this.#trainer = trainer; }
+
+  get step() { return this.#trainer.step; }
+  get isDone() { return this.#trainer.isDone; }
+  get parameters() { return this.#trainer.parameters; }
+
+  // One step: its loss in nats per character.
+  learn() { return this.#trainer.learn(); }
+
+  // The loss on what is held out (null: nothing is), at most on `chars` characters of it.
+  evaluate(chars = Infinity) { return this.#trainer.evaluate(chars); }
+
+  // Evaluate a part and keep the weights if they are the best so far.
+  look() { return this.#trainer.look(); }
+
+  // Every step that is left, `onLook({step, train_nats, valid_nats, …})` told twelve times; the thread has pauses in between.
+  async train({ onLook = () => {}, signal = null } = {}) {
+    const { steps } = this.#trainer.settings, every = Math.max(1, Math.floor(steps / 12));
+    while (!this.isDone && !signal?.aborted) {
+      this.learn();
+      if (this.step % every === 0 || this.isDone) {
+        onLook(this.look());
+        await new Promise((resolve) => setTimeout(resolve));
+      }
+    }
+    return this;
+  }
+
+  // The model with the weights of now.
+  model(options = {}) {
+    const { engine, shape, model, data } = this.#trainer;
+    return new Model(engine, shape, model.read(), data.vocab, options.precision);
+  }
+
+  // The run folder as the bytes of a zip.
+  save() { return this.#trainer.save(); }
+
+  free() { this.#trainer.free(); }
+}

@@ -1,0 +1,212 @@
+"""The engine as WebAssembly: what is shipped is what the sources build, and it computes what Python's does."""
+
+import base64
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import playwright.sync_api as playwright
+import pytest
+
+from storycell.engine import EngineModel
+from storycell.language_model import Choice
+
+NODE = shutil.which("node")
+TOOLS = Path(__file__).parents[2] / "tools"
+WEB = Path(str(resources.files("storycell.web")))
+MODULES = ("engine.wasm", "engine-relaxed.wasm")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+Run = Callable[..., Any]
+BEGIN = """
+const { Engine, drawWeights } = await import(given.source);
+const module = Uint8Array.from(atob(given.module), (byte) => byte.charCodeAt(0));
+const engine = await Engine.load({ [given.kind]: module });
+const plain = (key, value) => (ArrayBuffer.isView(value) ? Array.from(value) : value);
+const say = (value) => JSON.stringify(value, plain);
+"""
+
+
+@pytest.fixture(scope="module")
+def chromium_page() -> Iterator[playwright.Page]:
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser.new_page()
+        browser.close()
+
+
+@pytest.fixture(params=MODULES)
+def run(request: pytest.FixtureRequest) -> Run:
+    """Runs a program that has an `engine`: under node, or with relaxed instructions in Chromium."""
+    file = request.param
+    source = base64.b64encode((WEB / "engine.js").read_bytes()).decode()
+    module = base64.b64encode((WEB / file).read_bytes()).decode()
+    shared = {"source": f"data:text/javascript;base64,{source}", "module": module}
+
+    def in_node(program: str, **given: Any) -> Any:
+        words = [str(NODE), "--no-warnings", "-e"]
+        begin = 'const given = JSON.parse(require("fs").readFileSync(0, "utf8"));'
+        asked = json.dumps({**given, **shared, "kind": "simd"}).encode()
+        whole = f"{begin}(async () => {{ {BEGIN + program} }})().then(console.log);"
+        done = subprocess.run([*words, whole], input=asked, capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+        return json.loads(done.stdout)
+
+    if file == MODULES[0]:
+        if NODE is None:
+            pytest.skip("no node here")
+        return in_node
+    if CHROMIUM is None and "CI" not in os.environ:
+        pytest.skip("no Chromium here")
+    page = request.getfixturevalue("chromium_page")
+    return lambda program, **given: json.loads(
+        page.evaluate(f"async (given) => {{ {BEGIN + program} }}", {**given, **shared, "kind": "relaxed"})
+    )
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ziglang") is None, reason="ziglang is not installed")
+def test_what_is_shipped_is_what_the_sources_build(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, str(TOOLS / "wasm.py"), str(tmp_path)], check=True)
+    for name in MODULES:
+        same = (tmp_path / name).read_bytes() == (WEB / name).read_bytes()
+        assert same, f"{name} is not what native/ builds: `make wasm` builds it again"
+
+
+def test_a_module_is_small_and_asks_nothing_of_a_system(run: Run) -> None:
+    program = """
+const imports = WebAssembly.Module.imports(new WebAssembly.Module(module)).map((one) => one.name);
+return say({ isa: engine.isa, imports, bytes: module.length, kind: given.kind });"""
+    said = run(program)
+    assert said["isa"] == {"simd": "simd128", "relaxed": "relaxed"}[said["kind"]]
+    assert said["imports"] == ["fd_close"]
+    assert said["bytes"] < 300_000
+
+
+def chunk(V: int, B: int, T: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and targets of a text that can be learnt."""
+    text = np.random.default_rng(1).integers(2, V, 40)[np.arange(B)[:, None] + np.arange(T + 1)[None] % 37]
+    return text[:, :-1], text[:, 1:]
+
+
+TRAIN = """
+const model = engine.createModel({ ...given.config, gateBias: true });
+model.write(drawWeights(model, 1));
+const { B, T } = given, first = model.read(), losses = [];
+for (let step = 0; step < given.steps; step++) {
+  const resets = step % 3 ? null : [1, ...Array(B - 1).fill(0)];
+  losses.push(model.gradient(given.ids, given.targets, B, T, { carries: true, resets, seed: BigInt(step) }));
+  model.apply({ rate: 4e-3, clip: 1, decay: 0.05, optimizer: given.optimizer });
+}
+"""
+
+
+@pytest.mark.parametrize(("cell", "layers", "D"), [("lstm", 1, 8), ("lstm", 2, 0), ("gru", 2, 8), ("rnn", 1, 8)])
+def test_a_model_learns_as_pythons_does(run: Run, cell: str, layers: int, D: int) -> None:
+    V, H, B, T, steps = 23, 20, 3, 12, 30
+    ids, targets = chunk(V, B, T)
+    config = {"cell": cell, "layers": layers, "units": H, "characters": V, "embedding": D}
+    given = {"config": config, "B": B, "T": T, "steps": steps, "optimizer": "muon" if layers > 1 else "adamw"}
+    said = run(
+        TRAIN + "return say({ losses, first, last: model.read() });",
+        ids=ids.ravel().tolist(),
+        targets=targets.ravel().tolist(),
+        **given,
+    )
+    model = EngineModel(V, H, layers, cell, embedding_size=D)
+    model.initialise(1)
+    assert model.read().keys() == said["first"].keys()
+    for name, weight in model.read().items():
+        assert said["first"][name] == pytest.approx(weight.ravel(), abs=2e-6 if cell != "rnn" else 2e-4), name
+    for step, found in enumerate(said["losses"]):
+        resets = None if step % 3 else np.arange(B) == 0
+        nats, norm = model.gradient(ids, targets, carries=True, resets=resets, seed=step)
+        model.apply(4e-3, clip=1.0, decay=0.05, optimizer=str(given["optimizer"]))
+        assert (found["nats"], found["norm"]) == pytest.approx((nats, norm), rel=5e-3, abs=1e-3)
+    assert said["losses"][-1]["nats"] < 0.9 * said["losses"][0]["nats"]
+
+
+def test_the_loss_after_300_steps_is_pythons(run: Run) -> None:
+    V, H, B, T = 40, 32, 4, 16
+    ids, targets = chunk(V, B, T)
+    config = {"cell": "lstm", "layers": 1, "units": H, "characters": V, "embedding": 16}
+    given = {"config": config, "B": B, "T": T, "steps": 300, "optimizer": "adamw"}
+    program = TRAIN + "return say(losses.at(-1).nats);"
+    found = run(program, ids=ids.ravel().tolist(), targets=targets.ravel().tolist(), **given)
+    model = EngineModel(V, H, 1, "lstm", embedding_size=16)
+    model.initialise(1)
+    for step in range(300):
+        nats, _ = model.gradient(ids, targets, carries=True, resets=None if step % 3 else np.arange(B) == 0)
+        model.apply(4e-3, clip=1.0, decay=0.05)
+    assert found == pytest.approx(nats, abs=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_network_generates_and_scores_as_pythons_does(run: Run, precision: str) -> None:
+    V, H = 23, 48
+    model = EngineModel(V, H, 2, "lstm", embedding_size=8)
+    model.initialise(5)
+    network = model.network(generates_in=precision)
+    weights = {name: weight.ravel().tolist() for name, weight in model.read().items()}
+    program = """
+const typed = ([name, values]) => [name, Float32Array.from(values)];
+const weights = Object.fromEntries(Object.entries(given.weights).map(typed));
+const network = engine.createNetwork(given.shape, weights, given.precision);
+const greedy = network.write(0, 300, null, { greedy: 1 }, new Uint32Array([1, 2, 3, 4]));
+const drawn = network.write(0, 300, null, { temperature: 0.9 }, new Uint32Array([1, 2, 3, 4]));
+let one = network.step(0), slow = [];
+for (let k = 0; k < 300; k++) {
+  let best = 0;
+  for (let v = 2; v < given.shape.characters; v++) if (one.logits[v] > one.logits[best]) best = v;
+  slow.push(best);
+  one = network.step(best, one.state);
+}
+const { ids, state } = greedy, reads = given.precision === "fp32";
+const read = reads ? network.read(ids.slice(0, -1), ids.slice(1), { wantsStates: true }) : null;
+return say({ greedy: ids, drawn: drawn.ids, slow, nats: read?.nats, hiddens: read?.hiddens, h: state.h });"""
+    shape = {"cell": "lstm", "layers": 2, "units": H, "characters": V, "embedding": 8}
+    said = run(program, weights=weights, shape=shape, precision=precision)
+    choices = [Choice(temperature, 1.0, 0.0, 0, greedy) for temperature, greedy in ((1.0, 1), (0.9, 0))]
+    zero, random = network.zero_state(1), np.array([[1, 2, 3, 4]])
+    greedy, drawn = (network.write(np.array([0]), zero, random, [choice], 300) for choice in choices)
+    assert said["greedy"] == said["slow"] == greedy.ids[0].tolist()
+    assert said["drawn"] == drawn.ids[0].tolist()
+    if precision == "fp32":
+        assert said["h"] == pytest.approx(greedy.state["h"].ravel(), abs=1e-5)
+        text = np.array([said["greedy"]])
+        nats, _ = network.nats(text[:, :-1], text[:, 1:])
+        assert said["nats"] == pytest.approx(nats[0], abs=1e-4)
+        assert said["hiddens"] == pytest.approx(network.states(text[:, :-1])["h"].ravel(), abs=1e-4)
+
+
+def test_a_snapshot_goes_on_to_the_bit(run: Run) -> None:
+    V, H, B, T = 23, 20, 3, 12
+    ids, targets = chunk(V, B, T)
+    program = (
+        TRAIN
+        + """
+const saved = model.snapshot(), other = engine.createModel({ ...given.config, gateBias: true });
+other.restore(saved);
+for (const one of [model, other]) {
+  one.gradient(given.ids, given.targets, B, T, { carries: true });
+  one.apply({ rate: 4e-3, clip: 1, decay: 0.05, optimizer: given.optimizer });
+}
+return say({ names: Object.keys(saved), same: JSON.stringify(model.read()) === JSON.stringify(other.read()),
+  moved: JSON.stringify(model.read()) !== JSON.stringify(first) });"""
+    )
+    config = {"cell": "lstm", "layers": 2, "units": H, "characters": V, "embedding": 8}
+    given = {"config": config, "B": B, "T": T, "steps": 5, "optimizer": "muon"}
+    said = run(program, ids=ids.ravel().tolist(), targets=targets.ravel().tolist(), **given)
+    model = EngineModel(V, H, 2, "lstm", embedding_size=8)
+    model.initialise(1)
+    model.gradient(ids, targets, carries=True)
+    model.apply(1e-3, optimizer="muon")
+    assert (said["same"], said["moved"]) == (True, True)
+    assert set(said["names"]) == set(model.snapshot())
