@@ -32,7 +32,6 @@ from storycell.types import Ids
 if TYPE_CHECKING:  # what is slow to import is imported by what needs it
     from storycell.export.export import Export
     from storycell.export.trainer import TrainerPage
-
     from storycell.generation.items import Items
     from storycell.inspect.authors import Authors
     from storycell.inspect.features import Feature

@@ -46,7 +46,8 @@ class MixedModel:
             raise ValueError(f"an n-gram of {ngram.V} ids beside a model of {lm.vocab_size}")
         self.lm, self.ngram, self.mix = lm, ngram, mix
         self.vocab_size, self.hidden_size, self.num_layers = lm.vocab_size, lm.hidden_size, lm.num_layers
-        self.embedding_size, self.cell, self.state_names = lm.embedding_size, lm.cell, lm.state_names
+        self.embedding_size, self.ngrams = lm.embedding_size, lm.ngrams
+        self.cell, self.state_names = lm.cell, lm.state_names
         self.can_hold = False
 
     @property
@@ -139,9 +140,9 @@ class MixedModel:
         """As `LanguageModel.write`: it is stepped from outside."""
         return None
 
-    def inputs(self, ids: Any) -> Floats:
+    def inputs(self, ids: Any, past: Any = None) -> Floats:
         """As `LanguageModel.inputs`."""
-        return self.lm.inputs(ids)
+        return self.lm.inputs(ids, past)
 
     def layer_step(self, layer: int, x: Floats, state: Values, hold: Hold = unheld) -> Values:
         """As `LanguageModel.layer_step`."""
