@@ -36,8 +36,8 @@ class Choice(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Written:
-    """What `write` wrote, and where it left the streams."""
+class Generated:
+    """What `generate` drew, and where it left the streams."""
 
     ids: Integers  # [B chars]; after a boundary, which ends a story, a row means nothing
     logits: Floats | None  # [B chars V], what each id was drawn from, where that was asked for
@@ -71,7 +71,7 @@ class LanguageModel(Protocol):
 
     @property
     def generates_in(self) -> str:
-        """Precision of the products in `write`: fp32, bf16 or int8."""
+        """Precision of the products in `generate`: fp32, bf16 or int8."""
 
     def weights(self) -> dict[str, Floats]:
         """All parameters by torch's names: copies."""
@@ -100,9 +100,9 @@ class LanguageModel(Protocol):
     def states(self, ids: Any, state: State | None = None) -> State:
         """The states after each of ids `[B T]`, by name: `[L B T H]`; with n-grams `past [1 B T N-1]`."""
 
-    def write(
+    def generate(
         self, fed: Any, state: State, random: Any, choices: list[Choice], chars: int, *, logits: bool = False
-    ) -> Written | None:
+    ) -> Generated | None:
         """Feed `fed [B]` and then each id drawn, `chars` times; None where this model is stepped from outside.
 
         `random [B 4]` holds the words of every stream's xoshiro128++. The unknown character is never drawn.

@@ -181,7 +181,7 @@ CHOICES = [
 
 def write(model: LanguageModel, state: State, chars: int = 60) -> tuple[np.ndarray, np.ndarray, State, np.ndarray]:
     random = np.array([Draw(seed).words for seed in range(7)])
-    written = model.write(np.arange(7), state, random, CHOICES, chars, logits=True)
+    written = model.generate(np.arange(7), state, random, CHOICES, chars, logits=True)
     assert written is not None
     assert written.logits is not None
     return written.ids, written.logits, written.state, written.random
@@ -215,8 +215,8 @@ def test_logits_kept_are_those_of_the_text_and_two_calls_are_one(cell: str) -> N
     read, final = network.logits(fed, state)
     np.testing.assert_array_equal(read, logits)
     assert_same(final, after)
-    first = network.write(np.arange(7), state, np.array([Draw(seed).words for seed in range(7)]), CHOICES, 25)
-    second = network.write(first.ids[:, -1], first.state, first.random, CHOICES, 35)
+    first = network.generate(np.arange(7), state, np.array([Draw(seed).words for seed in range(7)]), CHOICES, 25)
+    second = network.generate(first.ids[:, -1], first.state, first.random, CHOICES, 35)
     np.testing.assert_array_equal(np.concatenate((first.ids, second.ids), axis=1), ids)
     assert_same(second.state, after)
     np.testing.assert_array_equal(second.random, random)
@@ -231,7 +231,7 @@ def test_logits_that_are_not_finite_are_an_error_and_change_nothing() -> None:
     fed, random = np.array([2, 3]), np.array([[1, 2, 3, 4]] * 2)
     before = {name: value.copy() for name, value in state.items()}
     with pytest.raises(FloatingPointError, match="not finite"):
-        broken.write(fed, state, random, CHOICES[:2], 5)
+        broken.generate(fed, state, random, CHOICES[:2], 5)
     assert_same(state, before)
     assert fed.tolist() == [2, 3]
     assert random.tolist() == [[1, 2, 3, 4]] * 2
@@ -320,7 +320,7 @@ def test_bad_input_is_refused_with_what_is_wrong() -> None:
             lambda wrong=wrong: network.nats([[2, 3]], [[wrong, 3]]),
             lambda wrong=wrong: network.state_after([[wrong]]),
             lambda wrong=wrong: network.inputs([wrong]),
-            lambda wrong=wrong: network.write([2, wrong], state, random, CHOICES[:2], 3),
+            lambda wrong=wrong: network.generate([2, wrong], state, random, CHOICES[:2], 3),
         ):
             with pytest.raises(IndexError, match="outside the vocabulary"):
                 call()
@@ -331,12 +331,12 @@ def test_bad_input_is_refused_with_what_is_wrong() -> None:
         (lambda: network.nats(ids, ids[:, :2]), "one shape"),
         (lambda: network.logits(ids, {"h": state["h"]}), "a state must have h, c"),
         (lambda: network.logits(ids, {name: value[:, :1] for name, value in state.items()}), r"\[2, 2, 17\]"),
-        (lambda: network.write([2], state, random, CHOICES[:2], 3), r"\[B 4\]"),
-        (lambda: network.write([2, 3], state, random, CHOICES[:1], 3), "1 choices"),
-        (lambda: network.write([2, 3], state, random, CHOICES[:2], 0), "0 characters"),
-        (lambda: network.write([2, 3], state, random * 0, CHOICES[:2], 3), "not all zero"),
-        (lambda: network.write([2, 3], state, random * 2**31, CHOICES[:2], 3), "below 2"),
-        (lambda: network.write([2, 3], state, random, [Choice(0.0, 1, 0, 0, False)] * 2, 3), "out of range"),
+        (lambda: network.generate([2], state, random, CHOICES[:2], 3), r"\[B 4\]"),
+        (lambda: network.generate([2, 3], state, random, CHOICES[:1], 3), "1 choices"),
+        (lambda: network.generate([2, 3], state, random, CHOICES[:2], 0), "0 characters"),
+        (lambda: network.generate([2, 3], state, random * 0, CHOICES[:2], 3), "not all zero"),
+        (lambda: network.generate([2, 3], state, random * 2**31, CHOICES[:2], 3), "below 2"),
+        (lambda: network.generate([2, 3], state, random, [Choice(0.0, 1, 0, 0, False)] * 2, 3), "out of range"),
         (lambda: EngineNetwork({}, "lstm"), "not the weights of a character model"),
         (lambda: EngineNetwork(network.weights(), "gru"), "not the weights of a character model with the cell 'gru'"),
         (lambda: EngineNetwork(network.weights(), "mlstm"), "the engine has"),
@@ -402,7 +402,7 @@ network.logits(np.full((1, 2), 5))  # packs the weights, which is worth threads
 network.threads = 4
 count = lambda: len(os.listdir("/proc/self/task"))
 before = count()
-network.write(np.array([5]), network.zero_state(1), np.array([[1, 2, 3, 4]]), [Choice(0.8, 1.0, 0.0, 0, False)], 50)
+network.generate(np.array([5]), network.zero_state(1), np.array([[1, 2, 3, 4]]), [Choice(0.8, 1.0, 0.0, 0, False)], 50)
 network.logits(np.full((1, 8), 5))
 few = count()
 network.logits(np.full((1, 512), 5))

@@ -117,14 +117,14 @@ def test_what_is_generated_is_what_the_logits_say(cell: str, L: int, precision: 
     state = network.state_after(text(B, 12))
     fed = np.array([2, 3, 4])
     random = np.random.default_rng(5).integers(1, 2**32, (B, 4))
-    written = network.write(fed, state, random, [DRAWN, GREEDY, DRAWN], chars, logits=True)
+    written = network.generate(fed, state, random, [DRAWN, GREEDY, DRAWN], chars, logits=True)
     read = np.concatenate([fed[:, None], written.ids[:, :-1]], axis=1)
     logits, after = network.logits(read, state)
     # Boundaries are drawn like any character; what follows one means nothing to callers but is the same here.
     assert close(written.logits, logits, {"fp32": 1e-4, "bf16": 0.05, "int8": 0.15}[precision])
     assert np.array_equal(written.state["past"], after["past"])
-    two = network.write(fed, state, random, [DRAWN, GREEDY, DRAWN], 15)
-    rest = network.write(two.ids[:, -1], two.state, two.random, [DRAWN, GREEDY, DRAWN], chars - 15)
+    two = network.generate(fed, state, random, [DRAWN, GREEDY, DRAWN], 15)
+    rest = network.generate(two.ids[:, -1], two.state, two.random, [DRAWN, GREEDY, DRAWN], chars - 15)
     if precision == "fp32":  # the others round the state that is handed over
         assert np.array_equal(np.concatenate([two.ids, rest.ids], axis=1), written.ids)
 

@@ -17,7 +17,7 @@ from storycell.engine.cells import weight_shapes
 from storycell.engine.library import use_isa
 from storycell.errors import BackendError, SettingsError
 from storycell.generation.sampler import Draw
-from storycell.language_model import Choice, State, Written
+from storycell.language_model import Choice, Generated, State
 from storycell.types import UNKNOWN
 
 V = 23
@@ -47,9 +47,9 @@ def state_of(of: EngineNetwork, B: int) -> State:
     return {name: random.normal(0, 0.7, zero.shape).astype(np.float32) for name, zero in of.zero_state(B).items()}
 
 
-def write(of: EngineNetwork, state: State, fed: np.ndarray, chars: int, choice: Choice = DRAWN) -> Written:
+def write(of: EngineNetwork, state: State, fed: np.ndarray, chars: int, choice: Choice = DRAWN) -> Generated:
     random = np.array([Draw(seed).words for seed in range(len(fed))])
-    written = of.write(fed, state, random, [choice] * len(fed), chars, logits=True)
+    written = of.generate(fed, state, random, [choice] * len(fed), chars, logits=True)
     assert written is not None
     return written
 
@@ -124,10 +124,10 @@ def test_bits_do_not_depend_on_threads_on_rows_beside_or_on_the_calls(cell: str,
     for b in (0, 3, 6):
         alone = {name: value[:, b : b + 1] for name, value in state.items()}
         random = np.array([Draw(b).words])
-        one = lm.write(fed[b : b + 1], alone, random, [DRAWN], 30, logits=True)
+        one = lm.generate(fed[b : b + 1], alone, random, [DRAWN], 30, logits=True)
         np.testing.assert_array_equal(one.logits[0], whole.logits[b])
     first = write(lm, state, fed, 11)
-    second = lm.write(first.ids[:, -1], first.state, first.random, [DRAWN] * 7, 19)
+    second = lm.generate(first.ids[:, -1], first.state, first.random, [DRAWN] * 7, 19)
     np.testing.assert_array_equal(np.concatenate((first.ids, second.ids), axis=1), whole.ids)
     for name, value in whole.state.items():
         np.testing.assert_array_equal(second.state[name], value)

@@ -55,7 +55,7 @@ def one_input(data: bytes) -> None:
     choices = [Choice(temperature, top_p, min_p, top_k, how & 16 == 16)] * B
     random = np.full((B, 4), 1 + how)
     try:
-        written = network.write(ids[:, -1], after, random, choices, T, logits=True)
+        written = network.generate(ids[:, -1], after, random, choices, T, logits=True)
     except ValueError:
         assert not temperature > 0, "a good choice is refused"
         return

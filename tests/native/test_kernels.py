@@ -287,15 +287,15 @@ def test_what_a_stream_writes_depends_on_no_other(isa: str, cell: str, precision
     state = {name: value.detach() for name, value in random_state(cell, 2, 9, 48).items()}
     fed, random = torch.randint(0, 30, (9,)), torch.randint(1, 2**32, (9, 4))
     how = [choice(0.5 + 0.1 * k, top_k=k) for k in range(9)]
-    together = generator.write(fed, state, random, how, 60)
+    together = generator.generate(fed, state, random, how, 60)
     for b in (0, 4, 8):
         own = {name: value[:, b : b + 1] for name, value in state.items()}
-        alone = generator.write(fed[b : b + 1], own, random[b : b + 1], how[b : b + 1], 60)
+        alone = generator.generate(fed[b : b + 1], own, random[b : b + 1], how[b : b + 1], 60)
         assert torch.equal(alone.ids[0], together.ids[b])
         assert torch.equal(alone.random[0], together.random[b])
         assert torch.equal(alone.state["h"][:, 0], together.state["h"][:, b])
-    first = generator.write(fed, state, random, how, 25)
-    rest = generator.write(first.ids[:, -1], first.state, first.random, how, 35)
+    first = generator.generate(fed, state, random, how, 25)
+    rest = generator.generate(first.ids[:, -1], first.state, first.random, how, 35)
     assert torch.equal(torch.cat((first.ids, rest.ids), 1), together.ids)
 
 
@@ -305,7 +305,7 @@ def test_written_characters_were_drawn_from_the_models_logits(isa: str, cell: st
     n = network(cell, V, 8, H, L, scale=3.0)
     state = {name: value.detach() for name, value in random_state(cell, L, B, H).items()}
     fed, random = torch.tensor([0, 5, 7]), torch.randint(1, 2**32, (B, 4))
-    written = Generator(n, 1).write(fed, state, random, [choice(greedy=1)] * B, length, keeps_logits=True)
+    written = Generator(n, 1).generate(fed, state, random, [choice(greedy=1)] * B, length, keeps_logits=True)
     read = torch.cat((fed[:, None], written.ids[:, :-1]), 1)
     out, final, copies, _ = oracle(n, read, state)
     logits = out @ copies[-2].t() + copies[-1]
@@ -321,7 +321,7 @@ def test_draws_follow_the_softmax_of_the_logits(isa: str, temperature: float) ->
     n, B = network("lstm", 40, 8, 16, 1, scale=6.0), 400
     state = {name: torch.zeros(1, B, 16) for name in ("h", "c")}
     fed, random = torch.arange(B) % 40, torch.randint(1, 2**32, (B, 4))
-    written = Generator(n, 1).write(fed, state, random, [choice(temperature)] * B, 1, keeps_logits=True)
+    written = Generator(n, 1).generate(fed, state, random, [choice(temperature)] * B, 1, keeps_logits=True)
     logits = written.logits[:, 0].double() / temperature
     logits[:, 1] = -torch.inf
     turned = (random[:, 0] + random[:, 3]) % 2**32
@@ -336,15 +336,15 @@ def test_generation_refuses_what_makes_no_sense() -> None:
     fed, random = torch.tensor([0]), torch.ones(1, 4, dtype=torch.int64)
     for length, how in ((0, choice()), (3, choice(temperature=0.0)), (3, choice(temperature=float("nan")))):
         with pytest.raises(ValueError):
-            generator.write(fed, state, random, [how], length)
+            generator.generate(fed, state, random, [how], length)
     with pytest.raises(IndexError):
-        generator.write(fed + 10, state, random, [choice()], 3)
+        generator.generate(fed + 10, state, random, [choice()], 3)
     with pytest.raises(ValueError):
-        generator.write(fed, state, random * 0, [choice()], 3)
+        generator.generate(fed, state, random * 0, [choice()], 3)
     with torch.no_grad():
         n.output_weight.mul_(float("nan"))
     with pytest.raises(FloatingPointError):
-        Generator(n, 1).write(fed, state, random, [choice()], 3)
+        Generator(n, 1).generate(fed, state, random, [choice()], 3)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -116,9 +116,9 @@ def test_other_weights_make_another_model_and_leave_this_one() -> None:
 def test_only_the_native_backend_writes_in_one_call() -> None:
     _, model = made("lstm")
     arguments = (np.array([0]), model.zero_state(1), np.array([[1, 2, 3, 4]]), [Choice(1.0, 1.0, 0.0, 0, True)], 5)
-    assert model.write(*arguments) is None
+    assert model.generate(*arguments) is None
     native = TorchModel(CharLM(V, H, L, "lstm", embedding_size=3, backend="native", seed=3))
-    written = native.write(*arguments, logits=True)
+    written = native.generate(*arguments, logits=True)
     assert written is not None
     assert written.logits is not None
     likeliest = np.where(np.arange(V) == 1, -np.inf, written.logits).argmax(-1)
@@ -143,7 +143,7 @@ def test_a_frozen_model_computes_the_same_and_looks_at_its_weights_once(monkeypa
     for _ in range(3):
         assert np.array_equal(frozen.nats(ids, ids)[0], model.nats(ids, ids)[0])
         written = [
-            one.write([3], one.zero_state(1), [[1, 2, 3, 4]], [Choice(1.0, 1.0, 0.0, 0, False)], 9)
+            one.generate([3], one.zero_state(1), [[1, 2, 3, 4]], [Choice(1.0, 1.0, 0.0, 0, False)], 9)
             for one in (frozen, model)
         ]
         assert np.array_equal(written[0].ids, written[1].ids)

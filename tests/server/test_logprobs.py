@@ -202,7 +202,7 @@ def test_a_stop_of_several_bytes_is_not_counted_and_not_in_the_saved_state(byte_
             piece = ids[at : at + chars]
             stream.at, stream.next_id = at + len(piece), piece[-1] if piece else stream.next_id
             rows = np.zeros((len(piece), len(BYTES)), dtype=np.float32)
-            written.append(storycell.generation.sampler.Written(piece, rows if logits else None))
+            written.append(storycell.generation.sampler.Sampled(piece, rows if logits else None))
             stream.ended = stream.at >= len(ids)
         return written
 

@@ -175,7 +175,7 @@ return say({ greedy: ids, drawn: drawn.ids, slow, nats: read?.nats, hiddens: rea
     said = run(program, weights=weights, shape=shape, precision=precision)
     choices = [Choice(temperature, 1.0, 0.0, 0, greedy) for temperature, greedy in ((1.0, 1), (0.9, 0))]
     zero, random = network.zero_state(1), np.array([[1, 2, 3, 4]])
-    greedy, drawn = (network.write(np.array([0]), zero, random, [choice], 300) for choice in choices)
+    greedy, drawn = (network.generate(np.array([0]), zero, random, [choice], 300) for choice in choices)
     assert said["greedy"] == said["slow"] == greedy.ids[0].tolist()
     assert said["drawn"] == drawn.ids[0].tolist()
     if precision == "fp32":

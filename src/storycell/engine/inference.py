@@ -17,7 +17,7 @@ from storycell import threads
 from storycell.engine import library
 from storycell.engine.cells import CELLS, layer_weights, weight_shapes
 from storycell.engine.random import draw_weights
-from storycell.language_model import Choice, Floats, Hold, Integers, State, Values, Written, unheld
+from storycell.language_model import Choice, Floats, Generated, Hold, Integers, State, Values, unheld
 from storycell.ngrams import LONGEST, PAST, TABLE, pasts_of, rows_of
 from storycell.types import UNKNOWN
 
@@ -178,9 +178,9 @@ class EngineNetwork:
     def _with_past(self, state: State, past: Integers) -> State:
         return state | {PAST: past.astype(np.float32)[None]} if self.ngrams else state
 
-    def write(
+    def generate(
         self, fed: Any, state: State, random: Any, choices: list[Choice], chars: int, *, logits: bool = False
-    ) -> Written:
+    ) -> Generated:
         """Feed `fed [B]` and then each id drawn, `chars` times, all in one call; `FloatingPointError` as promised."""
         current = self._integers("fed", fed).copy()
         B = len(current)
@@ -204,7 +204,7 @@ class EngineNetwork:
         past = self._past(before, B)
         a.past = past.ctypes.data
         self._call("write", self._pack(self.generates_in), a)
-        return Written(ids, kept, self._with_past(after, past), drawn.astype(np.int64))
+        return Generated(ids, kept, self._with_past(after, past), drawn.astype(np.int64))
 
     def inputs(self, ids: Any, past: Any = None) -> Floats:
         """ids `[N]` -> what the first layer reads, `[N D]`, with n-grams after `past [N N-1]`."""

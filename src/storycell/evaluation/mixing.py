@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from storycell.errors import CorpusError
 from storycell.evaluation.ngram import NGram
-from storycell.language_model import Choice, Floats, Hold, Integers, LanguageModel, State, Values, Written, unheld
+from storycell.language_model import Choice, Floats, Generated, Hold, Integers, LanguageModel, State, Values, unheld
 from storycell.types import BOUNDARY, Ids
 
 ORDER = 10  # the longest n-gram, in characters
@@ -134,10 +134,10 @@ class MixedModel:
         """As `LanguageModel.states`: those of the network."""
         return self.lm.states(ids, state)
 
-    def write(
+    def generate(
         self, fed: Any, state: State, random: Any, choices: list[Choice], chars: int, *, logits: bool = False
-    ) -> Written | None:
-        """As `LanguageModel.write`: it is stepped from outside."""
+    ) -> Generated | None:
+        """As `LanguageModel.generate`: it is stepped from outside."""
         return None
 
     def inputs(self, ids: Any, past: Any = None) -> Floats:

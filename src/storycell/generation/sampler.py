@@ -23,7 +23,7 @@ from storycell.errors import NotFiniteError, SettingsError
 from storycell.generation.constraints import Constraint, begin
 from storycell.generation.slicing import Pace
 from storycell.language_model import Choice, Floats, Held, Hold, Integers, LanguageModel, State, unheld
-from storycell.language_model import Written as Rows
+from storycell.language_model import Generated as Rows
 from storycell.ngrams import PAST, pasts_of
 from storycell.types import BOUNDARY, UNKNOWN
 
@@ -191,7 +191,7 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Written:
+class Sampled:
     """What one stream wrote."""
 
     ids: list[int]  # without the boundary that ends a story
@@ -289,7 +289,7 @@ def read(lm: LanguageModel, stream: Stream, ids: list[int], step: Step | None = 
 
 def advance(
     lm: LanguageModel, streams: list[Stream], chars: int, *, logits: bool = False, step: Step | None = None
-) -> list[Written]:
+) -> list[Sampled]:
     """Let every stream write up to `chars` characters more, each by its own sampling and draws; `step` if it is given.
 
     A stream whose story ends writes less and is `ended`. One that has ended must not be given again.
@@ -309,7 +309,7 @@ def advance(
         stream.next_id = row[min(n, len(row) - 1)]
         stream.state = {name: value[:, k] for name, value in rows.state.items()}
         stream.draw.words = rows.random[k].tolist()
-        written.append(Written(row[:n], None if rows.logits is None else rows.logits[k, :n]))
+        written.append(Sampled(row[:n], None if rows.logits is None else rows.logits[k, :n]))
     return written
 
 
@@ -320,7 +320,7 @@ def new_pace() -> Pace:
 
 def advance_slice(
     lm: LanguageModel, streams: list[Stream], limit: int, pace: Pace, step: Step | None = None
-) -> list[Written]:
+) -> list[Sampled]:
     """As `advance`, by as many characters as make a slice, `limit` at most."""
     chars, began = min(pace.chars(len(streams)), limit), time.perf_counter()
     written = advance(lm, streams, chars, step=step)
@@ -352,7 +352,7 @@ def _write(
     written = None
     if step is None:
         try:
-            written = lm.write(np.array(fed), state, np.array(words), choices, chars, logits=logits)
+            written = lm.generate(np.array(fed), state, np.array(words), choices, chars, logits=logits)
         except FloatingPointError:
             raise NotFiniteError(_DAMAGED) from None
     return written or _write_stepwise(step or plain_step(lm), streams, fed, words, state, chars, logits)
@@ -394,7 +394,7 @@ def _write_constrained(
     chars: int,
     logits: bool,
     step: Step | None,
-) -> list[Written]:
+) -> list[Sampled]:
     """As `advance`, where streams have constraints.
 
     A slice is generated as if there were none. A stream that refuses an id of it is taken back to there and draws
@@ -450,7 +450,7 @@ def _write_constrained(
         stream.ended, stream.next_id = ids[k][-1] == BOUNDARY, fed[k]
         stream.state = {name: value[:, k] for name, value in state.items()}
         n = len(ids[k]) - stream.ended
-        written.append(Written(ids[k][:n], np.stack(kept[k])[:n] if logits else None))
+        written.append(Sampled(ids[k][:n], np.stack(kept[k])[:n] if logits else None))
     return written
 
 

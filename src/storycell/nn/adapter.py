@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from storycell.language_model import Choice, Floats, Hold, Integers, State, Values, Written, unheld
+from storycell.language_model import Choice, Floats, Generated, Hold, Integers, State, Values, unheld
 from storycell.ngrams import PAST, pasts_of
 from storycell.nn.backends.backend import Scorer
 from storycell.nn.backends.native import library
@@ -169,14 +169,14 @@ class TorchModel:
                         every[name][k, :, t] = _array(layers[k][name])
         return every
 
-    def write(
+    def generate(
         self, fed: Any, state: State, random: Any, choices: list[Choice], chars: int, *, logits: bool = False
-    ) -> Written | None:
+    ) -> Generated | None:
         """By the native kernel, in one call; None on any other backend, and with n-grams."""
         if not isinstance(self.lm.backend, NativeBackend) or self.ngrams:
             return None
         with library.one_torch_thread():
-            written = self._generator().write(
+            written = self._generator().generate(
                 torch.from_numpy(np.asarray(fed, np.int64)),
                 {name: torch.from_numpy(value) for name, value in state.items()},
                 torch.from_numpy(np.asarray(random, np.int64)),
@@ -185,7 +185,7 @@ class TorchModel:
                 keeps_logits=logits,
             )
         kept = None if written.logits is None else written.logits.numpy()
-        return Written(written.ids.numpy(), kept, _arrays(written.state), written.random.numpy())
+        return Generated(written.ids.numpy(), kept, _arrays(written.state), written.random.numpy())
 
     def inputs(self, ids: Any, past: Any = None) -> Floats:
         """ids `[N]` -> what the first layer reads, `[N D]`, with n-grams after `past [N N-1]`."""

@@ -45,7 +45,7 @@ def step_of(lm: LanguageModel) -> Step:
     def step(fed: Integers, state: State) -> tuple[Floats, State]:
         B = len(fed)
         try:
-            written = lm.write(fed, state, np.ones((B, 4), np.int64), [_GREEDY] * B, 1, logits=True)
+            written = lm.generate(fed, state, np.ones((B, 4), np.int64), [_GREEDY] * B, 1, logits=True)
         except FloatingPointError:
             raise NotFiniteError("the model computes numbers that are not finite; its weights are damaged") from None
         if written is None:

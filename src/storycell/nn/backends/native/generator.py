@@ -17,7 +17,7 @@ from storycell.nn.cells.cell import State
 
 
 @dataclass(frozen=True)
-class Written:
+class Generated:
     """What a call wrote, and where it left the streams."""
 
     ids: torch.Tensor  # [B length] int64
@@ -46,7 +46,7 @@ class Generator:
             self._bias = F.pad(network.output_bias.detach(), (0, wide - self._V)).contiguous()
 
     @torch.no_grad()
-    def write(
+    def generate(
         self,
         fed: torch.Tensor,
         state: State,
@@ -54,7 +54,7 @@ class Generator:
         choices: list[lib.Choice],
         length: int,
         keeps_logits: bool = False,
-    ) -> Written:
+    ) -> Generated:
         """Feed `fed [B]` and then each id drawn, `length` times.
 
         `random [B 4]` int64 holds the words of every stream's xoshiro128++, `choices` how each stream chooses.
@@ -93,7 +93,7 @@ class Generator:
         del scratch
         gru = self._folded.cell == "gru"
         final = carry if gru else torch.stack([lib.widen(self.precision, slot[0]) for slot in slots])
-        return Written(
+        return Generated(
             out,
             None if kept is None else kept[..., : self._V],
             unpad(self._folded, final, carry),
