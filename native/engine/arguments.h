@@ -185,10 +185,10 @@ struct Generation {
     int64_t unknown;               // a character never written, or -1
     // With n-grams (ngrams.h; 0: none) the first layer reads vectors, in float32: its packed_input is that, and it has
     // input_bias and projected instead of a table.
-    int64_t ngrams, ngram_rows, embedding;  // embedding: their width
-    const float *embedding_weight, *ngram_table;  // [V, width], [rows, width]
-    int64_t* past;                 // [B, ngrams - 1], in and out
-    float* vectors;                // [B, width] scratch
+    int64_t ngrams = 0, ngram_rows = 0, embedding = 0;  // embedding: their width
+    const float *embedding_weight = nullptr, *ngram_table = nullptr;  // [V, width], [rows, width]
+    int64_t* past = nullptr;       // [B, ngrams - 1], in and out
+    float* vectors = nullptr;      // [B, width] scratch
 };
 
 struct Tensor {                 // one of a model's tensors, as the optimiser sees it

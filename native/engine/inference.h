@@ -20,8 +20,8 @@ struct NetworkWeights {         // all of them; nothing is kept of the pointers
     const float* embedding_weight;  // [V, D], or null with embedding 0
     const NetworkLayer* layer;      // [layers]
     const float *output, *output_bias;  // [V, H], [V]
-    int64_t ngrams, ngram_rows;     // ngrams.h; 0: none
-    const float* ngram_table;       // [rows, D], or null
+    int64_t ngrams = 0, ngram_rows = 0;  // ngrams.h; 0: none
+    const float* ngram_table = nullptr;  // [rows, D]
 };
 
 // Characters to be read, and what is wanted of that; a null is not computed. Only a network packed for float32 reads.
@@ -34,8 +34,8 @@ struct Reading {
     float* losses;                     // [B, T] nats
     float* logits;                     // [B, T, V]
     float *hiddens, *cells;            // [L, B, T, H] every state on the way
-    const int64_t* past;               // [B, ngrams - 1] characters before, the latest first; null: zeros
-    int64_t* final_past;               // those after, or null
+    const int64_t* past = nullptr;     // [B, ngrams - 1] characters before, the latest first; null: zeros
+    int64_t* final_past = nullptr;     // those after, or null
 };
 
 struct Writing {                       // characters to be generated
@@ -48,7 +48,7 @@ struct Writing {                       // characters to be generated
     const Choice* choice;              // [B]
     int64_t* out;                      // [B, length]
     float* logits;                     // [B, length, V] what each was drawn from, or null
-    int64_t* past;                     // [B, ngrams - 1] of a network with n-grams, in and out
+    int64_t* past = nullptr;           // [B, ngrams - 1] of a network with n-grams, in and out
 };
 
 class Network;

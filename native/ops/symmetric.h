@@ -20,12 +20,12 @@ inline int64_t symmetric_blocks(int64_t n) {
 // Four by four numbers of a matrix, turned about its diagonal.
 inline void mirror(const float* from, float* to, int64_t stride) {
     typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
-    typedef int32_t Lanes __attribute__((vector_size(16)));
     const auto row = [&](int64_t r) { return *reinterpret_cast<const Four*>(from + r * stride); };
     const auto put = [&](int64_t r, Four v) { *reinterpret_cast<Four*>(to + r * stride) = v; };
 #ifdef __clang__
 #define STORYCELL_LANES(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
+    typedef int32_t Lanes __attribute__((vector_size(16)));
 #define STORYCELL_LANES(a, b, ...) __builtin_shuffle(a, b, Lanes{__VA_ARGS__})
 #endif
     const Four a = row(0), b = row(1), c = row(2), d = row(3);

@@ -136,12 +136,17 @@ def test_the_shares_of_a_step_are_told_and_add_up(step_script: dict[str, Any]) -
     rounds = {
         "train": [times(1.0, gradient=0.75, apply=0.125, batches=0.0625)] * 3,
         "bare": [times(0.75, gradient=0.5, apply=0.0625)] * 3,
+        "same": [times(0.875, gradient=0.5, apply=0.1875)] * 3,
+        "a product": [times(2.0**-30)] * 3,  # of one multiplication and addition
+        "a slower product": [times(2.0**-29)] * 3,
     }
     figures = step_script["summary"](rounds, config.recipe("base"))
     expected = {"gradient": 0.75, "AdamW": 0.0625, "Muon": 0.0625, "batches": 0.0625, "Python": 0.0625}
     for clock, k in (("elapsed", 1), ("processor", 2)):
         assert figures[clock]["shares"] == expected
         assert figures[clock]["train_to_bare"] == 0.75
+        assert figures[clock]["train_to_same"] == 0.875
+        assert figures[clock]["product"] == "a product"
         assert figures[clock]["train_chars_per_s"] == 64 * 64 / k
 
 

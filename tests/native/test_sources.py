@@ -19,7 +19,14 @@ CONTRACT = (NATIVE / "arch" / "simd.h").read_text()
 MEMBERS = re.findall(r"= &S::(\w+);", CONTRACT)
 PORTABLE = NATIVE / "arch" / "simd_portable.h"
 FOR_ALL = [*(NATIVE / "engine").glob("*.cpp"), NATIVE / "arch" / "isa.cpp", NATIVE / "arch" / "isa_portable.cpp"]
-ARM_SOURCES = {"isa_neon": [], "isa_neonbf16": BF16, "isa_bfmmla": BF16}  # with the flags of each
+DOT = ["-mcpu=generic+dotprod"]
+MATRICES = ["-mcpu=generic+bf16+i8mm+dotprod"]
+ARM_SOURCES = {
+    "isa_neon": [],
+    "isa_neondot": DOT,
+    "isa_neonbf16": BF16,
+    "isa_bfmmla": MATRICES,
+}  # with the flags of each
 SYSTEMS = {
     "aarch64-linux-gnu": ["-DSTORYCELL_ARM", "-DSTORYCELL_ARM_BF16"],
     "aarch64-macos": ["-DSTORYCELL_ARM", "-DSTORYCELL_ARM_BF16"],
@@ -58,6 +65,11 @@ def test_a_header_needs_no_other_before_it(header: str, tmp_path: Path) -> None:
                 continue  # it has no other form
             status, messages = check(f'#include "{header}"\n', tmp_path, command=arm)
             assert status == 0, messages
+        return
+    if header == "arch/simd_wasm.h":
+        browser = [*zig(), "-target", "wasm32-wasi", "-msimd128"]
+        status, messages = check(f'#include "{header}"\n', tmp_path, command=browser)
+        assert status == 0, messages
         return
     flags = FLAGS.get(Path(header).name, [])
     if flags and check("#include <immintrin.h>\n", tmp_path, *flags)[0]:
@@ -104,7 +116,7 @@ def test_vectors_of_another_shape_do_not_compile(old: str, new: str, reason: str
 def test_a_kernel_that_is_forgotten_does_not_compile(tmp_path: Path) -> None:
     table = (NATIVE / "arch" / "kernels_for_isa.inc").read_text()
     filled = re.findall(r"    k\.\w+ = [\w:]+;\n", table)
-    assert len(filled) == 23
+    assert len(filled) == 25
     use = '#include "changed.inc"\nSTORYCELL_KERNELS(kChanged, "changed")\n'
     (tmp_path / "changed.inc").write_text(table)
     status, messages = check(use, tmp_path)

@@ -207,6 +207,8 @@ def test_measuring_leaves_the_training_as_it_is(tmp_path: Path, text: Path, monk
             "streams": told.training.streams,
             "weight_decay": told.training.weight_decay,
             "dropout": told.model.dropout,
+            "ngrams": told.model.ngrams,
+            "ngram_rows": told.model.ngram_rows,
         },
     )
     assert losses["a"][0] == losses["b"][0]

