@@ -189,7 +189,7 @@ def test_texts_have_the_models_own_distribution_masked_and_renormalised_step_by_
 ) -> None:
     lm = model(LSTM, SMALL)
     if stepwise:
-        monkeypatch.setattr(type(lm), "write", lambda *_, **__: None)
+        monkeypatch.setattr(type(lm), "generate", lambda *_, **__: None)
     rule = constraint(Rules(match="(a|bc)*", min_chars=1, max_chars=3))
     expected: dict[str, float] = {}
 

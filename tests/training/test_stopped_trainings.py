@@ -139,6 +139,16 @@ def changed_at(run: Path) -> int:
     return (run / "last.safetensors").stat().st_mtime_ns
 
 
+def test_a_ctrl_c_that_strikes_in_a_finaliser_ends_the_command_without_a_traceback() -> None:
+    code = (
+        "import sys\nfrom storycell.cli import main\nclass Held:\n    def __del__(self): raise KeyboardInterrupt\n"
+        "def strike(words):\n    Held()\n    print('went on')\n    return 0\n"
+        "main._run_command = strike\nsys.exit(main.main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_a_second_ctrl_c_ends_at_once_and_the_run_goes_on_later(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

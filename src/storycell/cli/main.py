@@ -107,11 +107,20 @@ _PROGRAM = click.version_option(storycell.__version__, message="storycell %(vers
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Without `arguments` it is the program itself, which ends afterwards."""
+    if arguments is None:
+        sys.unraisablehook = _heed_lost_interrupt
     try:
         return _run_command(list(sys.argv[1:] if arguments is None else arguments))
     finally:
         if arguments is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own end would answer Ctrl-C with tracebacks
+
+
+def _heed_lost_interrupt(lost: "sys.UnraisableHookArgs") -> None:
+    """A Ctrl-C that strikes in a finaliser, where Python would print a traceback and go on, ends the program too."""
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        os._exit(128 + signal.SIGINT)
+    sys.__unraisablehook__(lost)
 
 
 def _run_command(given: list[str]) -> int:
