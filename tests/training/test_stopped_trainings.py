@@ -141,7 +141,8 @@ def changed_at(run: Path) -> int:
 
 def test_a_ctrl_c_that_strikes_in_a_finaliser_ends_the_command_without_a_traceback() -> None:
     code = (
-        "import sys, importlib\nmain = importlib.import_module('storycell.cli.main')\nclass Held:\n    def __del__(self): raise KeyboardInterrupt\n"
+        "import sys, importlib\nmain = importlib.import_module('storycell.cli.main')\n"
+        "class Held:\n    def __del__(self): raise KeyboardInterrupt\n"
         "def strike(words):\n    Held()\n    print('went on')\n    return 0\n"
         "main._run_command = strike\nsys.exit(main.main())\n"
     )
