@@ -121,7 +121,8 @@ def started(text: Path, run: Path, *before: str) -> Iterator["subprocess.Popen[b
     """A long training in a process of its own, which has begun; `before` are the words of what starts it."""
     words = ["train", text, "--out", run, *FLAGS, "--steps=1000000", "--save-every=0.05"]
     with running([*before, sys.executable, "-m", "storycell", *words]) as training:
-        wait_for_a_save(run, training, 0)
+        created = wait_for_a_save(run, training, 0)
+        wait_for_a_save(run, training, created)  # a second one: now it trains, and heeds signals
         yield training
 
 
