@@ -1,23 +1,16 @@
 // Who wrote a unit's memory: choose a character of the passage, and those before it light up by what they wrote of the state
 // after it. The sum is unrolled here, from the gates: what s wrote is what it added, times all forget gates after it.
 
-import { Story, signOf } from "../web/story.js";
+import { Story, element, numbersOf, signOf } from "../web/story.js";
 
 const authorsData = document.getElementById("authors-passage");
 if (authorsData) {
   const data = JSON.parse(authorsData.textContent);
   const box = document.getElementById("authors-reader"), panel = document.getElementById("authors-panel");
   const choice = document.getElementById("authors-unit");
-  const numbers = (text) => new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
-  const units = data.units.map((unit) => ({ ...unit, kept: numbers(unit.kept), written: numbers(unit.written) }));
+  const units = data.units.map((unit) => ({ ...unit, kept: numbersOf(unit.kept), written: numbersOf(unit.written) }));
   const texts = data.characters.map((c) => (c === "\n" ? "↵\n" : c));
   const shown = (c) => (c === "\n" ? "↵" : signOf(c));
-  const element = (tag, className, ...children) => {
-    const made = document.createElement(tag);
-    if (className) made.className = className;
-    made.append(...children);
-    return made;
-  };
 
   // The terms of the state after character t: shares[s] for s = 0 ... t, and what is left from before the passage.
   const unroll = ({ kept, written, before }, t) => {
@@ -43,13 +36,13 @@ if (authorsData) {
   });
   const context = (s) => {
     const around = data.characters.slice(Math.max(0, s - 5), s + 3).map((c) => (c === "\n" ? "↵" : c));
-    return element("span", "", `${around.slice(0, Math.min(5, s)).join("")}`, element("b", "", shown(data.characters[s])),
+    return element("span", {}, `${around.slice(0, Math.min(5, s)).join("")}`, element("b", {}, shown(data.characters[s])),
       around.slice(Math.min(5, s) + 1).join(""));
   };
   const bar = (label, share, full) => {
-    const fill = element("b", share < 0 ? "low" : "");
+    const fill = element("b", { class: share < 0 ? "low" : "" });
     fill.style.width = `${(100 * Math.min(1, Math.abs(share) / full)).toFixed(1)}%`;
-    return element("div", "bar author", label, element("i", "", fill), element("span", "", share.toFixed(3)));
+    return element("div", { class: "bar author" }, label, element("i", {}, fill), element("span", {}, share.toFixed(3)));
   };
   const show = (t) => {
     now = t;
@@ -61,21 +54,15 @@ if (authorsData) {
     const order = [...shares.keys()].sort((a, b) => Math.abs(shares[b]) - Math.abs(shares[a])).slice(0, 7);
     const half = reach(shares, carried);
     panel.replaceChildren(
-      element("h3", "", `After “${shown(data.characters[t])}”`),
-      element("div", "", `layer ${unit.layer}, unit ${unit.unit}: ${data.state} = ${value.toFixed(3)}`),
-      element("div", "", half === null ? "more than half was written before this passage"
+      element("h3", {}, `After “${shown(data.characters[t])}”`),
+      element("div", {}, `layer ${unit.layer}, unit ${unit.unit}: ${data.state} = ${value.toFixed(3)}`),
+      element("div", {}, half === null ? "more than half was written before this passage"
         : `half of it was written within the last ${half === 1 ? "character" : `${half} characters`}`),
-      element("h4", "", "Who wrote it"), ...order.map((s) => bar(context(s), shares[s], full)),
-      bar(element("span", "", "before this"), carried, full));
+      element("h4", {}, "Who wrote it"), ...order.map((s) => bar(context(s), shares[s], full)),
+      bar(element("span", {}, "before this"), carried, full));
   };
 
-  box.addEventListener("keydown", (event) => {
-    const to = story.keyFrom(now, event);
-    if (to === null) return;
-    event.preventDefault();
-    show(to);
-    story.scrollTo(to);
-  });
+  story.followKeys(() => now, show);
   choice.addEventListener("change", () => show(now));
   show(now);
   story.scrollTo(now);

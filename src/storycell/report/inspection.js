@@ -1,6 +1,6 @@
 // The text coloured by a unit: choose a unit and a value, walk through the characters.
 
-import { FULL_NATS, Story, inOrder, nameOf, scaleOf, signOf } from "../web/story.js";
+import { FULL_NATS, Story, element, inOrder, nameOf, numbersOf, scaleOf, signOf } from "../web/story.js";
 
 {
   const data = JSON.parse(document.getElementById("browse").textContent);
@@ -11,21 +11,12 @@ import { FULL_NATS, Story, inOrder, nameOf, scaleOf, signOf } from "../web/story
   const decoded = new Map();
   const column = (unit, name) => {
     const key = `${unit} ${name}`;
-    if (!decoded.has(key)) {
-      const bytes = Uint8Array.from(atob(data.units[unit].values[name]), (c) => c.charCodeAt(0));
-      decoded.set(key, new Float32Array(bytes.buffer));
-    }
+    if (!decoded.has(key)) decoded.set(key, numbersOf(data.units[unit].values[name]));
     return decoded.get(key);
   };
   const signs = { "\0": "■", "\n": "↵" };
   const shown = (c) => signs[c] ?? signOf(c);
   const inline = (characters) => [...characters].map((c) => signs[c] ?? c).join("");
-  const element = (tag, className, ...children) => {
-    const made = document.createElement(tag);
-    if (className) made.className = className;
-    made.append(...children);
-    return made;
-  };
 
   let now = 0, fixed = false; // a click keeps a character chosen until the pointer leaves the text
   const story = new Story(box, {
@@ -43,19 +34,19 @@ import { FULL_NATS, Story, inOrder, nameOf, scaleOf, signOf } from "../web/story
   };
 
   const bar = (label, share, value, className, isLow) => {
-    const fill = element("b", isLow ? "low" : "");
+    const fill = element("b", { class: isLow ? "low" : "" });
     fill.style.width = `${(100 * Math.min(1, Math.max(0, share))).toFixed(1)}%`;
-    return element("div", className, element("span", "", label), element("i", "", fill), element("span", "", value));
+    return element("div", { class: className }, element("span", {}, label), element("i", {}, fill), element("span", {}, value));
   };
   const place = ([before, at, after], note) =>
-    element("p", "", `… ${inline(before)}`, element("b", "", shown(at)), `${inline(after)} … `, element("small", "", note));
+    element("p", {}, `… ${inline(before)}`, element("b", {}, shown(at)), `${inline(after)} … `, element("small", {}, note));
 
   const show = (t) => {
     now = t;
     story.setMark(now);
     const k = +unitChoice.value, unit = data.units[k];
-    const head = element("h3", "", `“${shown(data.characters[now])}”`);
-    const about = element("div", "", `character ${now.toLocaleString("en")}, surprise ${data.bits[now].toFixed(2)} bits`);
+    const head = element("h3", {}, `“${shown(data.characters[now])}”`);
+    const about = element("div", {}, `character ${now.toLocaleString("en")}, surprise ${data.bits[now].toFixed(2)} bits`);
     const values = names.map((name) => {
       const value = column(k, name)[now];
       return bar(`${nameOf(name)} ${name}`, Math.abs(value) / unit.scales[name], value.toFixed(3), "bar", value < 0);
@@ -65,20 +56,14 @@ import { FULL_NATS, Story, inOrder, nameOf, scaleOf, signOf } from "../web/story
       return bar(shown(data.alphabet[id]), share, `${(100 * share).toFixed(1)} %`, "bar next");
     });
     moment.replaceChildren(head, about,
-      element("h4", "", `Layer ${unit.layer}, unit ${unit.unit}`), ...values, element("h4", "", "Likeliest next"), ...next);
+      element("h4", {}, `Layer ${unit.layer}, unit ${unit.unit}`), ...values, element("h4", {}, "Likeliest next"), ...next);
     const text = data.characters, from = Math.max(0, now - 34);
     const here = [text.slice(from, now), text[now], text.slice(now + 1, now + 18)];
     similar.replaceChildren(place(here, "chosen above"),
       ...data.similar[now].filter((s) => s[1]).map((s, j) => place(s, `cosine ${data.cosines[now][j].toFixed(3)}`)));
   };
 
-  box.addEventListener("keydown", (event) => {
-    const to = story.keyFrom(now, event);
-    if (to === null) return;
-    event.preventDefault();
-    show(to);
-    story.scrollTo(to);
-  });
+  story.followKeys(() => now, show);
   document.addEventListener("click", (event) => {
     const chosen = event.target.dataset?.unit;
     if (!chosen) return;

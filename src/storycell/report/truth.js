@@ -1,39 +1,27 @@
 // The truth beside the prediction: a text coloured by what the model loses, and both expectations of a chosen character.
 
-import { Story, percent, signOf } from "../web/story.js";
+import { Story, element, percent, signOf } from "../web/story.js";
 
 const truthData = document.getElementById("truth-text");
 if (truthData) {
   const data = JSON.parse(truthData.textContent);
   const box = document.getElementById("truth-reader"), panel = document.getElementById("truth-panel");
   const shown = (c) => (c === "\0" ? "■" : signOf(c));
-  const element = (tag, className, ...children) => {
-    const made = document.createElement(tag);
-    if (className) made.className = className;
-    made.append(...children);
-    return made;
-  };
   const bar = ([c, p]) => {
-    const fill = element("b", "");
+    const fill = element("b", {});
     fill.style.width = `${(100 * p).toFixed(1)}%`;
-    return element("div", "bar next", element("span", "", shown(c)), element("i", "", fill), element("span", "", percent(p)));
+    return element("div", { class: "bar next" }, element("span", {}, shown(c)), element("i", {}, fill), element("span", {}, percent(p)));
   };
   let now = 0;
   const story = new Story(box, { legend: document.getElementById("truth-legend"), onChoose: (t) => show(t) });
   const show = (t) => {
     now = t;
     story.setMark(t);
-    panel.replaceChildren(element("h3", "", `“${shown(data.characters[t])}”`),
-      element("div", "", `character ${t.toLocaleString("en")}: ${data.bits[t].toFixed(2)} bits lost`),
-      element("h4", "", "Truth"), ...data.truth[t].map(bar), element("h4", "", "Model"), ...data.model[t].map(bar));
+    panel.replaceChildren(element("h3", {}, `“${shown(data.characters[t])}”`),
+      element("div", {}, `character ${t.toLocaleString("en")}: ${data.bits[t].toFixed(2)} bits lost`),
+      element("h4", {}, "Truth"), ...data.truth[t].map(bar), element("h4", {}, "Model"), ...data.model[t].map(bar));
   };
-  box.addEventListener("keydown", (event) => {
-    const to = story.keyFrom(now, event);
-    if (to === null) return;
-    event.preventDefault();
-    show(to);
-    story.scrollTo(to);
-  });
+  story.followKeys(() => now, show);
   story.draw(data.characters.map((c) => ({ "\n": "↵\n", "\0": "■\n\n" })[c] ?? c), data.bits, { kind: "loss", full: 3 });
   const worst = data.bits.slice(0, 600).reduce((best, bits, t, all) => (bits > all[best] ? t : best), 0);
   show(worst);

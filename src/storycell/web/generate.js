@@ -1,19 +1,8 @@
 // The controls of the pages that generate: what the colours show, what may come next, and how it is sampled.
 
-import { FULL_NATS, LOSS, NOTHING, inOrder, meaningOf, nameOf, percent, scaleOf, signOf, wordOf } from "./story.js";
+import { FULL_NATS, LOSS, NOTHING, element, inOrder, meaningOf, nameOf, percent, scaleOf, signOf, wordOf } from "./story.js";
 
 export const newSeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
-
-// An element with attributes and children; properties that are functions are listeners.
-export function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (typeof value === "function") made.addEventListener(name, value);
-    else made.setAttribute(name, value);
-  }
-  made.append(...children);
-  return made;
-}
 
 // The button that starts and stops.
 export function showGenerating(button, isGenerating) {

@@ -22,6 +22,20 @@ export function inOrder(symbols) {
 export const signOf = (character) => ({ " ": "␣", "\n": "↵", "\t": "⇥" })[character] ?? character;
 export const wordOf = (character) => ({ " ": "space", "\n": "new line", "\t": "tab" })[character] ?? character;
 
+// The float32 numbers of a base64 text.
+export const numbersOf = (text) => new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+
+// An element with attributes and children; properties that are functions are listeners.
+export function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") made.addEventListener(name, value);
+    else made.setAttribute(name, value);
+  }
+  made.append(...children);
+  return made;
+}
+
 export function percent(probability) {
   if (probability > 0.99999) return "100 %";
   if (probability > 0.999) return ">99.9 %";
@@ -146,6 +160,17 @@ export class Story {
     if (!span) return;
     const top = span.offsetTop - this.box.offsetTop, seen = this.box.scrollTop;
     if (top < seen + 20 || top > seen + this.box.clientHeight - 50) this.box.scrollTop = top - this.box.clientHeight / 3;
+  }
+
+  // Walk by keys from the character that `here` says: each that a key leads to is shown by `show` and scrolled to.
+  followKeys(here, show) {
+    this.box.addEventListener("keydown", (event) => {
+      const to = this.keyFrom(here(), event);
+      if (to === null) return;
+      event.preventDefault();
+      show(to);
+      this.scrollTo(to);
+    });
   }
 
   // Where a key leads from the character `k`, 0 to `last`; null for a key that leads nowhere. Shift goes by words.

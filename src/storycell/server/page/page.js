@@ -3,8 +3,8 @@
 // One text area holds everything that was typed and generated. `story` knows the surprise of each character, and how the
 // last request was generated (where it began, with which seed), so that it can be generated again with a unit held.
 
-import { ColourChoice, describe, element, newSeed, showChoices, showGenerating, showSlider } from "../../web/generate.js";
-import { Story, inOrder, isGate, nameOf } from "../../web/story.js";
+import { ColourChoice, describe, newSeed, showChoices, showGenerating, showSlider } from "../../web/generate.js";
+import { Story, element, inOrder, isGate, nameOf } from "../../web/story.js";
 import { offerTheme } from "../../web/theme.js";
 import { Gone, NeedsKey, Refused, call, isThere, keepKey, parts } from "./server.js";
 
