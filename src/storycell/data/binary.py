@@ -4,6 +4,7 @@ Each gets a `CorpusError` that names the format and says what to do.
 """
 
 import re
+from functools import cache
 
 from storycell.errors import CorpusError
 
@@ -66,11 +67,21 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (  # as a regular expression; 
     (rb"\x80[\2-\5](?:\x95|\}|\]|c)", "a pickle of Python's", "it is not opened here, as it can run anything"),
     (rb"\x7fELF|MZ.{0,200}\0\0\0|\xca\xfe\xba\xbe|\xcf\xfa\xed\xfe|\0asm", "a program", _NO_TEXT),
 )
-_KNOWN = tuple((re.compile(begins, re.DOTALL), kind, advice) for begins, kind, advice in _BEGINNINGS)
+
+
+@cache
+def _known() -> tuple[tuple[re.Pattern[bytes], str, str], ...]:
+    """The beginnings, compiled when the first file is looked at: that takes a few milliseconds."""
+    return tuple((re.compile(begins, re.DOTALL), kind, advice) for begins, kind, advice in _BEGINNINGS)
+
+
+def kind_of(head: bytes) -> tuple[str, str] | None:
+    """What a file that begins so is, and what to do with it; None if it may be a text."""
+    return next(((kind, advice) for begins, kind, advice in _known() if begins.match(head)), None)
 
 
 def refuse_binary(head: bytes, name: str) -> None:
     """`CorpusError` if a file begins as one of a kind that is known to be no text."""
-    for begins, kind, advice in _KNOWN:
-        if begins.match(head):
-            raise CorpusError(f"{name} is {kind}, not a text; {advice.replace('FILE', name)}")
+    if known := kind_of(head):
+        kind, advice = known
+        raise CorpusError(f"{name} is {kind}, not a text; {advice.replace('FILE', name)}")

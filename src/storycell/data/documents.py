@@ -15,19 +15,20 @@ The libraries that read them are extras (`documents`, `parquet`), imported when 
 
 import json
 import re
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Any
 
-from storycell.data.binary import PANDAS, PANDOC
+from storycell.data.binary import PANDAS, PANDOC, kind_of
 from storycell.data.blocks import START, Place, normalise
 from storycell.data.tables import clear_column, no_column
 from storycell.data.vocab import BOUNDARY_BYTE
 from storycell.errors import CorpusError
 from storycell.extras import require
+
+if TYPE_CHECKING:
+    from zipfile import ZipFile
 
 LARGEST_BYTES = 256 << 20  # of a document that has to be in memory as a whole
 ENDINGS = (".epub", ".docx", ".html", ".htm", ".xhtml", ".srt", ".vtt", ".ass", ".ssa", ".mbox", ".abc", ".parquet")
@@ -131,9 +132,9 @@ def _subtitles(text: str, name: str) -> Iterator[str]:
 
 
 # A message begins with its date, as the phone's language writes it; what follows without one goes on with the last.
-_WHATSAPP = re.compile(
+_WHEN = (
     r"^[\u200e\u200f]?\[?(?P<day>\d{1,4}[./-]\d{1,2}[./-]\d{1,4}),?\s"
-    r"\d{1,2}[:.]\d{2}(?:[:.]\d{2})?(?:\s?[AaPp]\.?\s?[Mm]\.?)?(?:\]\s| - )(?P<rest>.*)$"
+    r"\d{1,2}[:.]\d{2}(?:[:.]\d{2})?(?:\s?[AaPp]\.?\s?[Mm]\.?)?(?:\]\s| - )"
 )
 _SPEAKER = re.compile(r"(?P<name>[^:\n]{1,60}): (?P<words>.*)", re.DOTALL)
 _OMITTED = re.compile(r"[\u200e\u200f]|<[^<>\n]{3,60}>$")  # marks what the messenger says itself; <Media omitted>
@@ -142,8 +143,8 @@ _OMITTED = re.compile(r"[\u200e\u200f]|<[^<>\n]{3,60}>$")  # marks what the mess
 def _whatsapp(text: str, _name: str) -> Iterator[str]:
     messages: list[tuple[str, str]] = []
     for line in text.splitlines():
-        if begins := _WHATSAPP.match(line):
-            messages.append((begins["day"], begins["rest"]))
+        if begins := re.match(_WHEN, line):
+            messages.append((begins["day"], line[begins.end() :]))
         elif messages:
             day, rest = messages[-1]
             messages[-1] = (day, f"{rest}\n{line}")
@@ -219,7 +220,9 @@ def _tunes(text: str, _name: str) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _TextKind:
-    begins: re.Pattern[str] | None  # the beginning of such a file
+    begins: (
+        str  # the beginning of such a file, compiled when the first file is looked at; "" where only the name says it
+    )
     endings: tuple[str, ...]  # that say it where the beginning does not
     what: str
     stories: Callable[[str, str], Iterator[str]]  # (text, name)
@@ -228,28 +231,28 @@ class _TextKind:
 _MESSAGES = r'.{0,4000}"messages"\s*:\s*\['
 _TEXT_KINDS = {
     "HTML": _TextKind(  # a text file that begins so may be a text about HTML
-        None, (".html", ".htm", ".xhtml"), "its words without the tags are a story", _html,
+        "", (".html", ".htm", ".xhtml"), "its words without the tags are a story", _html,
     ),
     "subtitles": _TextKind(
-        re.compile(r"WEBVTT\b|\s*\[Script Info\]|\s*\d+\r?\n\d\d:\d\d:\d\d[,.]\d{3} --> "),
+        r"WEBVTT\b|\s*\[Script Info\]|\s*\d+\r?\n\d\d:\d\d:\d\d[,.]\d{3} --> ",
         (".srt", ".vtt", ".ass", ".ssa"), "the film is a story, a line for each subtitle", _subtitles,
     ),
     "a WhatsApp chat": _TextKind(
-        re.compile(rf"(?:{_WHATSAPP.pattern.removesuffix('$')}\n(?:.*\n){{0,40}}?){{2}}", re.M), (),
+        rf"(?m)(?:{_WHEN}.*\n(?:.*\n){{0,40}}?){{2}}", (),
         "each day is a story, a line for each message", _whatsapp,
     ),
     "a Telegram export": _TextKind(
-        re.compile(
-            r'\s*\{(?:.{0,1000}"type"\s*:\s*"(?:\w+_(?:chat|group|supergroup|channel)|saved_messages|bot_chat)"'
-            rf'{_MESSAGES}|.{{0,20000}}"chats"\s*:\s*\{{.{{0,2000}}"list"\s*:\s*\[)', re.S
+        (
+            r'(?s)\s*\{(?:.{0,1000}"type"\s*:\s*"(?:\w+_(?:chat|group|supergroup|channel)|saved_messages|bot_chat)"'
+            rf'{_MESSAGES}|.{{0,20000}}"chats"\s*:\s*\{{.{{0,2000}}"list"\s*:\s*\[)'
         ), (), "each day of a chat is a story, a line for each message", _telegram,
     ),
     "a Discord export": _TextKind(
-        re.compile(rf'\s*\{{\s*"guild"\s*:.{{0,4000}}"channel"\s*:{_MESSAGES}', re.S), (),
+        rf'(?s)\s*\{{\s*"guild"\s*:.{{0,4000}}"channel"\s*:{_MESSAGES}', (),
         "each day is a story, a line for each message", _discord,
     ),
     "ABC music": _TextKind(
-        re.compile(r"(?:%abc.*\n)?(?:[%\w].*\n|\s*\n){0,40}?X:\s*\d+.*\n(?:[A-Z%].*\n){0,40}?K:"), (".abc",),
+        r"(?:%abc.*\n)?(?:[%\w].*\n|\s*\n){0,40}?X:\s*\d+.*\n(?:[A-Z%].*\n){0,40}?K:", (".abc",),
         "each tune is a story", _tunes,
     ),
 }  # fmt: skip
@@ -259,7 +262,7 @@ def text_document(text: str, ending: str) -> TextDocument | None:
     """The document that a text file is, by its beginning or its ending; None if it is a text as it lies."""
     head = text.removeprefix("\ufeff")
     for kind, about in _TEXT_KINDS.items():
-        if ending in about.endings or (about.begins and about.begins.match(head)):
+        if ending in about.endings or (about.begins and re.match(about.begins, head)):
             return TextDocument(kind)
     return None
 
@@ -276,7 +279,7 @@ class BinaryDocument:
 
     def stories(self, path: Path, name: str) -> Iterator[str]:
         """Its stories in their order; `CorpusError` names a file that is damaged or holds no words."""
-        found = _BINARY_KINDS[self.kind][1](path, name, self.column)
+        found = _BINARY_KINDS[self.kind][0](path, name, self.column)
         some = False
         for story in found:
             if story.strip():
@@ -286,12 +289,15 @@ class BinaryDocument:
             raise CorpusError(f"{name} is {self.kind} without any words in it; give another file")
 
     def __str__(self) -> str:
-        return f"{self.kind}: {_BINARY_KINDS[self.kind][2]}"
+        return f"{self.kind}: {_BINARY_KINDS[self.kind][1]}"
 
 
 def _epub(path: Path, name: str, _column: str | None) -> Iterator[str]:
     """The documents of its spine in their order: https://www.w3.org/TR/epub-33/#sec-package-doc."""
     require("inscriptis", f"reading {name}, which is an EPUB book,")
+    import zipfile
+    from urllib.parse import unquote
+
     from lxml import etree
 
     parser = etree.XMLParser(resolve_entities=False, no_network=True, recover=True)
@@ -329,8 +335,10 @@ def _epub(path: Path, name: str, _column: str | None) -> Iterator[str]:
     yield "\n".join(chapter for chapter in chapters if chapter.strip())
 
 
-def _locked_names(book: zipfile.ZipFile, etree: Any, parser: Any) -> set[str]:
+def _locked_names(book: "ZipFile", etree: Any, parser: Any) -> set[str]:
     """What of it is encrypted."""
+    from urllib.parse import unquote
+
     if "META-INF/encryption.xml" not in book.namelist():
         return set()
     tree = etree.fromstring(book.read("META-INF/encryption.xml"), parser)
@@ -339,6 +347,8 @@ def _locked_names(book: zipfile.ZipFile, etree: Any, parser: Any) -> set[str]:
 
 def _docx(path: Path, name: str, _column: str | None) -> Iterator[str]:
     require("docx", f"reading {name}, which is a Word document,")
+    import zipfile
+
     import docx
     from docx.opc.exceptions import OpcError
     from docx.table import Table
@@ -407,27 +417,21 @@ def _parquet(path: Path, name: str, column: str | None) -> Iterator[str]:
 
 
 _Stories = Callable[[Path, str, str | None], Iterator[str]]
-_BINARY_KINDS: dict[str, tuple[re.Pattern[bytes], _Stories, str]] = {
-    "an EPUB book": (
-        re.compile(rb"PK\x03\x04.{26}mimetypeapplication/epub\+zip", re.S), _epub, "the book is a story",
-    ),
-    "a Word document (DOCX)": (
-        re.compile(rb"PK\x03\x04(?:.{0,60000}?PK\x03\x04)?.{26}word/", re.S), _docx, "the document is a story",
-    ),
-    "mail (mbox)": (
-        re.compile(rb"From \S+.*\r?\n(?:[>A-Za-z0-9-]+:.*\r?\n(?:[ \t].*\r?\n)*)+\r?\n"), _mbox,
-        "the words of each message are a story",
-    ),
-    "a Parquet table": (re.compile(rb"PAR1", re.S), _parquet, "each cell of a column is a story"),
-}  # fmt: skip
+_MBOX = rb"From \S+.*\r?\n(?:[>A-Za-z0-9-]+:.*\r?\n(?:[ \t].*\r?\n)*)+\r?\n"
+_BINARY_KINDS: dict[str, tuple[_Stories, str]] = {  # by the names of `storycell.data.binary`, which tells them
+    "an EPUB book": (_epub, "the book is a story"),
+    "a Word document (DOCX)": (_docx, "the document is a story"),
+    "a Parquet table": (_parquet, "each cell of a column is a story"),
+    "mail (mbox)": (_mbox, "the words of each message are a story"),
+}
 
 
 def binary_document(head: bytes, column: str | None) -> BinaryDocument | None:
     """The document that a file with such a beginning is."""
-    for kind, (begins, _, _) in _BINARY_KINDS.items():
-        if begins.match(head):
-            return BinaryDocument(kind, column if kind == "a Parquet table" else None)
-    return None
+    kind = "mail (mbox)" if re.match(_MBOX, head) else (kind_of(head) or ("", ""))[0]
+    if kind not in _BINARY_KINDS:
+        return None
+    return BinaryDocument(kind, column if kind == "a Parquet table" else None)
 
 
 def skip(stories: Iterator[str], count: int) -> Iterator[str]:
