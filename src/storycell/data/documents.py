@@ -136,8 +136,8 @@ _WHEN = (
     r"^[\u200e\u200f]?\[?(?P<day>\d{1,4}[./-]\d{1,2}[./-]\d{1,4}),?\s"
     r"\d{1,2}[:.]\d{2}(?:[:.]\d{2})?(?:\s?[AaPp]\.?\s?[Mm]\.?)?(?:\]\s| - )"
 )
-_SPEAKER = re.compile(r"(?P<name>[^:\n]{1,60}): (?P<words>.*)", re.DOTALL)
-_OMITTED = re.compile(r"[\u200e\u200f]|<[^<>\n]{3,60}>$")  # marks what the messenger says itself; <Media omitted>
+_SPEAKER = r"(?s)(?P<name>[^:\n]{1,60}): (?P<words>.*)"
+_OMITTED = r"[\u200e\u200f]|<[^<>\n]{3,60}>$"  # marks what the messenger says itself; <Media omitted>
 
 
 def _whatsapp(text: str, _name: str) -> Iterator[str]:
@@ -148,11 +148,11 @@ def _whatsapp(text: str, _name: str) -> Iterator[str]:
         elif messages:
             day, rest = messages[-1]
             messages[-1] = (day, f"{rest}\n{line}")
-    said = [(day, _SPEAKER.fullmatch(rest)) for day, rest in messages]
+    said = [(day, re.fullmatch(_SPEAKER, rest)) for day, rest in messages]
     return _days(
         (day, found["name"], found["words"].rstrip())
         for day, found in said
-        if found and not _OMITTED.match(found["words"])
+        if found and not re.match(_OMITTED, found["words"])
     )
 
 
