@@ -12,10 +12,10 @@ from __future__ import annotations
 import hashlib
 import socket
 import struct
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
+
+from support.local_server import LocalServer
 
 COMMIT = "c0ffee" + "0" * 34
 FOLDER = "/datasets/roneneldan/TinyStories/resolve/"
@@ -38,26 +38,13 @@ class Fault:
 
 
 @dataclass
-class FakeHub:
+class FakeHub(LocalServer):
     files: dict[str, bytes]
     faults: list[Fault] = field(default_factory=list)
     ranges: bool = True
     headers: bool = True
     elsewhere: bool = False  # as the real hub does with large files: it redirects to a store on another host
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
-
-    def __enter__(self) -> FakeHub:
-        handler = type("Handler", (_Handler,), {"hub": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
     def bodies(self) -> list[str | None]:
         """The Range header of every body request so far."""
@@ -137,3 +124,6 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.connection.shutdown(socket.SHUT_RDWR)
         self.close_connection = True
+
+
+FakeHub.handler = _Handler

@@ -5,35 +5,22 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from support.local_server import LocalServer
 
 TOKEN = "hf_token_of_the_tests"
 
 
 @dataclass
-class FakeModelHub:
+class FakeModelHub(LocalServer):
     """`models`: name -> file -> content, of the last commit. Writing needs `TOKEN`."""
 
     models: dict[str, dict[str, bytes]] = field(default_factory=dict)
     commits: list[str] = field(default_factory=list)
     status: int = 0  # what every request is answered with, if it is set
-
-    def __enter__(self) -> FakeModelHub:
-        handler = type("Handler", (_Handler,), {"hub": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
     def commit_of(self, name: str) -> str:
         """A hash of what a repository holds."""
@@ -119,3 +106,6 @@ class _Handler(BaseHTTPRequestHandler):
         return self._answer(
             200, None, {"ETag": f'"{etag}"', "X-Repo-Commit": commit, "Content-Type": "text/plain"}, files[path]
         )
+
+
+FakeModelHub.handler = _Handler

@@ -163,7 +163,7 @@ def command(
                 sampling=sampling,
                 seed=seed,
                 unique=unique,
-                new=False if new is None else True if new == 1 else new,
+                new=new or False,
                 filter=wanted,
                 rank=rank,
                 progress=progress,
@@ -176,7 +176,7 @@ def command(
     if read != plain_text(prompt):
         shown = read if len(read) <= _SHOWN else f"{read[:_SHOWN]}…"
         say(f"characters the model does not know were left out or replaced: the prompt is now {shown!r}")
-    pieces: Iterable[tuple[int, str]] = model.streams(
+    pieces = model.streams(
         prompt,
         chars,
         count=count,
@@ -187,6 +187,11 @@ def command(
         rules=rules,
         labels=asked,
     )
+    _give_texts(pieces, read, count, seed, as_json)
+
+
+def _give_texts(pieces: Iterable[tuple[int, str]], read: str, count: int, seed: int, as_json: bool) -> None:
+    """Write what follows the prompt that was `read`: one text as it comes, several when all have ended."""
     live = not as_json and count == 1
     if live:
         _write(read)

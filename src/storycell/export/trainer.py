@@ -65,8 +65,8 @@ def write(model: LanguageModel | None = None, vocab: Vocabulary | None = None, n
         shape = {"cell": model.cell, "layers": model.num_layers, "units": model.hidden_size}
         shape |= {"embedding": model.embedding_size}
         facts = {"name": name, "characters": vocab.characters, "shape": shape}
-        halves = {key: weight.astype(np.float16) for key, weight in model.weights().items()}
-        weights = wasm.deflate(pack_tensors(halves, {}))
+        float16 = {key: weight.astype(np.float16) for key, weight in model.weights().items()}
+        weights = wasm.deflate(pack_tensors(float16, {}))
     parts = {
         "STYLE": _style(),
         "PAGE": theme.script("web/learn/learn.js"),

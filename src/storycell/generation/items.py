@@ -49,7 +49,7 @@ class Items:
     tried: int = 0
     refused: Counter[str] = field(
         default_factory=Counter
-    )  # reason -> texts: empty, filter, repeated, known, alike, stuck
+    )  # texts by reason: empty, filter, repeated, known, alike, stuck
 
 
 def generate_items(
@@ -72,8 +72,8 @@ def generate_items(
 ) -> Items:
     """At most `count` texts, fewer where the model does not make so many (see `TRIES_EACH`).
 
-    `unique` leaves out what came before; `new` what is in the text `known`, and as a number, what is more alike to one
-    of its stories than that; `filter` what has no match of a regular expression; `rank` puts the likeliest first.
+    `unique` leaves out what came before; `new` what is in the text `known`, and as a share below 1, what is
+    more alike to one of its stories than that; `filter` what has no match of a regular expression; `rank` puts the likeliest first.
     """
     if not 1 <= count <= 10_000_000:
         raise SettingsError(f"count = {count}: it must be from 1 to 10,000,000")
@@ -83,7 +83,7 @@ def generate_items(
         wanted = re.compile(filter or "")
     except re.error as error:
         raise SettingsError(f"filter = {filter!r} is no regular expression: {error}") from None
-    texts = None if known is None or not new else _Known(known, None if new is True else float(new))
+    texts = None if known is None or not new else _Known(known, None if new == 1 else float(new))
     ids, read = vocab.prompt_ids(prompt)
     found, seen = Items(), set[str]()
     most = max(LEAST_TRIES, TRIES_EACH * count)

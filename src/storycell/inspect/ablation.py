@@ -167,7 +167,7 @@ def _stories(path: Trace, count: int, chars: int) -> npt.NDArray[np.int64]:
 
 
 def unit_kinds(found: Ablation) -> dict[Unit, list[Loss]]:
-    """What was measured of each unit, the dearest kinds first."""
+    """What was measured of each unit, the kinds with the largest loss first."""
     by_unit: dict[Unit, list[Loss]] = {}
     for losses in found.best.values():
         for one in losses:
