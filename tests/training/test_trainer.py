@@ -282,8 +282,9 @@ def test_the_callers_random_numbers_are_left_alone() -> None:
 # One learner beside the other
 
 SAME = 1e-3  # nats, of float32 on both sides after so many steps
-SAME_WITH_MUON = (
-    1.5e-2  # it makes directions that hold nothing but rounding as long as the others, a hundredth of the bound too
+SAME_WITH_MUON = 3e-3  # it makes directions that hold nothing but rounding as long as the others
+RNN_WITH_MUON = (
+    1.5e-2  # torch's own losses move by 1.3e-2 here when its first weights are changed by 1e-7 of themselves
 )
 NETWORKS = [{"cell": "lstm", "layers": 2}, {"cell": "gru"}, {"cell": "rnn"}, {"cell": "lstm", "embedding": 0}]
 
@@ -294,7 +295,8 @@ def test_both_learners_have_the_same_losses_from_the_same_seed(network: dict[str
     changes = {"optimizer": optimizer, "steps": 50, "reset": 0.2, "average": 0.9, "weight_decay": 0.1}
     ours, theirs = (trainer(kind, network=network, **changes) for kind in ("engine", "torch"))
     nats = [[report.train_nats for report in made.reports()] for made in (ours, theirs)]
-    assert nats[0] == pytest.approx(nats[1], abs=SAME_WITH_MUON if optimizer == "muon" else SAME)
+    muon = RNN_WITH_MUON if network.get("cell") == "rnn" else SAME_WITH_MUON
+    assert nats[0] == pytest.approx(nats[1], abs=muon if optimizer == "muon" else SAME)
     assert nats[0][-1] < nats[0][0] - 0.03
     one, other = ours.learner.snapshot(), theirs.learner.snapshot()
     assert {name: value.shape for name, value in one.items()} == {name: value.shape for name, value in other.items()}

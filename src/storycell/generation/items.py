@@ -73,7 +73,8 @@ def generate_items(
     """At most `count` texts, fewer where the model does not make so many (see `TRIES_EACH`).
 
     `unique` leaves out what came before; `new` what is in the text `known`, and as a share below 1, what is
-    more alike to one of its stories than that; `filter` what has no match of a regular expression; `rank` puts the likeliest first.
+    more alike to one of its stories than that; `filter` what has no match of a regular expression; `rank` puts the
+    likeliest first.
     """
     if not 1 <= count <= 10_000_000:
         raise SettingsError(f"count = {count}: it must be from 1 to 10,000,000")
