@@ -28,7 +28,7 @@ from storycell.config import Settings
 from storycell.data import batches
 from storycell.lab.bench import roofline
 from storycell.lab.bench.results import keep
-from storycell.lab.bench.timing import Work, in_turns
+from storycell.lab.bench.timing import Work, in_turns, on_threads
 from storycell.lab.bench.train import draw_text, step
 from storycell.lab.bench.workload import RATE, V, Workload
 from storycell.training.engine_learner import EngineLearner
@@ -126,7 +126,7 @@ def main() -> None:
     args = parser.parse_args()
     changed = config.recipe(args.recipe).with_changes(threads=args.threads, device="cpu", precision=args.precision)
     settings = resolve_settings(ProcessGroup(), changed)
-    with threads.computing_on(args.threads, args.threads):
+    with on_threads(args.threads):
         repeated = {"bare": bare(settings, "adamw"), "same": bare(settings, settings.training.optimizer)}
         repeated |= {name: product(work) for name, work in roofline.products(settings.training.precision).items()}
         tasks = {name: partial(task, args.steps) for name, task in repeated.items()}

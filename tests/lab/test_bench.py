@@ -2,7 +2,9 @@
 
 import copy
 import json
+import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,18 @@ def test_quick_work_is_repeated_and_slow_work_is_not_warmed_up_again(monkeypatch
     rates = time_interleaved({"quick": work("quick", 0.02), "slow": work("slow", 1.0)}, rounds=1)
     assert calls == {"quick": 1 + 1 + 3, "slow": 1 + 1}  # 0.06 s are more than `LEAST_S`
     assert (rates["quick"].median, rates["slow"].median) == (pytest.approx(50), pytest.approx(1))
+
+
+def test_torch_computes_on_the_threads_of_the_bench_though_it_is_imported_by_it() -> None:
+    program = """
+from storycell.lab.bench.timing import on_threads
+with on_threads(1):
+    import torch
+    print(torch.get_num_threads())
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1"]  # it takes every core otherwise
 
 
 def test_timings_take_turns_with_something_between(monkeypatch: pytest.MonkeyPatch) -> None:

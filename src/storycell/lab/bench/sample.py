@@ -8,11 +8,11 @@ bytes, for many the rate of a large matrix product.
 
 from typing import Any
 
-from storycell import extras, threads
+from storycell import extras
 from storycell.generation import sampler
 from storycell.generation.sampler import Sampling, Stream
 from storycell.lab.bench import results, roofline
-from storycell.lab.bench.timing import Spread, Work, time_interleaved
+from storycell.lab.bench.timing import Spread, Work, on_threads, time_interleaved
 from storycell.lab.bench.workload import TEMPERATURE, V, Workload
 from storycell.language_model import LanguageModel
 from storycell.runs.network import new_model
@@ -28,7 +28,7 @@ def sample(workload: Workload) -> dict[str, Any]:
     assert workload.streams
     assert workload.threads
     precision = "fp32" if workload.precision == "auto" else workload.precision
-    with threads.computing_on(workload.threads, workload.threads):
+    with on_threads(workload.threads):
         lm = endless(workload, precision)
         contestants = {"storycell": write(lm, workload.streams)}
         for other in ("bf16", "fp32") if precision == "int8" else ():

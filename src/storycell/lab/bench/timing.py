@@ -5,10 +5,14 @@ cores that the next one needs; and every timing of a quick contestant follows an
 its own data.
 """
 
+import importlib
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from storycell import extras, threads
 
 PAUSE_S = 0.02  # OpenMP's threads spin for some milliseconds
 LEAST_S = 0.05  # a timing repeats its work until it lasts this long
@@ -29,6 +33,18 @@ class Spread:
     def of(cls, values: list[float]) -> "Spread":
         """The spread of some values, one at least."""
         return cls(statistics.median(values), min(values), max(values))
+
+
+@contextmanager
+def on_threads(count: int) -> Iterator[None]:
+    """Within, every contestant computes on so many threads when the calling thread runs it, torch's included.
+
+    torch is imported first, where it is installed: one that is imported within would take every core.
+    """
+    if extras.is_installed("torch"):
+        importlib.import_module("torch")
+    with threads.computing_on(count, count):
+        yield
 
 
 def time_interleaved(contestants: Mapping[str, Work], rounds: int) -> dict[str, Spread]:

@@ -14,7 +14,7 @@ from storycell import extras, threads
 from storycell.config import Settings, TrainSettings
 from storycell.errors import SettingsError
 from storycell.lab.bench import results, roofline
-from storycell.lab.bench.timing import Work, time_interleaved
+from storycell.lab.bench.timing import Work, on_threads, time_interleaved
 from storycell.lab.bench.workload import CLIP, RATE, V, Workload
 from storycell.training.learner import Learner
 from storycell.training.processes import ProcessGroup
@@ -31,7 +31,7 @@ def train(workload: Workload) -> dict[str, Any]:
     assert workload.threads
     settings, text, skipped = resolve(workload), draw_text(workload), None
     precision = settings.training.precision
-    with threads.computing_on(workload.threads, workload.threads):
+    with on_threads(workload.threads):
         contestants = {"storycell": step(build_learner(settings, V), text)}
         if extras.is_installed("torch"):
             from storycell.lab.bench import baselines
