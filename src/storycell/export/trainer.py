@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from storycell.atomic import write_atomically
 from storycell.data.stories.corpus import generate
 from storycell.data.vocab import SEPARATOR, Vocabulary
 from storycell.errors import ExportError, SettingsError
@@ -49,7 +50,7 @@ def export_trainer(model: LanguageModel, vocab: Vocabulary, path: str | Path, *,
     if path.is_dir():
         raise ExportError(f"{path} is a folder; name a file in it")
     with files.writing(path, "name another file"):
-        files.write_atomically(path, data)
+        write_atomically(path, data)
     return TrainerPage(str(path), len(data))
 
 

@@ -145,6 +145,7 @@ def train(
 
 
 _NETWORK = {"layers", "hidden"}
+_LONGEST_PART = 60  # characters of a title in a run's name; file systems take 255 bytes
 
 
 def plan_best(group: ProcessGroup, settings: Settings, prepared: Prepared, *, keeps_network: bool) -> best.Plan:
@@ -393,9 +394,14 @@ def name_texts(texts: Texts) -> list[str]:
 
 
 def _free_name(words: list[str], recipe: str) -> Path:
+    """A folder in `runs/` that is not there yet; a recipe may be a file, and a name hold what no file system takes."""
     stem = Path(words[0]).name.split(".")[0] or "text"
-    stem = "stdin" if stem == "-" else "".join(c if c.isalnum() or c in "-_" else "-" for c in stem)
+    name = f"{'stdin' if stem == '-' else _name_part(stem)}-{_name_part(Path(recipe).stem)}"
     number = 1
-    while (path := Path("runs") / f"{stem}-{recipe}-{number}").exists():
+    while (path := Path("runs") / f"{name}-{number}").exists():
         number += 1
     return path
+
+
+def _name_part(word: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in word[:_LONGEST_PART])
