@@ -1,9 +1,9 @@
 """Runs the course (docs/course) and writes what it shows: `make course`, or `python tools/course.py [PAGE...]`.
 
-A page holds commands (```sh) and Python (```python). They run in the order of the page, all pages in one folder, the Python
-of a page in one namespace; a ```text block that follows one holds what it printed, and a picture that a page shows is what
-it left in `pictures/`. Where a comment `<!-- minutes -->` stands before a block, it and what follows on its page take
-minutes: the tests leave them out.
+A page holds commands (```sh) and Python (```python). They run in the order of the page, all pages in one folder, the
+Python of a page in one namespace; a ```text block that follows one holds what it printed, and a picture that a page
+shows is what it left in `pictures/`. Where a comment `<!-- minutes -->` stands before a block, it and what follows on
+its page take minutes: the tests leave them out.
 """
 
 import argparse

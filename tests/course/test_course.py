@@ -1,4 +1,4 @@
-"""The course (docs/course): its pages run and show what they say, its exercises can be done and are not done already."""
+"""The course (docs/course): its pages run and show what they say, its exercises can be done and are not done yet."""
 
 import importlib.util
 import re
@@ -85,7 +85,8 @@ def test_a_page_that_shows_something_else_is_found() -> None:
 
 
 def test_outputs_are_written_into_a_page_and_nothing_else_is_changed() -> None:
-    text = "# A\n\n```python\nprint(1)\n```\n\nB\n\n<!-- minutes -->\n```sh\nls\n```\n\n```text\nold\n```\n\n```sh\nls\n```\n\nC\n"
+    text = "# A\n\n```python\nprint(1)\n```\n\nB\n\n<!-- minutes -->\n```sh\nls\n```\n\n"
+    text += "```text\nold\n```\n\n```sh\nls\n```\n\nC\n"
     written = course.written(text, ["1\n", "new\n", "hidden\n"])
     assert written == text.replace("print(1)\n```\n", "print(1)\n```\n\n```text\n1\n```\n").replace("old", "new")
     assert [(block.language, block.slow) for block in course.blocks(written)] == [
@@ -112,7 +113,7 @@ def results(folder: Path) -> dict[str, str]:
 
 
 def test_no_exercise_is_done_and_every_solution_does_it(tmp_path: Path) -> None:
-    assert STEPS == sorted(path.stem for path in (COURSE / "solutions").glob("step*.py"))
+    assert sorted(path.stem for path in (COURSE / "solutions").glob("step*.py")) == STEPS
     assert len(STEPS) == len(PAGES)
     ends = {}
     for kind in ("exercises", "solutions"):

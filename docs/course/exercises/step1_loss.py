@@ -1,4 +1,4 @@
-"""Step 1, what a loss means: fill in the three functions, then `python -m pytest docs/course/exercises/test_step1_loss.py`."""
+"""Step 1, what a loss means. Fill in, then: python -m pytest docs/course/exercises/test_step1_loss.py"""
 
 
 def perplexity(probabilities: list[float]) -> float:
@@ -9,12 +9,12 @@ def perplexity(probabilities: list[float]) -> float:
 def bigram_loss(learnt: str, text: str) -> float:
     """The mean loss, in nats, of every character of `text` but the first under the pairs of characters of `learnt`.
 
-    The probability of b after a is (pairs ab in `learnt`, plus 1) / (pairs that begin with a in `learnt`, plus V), where V is
-    the number of different characters in both texts together.
+    The probability of b after a is (pairs ab in `learnt`, plus 1) / (pairs that begin with a in `learnt`, plus V),
+    where V is the number of different characters in both texts together.
     """
     raise NotImplementedError
 
 
 def packed_bytes(nats: float, chars: int) -> float:
-    """How many bytes a text of so many characters takes when a model with this loss, in nats per character, packs it."""
+    """The bytes of a text of so many characters, packed by a model with this loss, in nats per character."""
     raise NotImplementedError
