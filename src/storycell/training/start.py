@@ -78,7 +78,18 @@ def transfer_weights(
 Texts = str | Path | Sequence[str | Path]
 
 DROPOUTS = ("dropout", "weight_dropout", "embedding_dropout")
-CHANGEABLE = {*BUDGETS, "evaluations", "save_every", "lr", "schedule", "final_lr", "warmup", "clip", "weight_decay"}
+CHANGEABLE = {
+    *BUDGETS,
+    "evaluations",
+    "save_every",
+    "checkpoints",
+    "lr",
+    "schedule",
+    "final_lr",
+    "warmup",
+    "clip",
+    "weight_decay",
+}
 CHANGEABLE |= {*DROPOUTS, "reset", "average", "backend", "precision", "threads", "device"}
 
 
