@@ -185,8 +185,8 @@ const { ids, state } = greedy, reads = given.precision === "fp32";
 const read = reads ? network.read(ids.slice(0, -1), ids.slice(1), { wantsStates: true }) : null;
 const half = reads ? network.read(ids.slice(0, 100), ids.slice(1, 101)) : null;
 const rest = reads ? network.read(ids.slice(100, -1), ids.slice(101), { state: half.state }).nats : null;
-return say({ greedy: ids, drawn: drawn.ids, slow, nats: read?.nats, parts: half && [...half.nats, ...rest], hiddens: read?.hiddens,
-  h: state.h, past: state.past });"""
+return say({ greedy: ids, drawn: drawn.ids, slow, nats: read?.nats, parts: half && [...half.nats, ...rest],
+  hiddens: read?.hiddens, h: state.h, past: state.past });"""
     shape = {"cell": "lstm", "layers": 2, "units": H, "characters": V, "embedding": 8}
     shape |= {"ngrams": ngrams, "ngramRows": ROWS} if ngrams else {}
     said = run(program, weights=weights, shape=shape, precision=precision)

@@ -28,10 +28,10 @@ pytestmark = pytest.mark.skipif(NODE is None or not SOURCE.is_dir(), reason="no 
 STORIES = "\n<|endoftext|>\n".join(islice(generate(9), 30)) + "\n"
 PROGRAM = """
 const bytes = (text) => Uint8Array.from(atob(text), (byte) => byte.charCodeAt(0));
-const files = Object.fromEntries(Object.entries(given.files).map(([name, text]) => [name, bytes(text)]));
+const run = (texts) => Object.fromEntries(Object.entries(texts).map(([name, text]) => [name, bytes(text)]));
+const files = run(given.files), grams = await Model.load(run(given.ngrams));
 const model = await Model.load(files), int8 = await Model.load(files, { precision: "int8" });
 const settings = { hidden: 24, embedding: 8, streams: 4, chunk: 16, steps: 36, seed: 2 };
-const grams = await Model.load(Object.fromEntries(Object.entries(given.ngrams).map(([name, text]) => [name, bytes(text)])));
 const trainer = await Trainer.begin(given.text, settings);
 const looks = [];
 await trainer.train({ onLook: (look) => looks.push(look.valid_nats) });
