@@ -70,7 +70,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     """Answer what Starlette itself refuses: no such path, no such method."""
     assert isinstance(error, HTTPException)
     said = {
-        404: _lost(request.url.path),
+        404: _LOST,
         405: f"{request.method} is not for this path; the header Allow says what is",
     }.get(error.status_code, HTTPStatus(error.status_code).phrase)
     headers = {"Allow": ", ".join(_allowed_methods(request))} if error.status_code == 405 else error.headers
@@ -83,13 +83,10 @@ def _allowed_methods(request: Request) -> list[str]:
     return sorted({method for route in here for method in route.methods or ()})
 
 
-def _lost(path: str) -> str:
-    """What to tell a client that asks at a wrong path: nearly always one that was made for another kind of server."""
-    chat = "this model goes on with a text and does not chat; " if "chat" in path else ""
-    return (
-        f"there is nothing at this path; {chat}completions are at POST /v1/completions (the base_url of OpenAI's "
-        "clients ends in /v1), and the API is described at /openapi.json"
-    )
+_LOST = (  # nearly always a client that was made for another kind of server
+    "there is nothing at this path; completions are at POST /v1/completions and POST /v1/chat/completions (the "
+    "base_url of OpenAI's clients ends in /v1), and the API is described at /openapi.json"
+)
 
 
 HANDLERS: dict[Any, Any] = {
