@@ -5,6 +5,7 @@ status, with the message in it.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +19,7 @@ from starlette.routing import Match
 from storycell.data.vocab import well_formed
 from storycell.errors import NotFiniteError, StorycellError
 
+_OTHER_RULES = re.compile("guided|json|schema|ebnf|^structured|^format$")  # as other servers name them
 _LONGEST_PLACE = 100  # characters of a client's own that an error repeats
 
 
@@ -101,6 +103,13 @@ def explain(error: RequestValidationError) -> ApiError:
     """The first thing that is wrong with a request, in a sentence."""
     first = error.errors()[0]
     place = _place(first["loc"][1:])  # the first says that it is the body
+    if first["type"] == "extra_forbidden" and _OTHER_RULES.search(place):
+        return ApiError(
+            400,
+            f"{place} is not supported; what a text must be like is said by regex, guided_regex, guided_choice, "
+            "grammar or structured_outputs (regex, choice, grammar)",
+            param=place,
+        )
     if first["type"] == "extra_forbidden":
         return ApiError(
             400, f"there is no parameter {place!r}; the parameters are described at /openapi.json", param=place

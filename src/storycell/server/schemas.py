@@ -29,6 +29,9 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 Name = Annotated[str, Field(max_length=200)]
 Unknown = Literal["error", "replace", "skip"]
 Stop = Annotated[str, Field(min_length=1, max_length=1_000)]
+Regex = Annotated[str, Field(max_length=2_000)]
+Grammar = Annotated[str, Field(max_length=20_000)]
+Choices = Annotated[list[Annotated[str, Field(max_length=500)]], Field(min_length=1, max_length=500)]
 Labels = Annotated[dict[Name, Name], Field(max_length=16)]
 LABELS = "what a model with labels is asked for; of one that is left out the most frequent value is taken"
 Temperature = Annotated[float, Field(ge=0, le=100)]
@@ -56,6 +59,20 @@ class Hold(Request):
     value: float = Field(ge=-100, le=100)
 
 
+class StructuredOutputs(Request):
+    """What each text must be like, as vLLM names it: one of these."""
+
+    regex: Regex | None = None
+    choice: Choices | None = None
+    grammar: Grammar | None = None
+
+
+class ResponseFormat(Request):
+    """OpenAI's name for what an answer must be like; a regex can say more."""
+
+    type: Literal["text"]
+
+
 class DrawnRequest(Request):
     """What completions and chats have in common: how each text is drawn. A token is a character."""
 
@@ -76,11 +93,15 @@ class DrawnRequest(Request):
     )
     stream: bool | None = Field(None, description="server-sent events, as the text comes")
     stream_options: StreamOptions | None = None
-    regex: str | None = Field(
-        None,
-        max_length=2_000,
-        description="a regular expression of Python's that each text, without its prompt, matches as a whole",
+    regex: Regex | None = Field(
+        None, description="a regular expression of Python's that each text, without its prompt, matches as a whole"
     )
+    guided_regex: Regex | None = Field(None, description="another name of regex")
+    guided_choice: Choices | None = Field(None, description="each text is one of these")
+    guided_grammar: Grammar | None = Field(None, description="another name of grammar")
+    grammar: Grammar | None = Field(None, description="llama.cpp's GBNF, without rules that lead back to themselves")
+    structured_outputs: StructuredOutputs | None = None
+    response_format: ResponseFormat | None = None
     labels: Labels = Field(default_factory=dict, description=LABELS)
     user: Name | None = Field(None, description="accepted and not used")
     presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = Field(None, description="not supported: null or 0")
@@ -127,19 +148,12 @@ class Message(BaseModel):
     name: Name | None = Field(None, description="who speaks, where the server was told speakers")
 
 
-class ResponseFormat(Request):
-    """OpenAI's name for what an answer must be like; a regex can say more."""
-
-    type: Literal["text"]
-
-
 class ChatRequest(DrawnRequest):
     """Messages, which become one text, and how to go on with it."""
 
     messages: list[Message] = Field(min_length=1, max_length=MOST_MESSAGES)
     max_completion_tokens: Whole | None = Field(None, ge=0, description="the newer name of max_tokens")
     unknown: Unknown = Field("skip", description="what becomes of characters that the model does not know")
-    response_format: ResponseFormat | None = None
     logprobs: Literal[False] | None = Field(None, description="not supported here; /v1/completions has them")
     top_logprobs: Annotated[Whole, Field(ge=0, le=0)] | None = Field(None, description="not supported: null or 0")
     tools: Annotated[list[Any], Field(max_length=0)] | None = Field(None, description="not supported: null or empty")
