@@ -105,6 +105,7 @@ def train(
     column: str | None = None,
     lines: bool = False,
     labels: Sequence[str] = (),
+    anonymise: bool = False,
     callback: Callback | None = None,
     progress: Progress | None = None,
     **settings: Any,
@@ -124,6 +125,7 @@ def train(
             column=column,
             lines=lines,
             labels={name: [] for name in labels},
+            anonymise=anonymise,
             vocab=donor.vocab.kind if donor else vocab,
             digest="",
             train_chars=0,
@@ -366,6 +368,7 @@ def _prepare_text(
 ) -> Prepared:
     """The token files of a text: those it already is, or from the cache."""
     given = {"column": record.column is not None, "lines": record.lines, "label": bool(record.labels)}
+    given["anonymise"] = record.anonymise
     if prepared_folder(record.words) and any(given.values()):
         flag = next(name for name, is_given in given.items() if is_given)
         raise SettingsError(
