@@ -44,6 +44,7 @@ class TextRecord(StrictModel):
     encoding: str = "utf-8"
     column: str | None = None
     lines: bool = False  # whether each line is a story
+    anonymise: bool = False  # whether the names of people are replaced
     labels: dict[str, list[str]] = Field(default_factory=dict)  # with their values, the most frequent first
     vocab: str = "characters"
     digest: str
