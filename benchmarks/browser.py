@@ -331,7 +331,7 @@ def main() -> None:
         )
         for file, part, words in parts:
             page = Page(started, args.chromium, file)
-            found = part(page, *words)  # type: ignore[operator]
+            found = part(page, *words)
             figures |= found | {"browser": f"Chromium {page.browser.version}"}
             page.browser.close()
             print(f"{part.__name__}: {found}", flush=True)
