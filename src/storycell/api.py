@@ -507,6 +507,7 @@ def train(
     column: str | None = None,
     lines: bool = False,
     labels: Sequence[str] = (),
+    anonymise: bool = False,
     callback: "Callable[[Report], None] | None" = None,
     progress: Progress | None = None,
     quiet: bool = False,
@@ -517,7 +518,8 @@ def train(
     `text` and `valid` are what the command line takes: files, folders, globs, names of corpora; without `text` it is
     the embedded `stories`, whatever lies in the working directory. `column` is the column of tables, or field of JSON
     objects, with the text, where that is not clear. With `lines` each line of a file is a story, as in a list of names;
-    `labels` are columns, or fields, by which texts can be asked for. `out` is the run folder to make (a name is made in
+    `labels` are columns, or fields, by which texts can be asked for. With `anonymise` the names of
+    people in chats and mail are replaced. `out` is the run folder to make (a name is made in
     `runs/` without it). `init` is a run whose weights to start from; characters that are new are added to its
     vocabulary. Meanwhile a bar shows how far it is, on a terminal and in a notebook, unless `quiet` or where you look
     on by a `callback` of reports or a `progress` of the reading. `settings` are those of `storycell.config`, by name,
@@ -540,6 +542,7 @@ def train(
             column=column,
             lines=lines,
             labels=labels,
+            anonymise=anonymise,
             callback=callback,
             progress=progress,
             **settings,

@@ -15,6 +15,7 @@ from support.random_models import CHARACTERS, PROMPT, ROUNDED, logits_after, mod
 
 import storycell
 from storycell.data.vocab import BYTES, Vocabulary
+from storycell.engine import EngineNetwork
 from storycell.export.encoding import PRINTABLE, Weights, round_network
 from storycell.export.export import export
 from storycell.export.network import Network
@@ -41,6 +42,18 @@ LOGITS = """prompt => {
   return [...out];
 }"""
 
+TRACES = """text => [net, plain].map((one) => {
+  let before = one.newTrace();
+  one.step(storycell.BOUNDARY, null, before);
+  for (const id of vocabulary.encode(text).ids) {
+    const after = one.newTrace();
+    one.step(id, before, after);
+    one.fill(id, before, after);
+    before = after;
+  }
+  return [...before];
+})"""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[playwright.Browser]:
@@ -63,7 +76,7 @@ class Opened:
             self.page.add_init_script("delete globalThis.WebAssembly")
         self.page.goto(path.as_uri())
         self.page.evaluate("() => engineIsThere")
-        assert self.page.evaluate("() => net !== plain") is (engine and not self.page.evaluate("() => plain.N"))
+        assert self.page.evaluate("() => net !== plain") is engine
 
     def write(self, prompt: str, chars: int, temperature: float = 0.0, seed: int = 0) -> str:
         options = {"chars": chars, "temperature": temperature, "seed": str(seed)}
@@ -124,21 +137,7 @@ def test_without_webassembly_plain_javascript_writes_the_same(browser: playwrigh
 
 
 def test_engine_and_plain_javascript_leave_the_same_trace(demo: Opened) -> None:
-    traces = """() => {
-      const texts = [..."Once upon a time"].map((c) => vocabulary.ids.get(c));
-      return [net, plain].map((one) => {
-        let before = one.newTrace();
-        one.step(storycell.BOUNDARY, null, before);
-        for (const id of texts) {
-          const after = one.newTrace();
-          one.step(id, before, after);
-          one.fill(id, before, after);
-          before = after;
-        }
-        return [...before];
-      });
-    }"""
-    engine, plain = (np.array(trace) for trace in demo.page.evaluate(traces))
+    engine, plain = (np.array(trace) for trace in demo.page.evaluate(TRACES, "Once upon a time"))
     assert np.count_nonzero(plain) > 0.99 * plain.size
     assert engine == pytest.approx(plain, abs=1e-4)
 
@@ -167,10 +166,28 @@ def test_every_cell_computes_what_the_run_computes(
     made = model(kind)
     export(made, CHARACTERS, tmp_path / "story.html", weights)
     run = round_network(Network.of(made), weights, PRINTABLE).as_model()
+    for engine in (True, False):
+        opened = Opened(browser, tmp_path / "story.html", engine=engine)
+        logits = np.array(opened.page.evaluate(LOGITS, PROMPT))
+        assert logits == pytest.approx(logits_after(run, PROMPT), abs=EXACT)
+        assert opened.write(PROMPT, 60, 0.8, 4) == text(run, PROMPT, 60, 0.8, 4)
+        opened.close()
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_with_ngrams_too_the_engine_leaves_the_trace_of_plain_javascript_and_writes_in_int8(
+    browser: playwright.Browser, cell: str, tmp_path: Path
+) -> None:
+    made = model(f"{cell}-L2-H7-D3-ngrams")
+    export(made, CHARACTERS, tmp_path / "story.html", "fp32")
     opened = Opened(browser, tmp_path / "story.html")
-    logits = np.array(opened.page.evaluate(LOGITS, PROMPT))
-    assert logits == pytest.approx(logits_after(run, PROMPT), abs=EXACT)
-    assert opened.write(PROMPT, 60, 0.8, 4) == text(run, PROMPT, 60, 0.8, 4)
+    engine, plain = (np.array(trace) for trace in opened.page.evaluate(TRACES, "a bad\n<|endoftext|>\ncab"))
+    ids = CHARACTERS.prompt_ids("cab")[0]
+    assert plain[-3:].tolist() == ids[::-1]  # what it remembers; before it lies a boundary
+    assert engine == pytest.approx(plain, abs=1e-4)
+    opened.page.select_option("#precision", "int8")
+    fast = EngineNetwork(Network.of(made).as_model().weights(), cell, ngrams=4, generates_in="int8")
+    assert opened.write(PROMPT, 60, 0.8, 4) == text(fast, PROMPT, 60, 0.8, 4)
     opened.close()
 
 

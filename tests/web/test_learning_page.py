@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import playwright.sync_api as playwright
 import pytest
+from support import random_models
 from support.accessibility import serious_violations
 
 import storycell
@@ -213,6 +215,35 @@ def test_the_demo_learns_on(opened: Opened, tmp_path: Path) -> None:
     assert opened.page.inner_text("#about").startswith("LSTM, 2 × 256")
     assert float(opened.page.inner_text("#train-nats")) < 2.5  # it knows stories
     assert json.loads((unpacked(opened.saved(tmp_path)) / "config.json").read_text())["init"] == "demo"
+
+
+def test_ngrams_are_learnt_and_looked_up(browser: playwright.Browser, tmp_path: Path) -> None:
+    donor = random_models.model("gru-L2-H7-D3-ngrams")
+    export_trainer(donor, random_models.CHARACTERS, tmp_path / "learn.html", name="grams")
+    opened = Opened(browser, tmp_path / "learn.html")
+    opened.page.select_option("#ngrams", "4")
+    opened.begin(steps=40)
+    told = opened.await_done()
+    run = storycell.load(unpacked(opened.saved(tmp_path)))
+    assert (run.network.ngrams, run.config.settings.model.ngram_rows) == (4, 65_536)
+    held_out = "".join(story + "<|endoftext|>\n" for story in held_out_stories(run.path, tmp_path))
+    assert run.evaluate(held_out).loss_nats == pytest.approx(told, abs=5e-3)  # the table is stored in bytes
+    opened.page.click("#new")
+    opened.page.wait_for_selector("#setup:not([hidden])")
+    opened.page.select_option("#donor", label="grams")
+    assert opened.page.is_disabled("#ngrams")
+    opened.page.fill("#text", "a bad cab\n" * 40)
+    opened.page.fill("#steps", "10")
+    opened.page.fill("#rate", "-4")
+    opened.page.click("#train")
+    opened.await_done()
+    (tmp_path / "second").mkdir()
+    made = storycell.load(unpacked(opened.saved(tmp_path / "second")))
+    assert made.network.ngrams == 4
+    table = donor.weights()["ngram_table.weight"]
+    moved = np.abs(made.network.weights()["ngram_table.weight"] - table).max()
+    assert 0.01 < moved < 0.1 < np.abs(table).max()  # it began with the donor's, and learnt
+    opened.close()
 
 
 def test_it_rests_while_nobody_sees_it(opened: Opened) -> None:

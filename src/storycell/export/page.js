@@ -295,8 +295,7 @@ function useEngine(engine) {
   net = nets[precision] ??= engineNet(engine, plain, precision);
 }
 
-// Only the plain network looks n-grams up (N).
-const engineIsThere = (plain.N ? Promise.resolve(null) : loadEngine()).then((engine) => {
+const engineIsThere = loadEngine().then((engine) => {
   useEngine(engine);
   $("precision").addEventListener("change", () => useEngine(engine));
   $("precision").closest("label").hidden = engine === null;

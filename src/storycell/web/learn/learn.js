@@ -60,7 +60,7 @@ async function takeFile(file) {
 // ---- Training ----
 
 const chosen = () => ({
-  cell: $("cell").value, hidden: Number($("hidden").value), layers: Number($("layers").value), steps: Math.max(10, Number($("steps").value) || 10),
+  cell: $("cell").value, hidden: Number($("hidden").value), layers: Number($("layers").value), ngrams: Number($("ngrams").value), steps: Math.max(10, Number($("steps").value) || 10),
   lr: 10 ** Number($("rate").value),
 });
 
@@ -305,7 +305,7 @@ showRate();
 const facts = JSON.parse($("donor-facts").textContent);
 if (facts) $("donor").append(new Option(facts.name, "yes"));
 $("donor").addEventListener("change", () => {
-  for (const id of ["cell", "hidden", "layers"]) $(id).disabled = $("donor").value !== "";
+  for (const id of ["cell", "hidden", "layers", "ngrams"]) $(id).disabled = $("donor").value !== "";
 });
 
 async function load() {

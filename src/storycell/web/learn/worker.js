@@ -3,7 +3,7 @@
 
 import { Engine } from "../engine.js";
 import { Characters } from "./corpus.js";
-import { readTensors } from "./run_folder.js";
+import { readTensors, weightsOf } from "./run_folder.js";
 import { Trainer } from "./trainer.js";
 
 const TURN_MS = 40; // learning between two looks at the messages
@@ -126,10 +126,7 @@ const ACTS = {
   async load({ modules, weights, vocab, shape }) {
     engine = await Engine.load(modules);
     if (!engine) return say("unable");
-    if (weights) {
-      const { tensors } = readTensors(weights);
-      donor = { shape, vocab: new Characters(vocab), weights: Object.fromEntries(Object.entries(tensors).map(([name, { values }]) => [name, values])) };
-    }
+    if (weights) donor = { shape, vocab: new Characters(vocab), weights: weightsOf(readTensors(weights).tensors) };
     const bytes = await kept();
     if (bytes) {
       try {
