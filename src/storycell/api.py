@@ -373,6 +373,7 @@ class Model:
             name=self.name,
             prompt=self.default_prompt,
             maker=f"storycell {versions()['storycell']}",
+            labels=self.labels,
         )
 
     def export_trainer(self, path: str | Path) -> "TrainerPage":
