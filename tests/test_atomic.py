@@ -14,6 +14,7 @@ from storycell.data import resumable, tinystories
 
 SOURCE = Path(__file__).parents[1] / "src" / "storycell"
 MOVES = {"rename", "renames", "link", "symlink_to", "hardlink_to"}
+OF_TEXT = {"anonymiser.replace"}  # takes one argument, and no file
 REFUSALS = 3
 
 
@@ -163,7 +164,7 @@ def moves_a_file(call: ast.Call) -> bool:
         return False
     is_module = isinstance(function.value, ast.Name) and function.value.id in ("os", "shutil")
     if function.attr == "replace":
-        return is_module or (len(call.args) == 1 and not call.keywords)
+        return is_module or (len(call.args) == 1 and not call.keywords and ast.unparse(function) not in OF_TEXT)
     return function.attr in MOVES or (is_module and function.attr == "move")
 
 
