@@ -275,11 +275,41 @@ def test_what_cannot_be_learnt_is_said(opened: Opened, tmp_path: Path) -> None:
     opened.page.wait_for_function("() => /no run to go on with/.test(document.getElementById('trouble').textContent)")
 
 
+PASTE = """text => {
+  const clipboardData = new DataTransfer();
+  clipboardData.setData("text/plain", text);
+  document.getElementById("text").dispatchEvent(new ClipboardEvent("paste", { clipboardData, cancelable: true }));
+}"""
+
+
+def test_of_a_long_text_the_beginning_is_shown_and_all_is_learnt(opened: Opened, tmp_path: Path) -> None:
+    long, page = "To be, or not to be, that is the question.\n" * 3000, opened.page
+    page.fill("#text", "Hamlet:\n")
+    page.press("#text", "Control+End")
+    page.evaluate(PASTE, long)
+    whole = f"Hamlet:\n{long}"
+    assert page.inner_text("#size") == f"{len(whole):,} characters, of which the first 50,000 are shown"
+    assert page.input_value("#text") == whole[:50_000]
+    page.press("#text", "Control+Home")
+    page.keyboard.type("Prince ")
+    assert page.inner_text("#size").startswith(f"{len(whole) + 7:,} characters, of which the first 50,007")
+    page.select_option("#hidden", "32")
+    page.fill("#steps", "10")
+    page.click("#train")
+    opened.await_done()
+    assert (unpacked(opened.saved(tmp_path)) / "text.txt").read_text() == f"Prince {whole}"
+    page.click("#new")
+    page.wait_for_selector("#setup:not([hidden])")
+    page.press("#text", "Control+A")
+    page.keyboard.insert_text("Nay.")
+    assert (page.inner_text("#size"), page.input_value("#text")) == ("4 characters", "Nay.")
+
+
 def test_stories_and_names_come_with_the_page(opened: Opened) -> None:
     opened.page.click("#names")
     assert "Matilda\n" in opened.page.input_value("#text")
     opened.page.click("#stories")
-    opened.page.wait_for_function("() => document.getElementById('text').value.length > 100000")
+    opened.page.wait_for_function("() => parseInt(document.getElementById('size').textContent.replace(/,/g, '')) > 1e5")
     first, second = opened.page.input_value("#text").split("<|endoftext|>\n")[:2]
     assert [first, second] == list(islice(generate(1), 2))
 
