@@ -376,6 +376,23 @@ class Model:
             labels=self.labels,
         )
 
+    def export_npm(self, folder: str | Path, weights: str | None = None) -> "Export":
+        """Write the model as an ES module with types into a new folder, for Node, browsers and bundlers.
+
+        `weights` is fp16 (the default) or fp32. Raises `ExportError`; see `storycell.export.npm`.
+        """
+        from storycell.export.npm import export_npm
+
+        return export_npm(
+            self.network,
+            self.vocab,
+            folder,
+            weights,
+            name=self.name,
+            prompt=self.default_prompt,
+            labels=self.labels,
+        )
+
     def export_trainer(self, path: str | Path) -> "TrainerPage":
         """Write a page (`.html`) that trains models in the browser, from nothing or from this one.
 

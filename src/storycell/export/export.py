@@ -69,16 +69,16 @@ def export(
     stored = _stored(network, chosen, path.suffix)
     params = sum(weight.size for weight in model.weights().values())
     data = _file(network, vocab, path, chosen, show_name(name), maker, prompt, params, labels)
-    ids = _probe(model)
-    run = _run(model, ids)
-    expected = run if chosen == "fp32" else _run(stored.as_model(model.backend), ids)
+    ids = probe(model)
+    run = run_logits(model, ids)
+    expected = run if chosen == "fp32" else run_logits(stored.as_model(model.backend), ids)
 
     def error_of(back: bytes) -> float:
-        return _largest(np.array([_run_file(path, back, row) for row in ids]), expected)
+        return largest(np.array([_run_file(path, back, row) for row in ids]), expected)
 
     allowed = LARGEST_ERROR * max(1.0, float(np.abs(expected).max()))
     error = _write_checked(path, data, error_of, allowed)
-    return Export(str(path), len(data), chosen, error, _largest(expected, run))
+    return Export(str(path), len(data), chosen, error, largest(expected, run))
 
 
 def _stored(network: Network, weights: Weights, ending: str) -> Network:
@@ -121,11 +121,12 @@ def _run_file(path: Path, data: bytes, ids: list[int]) -> Logits:
     return check.logits(read(data.decode()), ids)
 
 
-def _run(model: LanguageModel, ids: list[list[int]]) -> Logits:
+def run_logits(model: LanguageModel, ids: list[list[int]]) -> Logits:
+    """The logits of a model after each of `ids [rows T]`: `[rows T V]`."""
     return model.logits(np.array(ids))[0].astype(np.float64)
 
 
-def _probe(model: LanguageModel) -> list[list[int]]:
+def probe(model: LanguageModel) -> list[list[int]]:
     """Ids to compare on `[rows, columns]`: what the model itself generates, and others from all over its vocabulary."""
     half = _ROWS // 2
     drawn = list(sampler.streams(model, [], sampler.Sampling(), list(range(half)), _COLUMNS - 1))
@@ -136,7 +137,8 @@ def _probe(model: LanguageModel) -> list[list[int]]:
     return written + others.tolist()
 
 
-def _largest(a: Logits, b: Logits) -> float:
+def largest(a: Logits, b: Logits) -> float:
+    """The largest difference of two arrays."""
     return float(np.abs(a - b).max())
 
 
