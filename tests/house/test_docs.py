@@ -19,7 +19,7 @@ from storycell.cli.main import VERBS
 ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md", "native/README.md")
-] + sorted((ROOT / "docs").glob("*.md"))
+] + sorted((ROOT / "docs").rglob("*.md"))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OTHERS_FLAGS = {"--cpus", "--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint"}  # docker, torchrun
 NAMES = {"model": storycell.Model, "run": storycell.Run, "storycell": storycell}  # what examples call by these names
