@@ -10,6 +10,7 @@ namespace {
 
 constexpr int64_t kMost = int64_t{1} << 31, kMostCharacters = 1 << 16;
 constexpr float kDiscounts[] = {0, 0.9f, 1.6f, 2.5f};  // LOG.md has others
+constexpr float kLeast = 1.0f / 1024;                 // of the mass that is still shared out by shorter contexts
 
 float discount(float count) { return kDiscounts[count < 3 ? static_cast<int>(count) : 3]; }
 
@@ -76,7 +77,7 @@ const Teacher::Entry* Teacher::find(int32_t node, int64_t character) const {
 void Teacher::predict(const int32_t* contexts, const Entry* const* owns, int64_t target, float* to) const {
     std::fill_n(to, characters, 0.0f);
     float weight = 1;
-    for (int64_t depth = order; depth >= 0; --depth) {
+    for (int64_t depth = order; depth >= 0 && weight > kLeast; --depth) {
         if (contexts[depth] < 0) continue;
         const Node& u = nodes_[contexts[depth]];
         const Entry* own = owns[depth];

@@ -6,8 +6,8 @@
 //     p(w | u) = (c(u w) - D(c(u w))) / c(u) + left(u) p(w | u without its first character)
 //
 // where D discounts counts of 1, 2 and more (absolute discounting: Ney, Essen & Kneser 1994), left(u) is the mass that the
-// discounts took away, and without a character before it u is followed by all characters alike. Contexts met once have nothing
-// left without that place, and are not kept.
+// discounts took away. What u of no characters leaves, or any u once less than a thousandth is left, goes to all
+// characters alike. Contexts met once have nothing left without that place, and are not kept.
 #pragma once
 #include <vector>
 

@@ -18,7 +18,7 @@ DISCOUNTS = (0.0, 0.9, 1.6, 2.5)
 CLOSE = 1e-5  # float32 sums
 
 
-def text(length: int = 400, characters: int = 4, seed: int = 1) -> np.ndarray:
+def text(length: int = 4000, characters: int = 4, seed: int = 1) -> np.ndarray:
     """Stories over a few characters, so that contexts are met once, twice and often."""
     ids = np.random.default_rng(seed).integers(2, 2 + characters, length)
     ids[np.random.default_rng(seed + 1).random(length) < 0.05] = 0
@@ -37,9 +37,11 @@ def contexts(line: list[int]) -> list[tuple[int, ...]]:
 
 
 def expected(counts: dict[tuple[int, ...], Counter[int]], line: list[int], left_out: int | None) -> np.ndarray:
-    """The formula of native/engine/teacher.h, from the shortest context to the longest."""
-    p = np.full(V, 1.0 / V)
-    for context in contexts(line):
+    """The formula of native/engine/teacher.h, from the longest context to the shortest."""
+    p, weight = np.zeros(V), 1.0
+    for context in reversed(contexts(line)):
+        if weight <= 1 / 1024:
+            break
         follow = Counter(counts.get(context, Counter()))
         if left_out is not None and follow[left_out]:
             follow[left_out] -= 1
@@ -47,10 +49,10 @@ def expected(counts: dict[tuple[int, ...], Counter[int]], line: list[int], left_
         if not total:
             continue
         discounts = {c: DISCOUNTS[min(n, 3)] for c, n in follow.items() if n}
-        p = p * sum(discounts.values()) / total
         for c, discount in discounts.items():
-            p[c] += (follow[c] - discount) / total
-    return p
+            p[c] += weight * (follow[c] - discount) / total
+        weight *= sum(discounts.values()) / total
+    return p + weight / V
 
 
 def count(ids: np.ndarray) -> dict[tuple[int, ...], Counter[int]]:
