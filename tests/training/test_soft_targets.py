@@ -51,12 +51,27 @@ def trained(kind: str, **changes: Any) -> Trainer:
     return Trainer(learner(kind, chosen), made, chosen, teacher=Teacher(IDS, V))
 
 
-def test_the_share_falls_to_zero_along_the_budget() -> None:
-    chosen = settings()
-    assert soft_share(chosen, 0) == 0.8
-    assert soft_share(chosen, 0.25) == pytest.approx(0.6)
-    assert soft_share(chosen, 1) == 0
-    assert soft_share(settings(soft_targets=0.0), 0) == 0
+def test_the_share_falls_to_zero_along_the_budget_or_sooner() -> None:
+    chosen = settings(soft_chars=1000)
+    assert soft_share(chosen, 0, 0) == 0.8
+    assert soft_share(chosen, 0.25, 10) == pytest.approx(0.6)
+    assert soft_share(chosen, 0.01, 500) == pytest.approx(0.4)
+    assert soft_share(chosen, 0.01, 1500) == soft_share(chosen, 1, 10) == 0
+    assert soft_share(settings(soft_targets=0.0), 0, 0) == 0
+
+
+def test_no_step_asks_the_teacher_once_it_has_no_share() -> None:
+    taught = trained("engine", steps=6, soft_chars=100)  # 40 a step
+    seen: list[bool] = []
+    gradient = taught.learner.gradient
+
+    def watched(ids: Any, targets: Any, step: int, kept: Any, soft: Soft | None = None) -> tuple[float, float]:
+        seen.append(soft is not None)
+        return gradient(ids, targets, step, kept, soft)
+
+    taught.learner.gradient = watched  # type: ignore[method-assign]
+    list(taught.reports())
+    assert seen == [True, True, True, False, False, False]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
