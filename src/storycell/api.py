@@ -64,6 +64,11 @@ class Model:
     `network` is what computes: arrays in and out.
     """
 
+    network: LanguageModel
+    vocab: Vocabulary
+    config: RunConfig
+    path: Path
+
     def __init__(self, network: LanguageModel, vocab: Vocabulary, config: RunConfig, path: Path) -> None:
         self.network, self.vocab, self.config, self.path = network, vocab, config, path
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from storycell import atomic
 from storycell.data.vocab import Vocabulary
 from storycell.errors import ExportError, SettingsError
 from storycell.export import c, check, header, html, onnx
@@ -19,7 +20,6 @@ from storycell.export.network import Network
 from storycell.generation import sampler
 from storycell.language_model import LanguageModel
 from storycell.naming import show_name
-from storycell.runs import files
 from storycell.types import BOUNDARY, UNKNOWN
 
 LARGEST_ERROR = 1e-4  # as a share of the largest logit; float32's rounding, which is all that may differ, makes 1e-6
@@ -146,7 +146,7 @@ def _write_checked(path: Path, data: bytes, error_of: Callable[[bytes], float], 
     """Write a file under a temporary name, read it back, and let it have its name only if it is the model."""
     if path.is_dir():
         raise ExportError(f"{path} is a folder; name a file in it")
-    part = path.with_name(f".{path.name}.part")
+    part = atomic.temporary_name(path)
     try:
         try:
             part.write_bytes(data)
@@ -156,9 +156,9 @@ def _write_checked(path: Path, data: bytes, error_of: Callable[[bytes], float], 
                     f"{path} was not written: a logit of the file read back differs by {error:.3g} from the run's, "
                     f"and at most {allowed:.1g} of that can be rounding; this is a bug, please report it"
                 )
-            files.put_in_place(part, path)
+            atomic.put_in_place(part, path)
         finally:
-            part.unlink(missing_ok=True)
+            atomic.remove(part)
     except OSError as error:
         raise ExportError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from None
     return error
