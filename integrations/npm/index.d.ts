@@ -23,7 +23,7 @@ export interface Shape {
   ngramRows?: number;
 }
 
-/** A model that was trained anywhere: it writes, scores and is looked into. */
+/** A model that was trained anywhere: it generates, scores and is looked into. */
 export class Model {
   readonly shape: Shape;
   /** From a run folder: the bytes of its zip, or its files by name. */
