@@ -27,7 +27,7 @@ from storycell.runs.folder import RunConfig, RunFolder
 from storycell.runs.machine import versions
 from storycell.runs.network import load_run, run_name, torch_module
 from storycell.runs.text import read_run_text
-from storycell.types import Ids
+from storycell.types import BOUNDARY, Ids
 
 if TYPE_CHECKING:  # what is slow to import is imported by what needs it
     from storycell.export.export import Export
@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # what is slow to import is imported by what needs it
     from storycell.inspect.gradients import GradientFlow
     from storycell.inspect.patching import Carriers, Patched
     from storycell.inspect.steering import Direction
+    from storycell.inspect.step import UnitStep
     from storycell.inspect.trace import Trace
     from storycell.inspect.units import Finding
     from storycell.nn.model import CharLM
@@ -339,6 +340,15 @@ class Model:
 
         along = direction if isinstance(direction, Direction) else Direction.load(direction)
         return Model(steer(self.network, along, dose), self.vocab, self.config, self.path)
+
+    def step(self, text: str, layer: int, unit: int) -> "UnitStep":
+        """The step of a unit in which the last character of a text is read: what comes in, sums, gates, states.
+
+        Raises `SettingsError` where there is no such unit, or for cells other than lstm, gru and rnn.
+        """
+        from storycell.inspect.step import unit_step
+
+        return unit_step(self.network, [BOUNDARY, *self.vocab.prompt_ids(text)[0]], layer, unit)
 
     def film(self, text: str) -> "Film":
         """What was learnt when, from the checkpoints of a run trained with `checkpoints="log"`: `births` by feature.

@@ -18,8 +18,10 @@ from storycell.export.encoding import PRINTABLE, Weights, round_network
 from storycell.export.export import export
 from storycell.export.network import Network
 from storycell.generation.sampler import Draw
+from storycell.inspect.step import UnitStep, unit_step
 from storycell.nn.adapter import TorchModel
 from storycell.nn.model import CharLM
+from storycell.types import BOUNDARY
 from storycell.web import names, theme
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -255,6 +257,109 @@ def test_axe_finds_nothing_serious(browser: playwright.Browser, demo_file: Path,
     opened.page.select_option("#colour", "c")
     opened.page.locator("#story span").nth(4).click()
     assert serious_violations(opened.page) == []
+    opened.close()
+
+
+STEP = """([layer, unit, symbol, character]) => {
+  const told = steps.view.ask({ at: story.mark - 1, layer, unit, symbol, character });
+  return { ...told, h: [...told.h], row: [...told.row] };
+}"""
+CLOSE = 1e-5  # float32 in one order and another
+
+
+def assert_same_step(told: dict[str, object], expected: UnitStep, symbol: str) -> None:
+    """What the page's script computes of a step, beside Python."""
+    for one, other in zip(told["sums"], expected.sums, strict=True):  # type: ignore[call-overload]
+        assert one["name"] == other.name
+        assert [one[key] for key in ("bias", "x", "h", "value")] == pytest.approx(
+            [other.bias, other.x, other.h, other.value], rel=CLOSE, abs=CLOSE
+        )
+    assert told["after"] == pytest.approx(dict(expected.after), rel=CLOSE, abs=CLOSE)
+    assert told["before"] == pytest.approx(dict(expected.before), rel=CLOSE, abs=CLOSE)
+    assert told["row"] == pytest.approx(expected.layer[symbol], rel=CLOSE, abs=CLOSE)
+    assert told["h"] == pytest.approx(expected.h, abs=CLOSE)
+
+
+@pytest.mark.parametrize("engine", [True, False], ids=["engine", "plain"])
+def test_the_numbers_of_a_step_are_pythons(browser: playwright.Browser, demo_file: Path, engine: bool) -> None:
+    opened, run = Opened(browser, demo_file, engine=engine), storycell.load()
+    text = 'Tom said, "I am he'
+    opened.page.fill("#prompt", text)
+    opened.page.evaluate("() => { begin(); }")
+    for layer, unit, symbol in ((0, 3, "c"), (1, 64, "c"), (1, 255, "i"), (0, 100, "f")):
+        for character in ("", "x"):
+            told = opened.page.evaluate(STEP, [layer, unit, symbol, character])
+            read = text[:-1] + character if character else text
+            assert_same_step(told, run.step(read, layer, unit), symbol)
+            assert told["after"] == pytest.approx(
+                {name: run.trace(read)[name, layer][-1, unit] for name in "ifgoch"}, rel=CLOSE, abs=CLOSE
+            )
+    opened.page.evaluate("() => moveTo(0)")  # the boundary before the text
+    assert_same_step(opened.page.evaluate(STEP, [1, 64, "c", ""]), run.step("", 1, 64), "c")
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    "kind", ["lstm-L2-H7-D3-ngrams", "gru-L2-H7-D3-ngrams", "gru-L2-H7-D0-no bias", "rnn-L3-H16-D40-bias"]
+)
+def test_the_numbers_of_a_step_are_pythons_for_every_cell(
+    browser: playwright.Browser, kind: str, tmp_path: Path
+) -> None:
+    network, cell, path = model(kind), kind[: kind.index("-")], tmp_path / "page.html"
+    export(network, CHARACTERS, path, "fp32")
+    opened = Opened(browser, path)
+    opened.page.fill("#prompt", PROMPT)
+    opened.page.evaluate("() => { begin(); }")
+    ids = [BOUNDARY, *CHARACTERS.prompt_ids(PROMPT)[0]]
+    for layer, unit in ((0, 3), (1, 6)):
+        assert_same_step(opened.page.evaluate(STEP, [layer, unit, "h", ""]), unit_step(network, ids, layer, unit), "h")
+    opened.page.click("#step summary")
+    told = {"lstm": "g", "gru": "a GRU", "rnn": "a vanilla RNN"}[cell]
+    assert told in str(opened.page.text_content(".step-drawing"))
+    assert opened.page.locator(".step-table tbody tr").count() == {"lstm": 4, "gru": 3, "rnn": 1}[cell]
+    opened.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (360, "dark")])
+def test_a_step_is_seen_walked_and_heard(browser: playwright.Browser, demo_file: Path, width: int, scheme: str) -> None:
+    opened = Opened(
+        browser, demo_file, viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce"
+    )
+    page, run = opened.page, storycell.load()
+    page.focus("#step summary")
+    page.keyboard.press("Enter")
+    said = page.locator("#step [role=status]")
+    page.wait_for_selector(".step-drawing svg")
+    assert "At “a” (character 11): cell state c of layer 1" in said.inner_text()
+    page.locator("#step").get_by_label("Unit", exact=True).fill("64")
+    page.keyboard.press("Tab")
+    step = run.step("Once upon a", 1, 64)
+    assert f"unit 64 became {step.after['c']:.3f}".replace("-", "−") in said.inner_text()
+    drawn = page.locator(".step-drawing svg")
+    assert f"forget gate {step.after['f']:.3f}" in str(drawn.get_attribute("aria-label"))
+    assert f"{step.after['i']:.3f}" in drawn.inner_html()
+    assert page.locator(".step-table tbody tr").count() == 4
+    page.get_by_role("button", name="Step back").focus()
+    page.keyboard.press("Enter")
+    assert "At “space” (character 10)" in said.inner_text()
+    page.keyboard.press("ArrowRight")  # as everywhere on the page
+    assert "At “a” (character 11)" in said.inner_text()
+    assert page.get_by_role("button", name="Step forward").is_disabled()
+    page.get_by_label("Read instead").fill('"')
+    other = run.step('Once upon "', 1, 64)
+    assert f"unit 64 became {other.after['c']:.3f}".replace("-", "−") in said.inner_text()
+    page.get_by_label("Read instead").fill("☃")
+    assert "The model does not know “☃”" in said.inner_text()
+    page.get_by_label("Read instead").fill("")
+    page.focus(".step-units")
+    page.keyboard.press("ArrowRight")
+    assert "unit 65 became" in said.inner_text()
+    assert "At “a” (character 11)" in said.inner_text()  # the text stayed
+    page.locator(".step-units span").nth(7).click()
+    assert "unit 7 became" in said.inner_text()
+    assert page.locator(".step-units span").count() == 256
+    assert serious_violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     opened.close()
 
 

@@ -31,7 +31,7 @@ def write(network: Network, vocab: Vocabulary, weights: Weights, name: str, abou
         **{"weights": weights, "kind": vocab.kind, "characters": vocab.characters},
     }
     parts = {
-        "STYLE": theme.css("web/story.css", "web/generate.css", "export/page.css"),
+        "STYLE": theme.css("web/story.css", "web/generate.css", "web/step.css", "export/page.css"),
         "RUNTIME": _file("runtime.js"),
         "PAGE": theme.script("export/page.js"),
     }

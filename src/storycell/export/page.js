@@ -7,6 +7,7 @@ import { loadEngine } from "../web/embedded.js";
 import { Story, scaleOf } from "../web/story.js";
 import { offerTheme } from "../web/theme.js";
 import { engineNet } from "./engine_net.js";
+import { offerSteps } from "./step.js";
 
 const model = JSON.parse(document.getElementById("model").textContent);
 const weightsText = document.getElementById("weights");
@@ -186,6 +187,7 @@ function paint() {
   wasGiven = given;
   view.setMark(mark);
   showDetail(mark - 1);
+  if (!generating) steps.update();
   $("map").hidden = choice.symbol === null;
   if ($("map").hidden) return;
   const here = Array.from({ length: net.H }, (_, unit) => valueAt(mark, unit));
@@ -222,6 +224,14 @@ function showNext() {
     text: id === storycell.BOUNDARY ? null : textOf(id),
   })), ({ id }) => choose(id));
 }
+
+const steps = offerSteps($("step"), {
+  model, net: plain, vocabulary, textOf,
+  place: () => [story.mark - 1, story.ids.length],
+  idAt: (at) => (at < 0 ? storycell.BOUNDARY : story.ids[at]),
+  traceBefore: (at) => (at < 0 ? null : traceAt(at)),
+  onMove: (at) => moveTo(at + 1),
+});
 
 function pickUnit(unit) {
   choice.unit = unit;

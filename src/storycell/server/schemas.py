@@ -195,6 +195,16 @@ class TraceRequest(Request):
     unknown: Unknown = "error"
 
 
+class StepRequest(Request):
+    """A text, and the unit whose step at its last character to show."""
+
+    prompt: str
+    layer: Whole = Field(0, ge=0, description="counted from 0")
+    unit: Whole = Field(0, ge=0, description="counted from 0")
+    name: Name = Field("c", description="a value of the cell, to give of the whole layer")
+    unknown: Unknown = "error"
+
+
 class Logprobs(BaseModel):
     """Log-probabilities of a text's characters, in OpenAI's arrangement; null for an echoed text's very first."""
 
@@ -278,6 +288,7 @@ class ModelCard(BaseModel):
     labels: dict[str, list[str]] = Field(description="the labels that the model knows, each with its values")
     max_prompt: int
     max_traced: int
+    steps: bool = Field(description="whether `/v1/step` shows steps of this model's cell")
 
 
 class ModelList(BaseModel):
@@ -328,6 +339,30 @@ class Trace(BaseModel):
     prompt: str = Field(description="the text as the model read it")
     values: list[list[float]]
     lively: list[int] = Field(description="the units of this value that vary most over the text")
+
+
+class Sum(BaseModel):
+    """What a gate squashes: the bias, what the input adds, what the hidden state adds (to a GRU's n: times r)."""
+
+    name: str
+    bias: float
+    x: float
+    h: float
+    value: float = Field(description="of the gate: the sum, squashed")
+
+
+class Step(BaseModel):
+    """The step in which the last character of a text is read."""
+
+    object: Literal["step"]
+    prompt: str = Field(description="the text as the model read it")
+    read: str | None = Field(description="its last character; null: the boundary before the text")
+    x: list[float] | None = Field(description="what the layer is fed; null: a row of its weights, by the character")
+    h: list[float] = Field(description="what the layer showed before")
+    sums: list[Sum]
+    before: dict[str, float] = Field(description="the unit's states before, by name")
+    after: dict[str, float] = Field(description="every value of the unit, by name")
+    row: list[float] = Field(description="the value that was asked for, of all units of the layer")
 
 
 class Health(BaseModel):

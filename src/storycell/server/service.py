@@ -28,6 +28,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from storycell.api import Model
+from storycell.engine.cells import CELLS
 from storycell.errors import StorycellError, UnknownCharacterError
 from storycell.generation import gbnf
 from storycell.generation.constraints import Constraint, Rules, header_of
@@ -196,6 +197,7 @@ class Service:
             "labels": self.model.labels,
             "max_prompt": self.settings.max_prompt,
             "max_traced": self.settings.max_traced,
+            "steps": lm.cell in CELLS,
         }
 
     def require_model(self, name: str | None) -> None:

@@ -6,6 +6,7 @@
 import { ColourChoice, describe, newSeed, showChoices, showGenerating, showSlider } from "../../web/generate.js";
 import { Story, element, inOrder, isGate, nameOf } from "../../web/story.js";
 import { offerTheme } from "../../web/theme.js";
+import { offerSteps } from "./step.js";
 import { Gone, NeedsKey, Refused, call, isThere, keepKey, parts } from "./server.js";
 
 const LENGTH = 600; // characters that one press of Generate asks for
@@ -18,6 +19,7 @@ const $ = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const story = { nats: [], values: [], request: null, original: null };
 let model = null;
+let steps = null; // the view of one step
 let choice = null; // what the colours show; there once the model is known
 const view = new Story($("shades"));
 let generating = null; // the AbortController of the request that is being generated
@@ -44,9 +46,12 @@ function redraw(fresh = 0) {
   showDetail();
 }
 
+const caret = () => Array.from($("text").value.slice(0, $("text").selectionStart)).length - 1;
+
 // About the character before the caret.
 function showDetail() {
-  const at = Array.from($("text").value.slice(0, $("text").selectionStart)).length - 1;
+  const at = caret();
+  if (generating === null) steps?.update();
   const character = characters()[at];
   $("detail").textContent = character === undefined ? "" : describe(character, story.nats[at], choice, story.values[at]);
 }
@@ -263,6 +268,12 @@ function changed(delay) {
   look(delay);
 }
 
+function moveCaret(at) {
+  const place = characters().slice(0, at + 1).join("").length;
+  $("text").setSelectionRange(place, place);
+  showDetail();
+}
+
 // ---- choices
 
 function showHold() {
@@ -300,6 +311,7 @@ async function begin() {
       ...model, onChange: (what) => (what === "by" ? colourChanged() : unitChanged()),
     });
     view.legend = choice.legend;
+    steps = offerSteps($("step"), { model, characters, caret, attempt, onMove: moveCaret });
     showLabels();
     if (sessionStorage.getItem("storycell-text") === null) $("text").value ||= model.prompt;
   }
