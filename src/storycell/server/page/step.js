@@ -9,7 +9,7 @@ const WAIT_MS = 120; // after the last change
 // server refuses.
 export function offerSteps(details, { model, characters, caret, attempt, onMove }) {
   const ask = ({ at, layer, unit, symbol, character }) => attempt(async () => {
-    const read = [...characters().slice(0, at), ...(at < 0 ? [] : [Array.from(character)[0] ?? characters()[at]])];
+    const read = [...characters().slice(0, Math.max(at, 0)), ...(at < 0 ? [] : [Array.from(character)[0] ?? characters()[at]])];
     const prompt = read.slice(-model.max_traced).join("");
     const found = await call("/v1/step", { prompt, layer, unit, name: symbol, unknown: "replace" });
     return { ...found, read: found.read ?? "story boundary" };
