@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,16 @@ from support.accessibility import serious_violations
 from support.random_models import CHARACTERS, PROMPT, ROUNDED, logits_after, model, text
 
 import storycell
+from storycell.data.stories import corpus
 from storycell.data.vocab import BYTES, Vocabulary
 from storycell.engine import EngineNetwork
+from storycell.errors import SettingsError
 from storycell.export.encoding import PRINTABLE, Weights, round_network
 from storycell.export.export import export
 from storycell.export.network import Network
 from storycell.generation.sampler import Draw
+from storycell.inspect.shown import steered
+from storycell.inspect.steering import Direction
 from storycell.inspect.step import UnitStep, unit_step
 from storycell.nn.adapter import TorchModel
 from storycell.nn.model import CharLM
@@ -361,6 +366,108 @@ def test_a_step_is_seen_walked_and_heard(browser: playwright.Browser, demo_file:
     assert serious_violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     opened.close()
+
+
+SHOWN = """([layer, addition, prompt]) => {
+  plain.show(layer, addition);
+  const out = new Float64Array(plain.V);
+  let trace = null;
+  for (const id of [0, ...vocabulary.encode(prompt).ids]) {
+    const next = plain.newTrace();
+    plain.step(id, trace, next);
+    trace = next;
+  }
+  plain.logits(trace, out);
+  return [...out];
+}"""
+
+
+@pytest.mark.parametrize(
+    "kind", ["lstm-L2-H7-D3-ngrams", "gru-L2-H7-D0-no bias", "rnn-L3-H16-D40-bias", "lstm-L1-H5-D2-bias"]
+)
+def test_a_steered_page_computes_what_the_steered_run_does(
+    browser: playwright.Browser, kind: str, tmp_path: Path
+) -> None:
+    network, path = model(kind), tmp_path / "page.html"
+    export(network, CHARACTERS, path, "fp32")
+    opened = Opened(browser, path)
+    for layer in range(network.num_layers):
+        addition = np.random.default_rng(layer).normal(0, 0.5, network.hidden_size)
+        expected = logits_after(steered(network, layer, addition), PROMPT)
+        told = opened.page.evaluate(SHOWN, [layer, addition.tolist(), PROMPT])
+        assert np.allclose(told, expected, rtol=EXACT, atol=EXACT)
+        assert not np.allclose(told, logits_after(network, PROMPT), atol=0.01)
+    told = opened.page.evaluate(SHOWN, [0, None, PROMPT])  # as it was
+    assert np.allclose(told, logits_after(network, PROMPT), rtol=EXACT, atol=EXACT)
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def towards(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A direction of the demo, and a page with a slider for it."""
+    folder, run = tmp_path_factory.mktemp("steered"), storycell.load()
+    stories = "<|endoftext|>\n".join(islice(corpus.generate(6), 30))
+    run.direction(stories, "she, not he").save(folder / "she.json")
+    run.export(folder / "page.html", steer=folder / "she.json")
+    return folder / "she.json", folder / "page.html"
+
+
+def test_a_slider_steers_by_a_direction_and_by_a_random_one(
+    browser: playwright.Browser, towards: tuple[Path, Path], demo_file: Path
+) -> None:
+    file, path = towards
+    assert path.stat().st_size < demo_file.stat().st_size + 10_000
+    opened, run, along = Opened(browser, path), storycell.load(), Direction.load(file)
+    page = opened.page
+    page.select_option("#pace", "0")
+    page.fill("#seed", "7")
+    page.fill("#chars", "150")
+    page.evaluate("t => { const s = document.getElementById('temperature'); s.value = t; }", 0)
+    page.click("#generate")
+    opened.await_end()
+    prompt = page.input_value("#prompt")
+    unsteered = run.generate(prompt, 150, greedy=True)
+    assert opened.story() == unsteered
+    page.focus("#dose")
+    for _ in range(8):
+        page.keyboard.press("ArrowRight")
+    opened.await_end()
+    page.wait_for_timeout(300)
+    assert page.inner_text("#dose ~ output") == "2.00"
+    steered_text = run.steer(along, 2).generate(prompt, 150, greedy=True)
+    assert opened.story() == steered_text != unsteered
+    page.select_option("#direction", label="a random direction, as long")
+    page.wait_for_timeout(300)
+    opened.await_end()
+    assert opened.story() == run.steer(along.random(0), 2).generate(prompt, 150, greedy=True) != steered_text
+    assert page.evaluate("() => net === plain")
+    assert serious_violations(page) == []
+    page.focus("#dose")
+    for _ in range(8):
+        page.keyboard.press("ArrowLeft")
+    page.wait_for_timeout(300)
+    opened.await_end()
+    assert opened.story() == unsteered
+    assert page.evaluate("() => net !== plain")  # the engine again
+    opened.close()
+
+
+def test_a_page_without_a_direction_has_no_slider_and_what_does_not_fit_is_refused(
+    demo: Opened, towards: tuple[Path, Path], tmp_path: Path
+) -> None:
+    assert demo.page.locator("#steering").is_hidden()
+    run = storycell.load()
+    with pytest.raises(SettingsError, match=r"only a page \(\.html\)"):
+        run.export(tmp_path / "story.c", steer=towards[0])
+    wrong = Direction("odd", 5, np.ones(3))
+    with pytest.raises(SettingsError, match="“odd” is one of 3 units in layer 5, and the model has 2 layers of 256"):
+        run.export(tmp_path / "page.html", steer=wrong)
+    with pytest.raises(SettingsError, match=r"nosuch\.json"):
+        run.export(tmp_path / "page.html", steer=tmp_path / "nosuch.json")
+    assert list(tmp_path.iterdir()) == []
+    nasty = Direction("</script><script>alert(1)</script>", 1, np.ones(256))
+    run.export(tmp_path / "page.html", steer=nasty)
+    assert "<script>alert(1)" not in (tmp_path / "page.html").read_text()
 
 
 def test_dark_or_light_is_the_readers_choice(demo: Opened) -> None:

@@ -29,17 +29,30 @@ _NEXT = {
     type=click.Choice(("fp32", "fp16", "int8")),
     help="how to store weights (default fp32; fp16 in .html, int8 in .h)",
 )
+@click.option(
+    "--steer", type=NAME, metavar="FILE", help="give the page a slider for a direction that `Direction.save` wrote"
+)
 @click.option("--trainer", is_flag=True, help="a page that learns in the browser, and can start from RUN")
 @backend_option
-def command(run: str | None, file: str | None, weights: str | None, trainer: bool, backend: str, as_json: bool) -> None:
+def command(
+    run: str | None,
+    file: str | None,
+    weights: str | None,
+    steer: str | None,
+    trainer: bool,
+    backend: str,
+    as_json: bool,
+) -> None:
     """Write the file; print what was made and how exact it is."""
     name, file = ("demo", run) if file is None else (run or "", file)
     if file is None:
         raise SettingsError("name the file to write, such as story.html, story.onnx, story.c or story.h")
+    if trainer and steer is not None:
+        raise SettingsError("--steer does not go with --trainer: the page that learns has no slider for it")
     if trainer:
         _write_trainer(name, file, weights, backend, as_json=as_json)
         return
-    done = api.load(name, backend=backend).export(file, weights)
+    done = api.load(name, backend=backend).export(file, weights, steer=steer)
     if as_json:
         print_json(dataclasses.asdict(done))
         return

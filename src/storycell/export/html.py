@@ -11,6 +11,7 @@ import hashlib
 import html
 import json
 import re
+from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
@@ -22,13 +23,34 @@ from storycell.export.network import Network, Shape
 from storycell.web import theme, wasm
 
 
-def write(network: Network, vocab: Vocabulary, weights: Weights, name: str, about: str, prompt: str = "") -> str:
-    """The text of the page; `name` is the model's, `about` a line on it, `prompt` what stands in its first box."""
+@dataclass(frozen=True)
+class Steering:
+    """A direction in what a layer shows, and a random one of the same length: `vectors` are two of `[H]`."""
+
+    about: str
+    layer: int
+    vectors: list[list[float]]
+
+
+def write(
+    network: Network,
+    vocab: Vocabulary,
+    weights: Weights,
+    name: str,
+    about: str,
+    prompt: str = "",
+    steer: Steering | None = None,
+) -> str:
+    """The text of the page; `name` is the model's, `about` a line on it, `prompt` what stands in its first box.
+
+    With `steer` it has a slider that steers by a direction.
+    """
     shape = network.shape
     model = {
         **{"name": name, "about": about, "cell": shape.cell, "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L},
         **({"N": shape.N, "R": shape.R} if shape.N else {}),
         **{"weights": weights, "kind": vocab.kind, "characters": vocab.characters},
+        **({"steer": asdict(steer)} if steer else {}),
     }
     parts = {
         "STYLE": theme.css("web/story.css", "web/generate.css", "web/step.css", "export/page.css"),

@@ -7,6 +7,7 @@ import { loadEngine } from "../web/embedded.js";
 import { Story, scaleOf } from "../web/story.js";
 import { offerTheme } from "../web/theme.js";
 import { engineNet } from "./engine_net.js";
+import { offerSteering } from "./steer.js";
 import { offerSteps } from "./step.js";
 
 const model = JSON.parse(document.getElementById("model").textContent);
@@ -98,10 +99,10 @@ function ready() {
   return true;
 }
 
-function start() {
+function start(chars = Number($("chars").value)) {
   if (story.ended && story.mark === story.ids.length) $("seed").value = newSeed();
   if (!ready()) return;
-  generating = { left: Math.max(1, Number($("chars").value) || 1), generated: 0, busy: 0, at: performance.now(), owed: 1 };
+  generating = { left: Math.max(1, chars || 1), generated: 0, busy: 0, at: performance.now(), owed: 1 };
   showGenerating($("generate"), true);
   requestAnimationFrame(frame);
 }
@@ -241,9 +242,11 @@ function pickUnit(unit) {
 // ---- The engine ----
 
 const nets = {}; // by precision
+let isSteered = false; // then the plain network alone computes what is shown
 
 function useEngine(engine) {
-  if (engine === null) return;
+  if (isSteered) net = plain;
+  if (isSteered || engine === null) return;
   const precision = $("precision").value;
   net = nets[precision] ??= engineNet(engine, plain, precision);
 }
@@ -252,6 +255,20 @@ const engineIsThere = loadEngine().then((engine) => {
   useEngine(engine);
   $("precision").addEventListener("change", () => useEngine(engine));
   $("precision").closest("label").hidden = engine === null;
+  return engine;
+});
+
+// A change of the dose writes as much as there was, from the same prompt and seed.
+offerSteering($("steering"), {
+  steer: model.steer, net: plain,
+  onChange: async (isOn) => {
+    const drawn = story.ids.length - story.given + (generating?.left ?? 0);
+    isSteered = isOn;
+    useEngine(await engineIsThere);
+    stop();
+    plain.step(storycell.BOUNDARY, null, first);
+    if (begin() && drawn > 0) start(drawn);
+  },
 });
 
 // ---- What people do ----
