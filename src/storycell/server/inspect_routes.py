@@ -31,7 +31,7 @@ _KEPT = 4  # traces, of 4 MB at most each
 async def following(service: Service, asked: NextRequest) -> dict[str, Any]:
     """The likeliest next characters, and how surprising each character of the prompt was."""
     prompt = await service.prompt(asked.prompt, asked.unknown, service.settings.max_prompt)
-    lm, vocab, nats = service.model.network, service.model.vocab, None
+    lm, vocab, nats = await service.network(asked.steer), service.model.vocab, None
     stream, _ = service.start(asked.state, Sampling(), asked.labels)
     if asked.score:
         stream, scored = await service.engine.run(scoring(lm, stream, prompt.ids, Wanted(nats=True)))

@@ -59,6 +59,13 @@ class Hold(Request):
     value: float = Field(ge=-100, le=100)
 
 
+class Steer(Request):
+    """How much of the server's direction to add to what its layer shows, at every step."""
+
+    dose: float = Field(ge=-100, le=100, description="1 is the whole difference that the direction is named after")
+    random: bool = Field(False, description="a random direction of the same length instead")
+
+
 class StructuredOutputs(Request):
     """What each text must be like, as vLLM names it: one of these."""
 
@@ -127,6 +134,7 @@ class CompletionRequest(DrawnRequest):
     state: Name | None = Field(None, description="go on from this saved state; the prompt follows what it has read")
     save_state: bool = Field(False, description="save the state after each text; its name is in the choice")
     hold: list[Hold] = Field(default_factory=list, max_length=16, description="units to hold while generating")
+    steer: Steer | None = Field(None, description="where `storycell serve --steer` has a direction")
     suffix: Literal[""] | None = Field(None, description="not supported: null")
     best_of: Whole | None = Field(None, ge=1, le=MOST_CHOICES, description="not supported: null, or the same as n")
 
@@ -182,6 +190,7 @@ class NextRequest(Request):
     score: bool = Field(False, description="also the surprise of every character of the prompt, in nats")
     state: Name | None = Field(None, description="the prompt follows what this saved state has read")
     labels: Labels = Field(default_factory=dict, description=LABELS)
+    steer: Steer | None = Field(None, description="where `storycell serve --steer` has a direction")
     unknown: Unknown = "error"
 
 
@@ -288,6 +297,7 @@ class ModelCard(BaseModel):
     labels: dict[str, list[str]] = Field(description="the labels that the model knows, each with its values")
     max_prompt: int
     max_traced: int
+    steers: str | None = Field(description="what the direction that `steer` adds is about; null where there is none")
     steps: bool = Field(description="whether `/v1/step` shows steps of this model's cell")
 
 

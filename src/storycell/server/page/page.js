@@ -4,6 +4,7 @@
 // last request was generated (where it began, with which seed), so that it can be generated again with a unit held.
 
 import { ColourChoice, describe, newSeed, showChoices, showGenerating, showSlider } from "../../web/generate.js";
+import { SteerChoice } from "../../web/steer.js";
 import { Story, element, inOrder, isGate, nameOf } from "../../web/story.js";
 import { offerTheme } from "../../web/theme.js";
 import { offerSteps } from "./step.js";
@@ -20,6 +21,7 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const story = { nats: [], values: [], request: null, original: null };
 let model = null;
 let steps = null; // the view of one step
+let direction = null; // the choice of a dose, where the server has a direction
 let choice = null; // what the colours show; there once the model is known
 const view = new Story($("shades"));
 let generating = null; // the AbortController of the request that is being generated
@@ -98,7 +100,7 @@ async function lookNow() {
   const text = $("text").value;
   const length = Array.from(text).length;
   const heat = Math.max(temperature(), 0.05);
-  const found = await call("/v1/next", { prompt: text, top: LIKELIEST, temperature: heat, score: true, labels: chosenLabels(), unknown: "replace" }, signal);
+  const found = await call("/v1/next", { prompt: text, top: LIKELIEST, temperature: heat, score: true, labels: chosenLabels(), steer: steering(), unknown: "replace" }, signal);
   if ($("text").value !== text) return;
   story.nats = found.nats.length === length ? found.nats : [];
   if (found.prompt !== text) say("The model does not know every character here; it reads the closest one it knows.");
@@ -145,6 +147,8 @@ function showLively(units) {
 
 // ---- generating
 
+const steering = () => (direction?.dose ? { dose: direction.dose, random: direction.isRandom } : null);
+
 // The value that the colours show, or showed last, is the one to hold.
 function hold() {
   return $("hold").checked ? [heldAt()] : [];
@@ -179,7 +183,7 @@ async function generateText(request) {
   text.readOnly = true;
   say("");
   redraw();
-  const asked = { prompt: request.before, max_tokens: request.chars, temperature: temperature(), seed: request.seed, hold: request.hold, labels: chosenLabels(), unknown: "replace" };
+  const asked = { prompt: request.before, max_tokens: request.chars, temperature: temperature(), seed: request.seed, hold: request.hold, steer: request.steer, labels: chosenLabels(), unknown: "replace" };
   let finish = null;
   await attempt(async () => {
     for await (const part of parts(asked, mine.signal)) {
@@ -218,20 +222,21 @@ async function show(part, signal) {
 function generate() {
   if (generating !== null) { stop(); return; }
   const seed = newSeed();
-  story.request = { before: $("text").value, chars: LENGTH, seed, hold: hold() };
+  story.request = { before: $("text").value, chars: LENGTH, seed, hold: hold(), steer: steering() };
   story.original = null;
   $("otherwise").hidden = true;
   generateText(story.request);
 }
 
-// The last request again, from the same seed, as the hold now is; what it was without the hold stays to be compared.
+// The last request again, from the same seed, as hold and dose now are; what it was without them stays to be compared.
 function regenerate() {
   if (story.request === null || !$("text").value.startsWith(story.request.before)) return;
-  if (story.original === null && story.request.hold.length === 0) {
+  if (story.original === null && story.request.hold.length === 0 && story.request.steer === null) {
     story.original = $("text").value.slice(story.request.before.length);
   }
-  story.request = { ...story.request, hold: hold() };
-  $("otherwise").hidden = story.original === null || !$("hold").checked;
+  story.request = { ...story.request, hold: hold(), steer: steering() };
+  $("otherwise").hidden = story.original === null || !($("hold").checked || steering());
+  $("otherwise-title").textContent = steering() ? "Unsteered it went on" : "Without the hold it went on";
   $("otherwise-text").textContent = story.original ?? "";
   generateText(story.request);
 }
@@ -243,7 +248,7 @@ function stop() {
 async function one() {
   if (generating !== null) return;
   const seed = newSeed();
-  await generateText({ before: $("text").value, chars: 1, seed, hold: hold() });
+  await generateText({ before: $("text").value, chars: 1, seed, hold: hold(), steer: steering() });
 }
 
 function back() {
@@ -311,6 +316,10 @@ async function begin() {
       ...model, onChange: (what) => (what === "by" ? colourChanged() : unitChanged()),
     });
     view.legend = choice.legend;
+    if (model.steers !== null) {
+      $("steering").hidden = false;
+      direction = new SteerChoice($("steering"), { about: model.steers, onChange: () => { look(); regenerate(); } });
+    }
     steps = offerSteps($("step"), { model, characters, caret, attempt, onMove: moveCaret });
     showLabels();
     if (sessionStorage.getItem("storycell-text") === null) $("text").value ||= model.prompt;
