@@ -66,6 +66,11 @@ class Model:
     `network` is what computes: arrays in and out.
     """
 
+    network: LanguageModel
+    vocab: Vocabulary
+    config: RunConfig
+    path: Path
+
     def __init__(self, network: LanguageModel, vocab: Vocabulary, config: RunConfig, path: Path) -> None:
         self.network, self.vocab, self.config, self.path = network, vocab, config, path
 
@@ -387,7 +392,25 @@ class Model:
             name=self.name,
             prompt=self.default_prompt,
             maker=f"storycell {versions()['storycell']}",
+            labels=self.labels,
             steer=None if steer is None else _steering(steer),
+        )
+
+    def export_npm(self, folder: str | Path, weights: str | None = None) -> "Export":
+        """Write the model as an ES module with types into a new folder, for Node, browsers and bundlers.
+
+        `weights` is fp16 (the default) or fp32. Raises `ExportError`; see `storycell.export.npm`.
+        """
+        from storycell.export.npm import export_npm
+
+        return export_npm(
+            self.network,
+            self.vocab,
+            folder,
+            weights,
+            name=self.name,
+            prompt=self.default_prompt,
+            labels=self.labels,
         )
 
     def export_trainer(self, path: str | Path) -> "TrainerPage":

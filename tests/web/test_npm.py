@@ -143,7 +143,11 @@ def test_it_writes_and_learns_in_a_browser(address: str, given: dict[str, Any], 
 
 
 def test_everything_is_declared() -> None:
-    code, types = ((SOURCE / name).read_text(encoding="utf-8") for name in ("index.js", "index.d.ts"))
+    web = Path(storycell.__file__).parent / "web"
+    code, types = (
+        (web / f"model.{end}").read_text(encoding="utf-8") + (SOURCE / f"index.{end}").read_text(encoding="utf-8")
+        for end in ("js", "d.ts")
+    )
     exported = re.findall(r"^export class (\w+)", code, re.MULTILINE)
     assert exported == re.findall(r"^export class (\w+)", types, re.MULTILINE) == ["Model", "Trainer"]
     methods = r"^  (?:static |async |get |readonly |\*)*(\w+)\(?"

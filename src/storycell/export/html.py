@@ -11,6 +11,7 @@ import hashlib
 import html
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
@@ -39,16 +40,18 @@ def write(
     name: str,
     about: str,
     prompt: str = "",
+    labels: Mapping[str, Sequence[str]] | None = None,
     steer: Steering | None = None,
 ) -> str:
     """The text of the page; `name` is the model's, `about` a line on it, `prompt` what stands in its first box.
 
-    With `steer` it has a slider that steers by a direction.
+    `labels` are what it can be asked for, each with its values; with `steer` it has a slider that steers by a direction.
     """
     shape = network.shape
     model = {
         **{"name": name, "about": about, "cell": shape.cell, "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L},
         **({"N": shape.N, "R": shape.R} if shape.N else {}),
+        **({"labels": labels} if labels else {}),
         **{"weights": weights, "kind": vocab.kind, "characters": vocab.characters},
         **({"steer": asdict(steer)} if steer else {}),
     }
