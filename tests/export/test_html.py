@@ -405,6 +405,7 @@ def test_the_numbers_of_a_step_are_pythons_for_every_cell(
     for layer, unit in ((0, 3), (1, 6)):
         assert_same_step(opened.page.evaluate(STEP, [layer, unit, "h", ""]), unit_step(network, ids, layer, unit), "h")
     opened.page.click("#step summary")
+    opened.page.wait_for_selector(".step-table tbody tr")
     told = {"lstm": "g", "gru": "a GRU", "rnn": "a vanilla RNN"}[cell]
     assert told in str(opened.page.text_content(".step-drawing"))
     assert opened.page.locator(".step-table tbody tr").count() == {"lstm": 4, "gru": 3, "rnn": 1}[cell]

@@ -45,7 +45,7 @@ def write(
 ) -> str:
     """The text of the page; `name` is the model's, `about` a line on it, `prompt` what stands in its first box.
 
-    `labels` are what it can be asked for, each with its values; with `steer` it has a slider that steers by a direction.
+    `labels` are what it can be asked for, each with its values; with `steer` it has a slider for a direction.
     """
     shape = network.shape
     model = {
