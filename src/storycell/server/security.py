@@ -35,7 +35,7 @@ class ServerSettings:
     allow_anyone: bool = False
     extra_hosts: frozenset[str] = frozenset()  # names under which clients may address the server, beside its own
     max_streams: int = 512  # texts being generated at once, over all requests
-    max_held_streams: int = 4  # of them with a unit held: those are computed by the slow, readable loop
+    max_held_streams: int = 4  # of them with a unit held, or steered: each of those is computed by itself
     max_prompt: int = 100_000
     max_tokens: int = 100_000
     max_traced: int = 4_000
@@ -47,6 +47,7 @@ class ServerSettings:
     slot_expiry_s: float = 3_600.0
     request_timeout_s: float = 10.0  # for a head, and for a body
     stall_timeout_s: float = 60.0  # for a reader that takes nothing
+    steer: str | None = None  # the file of a direction that requests may add
     speakers: tuple[str, str] | None = None  # of a model of transcripts: who asks in a chat, and who answers
 
     def __post_init__(self) -> None:
