@@ -360,6 +360,7 @@ class Model:
             weights,
             name=self.name,
             prompt=self.default_prompt,
+            has_tunes=self.config.text.has_tunes,
             maker=f"storycell {versions()['storycell']}",
         )
 

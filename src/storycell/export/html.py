@@ -1,7 +1,7 @@
 """Export to one page that generates stories: `page.html` beside this module, with its style, its scripts, those of
 `web` and a model put in.
 
-Its content security policy allows only its own two scripts and its style, by their digests, and WebAssembly
+Its content security policy allows only its own scripts and its style, by their digests, and WebAssembly
 (`wasm-unsafe-eval`, which lets no text become a script). So nothing in it, a name or a character of the vocabulary, can
 become a script, and it never uses the network.
 """
@@ -22,8 +22,19 @@ from storycell.export.network import Network, Shape
 from storycell.web import theme, wasm
 
 
-def write(network: Network, vocab: Vocabulary, weights: Weights, name: str, about: str, prompt: str = "") -> str:
-    """The text of the page; `name` is the model's, `about` a line on it, `prompt` what stands in its first box."""
+def write(
+    network: Network,
+    vocab: Vocabulary,
+    weights: Weights,
+    name: str,
+    about: str,
+    prompt: str = "",
+    has_tunes: bool = False,
+) -> str:
+    """The text of the page; `name` is the model's, `about` a line on it, `prompt` what stands in its first box.
+
+    Where the model writes tunes, the page shows them as notes, and plays them.
+    """
     shape = network.shape
     model = {
         **{"name": name, "about": about, "cell": shape.cell, "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L},
@@ -31,19 +42,21 @@ def write(network: Network, vocab: Vocabulary, weights: Weights, name: str, abou
         **{"weights": weights, "kind": vocab.kind, "characters": vocab.characters},
     }
     parts = {
-        "STYLE": theme.css("web/story.css", "web/generate.css", "export/page.css"),
+        "STYLE": theme.css("web/story.css", "web/generate.css", "export/page.css", *(["web/tunes.css"] * has_tunes)),
         "RUNTIME": _file("runtime.js"),
         "PAGE": theme.script("export/page.js"),
     }
+    tunes = theme.tunes_script() if has_tunes else ""
     rules = {"script": ("RUNTIME", "PAGE"), "style": ("STYLE",)}
     allowed = [f"{kind}-src {' '.join(digest(parts[key]) for key in keys)}" for kind, keys in rules.items()]
-    allowed[0] += " 'wasm-unsafe-eval'"
+    allowed[0] += f" {digest(tunes)}" * has_tunes + " 'wasm-unsafe-eval'"
     parts |= {
         "POLICY": "; ".join(["default-src 'none'", *allowed, "img-src data:", "base-uri 'none'", "form-action 'none'"]),
         "TITLE": html.escape(name),
         "PROMPT": html.escape(prompt),
         "MODEL": script_json(model),
         "WEIGHTS": encoding.encode(network, weights),
+        "TUNES": f"<script>{tunes}</script>\n" if has_tunes else "",
         "ENGINE": wasm.elements(),
     }
     return re.sub("@([A-Z]+)@", lambda found: parts[found[1]], _file("page.html"))
