@@ -9,7 +9,7 @@ TESTED := .venv/installed-dev
 FUZZED := .venv/installed-fuzz
 FUZZ_SECONDS ?= 3600
 
-.PHONY: story test wheels wasm arm-test coverage lint check soak fuzz lock locked audit clean
+.PHONY: story test wheels wasm arm-test windows-test coverage lint check soak fuzz lock locked audit clean
 
 story: $(INSTALLED)
 	$(BIN)/storycell train stories --recipe quick
@@ -36,6 +36,11 @@ wasm: $(TESTED)
 arm-test: $(TESTED)
 	$(BIN)/python -m pip install -q ziglang
 	$(BIN)/python tools/arm.py test
+
+# The engine's test for Windows under Wine (Debian: wine), built by Zig from PyPI.
+windows-test: $(TESTED)
+	$(BIN)/python -m pip install -q ziglang
+	$(BIN)/python tools/windows.py
 
 lint: $(TESTED)
 	$(BIN)/ruff format --check

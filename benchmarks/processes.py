@@ -16,15 +16,14 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from storycell.config import TrainSettings
+from storycell import config
 from storycell.data import batches
 from storycell.lab.bench.results import keep
 from storycell.lab.bench.timing import in_turns, seconds
-from storycell.nn.model import CharLM
-from storycell.threads import cores
+from storycell.threads import computing_on, cores
+from storycell.training.engine_learner import EngineLearner
 from storycell.training.processes import ProcessGroup
 from storycell.training.start import joined
-from storycell.training.torch_learner import TorchLearner
 from storycell.training.trainer import Trainer
 
 OUT = Path(__file__).parent / "results" / "processes.json"
@@ -46,12 +45,13 @@ def main() -> None:
 
 def measured(group: ProcessGroup, L: int, H: int, precision: str, rounds: int, steps: int) -> dict[str, Any]:
     """Milliseconds a step, alone and together, and of what is said in a step; medians and spreads of the rounds."""
+    threads = cores()
     alone, together = trainer(ProcessGroup(), L, H, precision), trainer(group, L, H, precision)
-    params = sum(p.numel() for p in alone.model.parameters())
-    gradient, threads = torch.zeros(params), cores()
+    params = sum(int(np.prod(shape)) for shape in alone.learner.layout.parameters.values())
+    gradient = torch.zeros(params)
     tasks: dict[str, Callable[[], float]] = {
-        "alone_ms": lambda: stepping(alone, threads, steps) if group.leads else 0.0,
-        "together_ms": lambda: stepping(together, group.threads(threads), steps),
+        "alone_ms": lambda: stepping(alone, steps) if group.leads else 0.0,
+        "together_ms": lambda: stepping(together, steps),
         "gradient_ms": lambda: 1e3 * seconds(lambda: dist.all_reduce(gradient), steps),
         "numbers_ms": lambda: 1e3 * seconds(lambda: group.exchange(1.0, 2.0, 3.0), steps),
     }
@@ -66,17 +66,17 @@ def measured(group: ProcessGroup, L: int, H: int, precision: str, rounds: int, s
 
 def trainer(group: ProcessGroup, L: int, H: int, precision: str) -> Trainer:
     """A training that never ends, on characters drawn at random: what they are does not change the time."""
-    settings = TrainSettings(streams=STREAMS, chunk=CHUNK, steps=10**9, precision=precision)  # type: ignore[arg-type]
-    lm = CharLM(V, H, L, backend="native", precision=precision)
+    given: dict[str, Any] = {"layers": L, "hidden": H, "streams": STREAMS, "chunk": CHUNK, "precision": precision}
+    settings = config.Settings().with_changes(**given, steps=10**9, device="cpu", backend="native")
     ids = np.random.default_rng(1).integers(2, V, 10**6, dtype=np.uint8)
     share = len(range(STREAMS)[group.rows(STREAMS)]) / STREAMS
-    learner = TorchLearner(lm, settings, group, share)
-    return Trainer(learner, batches.make(ids, settings), settings, processes=group)
+    with computing_on(group.threads(cores()), group.threads(cores())):
+        learner = EngineLearner(settings, V, group, share)
+    return Trainer(learner, batches.make(ids, settings.training), settings.training, processes=group)
 
 
-def stepping(trainer: Trainer, threads: int, steps: int) -> float:
-    """Milliseconds a step with so many threads."""
-    torch.set_num_threads(threads)
+def stepping(trainer: Trainer, steps: int) -> float:
+    """Milliseconds a step."""
     reports = trainer.reports()
     return 1e3 * seconds(lambda: next(reports), steps)
 

@@ -39,6 +39,7 @@ WRONG: dict[str, list[Any]] = {
     "minutes": [0, -1, float("nan"), float("inf"), 1e9],
     "evaluations": [0, 10**9],
     "save_every": [0, -1, float("inf")],
+    "checkpoints": ["all", "every", 3],
     "seed": [-1, 2**32, 1.5],
     "backend": ["nosuch"],
     "precision": ["fp16", "fp64"],

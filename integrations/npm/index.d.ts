@@ -18,6 +18,9 @@ export interface Shape {
   units: number;
   characters: number;
   embedding: number;
+  /** The longest n-gram whose row, of so many, is added to the embedding; 0 or left out: there are none. */
+  ngrams?: number;
+  ngramRows?: number;
 }
 
 /** A model that was trained anywhere: it writes, scores and is looked into. */
@@ -43,6 +46,8 @@ export interface Settings {
   layers?: number;
   hidden?: number;
   embedding?: number;
+  ngrams?: number;
+  ngram_rows?: number;
   streams?: number;
   chunk?: number;
   steps?: number;

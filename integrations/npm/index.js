@@ -2,7 +2,7 @@
 
 import { Engine } from "./lib/engine.js";
 import { BOUNDARY, Characters, plainText, UNKNOWN } from "./lib/learn/corpus.js";
-import { readTensors, unzip } from "./lib/learn/run_folder.js";
+import { readTensors, unzip, weightsOf } from "./lib/learn/run_folder.js";
 import { Trainer as EngineTrainer } from "./lib/learn/trainer.js";
 
 const decoder = new TextDecoder();
@@ -45,10 +45,11 @@ export class Model {
     for (const name of ["config.json", "vocab.json", "model.safetensors"])
       if (!files[name]) throw new Error(`the run folder has no ${name}`);
     const { model } = JSON.parse(decoder.decode(files["config.json"])).settings, vocab = Characters.fromJson(decoder.decode(files["vocab.json"]));
-    const shape = { cell: model.cell, layers: model.layers, units: model.hidden, characters: vocab.size, embedding: model.embedding };
-    const { tensors } = readTensors(files["model.safetensors"]);
-    const weights = Object.fromEntries(Object.entries(tensors).map(([name, { values }]) => [name, values]));
-    return new Model(engine, shape, weights, vocab, precision);
+    const shape = {
+      cell: model.cell, layers: model.layers, units: model.hidden, characters: vocab.size, embedding: model.embedding,
+      ngrams: model.ngrams ?? 0, ngramRows: model.ngram_rows,
+    };
+    return new Model(engine, shape, weightsOf(readTensors(files["model.safetensors"]).tensors), vocab, precision);
   }
 
   constructor(engine, shape, weights, vocab, precision = "fp32") {

@@ -468,6 +468,13 @@ Status Model::measure() {
     return kOk;
 }
 
+Status Model::measure(double& to) {
+    if (!ready) return kMissing;
+    TRY(measure());
+    to = norm;
+    return kOk;
+}
+
 Status Model::apply(const Update& u) {
     if (!ready) return kMissing;
     if (!std::isfinite(norm) || !std::isfinite(nats)) return kNotFinite;
@@ -662,6 +669,31 @@ int storycell_model_gradient(Model* m, Chunk* c) {
         c->streams * c->steps >= (int64_t{1} << 31))
         return kBadSize;
     return guarded([&] { return m->gradient(*c); });
+}
+
+float* storycell_model_gradients(Model* m, int64_t* count) { return m && count ? m->gradients(*count) : nullptr; }
+
+int64_t storycell_model_met(const Model* m) { return m ? m->table.met_rows() : 0; }
+
+int storycell_model_read_met(const Model* m, int64_t* rows, float* gradients) {
+    if (!m || !rows || !gradients) return kMissing;
+    return guarded([&] {
+        m->table.read_met(rows, gradients);
+        return kOk;
+    });
+}
+
+int storycell_model_write_met(Model* m, int64_t count, const int64_t* rows, const float* gradients) {
+    if (!m || !rows || !gradients) return kMissing;
+    if (count < 0 || count > m->table.rows) return kBadSize;
+    for (int64_t i = 0; i < count; ++i)
+        if (rows[i] < (i ? rows[i - 1] + 1 : 0) || rows[i] >= m->table.rows) return kBadSize;
+    return guarded([&] { return m->table.write_met(count, rows, gradients), kOk; });
+}
+
+int storycell_model_measure(Model* m, double* norm) {
+    if (!m || !norm) return kMissing;
+    return guarded([&] { return m->measure(*norm); });
 }
 
 int storycell_model_apply(Model* m, const Update* u) {

@@ -57,6 +57,16 @@ STORYCELL_API int storycell_model_forget(storycell::Model* model, int kind);  //
 // outputs [T, B, H] of layer k.
 STORYCELL_API int storycell_model_gradient(storycell::Model* model, storycell::Chunk* chunk);
 STORYCELL_API uint64_t storycell_model_seed(uint64_t seed, int64_t mask);
+// The gradient between `gradient` and `apply`, for whoever adds up those of several processes. All but the table of n-grams
+// as it lies in memory, zeros up to whole lanes included: `count` numbers, in the same place as long as the model lives.
+// Of the table the rows that have a gradient, in rising order, and their gradients [rows, columns]; other rows than it
+// had may be given. `measure` takes the norm of what is there then, which `apply` clips by.
+STORYCELL_API float* storycell_model_gradients(storycell::Model* model, int64_t* count);
+STORYCELL_API int64_t storycell_model_met(const storycell::Model* model);  // how many rows
+STORYCELL_API int storycell_model_read_met(const storycell::Model* model, int64_t* rows, float* gradients);
+STORYCELL_API int storycell_model_write_met(storycell::Model* model, int64_t count, const int64_t* rows,
+                                            const float* gradients);
+STORYCELL_API int storycell_model_measure(storycell::Model* model, double* norm);  // kMissing without a gradient
 // Clips the gradient and takes a step, then carries on the chunk's last state. Matrices but the embedding decay.
 // kNotFinite, and nothing changed, where loss or norm were not finite; kMissing without a gradient.
 STORYCELL_API int storycell_model_apply(storycell::Model* model, const storycell::Update* update);

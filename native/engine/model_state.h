@@ -79,6 +79,8 @@ public:
                 int64_t k_stride, int64_t j_stride, Buffer& to) const;
 
     Status gradient(Chunk& chunk);
+    float* gradients(int64_t& count) { return count = total, numbers[kGradient].data(); }
+    Status measure(double& to);
     Status apply(const Update& update);
     Status average(double decay);
     void swap_average();

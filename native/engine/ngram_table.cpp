@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "engine/ngrams.h"
 #include "engine/pool.h"
@@ -116,6 +117,27 @@ void NgramTable::dense_gradient(float* to) const {
     std::fill_n(to, rows * width, 0.0f);
     for (size_t m = 0; m < met.size(); ++m)
         std::copy_n(gradient.data() + static_cast<int64_t>(m) * width, width, to + met[m] * width);
+}
+
+void NgramTable::read_met(int64_t* to, float* gradients) const {
+    std::vector<int32_t> order(met.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return met[a] < met[b]; });
+    for (const int32_t m : order) {
+        *to++ = met[static_cast<size_t>(m)];
+        gradients = std::copy_n(gradient.data() + m * width, columns, gradients);
+    }
+}
+
+void NgramTable::write_met(int64_t count, const int64_t* from, const float* gradients) {
+    met.reserve(static_cast<size_t>(count));
+    float* const to = gradient.zeros(static_cast<int64_t>(met.capacity()) * width);
+    for (const int64_t row : met) slot[static_cast<size_t>(row)] = -1;
+    met.assign(from, from + count);
+    for (int64_t m = 0; m < count; ++m) {
+        slot[static_cast<size_t>(from[m])] = static_cast<int32_t>(m);
+        std::copy_n(gradients + m * columns, columns, to + m * width);
+    }
 }
 
 Status NgramTable::move(double factor, double rate, bool descends, int threads) {

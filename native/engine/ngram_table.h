@@ -33,6 +33,10 @@ public:
     Status spread(const float* gradient, int64_t characters, float* embedding, int threads);
     Status squares(double& sum_of_squares, int threads);
     void dense_gradient(float* to) const;  // [rows, width]
+    // The rows that have a gradient, in rising order, and their gradients [met, columns], out and in.
+    int64_t met_rows() const { return static_cast<int64_t>(met.size()); }
+    void read_met(int64_t* rows, float* gradients) const;
+    void write_met(int64_t count, const int64_t* rows, const float* gradients);
     // One step for the rows that have a gradient; `descends`: by the gradient itself, without Adagrad.
     Status move(double factor, double rate, bool descends, int threads);
     void carry_on() { past.swap(next_past); }

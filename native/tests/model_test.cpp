@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "engine/kernels.h"
@@ -129,6 +130,24 @@ void learning(int64_t cell, int64_t precision, int64_t method, int64_t ngrams) {
         return storycell_model_write_state(m, kStreams, state.data(), state.data());
     });
 
+    if (ngrams) {
+        std::vector<int64_t> rows(50);
+        std::iota(rows.begin(), rows.end(), 0);
+        const std::vector<float> gradients(50 * 9, 0.5f);
+        expect(!storycell_model_gradient(m, &text.chunk) && storycell_model_met(m) < 50, "a gradient of some rows");
+        expect(!storycell_model_write_met(m, 50, rows.data(), gradients.data()), "a gradient of all rows");
+        std::vector<int64_t> rows_back(50);
+        std::vector<float> gradients_back(50 * 9);
+        expect(storycell_model_met(m) == 50, "all rows");
+        unharmed_by_lack_of_memory("a gradient that is read", m, [&] {
+            return storycell_model_read_met(m, rows_back.data(), gradients_back.data());
+        });
+        expect(rows_back == rows && gradients_back == gradients, "comes back");
+        double norm = 0;
+        expect(!storycell_model_measure(m, &norm) && norm >= 0.5 * std::sqrt(50 * 9.0), "is measured");
+        expect(!storycell_model_apply(m, &update), "and applied");
+    }
+
     // Once two carried states have their place only the kernels' scratch is asked for, as often in every step.
     const auto step = [&] {
         if (const int bad = storycell_model_gradient(m, &text.chunk)) return bad;
@@ -206,6 +225,9 @@ void refusals() {
     const ModelConfig c = config(kLstm, 0);
     Model* m = storycell_model_create(&c);
     float number = 0;
+    double norm = 0;
+    int64_t row = 0;
+    expect(!storycell_model_gradients(nullptr, &row) && !storycell_model_gradients(m, nullptr), "no gradients of nothing");
     Text text;
     Update update{kAdamW, 0.1, 0, 0, 0.9, 0.99};
     for (int status : {storycell_model_gradient(nullptr, &text.chunk), storycell_model_gradient(m, nullptr),
@@ -217,14 +239,22 @@ void refusals() {
                        storycell_model_read_state(nullptr, &number, &number),
                        storycell_model_read_state(m, nullptr, &number),
                        storycell_model_write_state(m, 1, &number, nullptr),
-                       storycell_model_write_state(nullptr, 1, &number, &number)})
+                       storycell_model_write_state(nullptr, 1, &number, &number),
+                       storycell_model_measure(nullptr, &norm), storycell_model_measure(m, nullptr),
+                       storycell_model_measure(m, &norm), storycell_model_read_met(nullptr, &row, &number),
+                       storycell_model_read_met(m, nullptr, &number), storycell_model_read_met(m, &row, nullptr),
+                       storycell_model_write_met(nullptr, 0, &row, &number),
+                       storycell_model_write_met(m, 0, nullptr, &number),
+                       storycell_model_write_met(m, 0, &row, nullptr)})
         expect(status == kMissing, "what is missing is told");
     for (int status : {storycell_model_read(m, kKinds, 0, &number), storycell_model_read(m, -1, 0, &number),
                        storycell_model_read(m, kWeight, -1, &number), storycell_model_write(m, kWeight, 99, &number),
                        storycell_model_write(m, kKinds, 0, &number), storycell_model_forget(m, kWeight),
                        storycell_model_forget(m, kKinds), storycell_model_average(m, 1.5),
                        storycell_model_average(m, std::nan("")),
-                       storycell_model_write_state(m, -1, &number, &number)})
+                       storycell_model_write_state(m, -1, &number, &number),
+                       storycell_model_write_met(m, -1, &row, &number),
+                       storycell_model_write_met(m, 1, &row, &number)})
         expect(status == kBadSize, "what is out of range is told");
     expect(!storycell_model_name(m, -1) && !storycell_model_name(m, 99) && !storycell_model_rows(m, 99), "no such tensor");
     update.method = 9;

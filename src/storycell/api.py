@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # what is slow to import is imported by what needs it
     from storycell.generation.items import Items
     from storycell.inspect.authors import Authors
     from storycell.inspect.features import Feature
+    from storycell.inspect.film import Film
     from storycell.inspect.gradients import GradientFlow
     from storycell.inspect.patching import Carriers, Patched
     from storycell.inspect.steering import Direction
@@ -339,6 +340,17 @@ class Model:
         along = direction if isinstance(direction, Direction) else Direction.load(direction)
         return Model(steer(self.network, along, dose), self.vocab, self.config, self.path)
 
+    def film(self, text: str) -> "Film":
+        """What was learnt when, from the checkpoints of a run trained with `checkpoints="log"`: `births` by feature.
+
+        Raises `RunFolderError` where the run kept none, `SettingsError` where the text is too short. See
+        `storycell.inspect.film`.
+        """
+        from storycell.inspect.film import film, reel_of
+
+        reel = reel_of(RunFolder(self.path), self.network)
+        return film(reel, self.vocab, encode_text(text, self.vocab), self.config.settings.training.seed)
+
     def gradient_flow(self, text: str, lags: int = 128) -> "GradientFlow":
         """How far back the loss of a character reaches: gradient norms `[samples lags+1]` by (state, layer)."""
         from storycell.inspect.gradients import gradient_flow
@@ -362,6 +374,7 @@ class Model:
             prompt=self.default_prompt,
             has_tunes=self.config.text.has_tunes,
             maker=f"storycell {versions()['storycell']}",
+            labels=self.labels,
         )
 
     def export_trainer(self, path: str | Path) -> "TrainerPage":

@@ -91,6 +91,9 @@ class TrainSettings(StrictModel):
     minutes: PositiveFloat | None = Field(None, le=525_600, description="budget in minutes, evaluations included")
     evaluations: PositiveInt = Field(12, le=100_000, description="how often to look at the validation text on the way")
     save_every: PositiveFloat = Field(30.0, description="seconds between two saves of last.safetensors")
+    checkpoints: Literal["none", "log"] = Field(
+        "none", description="log: keep small copies of the weights at log-spaced steps, for inspect --film"
+    )
     seed: int = Field(1, ge=0, lt=2**32, description="seed of initialisation, dropout and batches")
     backend: Literal["auto", "native", "reference", "torch"] = Field(
         "auto", description="backend for the recurrent layers"

@@ -71,6 +71,59 @@ def test_rows_are_those_of_the_documentation() -> None:
     assert np.array_equal(past, past_by_pieces)
 
 
+def test_gradients_of_parts_of_the_streams_add_up_to_that_of_all() -> None:
+    """As several processes do it: each adds its own, weighed by its streams; all take the same step."""
+    engines = [pair()[1] for _ in range(3)]
+    whole, parts = engines[0], engines[1:]
+    with pytest.raises(ValueError, match="no gradient"):
+        whole.measure()
+    for step in range(3):
+        ids, targets = text(5, 9, step)
+        nats, norm = whole.gradient(ids, targets, carries=True)
+        assert whole.measure() == norm
+        losses, sums, rows = [], np.zeros_like(whole.gradients), np.zeros((ROWS, 9), np.float32)
+        for engine, own in zip(parts, (slice(0, 2), slice(2, 5)), strict=True):
+            share = len(ids[own]) / len(ids)
+            losses.append(share * engine.gradient(ids[own], targets[own], carries=True)[0])
+            sums += share * engine.gradients
+            met, of_rows = engine.row_gradients()
+            assert np.array_equal(met, np.unique(ngrams.rows_of(ids[own], pasts(engine, own), ROWS)[0]))
+            assert np.array_equal(of_rows, engine.read("gradient")[ngrams.TABLE][met])
+            rows[met] += share * of_rows
+        assert sum(losses) == pytest.approx(nats, abs=1e-6)
+        met = np.flatnonzero(np.abs(rows).sum(axis=1))
+        for engine in parts:
+            engine.gradients[:] = sums
+            engine.set_row_gradients(met, rows[met])
+            assert engine.measure() == pytest.approx(norm, rel=1e-6)
+            engine.apply(0.01, clip=norm / 2)
+        whole.apply(0.01, clip=norm / 2)
+    for name, value in whole.read().items():
+        ours, theirs = (engine.read()[name] for engine in parts)
+        assert np.array_equal(ours, theirs), name
+        np.testing.assert_allclose(ours, value, atol=2e-5, err_msg=name)
+
+
+def pasts(engine: EngineModel, own: slice) -> np.ndarray:
+    state = engine.state()
+    return state["past"][0].astype(np.int64) if state else np.zeros((own.stop - own.start, N - 1), np.int64)
+
+
+def test_rows_that_are_no_rows_or_do_not_rise_are_refused() -> None:
+    _, engine = pair()
+    engine.gradient(*text(5, 9))
+    before = engine.row_gradients()
+    for bad in ([-1], [ROWS], [3, 3], [4, 3], range(ROWS + 1)):
+        rows = np.array([*bad], np.int64)
+        with pytest.raises(ValueError, match="size"):
+            engine.set_row_gradients(rows, np.zeros((len(rows), 9), np.float32))
+    with pytest.raises(ValueError, match="of 2 rows of 9"):
+        engine.set_row_gradients(np.array([1, 2]), np.zeros((2, 8), np.float32))
+    assert all(np.array_equal(now, then) for now, then in zip(engine.row_gradients(), before, strict=True))
+    no_table = EngineModel(V, 8)
+    assert len(no_table.row_gradients()[0]) == 0
+
+
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_loss_and_every_gradient_are_the_references(cell: str) -> None:
     model, engine = pair(cell)

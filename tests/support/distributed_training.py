@@ -2,7 +2,8 @@
 
 A test hands over the words of the command and may give faults to single ranks: `poison` (the number of the step whose
 loss is not a number there, -1 for all from the third), `slow_clock` (how many times slower time passes there),
-`more` (words that only this rank gets) and `file_bytes` (no file may become larger).
+`more` (words that only this rank gets), `file_bytes` (no file may become larger) and `digests` (a file that gets a line
+for the weights and moments after each step of the engine, which draws other weights in every rank).
 """
 
 import json
@@ -17,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 _SERVER = """
-import json, math, os, resource, signal, sys, time
+import hashlib, json, math, os, resource, signal, sys, time
 import torch
 import torch.distributed, torch.nn.parallel
 import matplotlib.figure
 import storycell.api, storycell.cli.train, storycell.training.curve, storycell.training.trainer
 from storycell.cli.main import main
+from storycell.engine import EngineModel, random
 from storycell.nn.model import CharLM
+from storycell.training.engine_learner import EngineLearner
 
 storycell.training.curve.loss_curve([], "")  # finding the fonts takes a second, which the children need not
 torch.optim.SGD(torch.nn.Linear(1, 1).parameters())  # this imports half of torch
@@ -39,6 +42,25 @@ def child(order):
             call = next(calls)
             return (value * math.nan if call == poison or (poison < 0 and call > 2) else value), state
         CharLM.forward = poisoned
+        gradient = EngineModel.gradient
+        def poisoned_gradient(self, *args, **keywords):
+            found, call = gradient(self, *args, **keywords), next(calls)
+            if call == poison or (poison < 0 and call > 2):
+                self.gradients[0] = math.nan
+                return math.nan, math.nan
+            return found
+        EngineModel.gradient = poisoned_gradient
+    if digests := order.get("digests"):
+        drawn, apply = random.draw_weights, EngineLearner.apply
+        def draw_other(*args):
+            return {name: value + 1e-3 * order["rank"] for name, value in drawn(*args).items()}
+        def applied(self, rate):
+            apply(self, rate)
+            kept = self.snapshot()
+            all_bytes = b"".join(kept[name].tobytes() for name in sorted(kept) if not name.startswith("state."))
+            with open(digests, "a") as file:
+                print(hashlib.sha256(all_bytes).hexdigest(), file=file)
+        random.draw_weights, EngineLearner.apply = draw_other, applied
     if slow := order.get("slow_clock"):
         real = time.monotonic
         storycell.training.trainer.Trainer.__init__.__defaults__ = (lambda: real() / slow, None)
@@ -96,6 +118,7 @@ class Ranks:
             more = fault.pop("more", [])
             orders.append(
                 {
+                    "rank": rank,
                     "words": [*map(str, words), *more],
                     "environment": environment(rank, count, port) if count > 1 else {},
                     "said": str(self.folder / f"said{rank}"),

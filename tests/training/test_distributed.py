@@ -100,14 +100,40 @@ def test_a_process_reads_its_rows_of_the_chunk(step: int, first: int, more: int)
             assert np.array_equal(part, whole[rows])
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize(("count", "backend"), [(2, "auto"), (4, "auto"), (4, "torch")])
 def test_several_processes_learn_what_one_does(
-    count: int, ranks: Ranks, training_text: Path, alone: Path, tmp_path: Path
+    count: int, backend: str, ranks: Ranks, training_text: Path, alone: Path, tmp_path: Path
 ) -> None:
     """Six streams: two processes have three each, of four two have one and two have two."""
-    run = trained(ranks, count, training_text, tmp_path / "run")
+    run = trained(ranks, count, training_text, tmp_path / "run", f"--backend={backend}")
     assert_same_losses(run, alone)
     assert len(losses(run)) == STEPS
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_engine_adds_up_the_rows_of_n_grams_too(
+    count: int, ranks: Ranks, training_text: Path, tmp_path: Path
+) -> None:
+    """And Muon, whose step is no sum over numbers, is the same to rounding."""
+    more = ["--ngrams=3", "--ngram-rows=3001", "--optimizer=muon", "--average=0.9"]
+    one, several = (trained(ranks, n, training_text, tmp_path / f"run{n}", *more) for n in (1, count))
+    assert_same_losses(several, one)
+    moved = [storycell.load(run).lm.ngram_table.weight.detach().numpy() for run in (one, several)]
+    assert np.array_equal(np.abs(moved[0]).sum(axis=1) > 0, np.abs(moved[1]).sum(axis=1) > 0)
+    np.testing.assert_allclose(moved[1], moved[0], atol=SAME)
+
+
+def test_every_process_of_the_engine_has_the_same_weights_to_the_bit(
+    ranks: Ranks, training_text: Path, tmp_path: Path
+) -> None:
+    """Though each drew others, has streams of its own and drops what it likes: after every step they are one model."""
+    more = ["--ngrams=3", "--dropout=0.2", "--optimizer=muon", f"--steps={STEPS}"]
+    faults = {rank: {"digests": str(tmp_path / f"digests{rank}")} for rank in range(3)}
+    ended = ranks.run(3, "train", training_text, "--out", tmp_path / "run", *FLAGS, *more, faults=faults)
+    assert ended.codes == [0] * 3, ended.said
+    digests = [(tmp_path / f"digests{rank}").read_text().split() for rank in range(3)]
+    assert len(set(digests[0])) == STEPS
+    assert digests[0] == digests[1] == digests[2]
 
 
 def test_windows_and_the_mean_of_the_weights_are_the_same_too(

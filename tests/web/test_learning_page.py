@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import playwright.sync_api as playwright
 import pytest
+from support import random_models
 from support.accessibility import serious_violations
 
 import storycell
@@ -215,6 +217,35 @@ def test_the_demo_learns_on(opened: Opened, tmp_path: Path) -> None:
     assert json.loads((unpacked(opened.saved(tmp_path)) / "config.json").read_text())["init"] == "demo"
 
 
+def test_ngrams_are_learnt_and_looked_up(browser: playwright.Browser, tmp_path: Path) -> None:
+    donor = random_models.model("gru-L2-H7-D3-ngrams")
+    export_trainer(donor, random_models.CHARACTERS, tmp_path / "learn.html", name="grams")
+    opened = Opened(browser, tmp_path / "learn.html")
+    opened.page.select_option("#ngrams", "4")
+    opened.begin(steps=40)
+    told = opened.await_done()
+    run = storycell.load(unpacked(opened.saved(tmp_path)))
+    assert (run.network.ngrams, run.config.settings.model.ngram_rows) == (4, 65_536)
+    held_out = "".join(story + "<|endoftext|>\n" for story in held_out_stories(run.path, tmp_path))
+    assert run.evaluate(held_out).loss_nats == pytest.approx(told, abs=5e-3)  # the table is stored in bytes
+    opened.page.click("#new")
+    opened.page.wait_for_selector("#setup:not([hidden])")
+    opened.page.select_option("#donor", label="grams")
+    assert opened.page.is_disabled("#ngrams")
+    opened.page.fill("#text", "a bad cab\n" * 40)
+    opened.page.fill("#steps", "10")
+    opened.page.fill("#rate", "-4")
+    opened.page.click("#train")
+    opened.await_done()
+    (tmp_path / "second").mkdir()
+    made = storycell.load(unpacked(opened.saved(tmp_path / "second")))
+    assert made.network.ngrams == 4
+    table = donor.weights()["ngram_table.weight"]
+    moved = np.abs(made.network.weights()["ngram_table.weight"] - table).max()
+    assert 0.01 < moved < 0.1 < np.abs(table).max()  # it began with the donor's, and learnt
+    opened.close()
+
+
 def test_it_rests_while_nobody_sees_it(opened: Opened) -> None:
     opened.begin(steps=100_000)
     opened.await_steps(5)
@@ -244,11 +275,41 @@ def test_what_cannot_be_learnt_is_said(opened: Opened, tmp_path: Path) -> None:
     opened.page.wait_for_function("() => /no run to go on with/.test(document.getElementById('trouble').textContent)")
 
 
+PASTE = """text => {
+  const clipboardData = new DataTransfer();
+  clipboardData.setData("text/plain", text);
+  document.getElementById("text").dispatchEvent(new ClipboardEvent("paste", { clipboardData, cancelable: true }));
+}"""
+
+
+def test_of_a_long_text_the_beginning_is_shown_and_all_is_learnt(opened: Opened, tmp_path: Path) -> None:
+    long, page = "To be, or not to be, that is the question.\n" * 3000, opened.page
+    page.fill("#text", "Hamlet:\n")
+    page.press("#text", "Control+End")
+    page.evaluate(PASTE, long)
+    whole = f"Hamlet:\n{long}"
+    assert page.inner_text("#size") == f"{len(whole):,} characters, of which the first 50,000 are shown"
+    assert page.input_value("#text") == whole[:50_000]
+    page.press("#text", "Control+Home")
+    page.keyboard.type("Prince ")
+    assert page.inner_text("#size").startswith(f"{len(whole) + 7:,} characters, of which the first 50,007")
+    page.select_option("#hidden", "32")
+    page.fill("#steps", "10")
+    page.click("#train")
+    opened.await_done()
+    assert (unpacked(opened.saved(tmp_path)) / "text.txt").read_text() == f"Prince {whole}"
+    page.click("#new")
+    page.wait_for_selector("#setup:not([hidden])")
+    page.press("#text", "Control+A")
+    page.keyboard.insert_text("Nay.")
+    assert (page.inner_text("#size"), page.input_value("#text")) == ("4 characters", "Nay.")
+
+
 def test_stories_and_names_come_with_the_page(opened: Opened) -> None:
     opened.page.click("#names")
     assert "Matilda\n" in opened.page.input_value("#text")
     opened.page.click("#stories")
-    opened.page.wait_for_function("() => document.getElementById('text').value.length > 100000")
+    opened.page.wait_for_function("() => parseInt(document.getElementById('size').textContent.replace(/,/g, '')) > 1e5")
     first, second = opened.page.input_value("#text").split("<|endoftext|>\n")[:2]
     assert [first, second] == list(islice(generate(1), 2))
 

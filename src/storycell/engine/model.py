@@ -195,6 +195,38 @@ class EngineModel:
         check(self._library.storycell_model_gradient(self._model, ctypes.byref(chunk)))
         return chunk.nats, chunk.norm
 
+    @property
+    def gradients(self) -> Floats:
+        """The gradient of everything but the table of n-grams, one after the other, to read and to change in place.
+
+        It is the engine's own memory, the same as long as the model lives; of use between `gradient` and `apply`, for
+        adding up those of several processes. `measure` has to follow a change. Between rows are zeros, which must stay.
+        """
+        count = ctypes.c_int64()
+        place = self._library.storycell_model_gradients(self._model, ctypes.byref(count))
+        return np.ctypeslib.as_array((ctypes.c_float * count.value).from_address(place))
+
+    def row_gradients(self) -> tuple[NDArray[np.int64], Floats]:
+        """The rows of the table of n-grams that have a gradient, rising, and copies of their gradients `[rows D]`."""
+        rows = np.empty(self._library.storycell_model_met(self._model), np.int64)
+        gradients = np.empty((len(rows), self.embedding_size), np.float32)
+        check(self._library.storycell_model_read_met(self._model, rows.ctypes.data, gradients.ctypes.data))
+        return rows, gradients
+
+    def set_row_gradients(self, rows: NDArray[np.int64], gradients: Floats) -> None:
+        """Give these rows of the table of n-grams, rising, a gradient `[rows D]`, and no others."""
+        rows, gradients = np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(gradients, np.float32)
+        if gradients.shape != (len(rows), self.embedding_size):
+            raise ValueError(f"gradients {gradients.shape} of {len(rows)} rows of {self.embedding_size}")
+        check(self._library.storycell_model_write_met(self._model, len(rows), rows.ctypes.data, gradients.ctypes.data))
+
+    def measure(self) -> float:
+        """The norm of the gradient as it is now, which `apply` clips by; `ValueError` without a gradient."""
+        norm = ctypes.c_double()
+        if self._library.storycell_model_measure(self._model, ctypes.byref(norm)):
+            raise ValueError("there is no gradient to measure: call `gradient` first")
+        return norm.value
+
     def apply(self, rate: float, *, optimizer: str = "adamw", clip: float | None = None, decay: float = 0.0) -> None:
         """A step of an optimiser with the last gradient, once; the chunk's last state is carried on from here.
 

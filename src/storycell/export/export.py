@@ -4,7 +4,7 @@ Every export is verified: the network is parsed from the bytes on disk and run b
 the `onnx` package's evaluator), and a file whose logits differ by more than `LARGEST_ERROR` is removed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,13 +49,14 @@ def export(
     name: str = "a model",
     maker: str = "",
     prompt: str = "",
+    labels: Mapping[str, Sequence[str]] | None = None,
     has_tunes: bool = False,
 ) -> Export:
     """Write a model as the kind of file that the ending of `path` names; `weights` is fp32, fp16 or int8.
 
     `name` is shown in the file (characters that are no text as U+FFFD), `maker` says what wrote it, `prompt` is what
-    page and program begin with by themselves; the model must know its characters. A page of a model that `has_tunes`
-    shows and plays them. Raises `ExportError` if the model
+    page and program begin with by themselves; the model must know its characters. A page offers the `labels` that the
+    model knows, each with its values, and plays tunes where it `has_tunes`. Raises `ExportError` if the model
     cannot be exported, the file cannot be written, or what was written is not the model.
     """
     path = Path(path)
@@ -68,7 +69,7 @@ def export(
     network = Network.of(model)
     stored = _stored(network, chosen, path.suffix)
     params = sum(weight.size for weight in model.weights().values())
-    data = _file(network, vocab, path, chosen, show_name(name), maker, prompt, params, has_tunes)
+    data = _file(network, vocab, path, chosen, show_name(name), maker, prompt, params, labels, has_tunes)
     ids = _probe(model)
     run = _run(model, ids)
     expected = run if chosen == "fp32" else _run(stored.as_model(model.backend), ids)
@@ -97,6 +98,7 @@ def _file(
     maker: str,
     prompt: str,
     params: int,
+    labels: Mapping[str, Sequence[str]] | None,
     has_tunes: bool,
 ) -> bytes:
     shape = network.shape
@@ -108,7 +110,7 @@ def _file(
         return c.write(network, vocab, weights, line, path.name, prompt).encode()
     if path.suffix == ".html":
         about = f"{shape.cell.upper()}, {shape.L} × {shape.H}, {params:,} parameters"
-        return html.write(network, vocab, weights, name, about, prompt, has_tunes).encode()
+        return html.write(network, vocab, weights, name, about, prompt, labels, has_tunes).encode()
     facts = {"name": name, "cell": shape.cell, "weights": weights, "made_by": maker, "vocabulary": vocab.to_json()}
     return onnx.write(network, weights, facts)
 

@@ -11,6 +11,7 @@ import hashlib
 import html
 import json
 import re
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -29,16 +30,18 @@ def write(
     name: str,
     about: str,
     prompt: str = "",
+    labels: Mapping[str, Sequence[str]] | None = None,
     has_tunes: bool = False,
 ) -> str:
     """The text of the page; `name` is the model's, `about` a line on it, `prompt` what stands in its first box.
 
-    Where the model writes tunes, the page shows them as notes, and plays them.
+    `labels` are what it can be asked for, each with its values. Where it writes tunes, the page shows and plays them.
     """
     shape = network.shape
     model = {
         **{"name": name, "about": about, "cell": shape.cell, "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L},
         **({"N": shape.N, "R": shape.R} if shape.N else {}),
+        **({"labels": labels} if labels else {}),
         **{"weights": weights, "kind": vocab.kind, "characters": vocab.characters},
     }
     parts = {

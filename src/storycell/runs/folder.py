@@ -5,12 +5,15 @@ is killed at any instant opens and resumes. Reading is JSON and safetensors only
 anything is built.
 
 The two logs, `metrics.jsonl` and `samples.txt`, are appended to instead. `last.safetensors` remembers how long they
-were, and resuming cuts them back to that, to the byte.
+were, and resuming cuts them back to that, to the byte. Of the checkpoints, the weights at log-spaced steps in 16 bits,
+resuming cuts those of later steps.
 """
 
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -71,6 +74,10 @@ def now() -> str:
 Shapes = Mapping[str, tuple[int, ...]]  # of a model's weights, by torch's names
 
 LOGS = ("metrics.jsonl", "samples.txt")
+CHECKPOINTS = "checkpoints"  # the folder of them
+MOST_CHECKPOINTS = 20
+LARGEST_CHECKPOINTS_BYTES = 256_000_000  # of all of them; of a large network fewer are kept
+_FEWEST_CHECKPOINTS = 3
 _ALWAYS = ("step", "elapsed_s", "chars", "chars_per_s")  # numbers in every line of metrics.jsonl
 _AT_TIMES = ("train_nats", "valid_nats")  # numbers or null
 
@@ -142,7 +149,7 @@ class RunFolder:
 
     def _refuse_links(self) -> None:
         """What is appended to must lie in the folder: one from elsewhere could name any file of the user's."""
-        for name in (*LOGS, ".lock"):
+        for name in (*LOGS, CHECKPOINTS, ".lock"):
             if (self.path / name).is_symlink():
                 raise RunFolderError(
                     f"{self.path / name} is a link to another file, which training would write to; remove the link"
@@ -207,6 +214,42 @@ class RunFolder:
                 if path.exists() and path.stat().st_size > lengths[name]:
                     os.truncate(path, lengths[name])
 
+    def save_checkpoint(self, step: int, weights: Mapping[str, Any]) -> None:
+        """Keep the weights of a step, matrices in float16; of those before it the beginning and the latest stay."""
+        with files.writing(self.path):
+            (self.path / CHECKPOINTS).mkdir(exist_ok=True)
+        self._save(_checkpoint(step), _in_16_bits(weights), {"step": step})
+        most = most_checkpoints((self.path / _checkpoint(step)).stat().st_size)
+        later = [one for one in self.checkpoints() if one]
+        for one in later[: -(most - 1)]:
+            with files.writing(self.path):
+                (self.path / _checkpoint(one)).unlink(missing_ok=True)
+
+    def checkpoints(self) -> list[int]:
+        """The steps whose weights were kept, in order."""
+        folder = self.path / CHECKPOINTS
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        return sorted(int(found[1]) for name in names if (found := _CHECKPOINT.fullmatch(name)))
+
+    def load_checkpoint(self, step: int, shapes: Shapes) -> dict[str, Floats]:
+        """The weights of a step in float32, checked to have the `shapes` of the model they are for."""
+        name = _checkpoint(step)
+        stored, about = self._load(name)
+        weights = ngrams.from_bytes(stored)
+        self._refuse_misfit(name, weights, shapes)
+        if about.get("step") != step:
+            raise RunFolderError(f"{self.path / name} holds the weights of another step; restore it from a copy")
+        return {key: weight.astype(np.float32) for key, weight in weights.items()}
+
+    def cut_checkpoints(self, step: int) -> None:
+        """Remove those of steps after `step`, and what a kill left of one."""
+        with files.writing(self.path):
+            for part in list((self.path / CHECKPOINTS).glob(".step-*.part")):
+                part.unlink(missing_ok=True)
+            for one in self.checkpoints():
+                if one > step:
+                    (self.path / _checkpoint(one)).unlink(missing_ok=True)
+
     def log(self, entry: dict[str, Any]) -> None:
         """Append a line to `metrics.jsonl`."""
         self._append("metrics.jsonl", json.dumps(entry) + "\n")
@@ -260,6 +303,34 @@ class RunFolder:
                 f"{self.path / name} does not fit the config.json beside it (see {wrong[0]}): one of the two was "
                 "replaced or edited; restore it from a copy, or train again"
             )
+
+
+_LARGEST_16 = float(np.finfo(np.float16).max)
+_CHECKPOINT = re.compile(r"step-([0-9]{1,15})\.safetensors")
+
+
+def _checkpoint(step: int) -> str:
+    return f"{CHECKPOINTS}/step-{step}.safetensors"
+
+
+def _in_16_bits(weights: Mapping[str, Any]) -> dict[str, Array]:
+    """Matrices as float16, a table of n-grams as int8, vectors as they are."""
+    return {
+        name: np.clip(weight, -_LARGEST_16, _LARGEST_16).astype(np.float16)
+        if weight.ndim > 1 and weight.dtype.kind == "f"
+        else weight
+        for name, weight in ngrams.in_bytes(weights).items()
+    }
+
+
+def is_checkpoint(step: int) -> bool:
+    """Whether weights are kept at a step: 0, and two in every doubling (1, 2, 3, 4, 6, 8, 11, 16, 23, 32, …)."""
+    return step == 0 or round(2 ** (round(2 * math.log2(step)) / 2)) == step
+
+
+def most_checkpoints(size_bytes: int) -> int:
+    """How many are kept, of so many bytes each."""
+    return min(MOST_CHECKPOINTS, max(_FEWEST_CHECKPOINTS, LARGEST_CHECKPOINTS_BYTES // max(1, size_bytes)))
 
 
 def refuse_occupied(path: Path) -> None:

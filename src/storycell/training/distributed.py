@@ -9,8 +9,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -21,11 +23,15 @@ from storycell.errors import ProcessError, SettingsError
 from storycell.language_model import Floats
 from storycell.training.processes import ProcessGroup, Result
 
+_Number = TypeVar("_Number", np.float32, np.int64)
+
 PATIENCE = timedelta(hours=1)  # what the others wait for the first one at most, while it evaluates or reads the text
 
 # An engine whose connections have just failed must not be freed: it would wait, holding the GIL, for a
 # thread that waits for the GIL to free its last message. So the last one lives until there is another.
 _last: list[nn.Module] = []
+# The same goes for numpy's memory that a message was made of.
+_last_shared: list[torch.Tensor] = []
 
 
 def parallel(model: nn.Module) -> nn.Module:
@@ -34,6 +40,20 @@ def parallel(model: nn.Module) -> nn.Module:
     devices = None if device.type == "cpu" else [device]
     _last[:] = [DistributedDataParallel(model, devices, gradient_as_bucket_view=True)]
     return _last[0]
+
+
+def _shared(values: Floats) -> torch.Tensor:
+    _last_shared[:] = [torch.from_numpy(values)]
+    return _last_shared[0]
+
+
+def _gather(mine: npt.NDArray[_Number], counts: list[int]) -> list[npt.NDArray[_Number]]:
+    """What every process has, of which `counts` says how many rows that are; as many are sent by all."""
+    sent = torch.zeros((max(counts), *mine.shape[1:]), dtype=torch.from_numpy(mine).dtype, device="cpu")
+    sent[: len(mine)] = torch.from_numpy(mine)
+    every = [torch.empty_like(sent) for _ in counts]
+    dist.all_gather(every, sent)
+    return [one[:count].numpy() for one, count in zip(every, counts, strict=True)]
 
 
 class DistributedGroup(ProcessGroup):
@@ -71,6 +91,24 @@ class DistributedGroup(ProcessGroup):
         every = [torch.empty_like(mine) for _ in range(self.count)]
         dist.all_gather(every, mine)
         return [one.tolist() for one in every]
+
+    def add_up(self, values: Floats) -> None:
+        """As `ProcessGroup.add_up`."""
+        dist.all_reduce(_shared(values))
+
+    def add_up_rows(self, rows: npt.NDArray[np.int64], values: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
+        """As `ProcessGroup.add_up_rows`: everybody gets everybody's rows, and adds them up in the order of ranks."""
+        counts = [int(count) for (count,) in self.exchange(float(len(rows)))]
+        every_rows, every_values = _gather(rows, counts), _gather(values, counts)
+        union = np.unique(np.concatenate(every_rows))
+        total = np.zeros((len(union), values.shape[1]), np.float32)
+        for its_rows, its_values in zip(every_rows, every_values, strict=True):
+            total[np.searchsorted(union, its_rows)] += its_values
+        return union, total
+
+    def take_from_first(self, values: Floats) -> None:
+        """As `ProcessGroup.take_from_first`."""
+        dist.broadcast(_shared(values), 0)
 
     def gather_states(self, mine: Floats, B: int) -> Floats:
         """As `ProcessGroup.gather_states`, one process after the other: shares may differ in size."""

@@ -1,4 +1,7 @@
-"""`EngineLearner`: the engine's own training, numpy in and out, in one process on the processor; no torch."""
+"""`EngineLearner`: the engine's own training, numpy in and out, on the processor; alone without torch.
+
+Of several processes each computes the gradient of its own streams; they add them up, and each takes the same step.
+"""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -13,6 +16,7 @@ from storycell.engine.cells import spectral_radius
 from storycell.language_model import Floats
 from storycell.ngrams import TABLE
 from storycell.training.learner import Kept, Layout
+from storycell.training.processes import ProcessGroup
 
 # What an optimiser keeps of a parameter. Muon does so of the recurrent layers' matrices alone; but for SGD the table of
 # n-grams has its own.
@@ -25,11 +29,16 @@ MOMENTS = {
 
 
 class EngineLearner:
-    """Trains a network of V characters as `settings` say, from the weights that their seed draws."""
+    """Trains a network of V characters as `settings` say, from the weights that their seed draws.
+
+    `share` is the part of all streams that are this process's.
+    """
 
     device = "cpu"
 
-    def __init__(self, settings: Settings, vocab_size: int) -> None:
+    def __init__(
+        self, settings: Settings, vocab_size: int, processes: ProcessGroup | None = None, share: float = 1.0
+    ) -> None:
         model, training = settings.model, settings.training
         self._settings, self._forget_bias = training, model.forget_bias
         self.engine = EngineModel(
@@ -48,6 +57,12 @@ class EngineLearner:
             ngram_rows=model.ngram_rows,
         )
         self.engine.initialise(training.seed, model.forget_bias)
+        self._processes, self._share = processes or ProcessGroup(), np.float32(share)
+        if self._processes.count > 1:  # another machine may draw otherwise in the last bit
+            weights = self.engine.read()
+            for name in weights:
+                self._processes.take_from_first(weights[name])
+            self.engine.write(weights)
 
     @property
     def model(self) -> EngineNetwork:
@@ -73,8 +88,19 @@ class EngineLearner:
     ) -> tuple[float, float]:
         """As `Learner.gradient`."""
         resets = None if kept is None or kept.all() else ~kept
-        seed = self._settings.seed * 1_000_003 + step
-        return self.engine.gradient(ids, targets, carries=kept is not None, resets=resets, seed=seed)
+        seed = (self._processes.rank << 53) + self._settings.seed * 1_000_003 + step
+        nats, norm = self.engine.gradient(ids, targets, carries=kept is not None, resets=resets, seed=seed)
+        return nats, norm if self._processes.count == 1 else self._add_up()
+
+    def _add_up(self) -> float:
+        """Make of the gradient that of all streams; returns its norm."""
+        gradients = self.engine.gradients
+        gradients *= self._share
+        self._processes.add_up(gradients)
+        if self.engine.ngrams:
+            rows, of_rows = self.engine.row_gradients()
+            self.engine.set_row_gradients(*self._processes.add_up_rows(rows, of_rows * self._share))
+        return self.engine.measure()
 
     def apply(self, rate: float) -> None:
         """As `Learner.apply`."""

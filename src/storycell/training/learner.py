@@ -1,7 +1,7 @@
 """`Learner`: what the trainer drives, one step at a time: a model with its gradient, optimiser and carried state.
 
 There are two. `EngineLearner` calls the engine, numpy in and out. `TorchLearner`, imported late, runs a torch module,
-for GPUs, several processes, and cells that the engine does not have. Both name what they hold alike, so that a training
+for GPUs and cells that the engine does not have. Both name what they hold alike, so that a training
 that one began can go on with the other; what dropout draws is not the same then, nor are the last bits.
 """
 

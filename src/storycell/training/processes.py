@@ -8,6 +8,9 @@ import os
 from collections.abc import Callable
 from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from storycell import threads
 from storycell.errors import SettingsError
 from storycell.language_model import Floats
@@ -53,6 +56,16 @@ class ProcessGroup:
     def exchange(self, *numbers: float) -> list[list[float]]:
         """What every process gave, in the order of their ranks; all have come this far when it returns."""
         return [list(numbers)]
+
+    def add_up(self, values: Floats) -> None:
+        """Put the sum of what all processes have in the place of this one's; each gets the same bits."""
+
+    def add_up_rows(self, rows: npt.NDArray[np.int64], values: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
+        """The same of rows `[n D]` with their numbers, rising; the sum has the rows of any process."""
+        return rows, values
+
+    def take_from_first(self, values: Floats) -> None:
+        """Put what the first process has in the place of this one's."""
 
     def gather_states(self, mine: Floats, B: int) -> Floats:
         """Of a state `[L rows H]`, that of all streams `[L B H]` in the first process; in the others their own."""

@@ -78,7 +78,18 @@ def transfer_weights(
 Texts = str | Path | Sequence[str | Path]
 
 DROPOUTS = ("dropout", "weight_dropout", "embedding_dropout")
-CHANGEABLE = {*BUDGETS, "evaluations", "save_every", "lr", "schedule", "final_lr", "warmup", "clip", "weight_decay"}
+CHANGEABLE = {
+    *BUDGETS,
+    "evaluations",
+    "save_every",
+    "checkpoints",
+    "lr",
+    "schedule",
+    "final_lr",
+    "warmup",
+    "clip",
+    "weight_decay",
+}
 CHANGEABLE |= {*DROPOUTS, "reset", "average", "backend", "precision", "threads", "device"}
 
 
@@ -186,7 +197,7 @@ def resume(
             }
         )
         vocab = folder.vocab()
-        folder.load_last(_weight_shapes(group, chosen, len(vocab)))  # before anything is allocated
+        folder.load_last(_weight_shapes(chosen, len(vocab)))  # before anything is allocated
         prepared = _prepare_in_turn(group, record, vocab if run_config.init else None, progress, may_merge=False)
         if has_changed(prepared, run_config.text) or prepared.vocab != vocab:
             raise ResumeError(
@@ -242,10 +253,11 @@ def resolve_settings(group: ProcessGroup, settings: Settings) -> Settings:
     """`auto` and unset values as what they come to on this machine."""
     training = settings.training
     device = best_device(training.device)
-    if uses_engine(group, settings, device):
+    if uses_engine(settings, device):
         backend, multiplies_bf16 = "native", library.isa() in library.MULTIPLY_BF16
     else:
-        extras.require("torch", _torch_is_for(group, settings, device))
+        obstacle = engine_obstacle(settings.model.cell, training.backend, device)
+        extras.require("torch", f"this training ({obstacle})")
         from storycell.training.torch_learner import choose_backend
 
         backend, multiplies_bf16 = choose_backend(training.backend, settings.model.cell, device)
@@ -262,16 +274,9 @@ def resolve_settings(group: ProcessGroup, settings: Settings) -> Settings:
     )
 
 
-def uses_engine(group: ProcessGroup, settings: Settings, device: str) -> bool:
-    """Whether the engine trains: alone, on the processor, a network that it knows; otherwise torch does."""
-    return group.count == 1 and engine_obstacle(settings.model.cell, settings.training.backend, device) is None
-
-
-def _torch_is_for(group: ProcessGroup, settings: Settings, device: str) -> str:
-    """What torch is needed for, where the engine does not do."""
-    if group.count > 1:
-        return "training in several processes"
-    return f"this training ({engine_obstacle(settings.model.cell, settings.training.backend, device)})"
+def uses_engine(settings: Settings, device: str) -> bool:
+    """Whether the engine trains: on the processor, a network that it knows; otherwise torch does."""
+    return engine_obstacle(settings.model.cell, settings.training.backend, device) is None
 
 
 def _change_settings(settings: Settings, changes: dict[str, Any]) -> Settings:
@@ -304,16 +309,16 @@ def build_learner(
 ) -> Learner:
     """What computes a training of these settings (`resolve_settings`), with the weights that the seed draws."""
     group = group or ProcessGroup()
-    if uses_engine(group, settings, settings.training.device):
-        return EngineLearner(settings, vocab_size)
+    if uses_engine(settings, settings.training.device):
+        return EngineLearner(settings, vocab_size, group, share)
     from storycell.training.torch_learner import TorchLearner
 
     return TorchLearner.from_settings(settings, vocab_size, group, share)
 
 
-def _weight_shapes(group: ProcessGroup, settings: Settings, vocab_size: int) -> dict[str, tuple[int, ...]]:
+def _weight_shapes(settings: Settings, vocab_size: int) -> dict[str, tuple[int, ...]]:
     """The shapes of what `build_learner` would make."""
-    if uses_engine(group, settings, settings.training.device):
+    if uses_engine(settings, settings.training.device):
         return shapes_of(settings.model, vocab_size)
     from storycell.training.torch_learner import torch_shapes
 

@@ -34,22 +34,38 @@ function trouble(sentence) {
 
 // ---- The text ----
 
+// The box has the beginning of the text, which can be changed there: a browser lays out a megabyte in a hundred megabytes.
+const SHOWN_CHARS = 50_000;
+let rest = ""; // what comes after it
+const wholeText = () => $("text").value + rest;
+
 function showSize() {
-  const { length } = $("text").value;
-  $("size").textContent = length ? `${length.toLocaleString("en")} characters` : "";
+  const length = $("text").value.length + rest.length, shown = length - rest.length;
+  $("size").textContent = length ? `${length.toLocaleString("en")} characters${rest && `, of which the first ${shown.toLocaleString("en")} are shown`}` : "";
 }
 
 function setText(text) {
-  $("text").value = text;
+  $("text").value = text.slice(0, SHOWN_CHARS);
+  rest = text.slice(SHOWN_CHARS);
   showSize();
   trouble("");
+}
+
+// What is selected goes; the rest, too, where that is all of the box.
+const chooses = ({ selectionStart, selectionEnd, value }) => selectionStart === 0 && selectionEnd === value.length;
+
+function paste(event) {
+  const box = $("text"), text = event.clipboardData.getData("text/plain");
+  if (text.length < SHOWN_CHARS) return;
+  event.preventDefault();
+  setText(box.value.slice(0, box.selectionStart) + text + (chooses(box) ? "" : box.value.slice(box.selectionEnd) + rest));
 }
 
 async function takeFile(file) {
   if (!file) return;
   trouble("");
   const bytes = new Uint8Array(await file.arrayBuffer());
-  if (bytes[0] === 0x50 && bytes[1] === 0x4b) return ask("open", { bytes, text: $("text").value }, [bytes.buffer]);
+  if (bytes[0] === 0x50 && bytes[1] === 0x4b) return ask("open", { bytes, text: wholeText() }, [bytes.buffer]);
   try {
     setText(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch {
@@ -60,7 +76,7 @@ async function takeFile(file) {
 // ---- Training ----
 
 const chosen = () => ({
-  cell: $("cell").value, hidden: Number($("hidden").value), layers: Number($("layers").value), steps: Math.max(10, Number($("steps").value) || 10),
+  cell: $("cell").value, hidden: Number($("hidden").value), layers: Number($("layers").value), ngrams: Number($("ngrams").value), steps: Math.max(10, Number($("steps").value) || 10),
   lr: 10 ** Number($("rate").value),
 });
 
@@ -69,9 +85,9 @@ function train() {
   if (state.running) return ask("pause");
   if (state.isDone) return ask("run", { steps: 2 * curve.steps });
   if (state.exists) return ask("run");
-  if (!$("text").value.trim()) return trouble("Give it a text first: paste one, drop a file, or take the stories.");
+  if (!$("text").value.trim() && !rest) return trouble("Give it a text first: paste one, drop a file, or take the stories.");
   const startsFromDonor = $("donor").value !== "", { lr, ...settings } = chosen();
-  ask("begin", { text: $("text").value, settings: startsFromDonor && !$("rate").dataset.moved ? settings : { ...settings, lr }, startsFromDonor });
+  ask("begin", { text: wholeText(), settings: startsFromDonor && !$("rate").dataset.moved ? settings : { ...settings, lr }, startsFromDonor });
 }
 
 function showButtons() {
@@ -188,7 +204,7 @@ const TOLD = {
     curve.steps = about.settings.steps;
     curve.train = about.curve.filter(({ train }) => train !== null).map(({ step, train }) => [step, train]);
     curve.valid = about.curve.filter(({ valid }) => valid !== null).map(({ step, valid }) => [step, valid]);
-    if ($("text").value === "") setText(about.text);
+    if (about.text && !wholeText()) setText(about.text);
     $("rate").value = Math.log10(about.settings.lr);
     showRate();
     const heldOut = about.validChars ? `${about.validChars.toLocaleString("en")} held out` : "nothing held out: the text is too short";
@@ -284,7 +300,9 @@ for (const [kind, isOver] of [["dragover", true], ["dragleave", false], ["drop",
   });
 }
 
+$("text").addEventListener("beforeinput", () => { if (chooses($("text"))) rest = ""; });
 $("text").addEventListener("input", showSize);
+$("text").addEventListener("paste", paste);
 $("train").addEventListener("click", train);
 $("step").addEventListener("click", () => ask("step"));
 $("new").addEventListener("click", () => ask("forget"));
@@ -305,7 +323,7 @@ showRate();
 const facts = JSON.parse($("donor-facts").textContent);
 if (facts) $("donor").append(new Option(facts.name, "yes"));
 $("donor").addEventListener("change", () => {
-  for (const id of ["cell", "hidden", "layers"]) $(id).disabled = $("donor").value !== "";
+  for (const id of ["cell", "hidden", "layers", "ngrams"]) $(id).disabled = $("donor").value !== "";
 });
 
 async function load() {

@@ -3,7 +3,7 @@
 
 import { Engine } from "../engine.js";
 import { Characters } from "./corpus.js";
-import { readTensors } from "./run_folder.js";
+import { readTensors, weightsOf } from "./run_folder.js";
 import { Trainer } from "./trainer.js";
 
 const TURN_MS = 40; // learning between two looks at the messages
@@ -105,7 +105,7 @@ async function turn() {
   if (finished) say("done", { nats: trainer.evaluate(Infinity), steps: trainer.settings.steps });
 }
 
-function take(made) {
+function take(made, text = "") {
   trainer?.free();
   trainer = made;
   fresh = [];
@@ -113,11 +113,16 @@ function take(made) {
   const { data, settings, shape, B, T } = trainer;
   say("begun", {
     settings, shape, B, T, parameters: trainer.parameters, characters: data.vocab.characters.length, stories: data.stories,
-    trainChars: data.trainChars, validChars: data.validChars, step: trainer.step, isa: engine.isa, text: data.text.slice(0, 5_000_000),
+    trainChars: data.trainChars, validChars: data.validChars, step: trainer.step, isa: engine.isa, text,
     curve: trainer.metrics.map(({ step, train_nats: train, valid_nats: valid }) => ({ step, train, valid })),
   });
   tell();
   show();
+}
+
+async function goOn(bytes, text = null) {
+  const opened = await Trainer.open(engine, bytes, text);
+  take(opened, opened.data.text);
 }
 
 // ---- Messages ----
@@ -126,14 +131,11 @@ const ACTS = {
   async load({ modules, weights, vocab, shape }) {
     engine = await Engine.load(modules);
     if (!engine) return say("unable");
-    if (weights) {
-      const { tensors } = readTensors(weights);
-      donor = { shape, vocab: new Characters(vocab), weights: Object.fromEntries(Object.entries(tensors).map(([name, { values }]) => [name, values])) };
-    }
+    if (weights) donor = { shape, vocab: new Characters(vocab), weights: weightsOf(readTensors(weights).tensors) };
     const bytes = await kept();
     if (bytes) {
       try {
-        take(await Trainer.open(engine, bytes));
+        await goOn(bytes);
       } catch {
         await forget(); // of another version of the page
       }
@@ -148,7 +150,7 @@ const ACTS = {
   },
   async open({ bytes, text }) {
     running = false;
-    take(await Trainer.open(engine, bytes, text));
+    await goOn(bytes, text);
     await keep();
   },
   run({ steps }) {
