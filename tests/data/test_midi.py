@@ -124,6 +124,9 @@ def test_a_damaged_file_and_one_without_notes_are_refused_by_name(tmp_path: Path
         path.write_bytes(damaged)
         with pytest.raises(CorpusError, match=r"a\.mid is a MIDI file that cannot be read .*it is damaged"):
             stories(path)
+    score([(10_000_000, 0, 60, 1, 8)], ticks=12).dump_midi(path)
+    with pytest.raises(CorpusError, match=r"a\.mid is a MIDI file that lasts for more than 20,000 bars"):
+        stories(path)
     score([]).dump_midi(path)
     with pytest.raises(CorpusError, match=r"a\.mid is a MIDI file without any words in it"):
         stories(path)

@@ -24,6 +24,7 @@ from storycell.errors import CorpusError, SettingsError
 from storycell.extras import require
 
 QUARTER = 12  # units
+LONGEST = 4 * QUARTER * 20_000
 _LOUDNESS = 16  # of MIDI, for one step
 _NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 _WORD = re.compile(
@@ -44,6 +45,8 @@ def read_midi(path: Path, name: str, _column: str | None = None) -> Iterator[str
     except (RuntimeError, ValueError) as error:
         told = " ".join(str(error).split())[:200]
         raise CorpusError(f"{name} is a MIDI file that cannot be read ({told}); it is damaged: copy it again") from None
+    if score.end() > LONGEST:
+        raise CorpusError(f"{name} is a MIDI file that lasts for more than 20,000 bars; it is damaged, or no music")
     yield as_text(score)
 
 
