@@ -3,9 +3,9 @@
     make arm-test              or: python tools/arm.py test
     python tools/arm.py count  instructions for each character that is learned from or written, in minutes
 
-Zig, a C++ compiler that carries the headers and libraries of every target, comes from PyPI (`pip install ziglang`); the
-programs run under QEMU's user emulation (Debian: `apt install qemu-user-static`), as processors with and without
-bfloat16. Emulation shows what is computed and by how many instructions, not how fast.
+Zig, a C++ compiler from PyPI (`pip install ziglang`), builds the programs; they run under QEMU's user emulation
+(Debian: `apt install qemu-user-static`), as processors with and without bfloat16. Emulation shows what is computed and
+by how many instructions, not how fast.
 """
 
 import re
@@ -14,11 +14,11 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
-SOURCE = Path(__file__).parents[1]
-BUILD = SOURCE / "build" / "arm"
+import cross
+
+BUILD = cross.SOURCE / "build" / "arm"
 # The instruction sets to test on each processor, of which the library must choose the first by itself.
 PROCESSORS = {
     "cortex-a53": ("neon", "portable"),  # nothing but the first 64-bit instructions
@@ -43,22 +43,7 @@ def emulator() -> str:
 
 def build(program: str) -> Path:
     """A test program for Arm, without any library of the system's."""
-    package = find_spec("ziglang")
-    if package is None or package.origin is None:
-        raise SystemExit("tools/arm.py needs Zig: pip install ziglang")
-    defines = {
-        "CMAKE_CXX_COMPILER": Path(package.origin).parent / "zig",
-        "CMAKE_CXX_COMPILER_ARG1": "c++ -target aarch64-linux-musl",
-        "CMAKE_SYSTEM_NAME": "Linux",
-        "CMAKE_SYSTEM_PROCESSOR": "aarch64",
-        "STORYCELL_TESTS": "ON",
-    }
-    settings = [f"-D{name}={value}" for name, value in defines.items()]
-    for step in (["-S", SOURCE / "native", "-B", BUILD, *settings], ["--build", BUILD, "--target", program]):
-        done = subprocess.run(["cmake", *map(str, step)], capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(done.stdout + done.stderr)
-    return BUILD / program
+    return cross.build_test(program, BUILD, "aarch64-linux-musl", "Linux", "aarch64")
 
 
 def test() -> None:

@@ -3,9 +3,9 @@
     make wheels            all of them, into dist/
     python tools/wheels.py manylinux-x86_64 windows-x86_64
 
-Zig, a C++ compiler that carries the headers and libraries of every target, comes from PyPI. The library has a C
-interface and is loaded through ctypes, so one wheel of a system serves every Python. Each wheel is opened again: its
-library must export the engine, need only the system's own libraries, and run on as old a system as its name says.
+Zig, a C++ compiler from PyPI, builds for all of them. The library has a C interface and is loaded through ctypes, so
+one wheel of a system serves every Python. Each wheel is opened again: its library must export the engine, need only
+the system's own libraries, and run on as old a system as its name says.
 """
 
 import subprocess
@@ -15,12 +15,10 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import cross
 import lief
-import ziglang
 
-SOURCE = Path(__file__).parents[1]
-DIST = SOURCE / "dist"
-ZIG = Path(ziglang.__file__).parent / "zig"
+DIST = cross.SOURCE / "dist"
 MOST_BYTES = 6_000_000
 ENTRY = "storycell_model_create"
 
@@ -60,18 +58,14 @@ TARGETS = {
 
 def build(target: Target) -> Path:
     """The wheel of a target, in dist/."""
-    defines = {
-        "CMAKE_CXX_COMPILER": str(ZIG),
-        "CMAKE_CXX_COMPILER_ARG1": f"c++ -target {target.zig}",
-        "CMAKE_SYSTEM_NAME": target.system,
-        "CMAKE_SYSTEM_PROCESSOR": target.processor,
+    defines = cross.settings(target.zig, target.system, target.processor) | {
         "CMAKE_SHARED_LINKER_FLAGS": "-s",
         "CMAKE_INSTALL_NAME_TOOL": "true",  # CMake insists on one for macOS, and needs none here
     }
     settings = [word for name, value in defines.items() for word in ("-C", f"cmake.define.{name}={value}")]
     with tempfile.TemporaryDirectory() as folder:
         words = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", folder]
-        subprocess.run([*words, *settings, str(SOURCE)], check=True)
+        subprocess.run([*words, *settings, str(cross.SOURCE)], check=True)
         [made] = Path(folder).glob("*.whl")
         tagged = subprocess.run(
             [sys.executable, "-m", "wheel", "tags", "--platform-tag", target.tag, "--remove", str(made)],

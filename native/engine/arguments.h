@@ -147,6 +147,10 @@ struct OutputLoss {             // logits, softmax cross-entropy and its gradien
     float* losses;              // [T*B]
     void* logit_grads;          // [T*B, V rounded up] elements, or null
     float* grad_hidden;         // [T*B, H], or null
+    // The gradient is that of (1 - share) of each row's loss and of share of the cross-entropy with `soft` [B, T, V], or
+    // null: probabilities; `losses` are without it.
+    const float* soft;
+    double share;
 };
 
 struct GenerationLayer {

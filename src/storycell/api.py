@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # what is slow to import is imported by what needs it
     from storycell.generation.items import Items
     from storycell.inspect.authors import Authors
     from storycell.inspect.features import Feature
+    from storycell.inspect.film import Film
     from storycell.inspect.gradients import GradientFlow
     from storycell.inspect.patching import Carriers, Patched
     from storycell.inspect.steering import Direction
@@ -62,6 +63,11 @@ class Model:
 
     `network` is what computes: arrays in and out.
     """
+
+    network: LanguageModel
+    vocab: Vocabulary
+    config: RunConfig
+    path: Path
 
     def __init__(self, network: LanguageModel, vocab: Vocabulary, config: RunConfig, path: Path) -> None:
         self.network, self.vocab, self.config, self.path = network, vocab, config, path
@@ -339,6 +345,17 @@ class Model:
         along = direction if isinstance(direction, Direction) else Direction.load(direction)
         return Model(steer(self.network, along, dose), self.vocab, self.config, self.path)
 
+    def film(self, text: str) -> "Film":
+        """What was learnt when, from the checkpoints of a run trained with `checkpoints="log"`: `births` by feature.
+
+        Raises `RunFolderError` where the run kept none, `SettingsError` where the text is too short. See
+        `storycell.inspect.film`.
+        """
+        from storycell.inspect.film import film, reel_of
+
+        reel = reel_of(RunFolder(self.path), self.network)
+        return film(reel, self.vocab, encode_text(text, self.vocab), self.config.settings.training.seed)
+
     def gradient_flow(self, text: str, lags: int = 128) -> "GradientFlow":
         """How far back the loss of a character reaches: gradient norms `[samples lags+1]` by (state, layer)."""
         from storycell.inspect.gradients import gradient_flow
@@ -361,6 +378,24 @@ class Model:
             name=self.name,
             prompt=self.default_prompt,
             maker=f"storycell {versions()['storycell']}",
+            labels=self.labels,
+        )
+
+    def export_npm(self, folder: str | Path, weights: str | None = None) -> "Export":
+        """Write the model as an ES module with types into a new folder, for Node, browsers and bundlers.
+
+        `weights` is fp16 (the default) or fp32. Raises `ExportError`; see `storycell.export.npm`.
+        """
+        from storycell.export.npm import export_npm
+
+        return export_npm(
+            self.network,
+            self.vocab,
+            folder,
+            weights,
+            name=self.name,
+            prompt=self.default_prompt,
+            labels=self.labels,
         )
 
     def export_trainer(self, path: str | Path) -> "TrainerPage":
@@ -506,6 +541,7 @@ def train(
     column: str | None = None,
     lines: bool = False,
     labels: Sequence[str] = (),
+    anonymise: bool = False,
     callback: "Callable[[Report], None] | None" = None,
     progress: Progress | None = None,
     quiet: bool = False,
@@ -516,7 +552,8 @@ def train(
     `text` and `valid` are what the command line takes: files, folders, globs, names of corpora; without `text` it is
     the embedded `stories`, whatever lies in the working directory. `column` is the column of tables, or field of JSON
     objects, with the text, where that is not clear. With `lines` each line of a file is a story, as in a list of names;
-    `labels` are columns, or fields, by which texts can be asked for. `out` is the run folder to make (a name is made in
+    `labels` are columns, or fields, by which texts can be asked for. With `anonymise` the names of
+    people in chats and mail are replaced. `out` is the run folder to make (a name is made in
     `runs/` without it). `init` is a run whose weights to start from; characters that are new are added to its
     vocabulary. Meanwhile a bar shows how far it is, on a terminal and in a notebook, unless `quiet` or where you look
     on by a `callback` of reports or a `progress` of the reading. `settings` are those of `storycell.config`, by name,
@@ -539,6 +576,7 @@ def train(
             column=column,
             lines=lines,
             labels=labels,
+            anonymise=anonymise,
             callback=callback,
             progress=progress,
             **settings,

@@ -86,11 +86,18 @@ class TrainSettings(StrictModel):
     average: Probability = Field(
         0.0, description="decay of a running mean of the weights, which is then what is evaluated and kept; 0: none"
     )
+    soft_targets: Probability = Field(
+        0.0,
+        description="share of the loss that an n-gram of the training text teaches at first; it falls to 0 in the end",
+    )
     steps: PositiveInt | None = Field(None, le=10**15, description="budget in steps")
     chars: PositiveInt | None = Field(None, le=10**15, description="budget in characters")
     minutes: PositiveFloat | None = Field(None, le=525_600, description="budget in minutes, evaluations included")
     evaluations: PositiveInt = Field(12, le=100_000, description="how often to look at the validation text on the way")
     save_every: PositiveFloat = Field(30.0, description="seconds between two saves of last.safetensors")
+    checkpoints: Literal["none", "log"] = Field(
+        "none", description="log: keep small copies of the weights at log-spaced steps, for inspect --film"
+    )
     seed: int = Field(1, ge=0, lt=2**32, description="seed of initialisation, dropout and batches")
     backend: Literal["auto", "native", "reference", "torch"] = Field(
         "auto", description="backend for the recurrent layers"

@@ -18,6 +18,8 @@ EXTRAS = {  # package -> the extra that brings it
     "docx": "documents",
     "pysubs2": "documents",
     "pyarrow": "parquet",
+    "pronouncing": "rhyme",
+    "symusic": "midi",
 }
 
 

@@ -1,6 +1,7 @@
 """The page itself, in Chromium: it writes what the run writes, and people can use it without a mouse or a network."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,12 @@ import numpy as np
 import playwright.sync_api as playwright
 import pytest
 from support.accessibility import serious_violations
+from support.lists import train_spells
 from support.random_models import CHARACTERS, PROMPT, ROUNDED, logits_after, model, text
 
 import storycell
 from storycell.data.vocab import BYTES, Vocabulary
+from storycell.engine import EngineNetwork
 from storycell.export.encoding import PRINTABLE, Weights, round_network
 from storycell.export.export import export
 from storycell.export.network import Network
@@ -39,6 +42,18 @@ LOGITS = """prompt => {
   return [...out];
 }"""
 
+TRACES = """text => [net, plain].map((one) => {
+  let before = one.newTrace();
+  one.step(storycell.BOUNDARY, null, before);
+  for (const id of vocabulary.encode(text).ids) {
+    const after = one.newTrace();
+    one.step(id, before, after);
+    one.fill(id, before, after);
+    before = after;
+  }
+  return [...before];
+})"""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[playwright.Browser]:
@@ -61,7 +76,7 @@ class Opened:
             self.page.add_init_script("delete globalThis.WebAssembly")
         self.page.goto(path.as_uri())
         self.page.evaluate("() => engineIsThere")
-        assert self.page.evaluate("() => net !== plain") is (engine and not self.page.evaluate("() => plain.N"))
+        assert self.page.evaluate("() => net !== plain") is engine
 
     def write(self, prompt: str, chars: int, temperature: float = 0.0, seed: int = 0) -> str:
         options = {"chars": chars, "temperature": temperature, "seed": str(seed)}
@@ -122,21 +137,7 @@ def test_without_webassembly_plain_javascript_writes_the_same(browser: playwrigh
 
 
 def test_engine_and_plain_javascript_leave_the_same_trace(demo: Opened) -> None:
-    traces = """() => {
-      const texts = [..."Once upon a time"].map((c) => vocabulary.ids.get(c));
-      return [net, plain].map((one) => {
-        let before = one.newTrace();
-        one.step(storycell.BOUNDARY, null, before);
-        for (const id of texts) {
-          const after = one.newTrace();
-          one.step(id, before, after);
-          one.fill(id, before, after);
-          before = after;
-        }
-        return [...before];
-      });
-    }"""
-    engine, plain = (np.array(trace) for trace in demo.page.evaluate(traces))
+    engine, plain = (np.array(trace) for trace in demo.page.evaluate(TRACES, "Once upon a time"))
     assert np.count_nonzero(plain) > 0.99 * plain.size
     assert engine == pytest.approx(plain, abs=1e-4)
 
@@ -165,10 +166,28 @@ def test_every_cell_computes_what_the_run_computes(
     made = model(kind)
     export(made, CHARACTERS, tmp_path / "story.html", weights)
     run = round_network(Network.of(made), weights, PRINTABLE).as_model()
+    for engine in (True, False):
+        opened = Opened(browser, tmp_path / "story.html", engine=engine)
+        logits = np.array(opened.page.evaluate(LOGITS, PROMPT))
+        assert logits == pytest.approx(logits_after(run, PROMPT), abs=EXACT)
+        assert opened.write(PROMPT, 60, 0.8, 4) == text(run, PROMPT, 60, 0.8, 4)
+        opened.close()
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_with_ngrams_too_the_engine_leaves_the_trace_of_plain_javascript_and_writes_in_int8(
+    browser: playwright.Browser, cell: str, tmp_path: Path
+) -> None:
+    made = model(f"{cell}-L2-H7-D3-ngrams")
+    export(made, CHARACTERS, tmp_path / "story.html", "fp32")
     opened = Opened(browser, tmp_path / "story.html")
-    logits = np.array(opened.page.evaluate(LOGITS, PROMPT))
-    assert logits == pytest.approx(logits_after(run, PROMPT), abs=EXACT)
-    assert opened.write(PROMPT, 60, 0.8, 4) == text(run, PROMPT, 60, 0.8, 4)
+    engine, plain = (np.array(trace) for trace in opened.page.evaluate(TRACES, "a bad\n<|endoftext|>\ncab"))
+    ids = CHARACTERS.prompt_ids("cab")[0]
+    assert plain[-3:].tolist() == ids[::-1]  # what it remembers; before it lies a boundary
+    assert engine == pytest.approx(plain, abs=1e-4)
+    opened.page.select_option("#precision", "int8")
+    fast = EngineNetwork(Network.of(made).as_model().weights(), cell, ngrams=4, generates_in="int8")
+    assert opened.write(PROMPT, 60, 0.8, 4) == text(fast, PROMPT, 60, 0.8, 4)
     opened.close()
 
 
@@ -198,6 +217,90 @@ def test_a_page_begins_with_the_prompt_of_its_model(browser: playwright.Browser,
     opened.await_end()
     assert opened.story().startswith(prompt)
     assert not opened.page.is_visible("#trouble")
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def spells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that knows labels, and its page with the weights as they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("spells")
+        patch.setenv("STORYCELL_CACHE", str(folder / "cache"))
+        run = train_spells(folder)
+    storycell.load(run).export(run / "story.html", "fp32")
+    return run
+
+
+def generated(opened: Opened, seed: int) -> str:
+    opened.page.fill("#seed", str(seed))
+    opened.page.click("#generate")
+    opened.await_end()
+    return opened.story()
+
+
+def test_a_label_is_chosen_and_what_stands_for_it_is_not_shown(browser: playwright.Browser, spells: Path) -> None:
+    run, opened = storycell.load(spells), Opened(browser, spells / "story.html")
+    opened.page.select_option("#pace", "0")
+    opened.page.fill("#prompt", "")
+    opened.page.fill("#chars", "12")
+    assert opened.page.locator("#labels option").all_inner_texts() == ["fire", "ice"]
+    for school, letter in (("ice", "z"), ("fire", "a")):
+        opened.page.select_option("#labels select", school)
+        assert opened.page.locator("#choices b").first.inner_text() == letter
+        for seed in range(3):
+            expected = run.generate("", 12, seed=seed, temperature=0.8, labels={"school": school})
+            assert generated(opened, seed) == expected
+        assert opened.story()[:1] == letter
+    opened.page.select_option("#colour", "f")  # the gates are those behind the header
+    traced = run.trace(f"fire\x1f{opened.story()}")["f", 0][4:6, 3]
+    assert opened.page.evaluate("() => [valueAt(0, 3), valueAt(1, 3)]") == pytest.approx(traced.tolist(), abs=1e-4)
+    assert serious_violations(opened.page) == []
+    opened.close()
+
+
+@pytest.mark.parametrize("pattern", ["z[bc]{2,9}", "(?i:A[B-C]+)", "[^b]{3}", "zb|ac", ".*bcb"])
+def test_a_pattern_holds_and_one_seed_gives_what_python_gives(
+    browser: playwright.Browser, spells: Path, pattern: str
+) -> None:
+    run, opened = storycell.load(spells), Opened(browser, spells / "story.html")
+    opened.page.select_option("#pace", "0")
+    opened.page.fill("#prompt", "")
+    opened.page.fill("#chars", "12")
+    opened.page.fill("#regex", pattern)
+    opened.page.select_option("#labels select", "ice")
+    for seed in range(4):
+        found = generated(opened, seed)
+        assert re.fullmatch(pattern, found)
+        assert found == run.generate("", 12, seed=seed, temperature=0.8, labels={"school": "ice"}, match=pattern)
+    opened.close()
+
+
+def test_a_pattern_is_for_what_follows_the_prompt_and_one_that_cannot_be_is_said(
+    browser: playwright.Browser, spells: Path
+) -> None:
+    opened = Opened(browser, spells / "story.html")
+    opened.page.select_option("#pace", "0")
+    opened.page.fill("#prompt", "ab")
+    opened.page.fill("#chars", "5")
+    opened.page.fill("#regex", "c(b|c)a{3}")
+    assert re.fullmatch("abc[bc]aaa", generated(opened, 1))
+    opened.page.fill("#prompt", "abc")  # begins anew, so that "cb" follows
+    opened.page.locator("#story").focus()
+    for pattern, said in (
+        ("(", "a ( that is not closed"),
+        ("x", "No text of at most 5"),
+        ("a{6}", "No text of at most 5"),
+    ):
+        opened.page.fill("#regex", pattern)
+        opened.page.click("#generate")
+        assert said in opened.page.inner_text("#trouble")
+    opened.page.fill("#regex", "a{4,}")
+    assert re.fullmatch("abca{4,5}", generated(opened, 2))
+    assert not opened.page.is_visible("#trouble")
+    opened.page.fill("#regex", "b+")
+    opened.page.locator("#story span").nth(5).click()
+    opened.page.click("#generate")
+    assert "does not match the pattern" in opened.page.inner_text("#trouble")
     opened.close()
 
 

@@ -78,6 +78,12 @@ def test_a_class_reads_the_characters_that_re_matches(one: str, flags: str) -> N
         assert accepts(automaton, [k]) == bool(re.fullmatch(pattern, WIDE.text_of(k))), (pattern, WIDE.text_of(k))
 
 
+def test_nothing_repeated_without_end_is_nothing_and_takes_no_steps() -> None:
+    for pattern in ("(?:){999999999}a", "(?:(?:){60000}){60000}a", "(?:(?:|){60000}|){60000}a"):
+        automaton = automaton_of(pattern, SMALL, all_ids(SMALL))
+        assert [accepts(automaton, SMALL.encode(text).tolist()) for text in ("", "a", "aa")] == [False, True, False]
+
+
 def test_every_state_of_an_automaton_leads_to_its_language() -> None:
     automaton = automaton_of("ab(c|é)|aΩ", SMALL, all_ids(SMALL))  # é and Ω are unknown
     assert [accepts(automaton, SMALL.encode(text).tolist()) for text in ("abc", "ab", "a")] == [True, False, False]

@@ -108,7 +108,7 @@ def test_a_pipe_or_device_in_a_file_s_place_is_refused(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
-@pytest.mark.parametrize("name", ["metrics.jsonl", "samples.txt", ".lock"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "samples.txt", "checkpoints", ".lock"])
 def test_a_link_out_of_the_folder_is_not_written_through(
     run: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not install
 
 OPERATIONS = {
     ("/v1/completions", "post"): ("CompletionRequest", "200", "Completion"),
+    ("/v1/chat/completions", "post"): ("ChatRequest", "200", "ChatCompletion"),
     ("/v1/models", "get"): (None, "200", "ModelList"),
     ("/v1/models/{model}", "get"): (None, "200", "ModelCard"),
     ("/v1/states", "post"): ("StateRequest", "201", "State"),
@@ -45,9 +46,10 @@ def test_every_operation_names_what_it_takes_and_gives(made: Path, key: str | No
         body = operation.get("requestBody")
         assert (body and model_of(body["content"])) == takes
         assert ("security" in operation) == (key is not None and place[0] != "/health")
-    events = found["/v1/completions", "post"]["responses"]["200"]["content"]
-    assert set(events) == {"application/json", "text/event-stream"}
-    assert document["components"]["schemas"]["CompletionRequest"]["additionalProperties"] is False
+    for path, request in (("/v1/completions", "CompletionRequest"), ("/v1/chat/completions", "ChatRequest")):
+        events = found[path, "post"]["responses"]["200"]["content"]
+        assert set(events) == {"application/json", "text/event-stream"}
+        assert document["components"]["schemas"][request]["additionalProperties"] is False
 
 
 def test_head_answers_as_get_does_without_a_body_and_a_path_says_all_its_methods(made: Path) -> None:

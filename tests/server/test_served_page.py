@@ -1,5 +1,6 @@
 """The page in a real Chromium: it writes, steps back, colours, holds, and survives its server."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -91,6 +92,23 @@ def test_it_writes_a_story_and_colours_every_character_by_its_surprise(page: "sy
     page.evaluate("document.querySelector('#text').setSelectionRange(3, 3)")
     until(page, "document.querySelector('#detail').textContent.includes('surprise')")
     assert f"surprise {nats[2]:.2f} nats" in (page.text_content("#detail") or "")
+
+
+def test_what_follows_matches_a_pattern(page: "sync.Page") -> None:
+    pattern = "[a-z]{3} (cat|Ann)[.!]"
+    page.fill("#regex", pattern)
+    assert re.fullmatch(BEGINNING + pattern, written(page))
+
+
+def test_a_pattern_that_is_none_is_told(browser: "sync.Browser", served: Served) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(served.url)
+    page.wait_for_selector("#choices button")
+    page.fill("#regex", "(")
+    page.click("#generate")
+    until(page, "document.querySelector('#said').textContent.includes('no regular expression')")
+    context.close()
 
 
 def test_letters_and_their_colours_lie_on_each_other(page: "sync.Page") -> None:

@@ -38,7 +38,7 @@ def test_schemathesis_finds_nothing(made: Path, key: str | None) -> None:
             timeout=3_000,
         )
     assert done.returncode == 0, done.stdout[-5_000:] + done.stderr[-2_000:]
-    assert "11 selected" in done.stdout
+    assert "12 selected" in done.stdout
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")

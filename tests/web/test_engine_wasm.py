@@ -18,6 +18,7 @@ import pytest
 
 from storycell.engine import EngineModel
 from storycell.language_model import Choice
+from storycell.ngrams import TABLE
 
 NODE = shutil.which("node")
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -26,6 +27,8 @@ MODULES = ("engine.wasm", "engine-relaxed.wasm")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 Run = Callable[..., Any]
+ROWS = 61  # of a table of n-grams
+ROUNDING = 5e-3  # of weights that 30 steps have moved, each step as far as the last digits of its gradient say
 BEGIN = """
 const { Engine, drawWeights } = await import(given.source);
 const module = Uint8Array.from(atob(given.module), (byte) => byte.charCodeAt(0));
@@ -108,11 +111,15 @@ for (let step = 0; step < given.steps; step++) {
 """
 
 
-@pytest.mark.parametrize(("cell", "layers", "D"), [("lstm", 1, 8), ("lstm", 2, 0), ("gru", 2, 8), ("rnn", 1, 8)])
-def test_a_model_learns_as_pythons_does(run: Run, cell: str, layers: int, D: int) -> None:
+@pytest.mark.parametrize(
+    ("cell", "layers", "D", "ngrams"),
+    [("lstm", 1, 8, 0), ("lstm", 2, 0, 0), ("gru", 2, 8, 0), ("rnn", 1, 8, 0), ("lstm", 1, 8, 8), ("gru", 2, 8, 4)],
+)
+def test_a_model_learns_as_pythons_does(run: Run, cell: str, layers: int, D: int, ngrams: int) -> None:
     V, H, B, T, steps = 23, 20, 3, 12, 30
     ids, targets = chunk(V, B, T)
     config = {"cell": cell, "layers": layers, "units": H, "characters": V, "embedding": D}
+    config |= {"ngrams": ngrams, "ngramRows": ROWS}
     given = {"config": config, "B": B, "T": T, "steps": steps, "optimizer": "muon" if layers > 1 else "adamw"}
     said = run(
         TRAIN + "return say({ losses, first, last: model.read() });",
@@ -120,7 +127,7 @@ def test_a_model_learns_as_pythons_does(run: Run, cell: str, layers: int, D: int
         targets=targets.ravel().tolist(),
         **given,
     )
-    model = EngineModel(V, H, layers, cell, embedding_size=D)
+    model = EngineModel(V, H, layers, cell, embedding_size=D, ngrams=ngrams, ngram_rows=ROWS)
     model.initialise(1)
     assert model.read().keys() == said["first"].keys()
     for name, weight in model.read().items():
@@ -131,6 +138,9 @@ def test_a_model_learns_as_pythons_does(run: Run, cell: str, layers: int, D: int
         model.apply(4e-3, clip=1.0, decay=0.05, optimizer=str(given["optimizer"]))
         assert (found["nats"], found["norm"]) == pytest.approx((nats, norm), rel=5e-3, abs=1e-3)
     assert said["losses"][-1]["nats"] < 0.9 * said["losses"][0]["nats"]
+    for name, weight in model.read().items():
+        assert said["last"][name] == pytest.approx(weight.ravel(), abs=ROUNDING), name
+    assert not ngrams or np.abs(said["last"][TABLE]).max() > 0.1
 
 
 def test_the_loss_after_300_steps_is_pythons(run: Run) -> None:
@@ -148,11 +158,14 @@ def test_the_loss_after_300_steps_is_pythons(run: Run) -> None:
     assert found == pytest.approx(nats, abs=1e-3)
 
 
+@pytest.mark.parametrize("ngrams", [0, 5])
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_a_network_generates_and_scores_as_pythons_does(run: Run, precision: str) -> None:
+def test_a_network_generates_and_scores_as_pythons_does(run: Run, precision: str, ngrams: int) -> None:
     V, H = 23, 48
-    model = EngineModel(V, H, 2, "lstm", embedding_size=8)
+    model = EngineModel(V, H, 2, "lstm", embedding_size=8, ngrams=ngrams, ngram_rows=ROWS)
     model.initialise(5)
+    if ngrams:
+        model.write({TABLE: np.random.default_rng(6).normal(0, 1, (ROWS, 8))})
     network = model.network(generates_in=precision)
     weights = {name: weight.ravel().tolist() for name, weight in model.read().items()}
     program = """
@@ -170,23 +183,31 @@ for (let k = 0; k < 300; k++) {
 }
 const { ids, state } = greedy, reads = given.precision === "fp32";
 const read = reads ? network.read(ids.slice(0, -1), ids.slice(1), { wantsStates: true }) : null;
-return say({ greedy: ids, drawn: drawn.ids, slow, nats: read?.nats, hiddens: read?.hiddens, h: state.h });"""
+const half = reads ? network.read(ids.slice(0, 100), ids.slice(1, 101)) : null;
+const rest = reads ? network.read(ids.slice(100, -1), ids.slice(101), { state: half.state }).nats : null;
+return say({ greedy: ids, drawn: drawn.ids, slow, nats: read?.nats, parts: half && [...half.nats, ...rest],
+  hiddens: read?.hiddens, h: state.h, past: state.past });"""
     shape = {"cell": "lstm", "layers": 2, "units": H, "characters": V, "embedding": 8}
+    shape |= {"ngrams": ngrams, "ngramRows": ROWS} if ngrams else {}
     said = run(program, weights=weights, shape=shape, precision=precision)
     choices = [Choice(temperature, 1.0, 0.0, 0, greedy) for temperature, greedy in ((1.0, 1), (0.9, 0))]
     zero, random = network.zero_state(1), np.array([[1, 2, 3, 4]])
     greedy, drawn = (network.generate(np.array([0]), zero, random, [choice], 300) for choice in choices)
     assert said["greedy"] == said["slow"] == greedy.ids[0].tolist()
     assert said["drawn"] == drawn.ids[0].tolist()
+    if ngrams:
+        assert said["past"] == greedy.state["past"].ravel().tolist()
+        assert len(said["past"]) == ngrams - 1
     if precision == "fp32":
         assert said["h"] == pytest.approx(greedy.state["h"].ravel(), abs=1e-5)
         text = np.array([said["greedy"]])
         nats, _ = network.nats(text[:, :-1], text[:, 1:])
-        assert said["nats"] == pytest.approx(nats[0], abs=1e-4)
+        assert said["nats"] == said["parts"] == pytest.approx(nats[0], abs=1e-4)
         assert said["hiddens"] == pytest.approx(network.states(text[:, :-1])["h"].ravel(), abs=1e-4)
 
 
-def test_a_snapshot_goes_on_to_the_bit(run: Run) -> None:
+@pytest.mark.parametrize("ngrams", [0, 4])
+def test_a_snapshot_goes_on_to_the_bit(run: Run, ngrams: int) -> None:
     V, H, B, T = 23, 20, 3, 12
     ids, targets = chunk(V, B, T)
     program = (
@@ -202,9 +223,10 @@ return say({ names: Object.keys(saved), same: JSON.stringify(model.read()) === J
   moved: JSON.stringify(model.read()) !== JSON.stringify(first) });"""
     )
     config = {"cell": "lstm", "layers": 2, "units": H, "characters": V, "embedding": 8}
+    config |= {"ngrams": ngrams, "ngramRows": ROWS} if ngrams else {}
     given = {"config": config, "B": B, "T": T, "steps": 5, "optimizer": "muon"}
     said = run(program, ids=ids.ravel().tolist(), targets=targets.ravel().tolist(), **given)
-    model = EngineModel(V, H, 2, "lstm", embedding_size=8)
+    model = EngineModel(V, H, 2, "lstm", embedding_size=8, ngrams=ngrams, ngram_rows=ROWS)
     model.initialise(1)
     model.gradient(ids, targets, carries=True)
     model.apply(1e-3, optimizer="muon")

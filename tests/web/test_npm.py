@@ -28,7 +28,8 @@ pytestmark = pytest.mark.skipif(NODE is None or not SOURCE.is_dir(), reason="no 
 STORIES = "\n<|endoftext|>\n".join(islice(generate(9), 30)) + "\n"
 PROGRAM = """
 const bytes = (text) => Uint8Array.from(atob(text), (byte) => byte.charCodeAt(0));
-const files = Object.fromEntries(Object.entries(given.files).map(([name, text]) => [name, bytes(text)]));
+const run = (texts) => Object.fromEntries(Object.entries(texts).map(([name, text]) => [name, bytes(text)]));
+const files = run(given.files), grams = await Model.load(run(given.ngrams));
 const model = await Model.load(files), int8 = await Model.load(files, { precision: "int8" });
 const settings = { hidden: 24, embedding: 8, streams: 4, chunk: 16, steps: 36, seed: 2 };
 const trainer = await Trainer.begin(given.text, settings);
@@ -45,6 +46,7 @@ return {
   nats: [...model.score("Once upon a time")], trace: model.trace("Once").c.length,
   looks, steps: [trainer.step, again.step], evaluated: [trainer.evaluate(), again.evaluate()], refused,
   written: learnt.generate("", { chars: 20 }).length,
+  ngrams: [grams.generate("Once", { chars: 60, greedy: true }), [...grams.score("Once upon")]],
 };
 """
 
@@ -61,13 +63,28 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def given() -> dict[str, Any]:
+def ngrams(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with n-grams."""
+    folder = tmp_path_factory.mktemp("ngrams")
+    (folder / "text.txt").write_text(STORIES, encoding="utf-8")
+    sizes = {"hidden": 24, "embedding": 8, "streams": 4, "chunk": 16, "steps": 40, "ngrams": 4, "ngram_rows": 300}
+    return storycell.train(str(folder / "text.txt"), out=folder / "run", quiet=True, **sizes).path
+
+
+@pytest.fixture(scope="module")
+def given(ngrams: Path) -> dict[str, Any]:
     names = ("config.json", "vocab.json", "model.safetensors")
-    files = {name: base64.b64encode((demo_folder() / name).read_bytes()).decode() for name in names}
-    return {"files": files, "text": STORIES}
+    files, with_ngrams = (
+        {name: base64.b64encode((folder / name).read_bytes()).decode() for name in names}
+        for folder in (demo_folder(), ngrams)
+    )
+    return {"files": files, "ngrams": with_ngrams, "text": STORIES}
 
 
-def check(said: dict[str, Any]) -> None:
+def check(said: dict[str, Any], ngrams: Path) -> None:
+    made = storycell.load(ngrams)
+    assert said["ngrams"][0] == made.generate("Once", 60, greedy=True)
+    assert said["ngrams"][1] == pytest.approx(made.score("Once upon"), abs=1e-4)
     model, int8 = storycell.load(), storycell.load(precision="int8")
     assert said["greedy"] == model.generate("One day", 300, greedy=True)
     # Hidden states are rounded to 127ths: where a browser has no fused multiply-add, one in many is rounded otherwise.
@@ -84,7 +101,7 @@ def check(said: dict[str, Any]) -> None:
     assert said["written"] > 0
 
 
-def test_it_writes_and_learns_under_node(package: Path, given: dict[str, Any]) -> None:
+def test_it_writes_and_learns_under_node(package: Path, given: dict[str, Any], ngrams: Path) -> None:
     program = f"""import {{ Model, Trainer }} from "storycell";
 import {{ readFileSync }} from "node:fs";
 const run = async (given) => {{ {PROGRAM} }};
@@ -93,7 +110,7 @@ console.log(JSON.stringify(await run(JSON.parse(readFileSync(0, "utf8")))));"""
     words = [str(NODE), "program.mjs"]
     done = subprocess.run(words, cwd=package.parents[1], input=json.dumps(given).encode(), capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
-    check(json.loads(done.stdout))
+    check(json.loads(done.stdout), ngrams)
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -113,7 +130,7 @@ def address(package: Path) -> Iterator[str]:
 
 
 @pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="no Chromium here")
-def test_it_writes_and_learns_in_a_browser(address: str, given: dict[str, Any]) -> None:
+def test_it_writes_and_learns_in_a_browser(address: str, given: dict[str, Any], ngrams: Path) -> None:
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
@@ -121,12 +138,16 @@ def test_it_writes_and_learns_in_a_browser(address: str, given: dict[str, Any]) 
         program = (
             f"""async (given) => {{ const {{ Model, Trainer }} = await import("{address}/index.js"); {PROGRAM} }}"""
         )
-        check(page.evaluate(program, given))
+        check(page.evaluate(program, given), ngrams)
         browser.close()
 
 
 def test_everything_is_declared() -> None:
-    code, types = ((SOURCE / name).read_text(encoding="utf-8") for name in ("index.js", "index.d.ts"))
+    web = Path(storycell.__file__).parent / "web"
+    code, types = (
+        (web / f"model.{end}").read_text(encoding="utf-8") + (SOURCE / f"index.{end}").read_text(encoding="utf-8")
+        for end in ("js", "d.ts")
+    )
     exported = re.findall(r"^export class (\w+)", code, re.MULTILINE)
     assert exported == re.findall(r"^export class (\w+)", types, re.MULTILINE) == ["Model", "Trainer"]
     methods = r"^  (?:static |async |get |readonly |\*)*(\w+)\(?"

@@ -200,7 +200,7 @@ def reading_options(function: F) -> F:
 
 
 def items_options(function: F) -> F:
-    """The flags that make stories of lines, and conditions of columns: `lines` and `labels`."""
+    """The flags that make stories of lines, conditions of columns, and other names: `lines`, `labels`, `anonymise`."""
     lines = click.option("--lines", is_flag=True, help="each line of the files is a story, as in a list of names")
     label = click.option(
         "--label",
@@ -209,7 +209,12 @@ def items_options(function: F) -> F:
         metavar="NAME",
         help="a column of the table, or field of the JSON objects, by which texts can be asked for; may be repeated",
     )
-    return lines(label(function))
+    anonymise = click.option(
+        "--anonymise",
+        is_flag=True,
+        help="chats and mail: replace the names of people by made-up ones, and mask telephone numbers and addresses",
+    )
+    return lines(label(anonymise(function)))
 
 
 def backend_option(function: F) -> F:

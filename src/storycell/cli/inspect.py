@@ -13,11 +13,13 @@ from storycell.data.corpus import open_corpus
 from storycell.data.tokens import Prepared
 from storycell.errors import CorpusError, SettingsError
 from storycell.inspect import inspection
+from storycell.inspect.film import reel_of
 from storycell.inspect.grammar import grammar_features
 from storycell.inspect.inspection import Subject
 from storycell.report.inspection import InspectionReport
 from storycell.report.page import Figure
 from storycell.runs.files import plain
+from storycell.runs.folder import RunFolder
 from storycell.runs.network import run_name
 from storycell.runs.text import Scored, first_chars, is_embedded, open_held_out, open_words
 from storycell.training.display import preparing, say
@@ -31,6 +33,7 @@ CHARS = 100_000
 @click.argument("text", nargs=-1, type=NAME, help="text to read (default: what the run held out)")
 @click.option("--out", type=NAME, metavar="FILE.html", help="write the report here (default inspect-RUN.html)")
 @click.option("--against", type=NAME, metavar="RUN", help="a second run, to compare mistakes and gradients with")
+@click.option("--film", "filmed", is_flag=True, help="what was learnt when, from a run of `train --checkpoints log`")
 @click.option(
     "--figures", "figures_folder", type=NAME, metavar="DIR", help="write each figure as SVG and its numbers as JSON too"
 )
@@ -42,6 +45,7 @@ def command(
     text: tuple[str, ...],
     out: str | None,
     against: str | None,
+    filmed: bool,
     figures_folder: str | None,
     chars: int,
     encoding: str,
@@ -60,11 +64,12 @@ def command(
         raise SettingsError(f"{page}: there is no folder {page.parent}")
     extras.require("matplotlib", "`storycell inspect`, which draws figures,")
     model = api.load(run, backend=backend)
+    reel = reel_of(RunFolder(model.path), model.network) if filmed else None
     read, text_name = _text(run, model, list(text), encoding, column)
     block = first_chars(read, chars)
     subject = _subject(model, block)
     second = _subject(api.load(against, backend=backend), block) if against else None
-    found = inspection.inspect(subject, second, grammar_features(block) if is_embedded(read) else None)
+    found = inspection.inspect(subject, second, grammar_features(block) if is_embedded(read) else None, reel)
     report = InspectionReport(found)
     if page is not None:
         page.write_text(report.html(text_name), encoding="utf-8")

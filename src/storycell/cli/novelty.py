@@ -89,7 +89,8 @@ def _texts(
     elif (folder := prepared_folder(text, recorded=False)) is not None:
         prepared = open_prepared(folder)
     else:
-        training = open_corpus(text, encoding, column=column, lines=record.lines, labels=[*record.labels])
+        labels, anonymise = [*record.labels], record.anonymise
+        training = open_corpus(text, encoding, column=column, lines=record.lines, labels=labels, anonymise=anonymise)
         valid = given if isinstance(given, Corpus) else None if given else open_valid_if_there(model.config.text, say)
         prepared = prepare_cached(training, valid=valid, vocab=model.vocab, progress=progress)
     for one in (prepared, given):

@@ -26,13 +26,17 @@ def command(
     column: str | None,
     lines: bool,
     labels: tuple[str, ...],
+    anonymise: bool,
     as_json: bool,
 ) -> None:
     """Prepare, and say what came out."""
     words = list(text)
-    training = corpus.open_corpus(words, encoding, column=column, lines=lines, labels=labels)
+    training = corpus.open_corpus(words, encoding, column=column, lines=lines, labels=labels, anonymise=anonymise)
     held_out = corpus.held_out_words(words, list(valid_words) or None)
-    valid = corpus.open_corpus(held_out, encoding, "valid", column, lines, labels) if held_out else None
+    valid = None
+    if held_out:
+        known = training.anonymiser or anonymise
+        valid = corpus.open_corpus(held_out, encoding, "valid", column, lines, labels, anonymise=known)
     began = time.monotonic()
     with preparing() as progress:
         prepared = prepare.prepare(training, Path(out), valid=valid, vocab=vocab, progress=progress)

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from storycell import api
+from storycell.atomic import write_atomically
 from storycell.cli.flags import NAME, Verb, backend_option, precision_option, print_json, with_ngram_option
 from storycell.data import corpus
 from storycell.data.vocab import SEPARATOR, plain_text
@@ -23,7 +24,6 @@ from storycell.generation.items import Item, Items
 from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import gather
 from storycell.lab.mixed import mix_with_ngram
-from storycell.runs.files import write_atomically
 from storycell.training.display import preparing, say
 
 _SHOWN = 300  # characters of a prompt in a notice
@@ -77,6 +77,12 @@ _SHOWN = 300  # characters of a prompt in a notice
     "--no-copy", type=int, metavar="N", help="never N characters in a row that stand in the run's training text"
 )
 @click.option(
+    "--rhyme",
+    metavar="SCHEME",
+    help="a letter for each line, the same for those that rhyme, as AABB (English)",
+)
+@click.option("--rhyme-with", metavar="WORD", help="only texts whose last word rhymes with this one (English)")
+@click.option(
     "--label",
     "labels",
     multiple=True,
@@ -127,6 +133,8 @@ def command(
     min_chars: int | None,
     max_chars: int | None,
     no_copy: int | None,
+    rhyme: str | None,
+    rhyme_with: str | None,
     labels: tuple[str, ...],
     unique: bool,
     new: float | None,
@@ -140,7 +148,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Write to standard output as the characters come, or a JSON object at the end."""
-    rules = Rules(match, alphabet, starts_with, contains, min_chars, max_chars, no_copy)
+    rules = Rules(match, alphabet, starts_with, contains, min_chars, max_chars, no_copy, rhyme, rhyme_with)
     asked = _labels(labels)
     name, given = _run_and_prompt(run, prompt)
     prompt = _prompt(given, prompt_file, encoding)

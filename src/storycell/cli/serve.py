@@ -28,6 +28,11 @@ _KEY_VARIABLE = "STORYCELL_API_KEY"
     metavar="NAME",
     help="a name under which clients may address the server, beside its own; may be repeated",
 )
+@click.option(
+    "--speakers",
+    metavar="USER:ANSWERER",
+    help="for a model of transcripts: whose lines a chat's user writes, and whose lines are the answers",
+)
 @click.option("--max-streams", type=int, default=512, help="most texts generated at once (default 512)")
 @backend_option
 @precision_option
@@ -37,6 +42,7 @@ def command(
     port: int,
     allow_anyone: bool,
     allow_host: tuple[str, ...],
+    speakers: str | None,
     max_streams: int,
     backend: str,
     precision: str,
@@ -56,6 +62,7 @@ def command(
         allow_anyone=allow_anyone,
         extra_hosts=frozenset(allow_host),
         max_streams=max_streams,
+        speakers=None if speakers is None else tuple(speakers.split(":")),
     )
     model = api.load(run, backend=backend, precision=precision)
 

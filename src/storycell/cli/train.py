@@ -57,6 +57,7 @@ def command(
     column: str | None,
     lines: bool,
     labels: tuple[str, ...],
+    anonymise: bool,
     init: str | None,
     resume: str | None,
     as_json: bool,
@@ -68,7 +69,7 @@ def command(
     display = TrainingDisplay()
     with preparing() as progress, display:
         if resume is not None:
-            _refuse(context, ("out", "recipe", "vocab", "encoding", "column", "lines", "labels", "init"))
+            _refuse(context, ("out", "recipe", "vocab", "encoding", "column", "lines", "labels", "anonymise", "init"))
             run = api.resume(
                 resume,
                 text=list(text) or None,
@@ -89,6 +90,7 @@ def command(
                 column=column,
                 lines=lines,
                 labels=labels,
+                anonymise=anonymise,
                 callback=display.show,
                 progress=progress,
                 **given,

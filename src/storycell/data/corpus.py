@@ -7,11 +7,12 @@ The words are files, folders, globs, `-`, or the name of a corpus: `stories` (em
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from storycell.data import files
+from storycell.data.anonymise import Anonymiser
 from storycell.data.blocks import Bookmark, TextReader, read_on
 from storycell.data.embedded import StoriesSource
 from storycell.data.files import Advance, FileSource
@@ -62,6 +63,21 @@ class Corpus:
     column: str | None = None  # of tables and JSON, that holds the text; None: the one that is clear
     lines: bool = False  # whether each line of a file is a story
     labels: tuple[str, ...] = ()  # columns whose values each story begins with
+    anonymiser: Anonymiser | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def names_people(self) -> bool:
+        """Whether all of it is chats and mail."""
+        return all(isinstance(source, FileSource) and source.names_people for source in self.sources)
+
+    def refuse_names_in_words(self) -> None:
+        """`CorpusError` where a path, which is recorded, holds a name that is replaced in the text."""
+        for word in self.words if self.anonymiser else ():
+            if self.anonymiser and self.anonymiser.names_somebody(word):
+                raise CorpusError(
+                    f"the path {word}, which would be recorded, holds a name that --anonymise replaces; move the file "
+                    "to another name, or give it by standard input: storycell train - --anonymise < FILE"
+                )
 
     @property
     def name(self) -> str:
@@ -108,6 +124,7 @@ def open_corpus(
     lines: bool = False,
     labels: Sequence[str] = (),
     *,
+    anonymise: bool | Anonymiser = False,
     recorded: bool = False,
 ) -> Corpus:
     """The corpus that the words name. `split` is for `tinystories`, which comes with a validation file of its own.
@@ -115,6 +132,7 @@ def open_corpus(
     `column` names the column of tables, and the field of JSON objects, that holds the text; without it, it is taken
     where it is clear. An empty one has every file read as a plain text. With `lines` each line of a file is a story,
     whatever the file is. `labels` are columns, or fields, whose values each story begins with.
+    With `anonymise` the names in chats and mail are replaced; an `Anonymiser` is one that knows people already.
     A file or a folder goes before a named corpus, unless the words are `recorded`, that is, chosen by default or those
     of a run: these have the absolute paths of files, so that the name of a corpus is nothing else there.
     """
@@ -124,19 +142,32 @@ def open_corpus(
         raise CorpusError("--lines reads every file as a list of lines; --column and --label are for tables and JSON")
     sources: list[Source] = []
     notes = Notes()
+    anonymiser = Anonymiser() if anonymise is True else anonymise or None
     for word in words:
         found = _open_named(word, encoding, split, recorded)
         if (lines or labels) and not all(isinstance(s, FileSource) for s in found):
             raise CorpusError(f"{word} has no lines or labels to choose: --lines and --label are for files")
+        if anonymiser and not all(isinstance(s, FileSource) for s in found):
+            raise CorpusError(f"{word} names nobody; --anonymise is for chats and mail")
         sources += [
-            replace(s, column=column, lines=lines, labels=tuple(labels), notes=notes)
+            replace(s, column=column, lines=lines, labels=tuple(labels), anonymiser=anonymiser, notes=notes)
             if isinstance(s, FileSource)
             else s
             for s in found
         ]
     if not any(source.size_bytes for source in sources):
         raise CorpusError(f"{' '.join(words)} is empty: there is nothing to learn from")
-    return Corpus(tuple(words), tuple(sources), encoding, column, lines, tuple(labels))
+    if anonymiser:
+        _meet_people(anonymiser, [s for s in sources if isinstance(s, FileSource)], notes)
+    return Corpus(tuple(words), tuple(sources), encoding, column, lines, tuple(labels), anonymiser)
+
+
+def _meet_people(anonymiser: Anonymiser, sources: list[FileSource], notes: Notes) -> None:
+    before = anonymiser.people
+    for source in sources:
+        source.meet_people()
+    if met := anonymiser.people - before:
+        notes.say("people", f"--anonymise: {met:,} people get made-up names")
 
 
 def _is_text_encoding(encoding: str) -> bool:

@@ -16,10 +16,12 @@ The libraries that read them are extras (`documents`, `parquet`), imported when 
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from storycell.data.anonymise import NOBODY, Anonymiser
 from storycell.data.binary import PANDAS, PANDOC, kind_of
 from storycell.data.blocks import START, Place, normalise
 from storycell.data.tables import clear_column, no_column
@@ -47,10 +49,23 @@ class TextDocument:
     """A text file with its stories inside of markup."""
 
     kind: str
+    anonymiser: Anonymiser | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def names_people(self) -> bool:
+        """Whether it says who wrote what, so that names can be replaced."""
+        return _TEXT_KINDS[self.kind].messages is not None
+
+    def people(self, chunks: Iterable[bytes], name: str) -> Iterator[tuple[str, ...]]:
+        """Whom the whole of it names as a writer, or marks as mentioned, each by one or more names."""
+        messages = _TEXT_KINDS[self.kind].messages
+        assert messages is not None
+        for message in messages(_whole_text(chunks, name, self.kind), name):
+            yield from message.people
 
     def reader(self, name: str, place: Place = START) -> "DocumentReader":
         """What reads it from a place on."""
-        return DocumentReader(name, place, self.kind)
+        return DocumentReader(name, place, self)
 
     def __str__(self) -> str:
         return f"{self.kind}: {_TEXT_KINDS[self.kind].what}"
@@ -59,36 +74,48 @@ class TextDocument:
 class DocumentReader:
     """Chunks of UTF-8 -> one block, when the document has ended."""
 
-    def __init__(self, name: str, place: Place, kind: str) -> None:
-        self.name, self.place, self._kind = name, place, kind
+    def __init__(self, name: str, place: Place, document: TextDocument) -> None:
+        self.name, self.place, self._document = name, place, document
         self._held: list[bytes] = []
         self._size = 0
 
     def feed(self, chunk: bytes, final: bool = False) -> bytes:
         """As `Reader.feed`; `CorpusError` names a document that is damaged or holds no words."""
+        kind, anonymiser = self._document.kind, self._document.anonymiser
         self._held.append(chunk)
         self._size += len(chunk)
-        if self._size > LARGEST_BYTES:
-            raise CorpusError(
-                f"{self.name} is {self._kind} of more than {LARGEST_BYTES:,} bytes; cut it into smaller ones"
-            )
+        _refuse_huge(self._size, self.name, kind)
         if not final or (self.place.offset and not self._size):
             return b""
-        data = b"".join(self._held)
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise CorpusError(
-                f"{self.name} is not UTF-8: invalid byte at position {error.start:,}; name its encoding with --encoding"
-            ) from None
-        stories = [story for story in _TEXT_KINDS[self._kind].stories(text, self.name) if story.strip()]
+        text, about = _whole_text(self._held, self.name, kind), _TEXT_KINDS[kind]
+        found = _days(about.messages(text, self.name), anonymiser) if about.messages else about.stories(text, self.name)
+        stories = [story for story in found if story.strip()]
         if not stories:
             raise CorpusError(
-                f"{self.name} is {self._kind} without any words in it; give another file, or --column '' to learn it "
-                "as it lies"
+                f"{self.name} is {kind} without any words in it; give another file, or --column '' to learn it as it "
+                "lies"
             )
         self.place = Place(self.place.offset + self._size, 0)
         return b"".join(as_block(story, self.name) for story in stories)
+
+
+def _refuse_huge(size: int, name: str, kind: str) -> None:
+    if size > LARGEST_BYTES:
+        raise CorpusError(f"{name} is {kind} of more than {LARGEST_BYTES:,} bytes; cut it into smaller ones")
+
+
+def _whole_text(chunks: Iterable[bytes], name: str, kind: str) -> str:
+    held, size = list[bytes](), 0
+    for chunk in chunks:
+        held.append(chunk)
+        size += len(chunk)
+        _refuse_huge(size, name, kind)
+    try:
+        return b"".join(held).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CorpusError(
+            f"{name} is not UTF-8: invalid byte at position {error.start:,}; name its encoding with --encoding"
+        ) from None
 
 
 def _damaged(
@@ -137,10 +164,21 @@ _WHEN = (
     r"\d{1,2}[:.]\d{2}(?:[:.]\d{2})?(?:\s?[AaPp]\.?\s?[Mm]\.?)?(?:\]\s| - )"
 )
 _SPEAKER = r"(?s)(?P<name>[^:\n]{1,60}): (?P<words>.*)"
+_MENTIONED = r"@\u2068([^\u2069\n]{1,60})\u2069"
 _OMITTED = r"[\u200e\u200f]|<[^<>\n]{3,60}>$"  # marks what the messenger says itself; <Media omitted>
 
 
-def _whatsapp(text: str, _name: str) -> Iterator[str]:
+@dataclass(frozen=True)
+class Message:
+    """What somebody wrote to a chat."""
+
+    day: str
+    name: str
+    words: str
+    people: tuple[tuple[str, ...], ...]  # whom it names, each by one or more names
+
+
+def _whatsapp(text: str, _name: str) -> Iterator[Message]:
     messages: list[tuple[str, str]] = []
     for line in text.splitlines():
         if begins := re.match(_WHEN, line):
@@ -149,24 +187,27 @@ def _whatsapp(text: str, _name: str) -> Iterator[str]:
             day, rest = messages[-1]
             messages[-1] = (day, f"{rest}\n{line}")
     said = [(day, re.fullmatch(_SPEAKER, rest)) for day, rest in messages]
-    return _days(
-        (day, found["name"], found["words"].rstrip())
-        for day, found in said
-        if found and not re.match(_OMITTED, found["words"])
-    )
+    for day, found in said:
+        if found and not re.match(_OMITTED, found["words"]):
+            mentioned = re.findall(_MENTIONED, found["words"])
+            people = ((found["name"],), *((name,) for name in mentioned))
+            yield Message(day, found["name"], found["words"].rstrip(), people)
 
 
-def _days(messages: Iterable[tuple[str, str, str]]) -> Iterator[str]:
-    """(day, name, words) -> a story for each day."""
+def _days(messages: Iterable[Message], anonymiser: Anonymiser | None) -> Iterator[str]:
+    """A story for each day."""
     lines: list[str] = []
     today = None
-    for day, name, words in messages:
-        if day != today and lines:
+    for message in messages:
+        if message.day != today and lines:
             yield "".join(lines)
             lines = []
-        today = day
-        if words.strip():
-            lines.append(f"{' '.join(name.split())}: {words}\n")
+        today = message.day
+        if message.words.strip():
+            name, words = " ".join(message.name.split()), message.words
+            if anonymiser:
+                name, words = anonymiser.name_of(name), anonymiser.replace(words)
+            lines.append(f"{name}: {words}\n")
     yield "".join(lines)
 
 
@@ -184,14 +225,20 @@ def _objects(of: Any, *keys: str) -> list[dict[str, Any]]:
     return [each for each in of if isinstance(each, dict)] if isinstance(of, list) else []
 
 
-def _telegram(text: str, name: str) -> Iterator[str]:
+def _telegram(text: str, name: str) -> Iterator[Message]:
     export = _parse(text, name, "a Telegram export")
-    for chat in [export, *_objects(export, "chats", "list")]:
-        yield from _days(
-            (str(message.get("date"))[:10], str(message.get("from") or "Someone"), _telegram_words(message.get("text")))
-            for message in _objects(chat, "messages")
-            if message.get("type") == "message"
-        )
+    for k, chat in enumerate([export, *_objects(export, "chats", "list")]):
+        for message in _objects(chat, "messages"):
+            if message.get("type") == "message":
+                writer, words = str(message.get("from") or NOBODY), message.get("text")
+                mentioned = [piece for piece in words if isinstance(piece, dict)] if isinstance(words, list) else []
+                people = [str(piece.get("text")) for piece in mentioned if piece.get("type") == "mention_name"]
+                yield Message(
+                    f"{k} {str(message.get('date'))[:10]}",
+                    writer,
+                    _telegram_words(words),
+                    ((writer,), *((person,) for person in people)),
+                )
 
 
 def _telegram_words(text: Any) -> str:
@@ -201,15 +248,15 @@ def _telegram_words(text: Any) -> str:
     return str(text.get("text", "")) if isinstance(text, dict) else str(text or "")
 
 
-def _discord(text: str, name: str) -> Iterator[str]:
-    def speaker(author: Any) -> str:
-        names = [author.get("nickname"), author.get("name")] if isinstance(author, dict) else []
-        return next((str(found) for found in names if found), "Someone")
+def _discord(text: str, name: str) -> Iterator[Message]:
+    def names(user: Any) -> tuple[str, ...]:
+        found = [user.get("nickname"), user.get("name")] if isinstance(user, dict) else []
+        return tuple(str(name) for name in found if name) or (NOBODY,)
 
-    return _days(
-        (str(message.get("timestamp"))[:10], speaker(message.get("author")), str(message.get("content") or ""))
-        for message in _objects(_parse(text, name, "a Discord export"), "messages")
-    )
+    for message in _objects(_parse(text, name, "a Discord export"), "messages"):
+        writer = names(message.get("author"))
+        people = (writer, *map(names, _objects(message, "mentions")))
+        yield Message(str(message.get("timestamp"))[:10], writer[0], str(message.get("content") or ""), people)
 
 
 def _tunes(text: str, _name: str) -> Iterator[str]:
@@ -225,7 +272,8 @@ class _TextKind:
     )
     endings: tuple[str, ...]  # that say it where the beginning does not
     what: str
-    stories: Callable[[str, str], Iterator[str]]  # (text, name)
+    stories: Callable[[str, str], Iterator[str]] = lambda _text, _name: iter(())  # (text, name)
+    messages: Callable[[str, str], Iterator[Message]] | None = None  # of a chat, which has no other stories
 
 
 _MESSAGES = r'.{0,4000}"messages"\s*:\s*\['
@@ -239,17 +287,17 @@ _TEXT_KINDS = {
     ),
     "a WhatsApp chat": _TextKind(
         rf"(?m)(?:{_WHEN}.*\n(?:.*\n){{0,40}}?){{2}}", (),
-        "each day is a story, a line for each message", _whatsapp,
+        "each day is a story, a line for each message", messages=_whatsapp,
     ),
     "a Telegram export": _TextKind(
         (
             r'(?s)\s*\{(?:.{0,1000}"type"\s*:\s*"(?:\w+_(?:chat|group|supergroup|channel)|saved_messages|bot_chat)"'
             rf'{_MESSAGES}|.{{0,20000}}"chats"\s*:\s*\{{.{{0,2000}}"list"\s*:\s*\[)'
-        ), (), "each day of a chat is a story, a line for each message", _telegram,
+        ), (), "each day of a chat is a story, a line for each message", messages=_telegram,
     ),
     "a Discord export": _TextKind(
         rf'(?s)\s*\{{\s*"guild"\s*:.{{0,4000}}"channel"\s*:{_MESSAGES}', (),
-        "each day is a story, a line for each message", _discord,
+        "each day is a story, a line for each message", messages=_discord,
     ),
     "ABC music": _TextKind(
         r"(?:%abc.*\n)?(?:[%\w].*\n|\s*\n){0,40}?X:\s*\d+.*\n(?:[A-Z%].*\n){0,40}?K:", (".abc",),
@@ -276,10 +324,35 @@ class BinaryDocument:
 
     kind: str
     column: str | None = None  # of Parquet
+    anonymiser: Anonymiser | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def names_people(self) -> bool:
+        """Whether it says who wrote what, so that names can be replaced."""
+        return self.kind == MAIL
+
+    def people(self, path: Path) -> Iterator[tuple[str, ...]]:
+        """Whom the headers of mail name."""
+        import mailbox
+        from email.header import decode_header, make_header
+        from email.utils import getaddresses
+
+        box = mailbox.mbox(path, create=False)
+        try:
+            for message in box:
+                written = [value for key in _PEOPLE for value in message.get_all(key, [])]
+                for shown, address in getaddresses([str(value) for value in written]):
+                    with suppress(LookupError, ValueError):  # a character set that nobody knows
+                        shown = str(make_header(decode_header(shown)))
+                    yield shown, "" if (local := address.partition("@")[0]).lower() in _NO_PERSON else local
+        finally:
+            box.close()
 
     def stories(self, path: Path, name: str) -> Iterator[str]:
         """Its stories in their order; `CorpusError` names a file that is damaged or holds no words."""
         found = _BINARY_KINDS[self.kind][0](path, name, self.column)
+        if self.anonymiser:
+            found = map(self.anonymiser.replace, found)
         some = False
         for story in found:
             if story.strip():
@@ -417,18 +490,24 @@ def _parquet(path: Path, name: str, column: str | None) -> Iterator[str]:
 
 
 _Stories = Callable[[Path, str, str | None], Iterator[str]]
+MAIL = "mail (mbox)"
+_NO_PERSON = {
+    *("admin", "contact", "hello", "info", "mail", "me", "news", "newsletter"),
+    *("no-reply", "noreply", "office", "support", "team"),
+}  # fmt: skip
+_PEOPLE = ("From", "To", "Cc", "Sender", "Reply-To")
 _MBOX = rb"From \S+.*\r?\n(?:[>A-Za-z0-9-]+:.*\r?\n(?:[ \t].*\r?\n)*)+\r?\n"
 _BINARY_KINDS: dict[str, tuple[_Stories, str]] = {  # by the names of `storycell.data.binary`, which tells them
     "an EPUB book": (_epub, "the book is a story"),
     "a Word document (DOCX)": (_docx, "the document is a story"),
     "a Parquet table": (_parquet, "each cell of a column is a story"),
-    "mail (mbox)": (_mbox, "the words of each message are a story"),
+    MAIL: (_mbox, "the words of each message are a story"),
 }
 
 
 def binary_document(head: bytes, column: str | None) -> BinaryDocument | None:
     """The document that a file with such a beginning is."""
-    kind = "mail (mbox)" if re.match(_MBOX, head) else (kind_of(head) or ("", ""))[0]
+    kind = MAIL if re.match(_MBOX, head) else (kind_of(head) or ("", ""))[0]
     if kind not in _BINARY_KINDS:
         return None
     return BinaryDocument(kind, column if kind == "a Parquet table" else None)

@@ -16,17 +16,19 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from storycell.data import blocks, documents, encodings, packing
+from storycell.data.anonymise import Anonymiser
 from storycell.data.binary import refuse_binary
 from storycell.data.blocks import Bookmark, Place, after, decode, is_utf8, read_on, refuse_marks
-from storycell.data.documents import BinaryDocument
+from storycell.data.documents import BinaryDocument, TextDocument
 from storycell.data.formats import JSON_LINES_ENDINGS, Form, Head, Lines, MoreWantedError, Notes, PlainText
 from storycell.data.json_text import JsonLines
 from storycell.data.vocab import SEPARATOR
@@ -165,6 +167,7 @@ class FileSource:
     column: str | None = None
     lines: bool = False
     labels: tuple[str, ...] = ()
+    anonymiser: Anonymiser | None = field(default=None, compare=False, repr=False)
     notes: Notes = field(default_factory=Notes, compare=False, repr=False)
 
     @property
@@ -193,9 +196,15 @@ class FileSource:
         """
         mark = bookmark or Bookmark()
         packed, form = self._packing_and_form
+        before = self.anonymiser.counts.copy() if self.anonymiser else None
         if isinstance(form, BinaryDocument):
             yield from self._note_oddities(self._blocks_of(form, mark, advance))
-            return
+        else:
+            yield from self._blocks_of_text(packed, form, mark, advance)
+        if self.anonymiser and before is not None:
+            self._note_replaced(self.anonymiser.counts - before)
+
+    def _blocks_of_text(self, packed: str, form: Form, mark: Bookmark, advance: Advance) -> Iterator[bytes]:
         as_it_is = is_utf8(self.encoding)
         with self._failures_named(), self.path.open("rb") as raw:
             if sought := as_it_is and not packed:
@@ -215,6 +224,38 @@ class FileSource:
                 yield documents.as_block(story, self.name)
             advance(self.size_bytes)
 
+    @property
+    def names_people(self) -> bool:
+        """Whether it is a chat or mail, whose names can be replaced."""
+        form = self._packing_and_form[1]
+        return isinstance(form, TextDocument | BinaryDocument) and form.names_people
+
+    def meet_people(self) -> None:
+        """Tell the anonymiser whom the file names; `CorpusError` where it is neither a chat nor mail."""
+        packed, form = self._packing_and_form
+        assert self.anonymiser is not None
+        if not (isinstance(form, TextDocument | BinaryDocument) and form.names_people):
+            what = f"read as {form}" if str(form) else "a plain text"
+            raise CorpusError(
+                f"{self.name} is {what}, which does not say whom to replace; --anonymise is for chats (WhatsApp, "
+                "Telegram, Discord) and mail"
+            )
+        with self._failures_named():
+            if isinstance(form, BinaryDocument):
+                self.anonymiser.meet(form.people(self.path))
+                return
+            with self.path.open("rb") as raw:
+                chunks = packing.unpack(raw, packed, CHUNK_BYTES)
+                chunks = chunks if is_utf8(self.encoding) else decode(chunks, self.name, self.encoding)
+                self.anonymiser.meet(form.people(chunks, self.name))
+
+    def _note_replaced(self, counts: Counter[str]) -> None:
+        self.notes.say(
+            f"replaced {self.name}",
+            f"{self.name}: --anonymise replaced names in what is said {counts['names']:,} times, and masked "
+            f"{counts['numbers']:,} telephone numbers and {counts['addresses']:,} e-mail addresses",
+        )
+
     def raw_chunks(self) -> Iterator[bytes]:
         """How it is read, and its bytes as they lie on disk."""
         packed, form = self._packing_and_form
@@ -223,6 +264,8 @@ class FileSource:
         yield repr((packed, not is_plain if known_before else form)).encode()
         if self.labels:
             yield repr(self.labels).encode()
+        if self.anonymiser:
+            yield b"anonymised"
         with self._failures_named(), self.path.open("rb") as raw:
             yield from packing.read(raw, CHUNK_BYTES)
 
@@ -236,6 +279,8 @@ class FileSource:
                 packed = packing.packing_of(raw.read(packing.LONGEST_BEGINNING)) or suffix
             ending = Path(name.removesuffix(suffix)).suffix
             form = self._form(packed, ending)
+        if isinstance(form, TextDocument | BinaryDocument):
+            form = replace(form, anonymiser=self.anonymiser)
         as_named = form == JsonLines() and ending in JSON_LINES_ENDINGS
         if not isinstance(form, PlainText | Lines) and not as_named:
             self.notes.say(f"form {form!r}", f"{self.name} is read as {form}")
@@ -341,12 +386,17 @@ def standard_input(encoding: str) -> FileSource:
 
 def _spool(stream: IO[bytes], shown: str, encoding: str) -> FileSource:
     with tempfile.NamedTemporaryFile(prefix="storycell-", suffix=".txt", delete=False) as kept:
-        atexit.register(Path(kept.name).unlink, missing_ok=True)
+        atexit.register(_forget, Path(kept.name))
         try:
             shutil.copyfileobj(stream, kept, CHUNK_BYTES)
         except OSError as error:
             raise CorpusError(f"{shown} cannot be kept in {kept.name}: {error.strerror or error}") from None
     return FileSource(Path(kept.name), encoding, shown)
+
+
+def _forget(path: Path) -> None:
+    with suppress(OSError):  # Windows removes no file that is still read
+        path.unlink(missing_ok=True)
 
 
 def expand(word: str, encoding: str) -> list[FileSource] | None:
@@ -391,4 +441,4 @@ def _is_text(path: Path) -> bool:
 
 def looks_like_a_path(word: str) -> bool:
     """Whether a word that names no file was meant to name one."""
-    return os.sep in word or "." in word or glob.has_magic(word)
+    return any(c in word for c in {"/", os.sep, "."}) or glob.has_magic(word)

@@ -46,6 +46,7 @@ def prepare(
     if isinstance(vocab, str) and vocab not in ("characters", "bytes"):
         raise SettingsError(f"vocab = {vocab!r}: it must be characters or bytes")
     _refuse_occupied(out)
+    _refuse_names(corpus, valid)
     identity = identity or identify(corpus, valid, vocab, progress)
     with _work_folder(out, identity.work) as journal:
         partial = journal.folder
@@ -61,6 +62,7 @@ def prepare(
             "vocab_size": len(vocab),
             **({"column": corpus.column} if corpus.column is not None else {}),
             **({"lines": True} if corpus.lines else {}),
+            **({"anonymised": True} if corpus.anonymiser else {}),
             **asdict(split),
         }
         (partial / "prepared.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
@@ -136,6 +138,12 @@ def identify(
     return Identity(hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest(), stamps)
 
 
+def _refuse_names(*texts: Corpus | None) -> None:
+    for text in texts:
+        if text is not None:
+            text.refuse_names_in_words()
+
+
 def _refuse_occupied(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(not _is_unfinished(p, out) for p in out.iterdir())):
         raise RunFolderError(f"{out} exists and is not empty; name another folder")
@@ -153,6 +161,7 @@ def prepare_cached(
     progress: Progress = no_progress,
 ) -> Prepared:
     """As `prepare`, in the user's cache: what has been prepared once is opened at once, by a hash of its content."""
+    _refuse_names(corpus, valid)
     identity = identify(corpus, valid, vocab, progress)
     folder = cache_folder() / identity.work
     if there := _there(folder):

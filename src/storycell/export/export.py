@@ -4,13 +4,14 @@ Every export is verified: the network is parsed from the bytes on disk and run b
 the `onnx` package's evaluator), and a file whose logits differ by more than `LARGEST_ERROR` is removed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from storycell import atomic
 from storycell.data.vocab import Vocabulary
 from storycell.errors import ExportError, SettingsError
 from storycell.export import c, check, header, html, onnx
@@ -19,7 +20,6 @@ from storycell.export.network import Network
 from storycell.generation import sampler
 from storycell.language_model import LanguageModel
 from storycell.naming import show_name
-from storycell.runs import files
 from storycell.types import BOUNDARY, UNKNOWN
 
 LARGEST_ERROR = 1e-4  # as a share of the largest logit; float32's rounding, which is all that may differ, makes 1e-6
@@ -49,11 +49,13 @@ def export(
     name: str = "a model",
     maker: str = "",
     prompt: str = "",
+    labels: Mapping[str, Sequence[str]] | None = None,
 ) -> Export:
     """Write a model as the kind of file that the ending of `path` names; `weights` is fp32, fp16 or int8.
 
     `name` is shown in the file (characters that are no text as U+FFFD), `maker` says what wrote it, `prompt` is what
-    page and program begin with by themselves; the model must know its characters. Raises `ExportError` if the model
+    page and program begin with by themselves; the model must know its characters. A page offers the `labels` that the
+    model knows, each with its values. Raises `ExportError` if the model
     cannot be exported, the file cannot be written, or what was written is not the model.
     """
     path = Path(path)
@@ -66,17 +68,17 @@ def export(
     network = Network.of(model)
     stored = _stored(network, chosen, path.suffix)
     params = sum(weight.size for weight in model.weights().values())
-    data = _file(network, vocab, path, chosen, show_name(name), maker, prompt, params)
-    ids = _probe(model)
-    run = _run(model, ids)
-    expected = run if chosen == "fp32" else _run(stored.as_model(model.backend), ids)
+    data = _file(network, vocab, path, chosen, show_name(name), maker, prompt, params, labels)
+    ids = probe(model)
+    run = run_logits(model, ids)
+    expected = run if chosen == "fp32" else run_logits(stored.as_model(model.backend), ids)
 
     def error_of(back: bytes) -> float:
-        return _largest(np.array([_run_file(path, back, row) for row in ids]), expected)
+        return largest(np.array([_run_file(path, back, row) for row in ids]), expected)
 
     allowed = LARGEST_ERROR * max(1.0, float(np.abs(expected).max()))
     error = _write_checked(path, data, error_of, allowed)
-    return Export(str(path), len(data), chosen, error, _largest(expected, run))
+    return Export(str(path), len(data), chosen, error, largest(expected, run))
 
 
 def _stored(network: Network, weights: Weights, ending: str) -> Network:
@@ -87,7 +89,15 @@ def _stored(network: Network, weights: Weights, ending: str) -> Network:
 
 
 def _file(
-    network: Network, vocab: Vocabulary, path: Path, weights: Weights, name: str, maker: str, prompt: str, params: int
+    network: Network,
+    vocab: Vocabulary,
+    path: Path,
+    weights: Weights,
+    name: str,
+    maker: str,
+    prompt: str,
+    params: int,
+    labels: Mapping[str, Sequence[str]] | None,
 ) -> bytes:
     shape = network.shape
     if path.suffix in (".c", ".h"):
@@ -98,7 +108,7 @@ def _file(
         return c.write(network, vocab, weights, line, path.name, prompt).encode()
     if path.suffix == ".html":
         about = f"{shape.cell.upper()}, {shape.L} × {shape.H}, {params:,} parameters"
-        return html.write(network, vocab, weights, name, about, prompt).encode()
+        return html.write(network, vocab, weights, name, about, prompt, labels).encode()
     facts = {"name": name, "cell": shape.cell, "weights": weights, "made_by": maker, "vocabulary": vocab.to_json()}
     return onnx.write(network, weights, facts)
 
@@ -111,11 +121,12 @@ def _run_file(path: Path, data: bytes, ids: list[int]) -> Logits:
     return check.logits(read(data.decode()), ids)
 
 
-def _run(model: LanguageModel, ids: list[list[int]]) -> Logits:
+def run_logits(model: LanguageModel, ids: list[list[int]]) -> Logits:
+    """The logits of a model after each of `ids [rows T]`: `[rows T V]`."""
     return model.logits(np.array(ids))[0].astype(np.float64)
 
 
-def _probe(model: LanguageModel) -> list[list[int]]:
+def probe(model: LanguageModel) -> list[list[int]]:
     """Ids to compare on `[rows, columns]`: what the model itself generates, and others from all over its vocabulary."""
     half = _ROWS // 2
     drawn = list(sampler.streams(model, [], sampler.Sampling(), list(range(half)), _COLUMNS - 1))
@@ -126,7 +137,8 @@ def _probe(model: LanguageModel) -> list[list[int]]:
     return written + others.tolist()
 
 
-def _largest(a: Logits, b: Logits) -> float:
+def largest(a: Logits, b: Logits) -> float:
+    """The largest difference of two arrays."""
     return float(np.abs(a - b).max())
 
 
@@ -134,7 +146,7 @@ def _write_checked(path: Path, data: bytes, error_of: Callable[[bytes], float], 
     """Write a file under a temporary name, read it back, and let it have its name only if it is the model."""
     if path.is_dir():
         raise ExportError(f"{path} is a folder; name a file in it")
-    part = path.with_name(f".{path.name}.part")
+    part = atomic.temporary_name(path)
     try:
         try:
             part.write_bytes(data)
@@ -144,9 +156,9 @@ def _write_checked(path: Path, data: bytes, error_of: Callable[[bytes], float], 
                     f"{path} was not written: a logit of the file read back differs by {error:.3g} from the run's, "
                     f"and at most {allowed:.1g} of that can be rounding; this is a bug, please report it"
                 )
-            files.put_in_place(part, path)
+            atomic.put_in_place(part, path)
         finally:
-            part.unlink(missing_ok=True)
+            atomic.remove(part)
     except OSError as error:
         raise ExportError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from None
     return error

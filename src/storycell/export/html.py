@@ -11,6 +11,7 @@ import hashlib
 import html
 import json
 import re
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -22,12 +23,24 @@ from storycell.export.network import Network, Shape
 from storycell.web import theme, wasm
 
 
-def write(network: Network, vocab: Vocabulary, weights: Weights, name: str, about: str, prompt: str = "") -> str:
-    """The text of the page; `name` is the model's, `about` a line on it, `prompt` what stands in its first box."""
+def write(
+    network: Network,
+    vocab: Vocabulary,
+    weights: Weights,
+    name: str,
+    about: str,
+    prompt: str = "",
+    labels: Mapping[str, Sequence[str]] | None = None,
+) -> str:
+    """The text of the page; `name` is the model's, `about` a line on it, `prompt` what stands in its first box.
+
+    `labels` are what it can be asked for, each with its values.
+    """
     shape = network.shape
     model = {
         **{"name": name, "about": about, "cell": shape.cell, "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L},
         **({"N": shape.N, "R": shape.R} if shape.N else {}),
+        **({"labels": labels} if labels else {}),
         **{"weights": weights, "kind": vocab.kind, "characters": vocab.characters},
     }
     parts = {

@@ -2,8 +2,9 @@
 //
 // Everything before the mark is kept; choosing or generating replaces what is behind it. Needs `storycell` of runtime.js.
 
-import { ColourChoice, describe, newSeed, showChoices, showGenerating, showSlider } from "../web/generate.js";
+import { ColourChoice, chosenLabels, describe, newSeed, showChoices, showGenerating, showLabels, showSlider } from "../web/generate.js";
 import { loadEngine } from "../web/embedded.js";
+import { Pattern } from "../web/pattern.js";
 import { Story, scaleOf } from "../web/story.js";
 import { offerTheme } from "../web/theme.js";
 import { engineNet } from "./engine_net.js";
@@ -21,10 +22,22 @@ const LONGEST = Math.floor((96 << 20) / (4 * net.newTrace().length)); // charact
 
 // ---- The text ----
 
-const first = net.newTrace(); // after the boundary that every text begins with
-net.step(storycell.BOUNDARY, null, first);
+const LABEL_END = "\x1f"; // behind the value of each label, in a header that the text begins with and that is not shown
+let first = net.newTrace(); // after the boundary that every text begins with, and the header
+let beforeFirst = null, firstId = storycell.BOUNDARY;
 
-const story = { prompt: null, seed: null, draw: null, ids: [], traces: [], nats: [], given: 0, mark: 0, ended: false };
+// Reads the header; `isLast` where nothing of the text is given.
+function readHeader(ids, isLast) {
+  beforeFirst = null;
+  [storycell.BOUNDARY, ...ids].forEach((id, k) => {
+    beforeFirst = k ? first : null;
+    first = net.newTrace();
+    (isLast && k === ids.length ? net.step : net.read)(id, beforeFirst, first);
+    firstId = id;
+  });
+}
+
+const story = { prompt: null, seed: null, header: null, draw: null, ids: [], traces: [], nats: [], given: 0, mark: 0, ended: false };
 const logits = new Float64Array(net.V), shares = new Float64Array(net.V);
 
 const traceAt = (k) => (k ? story.traces[k - 1] : first); // after k characters
@@ -53,17 +66,23 @@ function cutAt(k) {
 // Begins anew from the prompt and the seed; false, with a word why, if that cannot be.
 function begin() {
   const prompt = $("prompt").value, seed = $("seed").value.trim();
-  const { ids, strangers } = vocabulary.encode(prompt);
+  const { ids, strangers } = vocabulary.encode(prompt), chosen = header(), head = vocabulary.encode(chosen);
+  strangers.push(...head.strangers);
   const unknown = strangers.map((c) => `“${c}”`).join(" ");
   if (strangers.length) return trouble(`The model does not know ${unknown}; write the prompt without.`);
   if (!storycell.isSeed(seed)) return trouble("A seed is a whole number from 0 to 18446744073709551615.");
   if (ids.length >= LONGEST) return trouble(`A prompt has at most ${LONGEST.toLocaleString("en")} characters here.`);
   trouble("");
   cutAt(0);
+  readHeader(head.ids, !ids.length);
   ids.forEach((id, k) => append(id, k < ids.length - 1 ? net.read : net.step));
-  Object.assign(story, { prompt, seed, draw: new storycell.Draw(seed), given: ids.length });
+  Object.assign(story, { prompt, seed, header: chosen, draw: new storycell.Draw(seed), given: ids.length });
   show();
   return true;
+}
+
+function header() {
+  return Object.values(chosenLabels($("labels"))).map((value) => value + LABEL_END).join("");
 }
 
 function trouble(sentence) {
@@ -79,28 +98,66 @@ function generateOne() {
     return false;
   }
   net.logits(traceAt(story.mark), logits);
-  const id = storycell.choose(logits, Number($("temperature").value), story.draw);
+  const id = obeying(storycell.choose(logits, Number($("temperature").value), story.draw));
   story.ended = id === storycell.BOUNDARY;
   if (!story.ended) append(id);
   return !story.ended;
+}
+
+// ---- A pattern that what follows the prompt matches ----
+
+// {pattern, state} behind what stands before the mark, for `left` characters more; null where there is no pattern. Throws where
+// that cannot be.
+function ruleFor(text, left) {
+  if (!text) return null;
+  if (model.kind === "bytes") throw new Error("A pattern is about characters, and this model generates bytes.");
+  const pattern = new Pattern(text, vocabulary.characters);
+  let state = pattern.start;
+  for (const id of story.ids.slice(story.given, story.mark)) state = state && pattern.advance(state, id - storycell.RESERVED);
+  if (!state) throw new Error("What stands before the mark does not match the pattern; begin again, or go back.");
+  if (pattern.need(state) > left) throw new Error(`No text of at most ${left.toLocaleString("en")} characters more matches the pattern.`);
+  return { pattern, state };
+}
+
+// The id that was drawn, or where the pattern refuses it another, drawn among those that it allows.
+function obeying(id) {
+  const { rule, left } = generating ?? {};
+  if (!rule) return id;
+  const behind = (k) => (k < storycell.RESERVED ? null : rule.pattern.advance(rule.state, k - storycell.RESERVED, left));
+  const isAllowed = (k) => (k === storycell.BOUNDARY ? rule.state.ends : behind(k) !== null);
+  if (!isAllowed(id)) {
+    for (let k = 0; k < logits.length; k++) if (!isAllowed(k)) logits[k] = -Infinity;
+    id = storycell.choose(logits, Number($("temperature").value), story.draw);
+  }
+  if (id !== storycell.BOUNDARY) rule.state = behind(id);
+  return id;
 }
 
 // ---- Generating, a little in every frame ----
 
 let generating = null; // {left, generated, busy, at, owed} while it does
 
-// Drops what is behind the mark; or begins anew, where the prompt or the seed has changed.
+const hasChanged = () => story.prompt !== $("prompt").value || story.seed !== $("seed").value.trim() || story.header !== header();
+
+// Drops what is behind the mark; or begins anew, where the prompt, the seed or a label has changed.
 function ready() {
-  const changed = story.prompt !== $("prompt").value || story.seed !== $("seed").value.trim();
-  if (changed || !story.draw) return begin();
+  if (hasChanged() || !story.draw) return begin();
   cutAt(story.mark);
   return true;
 }
 
 function start() {
-  if (story.ended && story.mark === story.ids.length) $("seed").value = newSeed();
+  if (story.ended && story.mark === story.ids.length && !hasChanged()) $("seed").value = newSeed();
   if (!ready()) return;
-  generating = { left: Math.max(1, Number($("chars").value) || 1), generated: 0, busy: 0, at: performance.now(), owed: 1 };
+  const left = Math.max(1, Number($("chars").value) || 1);
+  let rule = null;
+  try {
+    rule = ruleFor($("regex").value, left);
+  } catch (error) {
+    return trouble(error.message);
+  }
+  trouble("");
+  generating = { left, rule, generated: 0, busy: 0, at: performance.now(), owed: 1 };
   showGenerating($("generate"), true);
   requestAnimationFrame(frame);
 }
@@ -167,7 +224,7 @@ const map = new Story($("map"), { onChoose: pickUnit }); // one square of each u
 // A value of the trace after k characters.
 function valueAt(k, unit) {
   const trace = traceAt(k);
-  if (choice.symbol !== "h" && choice.symbol !== "c") net.fill(k ? story.ids[k - 1] : storycell.BOUNDARY, k ? traceAt(k - 1) : null, trace);
+  if (choice.symbol !== "h" && choice.symbol !== "c") net.fill(k ? story.ids[k - 1] : firstId, k ? traceAt(k - 1) : beforeFirst, trace);
   return trace[net.placeOf(choice.layer, choice.symbol, unit)];
 }
 
@@ -238,8 +295,7 @@ function useEngine(engine) {
   net = nets[precision] ??= engineNet(engine, plain, precision);
 }
 
-// Only the plain network looks n-grams up (N).
-const engineIsThere = (plain.N ? Promise.resolve(null) : loadEngine()).then((engine) => {
+const engineIsThere = loadEngine().then((engine) => {
   useEngine(engine);
   $("precision").addEventListener("change", () => useEngine(engine));
   $("precision").closest("label").hidden = engine === null;
@@ -291,6 +347,10 @@ $("generate").addEventListener("click", () => (generating ? stop() : start()));
 $("back").addEventListener("click", back);
 $("again").addEventListener("click", again);
 showSlider($("temperature"), $("temperature-value"));
+showLabels($("labels"), model.labels ?? {}, () => {
+  stop();
+  begin();
+});
 offerTheme($("theme"));
 
 $("about").textContent = model.about;

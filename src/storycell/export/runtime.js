@@ -123,15 +123,15 @@ const storycell = (() => {
     // With n-grams: the embedding and a row for each n-gram that ends with the character, found by a hash of it and the
     // characters before, which a trace remembers behind its values: the last one first, 0 from the last boundary on.
     function metInput(id, before, after) {
-      const past = L * layer, seen = (n) => (id && before ? before[past + n] : 0);
+      const seen = (n) => (id && before ? before[pastAt + n] : 0);
       for (let k = 0; k < D; k++) x[k] = embedding[id * D + k];
       for (let n = 0, hash = id + 1; n < N - 1; n++) {
         hash = (hash * 1999993 + seen(n) + 1) % 2147483647; // below 2^53
         const row = (hash % R) * D;
         for (let k = 0; k < D; k++) x[k] += ngrams[row + k];
       }
-      for (let n = N - 2; n > 0; n--) after[past + n] = seen(n - 1);
-      after[past] = id;
+      for (let n = N - 2; n > 0; n--) after[pastAt + n] = seen(n - 1);
+      after[pastAt] = id;
       a.fill(0);
       a.set(stored[0].bias);
       addProduct(a, inputs[0], GH, D);
@@ -184,6 +184,7 @@ const storycell = (() => {
     }[cell];
 
     const layer = values.length * H, hidden = (values.length - 1) * H; // `h` comes last
+    const pastAt = L * layer; // where a trace remembers the characters before
     function step(id, before, after) {
       for (let l = 0; l < L; l++) {
         const at = l * layer;
@@ -217,6 +218,7 @@ const storycell = (() => {
     // All tensors by the names that the engine (engine.js) knows them by; biases have been added to one another.
     function weights() {
       const out = embedding ? { "embedding.weight": embedding } : {};
+      if (N) out["ngram_table.weight"] = ngrams;
       stored.forEach(({ ih, hh, bias, hn }, l) => {
         const other = new Float32Array(GH);
         if (hn) other.set(hn, 2 * H);
@@ -227,11 +229,11 @@ const storycell = (() => {
     }
 
     return {
-      values, V, H, L, N, step, logits, weights,
-      shape: { cell, layers: L, units: H, characters: V, embedding: D },
+      values, V, H, L, N, pastAt, step, logits, weights,
+      shape: { cell, layers: L, units: H, characters: V, embedding: D, ngrams: N, ngramRows: R },
       read: step, // of what is given; where text is generated in int8, that is still read in float32
       fill() {}, // what a trace may lack: nothing here
-      newTrace: () => new Float32Array(L * layer + Math.max(0, N - 1)),
+      newTrace: () => new Float32Array(pastAt + Math.max(0, N - 1)),
       placeOf: (l, name, unit) => l * layer + values.indexOf(name) * H + unit,
     };
   }

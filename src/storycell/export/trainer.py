@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from storycell import ngrams
+from storycell.atomic import write_atomically
 from storycell.data.stories.corpus import generate
 from storycell.data.vocab import SEPARATOR, Vocabulary
 from storycell.errors import ExportError, SettingsError
@@ -36,26 +40,29 @@ class TrainerPage:
 
 
 def export_trainer(model: LanguageModel, vocab: Vocabulary, path: str | Path, *, name: str = "a model") -> TrainerPage:
-    """Write the page; a training in it can start from `model`, whose weights are stored in float16."""
+    """Write the page; a training in it can start from `model`, whose weights are stored in float16.
+
+    A table of n-grams is stored in bytes.
+    """
     path = Path(path)
     if path.suffix != ".html":
         raise SettingsError(f"{path}: the page that trains is an .html file; name it so")
     if not can_start_from(model, vocab):
         raise ExportError(
-            f"the page trains {', '.join(CELLS)} on characters, without n-grams, and {name} is another model; "
+            f"the page trains {', '.join(CELLS)} on characters, and {name} is another model; "
             "name another run to start from, such as demo"
         )
     data = write(model, vocab, show_name(name)).encode()
     if path.is_dir():
         raise ExportError(f"{path} is a folder; name a file in it")
     with files.writing(path, "name another file"):
-        files.write_atomically(path, data)
+        write_atomically(path, data)
     return TrainerPage(str(path), len(data))
 
 
 def can_start_from(model: LanguageModel, vocab: Vocabulary) -> bool:
     """Whether a training in the page can start from a model."""
-    return model.cell in CELLS and vocab.kind == "characters" and not model.ngrams
+    return model.cell in CELLS and vocab.kind == "characters"
 
 
 def write(model: LanguageModel | None = None, vocab: Vocabulary | None = None, name: str = "") -> str:
@@ -63,10 +70,12 @@ def write(model: LanguageModel | None = None, vocab: Vocabulary | None = None, n
     facts, weights = None, ""
     if model is not None and vocab is not None:
         shape = {"cell": model.cell, "layers": model.num_layers, "units": model.hidden_size}
+        weights_by_name = ngrams.in_bytes(model.weights())
         shape |= {"embedding": model.embedding_size}
+        if model.ngrams:
+            shape |= {"ngrams": model.ngrams, "ngramRows": len(weights_by_name[ngrams.TABLE])}
         facts = {"name": name, "characters": vocab.characters, "shape": shape}
-        float16 = {key: weight.astype(np.float16) for key, weight in model.weights().items()}
-        weights = wasm.deflate(pack_tensors(float16, {}))
+        weights = wasm.deflate(pack_tensors({key: _rounded(w) for key, w in weights_by_name.items()}, {}))
     parts = {
         "STYLE": _style(),
         "PAGE": theme.script("web/learn/learn.js"),
@@ -80,6 +89,11 @@ def write(model: LanguageModel | None = None, vocab: Vocabulary | None = None, n
         "ENGINE": wasm.elements(),
     }
     return re.sub("@([A-Z]+)@", lambda found: parts[found[1]], theme.read("web/learn/learn.html"))
+
+
+def _rounded(weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """As the page stores it: in float16, but for a table of n-grams, which is in bytes."""
+    return weight if weight.dtype == np.int8 else weight.astype(np.float16)
 
 
 @cache

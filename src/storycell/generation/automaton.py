@@ -185,19 +185,25 @@ class _Glushkov:
         raise _UnsupportedError(_NAMES.get(kind, kind.lower()))
 
     def _repeat(self, least: int, most: Any, inner: Any, flags: int) -> _Part:
-        part = _EMPTY
+        part = self._sequence(inner, flags)
+        if not part.first:  # nothing, however often
+            return part
         if str(most) == "MAXREPEAT":
-            part = self._sequence(inner, flags)
             for p in _bits(part.last):
                 self._follow[p] |= part.first
             if least:
                 least -= 1
             else:
                 part = _Part(True, part.first, part.last)
-        else:
-            for _ in range(int(most) - least):  # x{0,3} as (x(x(x)?)?)?
+        elif optional := int(most) - least:
+            part = _Part(True, part.first, part.last)
+            for _ in range(optional - 1):  # x{0,3} as (x(x(x)?)?)?
                 part = self._concatenate(self._sequence(inner, flags), part)
                 part = _Part(True, part.first, part.last)
+        elif least:
+            least -= 1
+        else:
+            return _EMPTY
         for _ in range(least):
             part = self._concatenate(self._sequence(inner, flags), part)
         return part

@@ -24,10 +24,12 @@ import numpy.typing as npt
 
 from storycell.data.vocab import LONGEST_HEADER, Vocabulary
 from storycell.errors import SettingsError
+from storycell.generation import rhyme
 from storycell.generation.automaton import Automaton, Bools, automaton_of
 from storycell.types import BOUNDARY, LABEL_END, RESERVED, UNKNOWN, Ids
 
 _MOST_CELLS = 200_000_000  # of the table of a least length, a byte each
+_NOT_WITH_RHYME = ("match", "starts_with", "contains", "min_chars", "rhyme_with")
 _MULTIPLIER = 0x9E3779B97F4A7C15 | 1  # of the rolling hash, modulo 2**64; what it finds is looked up in the text
 _MASK = 2**64 - 1
 
@@ -240,6 +242,8 @@ class Rules:
     min_chars: int | None = None
     max_chars: int | None = None
     no_copy: int | None = None  # never so many characters in a row that stand in the training text
+    rhyme: str | None = None  # a letter for each line, the same for lines that rhyme, as AABB
+    rhyme_with: str | None = None  # a word that the last one rhymes with
 
     def __post_init__(self) -> None:
         for name in ("min_chars", "max_chars", "no_copy"):
@@ -250,6 +254,12 @@ class Rules:
             raise SettingsError(
                 f"min_chars = {self.min_chars} is above max_chars = {self.max_chars}; give a smaller one"
             )
+        if self.rhyme is not None:
+            rhyme.letters_of(self.rhyme)
+            if others := [name for name in _NOT_WITH_RHYME if getattr(self, name) is not None]:
+                raise SettingsError(
+                    f"rhyme = {self.rhyme!r} goes with alphabet, max_chars and no_copy; leave {others[0]} out"
+                )
 
     def __bool__(self) -> bool:
         return any(getattr(self, field.name) is not None for field in fields(self))
@@ -265,22 +275,35 @@ class Rules:
         `SettingsError` where no text can be as the rules say.
         """
         found: Constraint | None = None
-        if self.shapes_text:
+        if self.rhyme is not None:
+            most = self.max_chars or most
+            found = rhyme.Scheme(self.rhyme, vocab, self._alphabet(vocab), most, rhyme.dictionary())
+        elif self.shapes_text:
             found = self._pattern(vocab, most)
         if self.no_copy is not None:
             copies = NoCopy(training(), self.no_copy, len(vocab))
             found = copies if found is None else Both(found, copies)
         return found
 
-    def _pattern(self, vocab: Vocabulary, most: int) -> Pattern:
+    def _alphabet(self, vocab: Vocabulary) -> Bools:
         letters = vocab.characters if self.alphabet is None else self.alphabet
-        alphabet = np.zeros(len(vocab), np.bool_)
-        alphabet[RESERVED:] = [c in letters for c in vocab.characters]
+        found = np.zeros(len(vocab), np.bool_)
+        found[RESERVED:] = [c in letters for c in vocab.characters]
+        return found
+
+    def _pattern(self, vocab: Vocabulary, most: int) -> Pattern:
+        alphabet = self._alphabet(vocab)
         patterns = [] if self.match is None else [self.match]
         patterns += [] if self.starts_with is None else [re.escape(self.starts_with) + "(?s:.*)"]
         patterns += [] if self.contains is None else [f"(?s:.*){re.escape(self.contains)}(?s:.*)"]
         automaton = None
-        for pattern in patterns or ["(?s:.*)"]:
+        if self.rhyme_with is not None:
+            automaton = rhyme.rhyming_with(self.rhyme_with, vocab, alphabet, rhyme.dictionary())
+            if automaton.is_empty:
+                raise SettingsError(
+                    f"no word that rhymes with {self.rhyme_with!r} is made of the characters that may be used"
+                )
+        for pattern in patterns or ["(?s:.*)"][automaton is not None :]:
             one = automaton_of(pattern, vocab, alphabet)
             if one.is_empty:
                 raise SettingsError(

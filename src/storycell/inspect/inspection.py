@@ -16,12 +16,14 @@ from storycell import threads
 from storycell.data.vocab import Vocabulary
 from storycell.engine.cells import CELLS
 from storycell.errors import CorpusError, UnknownCharacterError
+from storycell.inspect import film as films
 from storycell.inspect import gradients, latch, memory
 from storycell.inspect import trace as neighbours
 from storycell.inspect.ablation import Ablation, ablation
 from storycell.inspect.authors import MemoryAuthors, memory_authors
 from storycell.inspect.cards import Card, card
 from storycell.inspect.features import Feature, features
+from storycell.inspect.film import Film, Reel
 from storycell.inspect.gradients import GradientFlow
 from storycell.inspect.latch import LATCH, HeldStory, HoldResult, HoldTest, LatchReading, Moments, wire_by_hand
 from storycell.inspect.memory import ContextLoss, PlaceLoss
@@ -106,10 +108,19 @@ class Inspection:
     doses: list[DoseCurve]  # of steering; none where the text or the cell has no such direction
     truth: Truth | None  # of a text that the embedded stories' grammar can have written
     against: Subject | None = None
+    film: Film | None = None  # of a run that kept checkpoints, where it was asked for
 
 
-def inspect(subject: Subject, against: Subject | None = None, extra: Mapping[str, Feature] | None = None) -> Inspection:
-    """Look into a model while it reads a text; `extra` are features `[T]` beside those that the text itself shows."""
+def inspect(
+    subject: Subject,
+    against: Subject | None = None,
+    extra: Mapping[str, Feature] | None = None,
+    reel: Reel | None = None,
+) -> Inspection:
+    """Look into a model while it reads a text; `extra` are features `[T]` beside those that the text itself shows.
+
+    With the `reel` of its run there is a film as well.
+    """
     if len(subject.ids) <= FEWEST_CHARS:
         raise CorpusError(
             f"the text has {len(subject.ids) - 1:,} characters, too few for figures with meaning; "
@@ -119,17 +130,22 @@ def inspect(subject: Subject, against: Subject | None = None, extra: Mapping[str
         against = replace(against, name=f"{against.name} (the second)")
     pool = ThreadPoolExecutor(2, initializer=threads.keep_to, initargs=(1,))
     with threads.computing_on(1, 1), threads.one_blas_thread(), pool:
-        return _gather(pool, subject, against, extra or {})
+        return _gather(pool, subject, against, extra or {}, reel)
 
 
 def _gather(
-    pool: ThreadPoolExecutor, subject: Subject, against: Subject | None, extra: Mapping[str, Feature]
+    pool: ThreadPoolExecutor,
+    subject: Subject,
+    against: Subject | None,
+    extra: Mapping[str, Feature],
+    reel: Reel | None,
 ) -> Inspection:
     untrained_job = pool.submit(lambda: trace(subject.model.copy_untrained(subject.seed), subject.ids, subject.vocab))
     path = pool.submit(trace, subject.model, subject.ids, subject.vocab).result()
     second = pool.submit(_second_trace, against, path) if against else None
     saturated = pool.submit(saturation, path)
     untrained = untrained_job.result()
+    developed = _film(pool, subject, reel) if reel else None
     found_job = pool.submit(lambda: find_units(path, untrained, features(path.text) | dict(extra)))
     silenced = pool.submit(ablation, path) if subject.model.cell in CELLS else None
     probed = pool.submit(lambda: probe(path, untrained, features(path.text) | dict(extra)))
@@ -168,7 +184,15 @@ def _gather(
         doses=doses.result(),
         truth=true.result(),
         against=against,
+        film=developed() if developed else None,
     )
+
+
+def _film(pool: ThreadPoolExecutor, subject: Subject, reel: Reel) -> Callable[[], Film]:
+    """Start looking at every frame; the result puts them together."""
+    planned = pool.submit(films.plan, subject.model, subject.vocab, subject.ids, subject.seed).result()
+    looks = [pool.submit(films.look, frame, planned) for frame in reel.frames]
+    return lambda: films.develop(reel, planned, _all(looks))
 
 
 def _second_trace(against: Subject, path: Trace) -> Trace:

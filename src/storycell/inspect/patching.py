@@ -287,6 +287,12 @@ def carriers_of(
     return judged.result(fact, parts, ranking, seed)
 
 
+def raised(model: LanguageModel, vocab: Vocabulary, given: Sequence[Pair], parts: Sequence[Part]) -> Floats:
+    """By how much each part, exchanged, raises the probability of the source's answer, `[parts pairs]`."""
+    asked = _Pairs(model.frozen(), vocab, given)
+    return asked.asked(parts)[1] - asked.base_p
+
+
 class _Pairs:
     """Pairs of prompts as states, what is read after an exchange, and the answers that say which fact is believed."""
 

@@ -5,12 +5,15 @@ is killed at any instant opens and resumes. Reading is JSON and safetensors only
 anything is built.
 
 The two logs, `metrics.jsonl` and `samples.txt`, are appended to instead. `last.safetensors` remembers how long they
-were, and resuming cuts them back to that, to the byte.
+were, and resuming cuts them back to that, to the byte. Of the checkpoints, the weights at log-spaced steps in 16 bits,
+resuming cuts those of later steps.
 """
 
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -23,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from storycell import extras, ngrams
+from storycell import atomic, extras, ngrams
 from storycell.config import Settings, StrictModel, validate
 from storycell.data.vocab import Vocabulary
 from storycell.engine.library import CELLS
@@ -41,6 +44,7 @@ class TextRecord(StrictModel):
     encoding: str = "utf-8"
     column: str | None = None
     lines: bool = False  # whether each line is a story
+    anonymise: bool = False  # whether the names of people are replaced
     labels: dict[str, list[str]] = Field(default_factory=dict)  # with their values, the most frequent first
     vocab: str = "characters"
     digest: str
@@ -69,6 +73,10 @@ def now() -> str:
 Shapes = Mapping[str, tuple[int, ...]]  # of a model's weights, by torch's names
 
 LOGS = ("metrics.jsonl", "samples.txt")
+CHECKPOINTS = "checkpoints"  # the folder of them
+MOST_CHECKPOINTS = 20
+LARGEST_CHECKPOINTS_BYTES = 256_000_000  # of all of them; of a large network fewer are kept
+_FEWEST_CHECKPOINTS = 3
 _ALWAYS = ("step", "elapsed_s", "chars", "chars_per_s")  # numbers in every line of metrics.jsonl
 _AT_TIMES = ("train_nats", "valid_nats")  # numbers or null
 
@@ -104,8 +112,8 @@ class RunFolder:
         try:
             with files.writing(path, "make room there, or name another --out"):
                 partial.mkdir(parents=True)
-                files.write_atomically(partial / "config.json", files.to_json(config.model_dump()))
-                files.write_atomically(partial / "vocab.json", vocab.to_json().encode())
+                atomic.write_atomically(partial / "config.json", files.to_json(config.model_dump()))
+                atomic.write_atomically(partial / "vocab.json", vocab.to_json().encode())
                 run = cls(partial)
                 run.save_weights(weights, {"step": 0})
                 run.save_last(state, about)
@@ -140,7 +148,7 @@ class RunFolder:
 
     def _refuse_links(self) -> None:
         """What is appended to must lie in the folder: one from elsewhere could name any file of the user's."""
-        for name in (*LOGS, ".lock"):
+        for name in (*LOGS, CHECKPOINTS, ".lock"):
             if (self.path / name).is_symlink():
                 raise RunFolderError(
                     f"{self.path / name} is a link to another file, which training would write to; remove the link"
@@ -205,6 +213,42 @@ class RunFolder:
                 if path.exists() and path.stat().st_size > lengths[name]:
                     os.truncate(path, lengths[name])
 
+    def save_checkpoint(self, step: int, weights: Mapping[str, Any]) -> None:
+        """Keep the weights of a step, matrices in float16; of those before it the beginning and the latest stay."""
+        with files.writing(self.path):
+            (self.path / CHECKPOINTS).mkdir(exist_ok=True)
+        self._save(_checkpoint(step), _in_16_bits(weights), {"step": step})
+        most = most_checkpoints((self.path / _checkpoint(step)).stat().st_size)
+        later = [one for one in self.checkpoints() if one]
+        for one in later[: -(most - 1)]:
+            with files.writing(self.path):
+                atomic.remove(self.path / _checkpoint(one))
+
+    def checkpoints(self) -> list[int]:
+        """The steps whose weights were kept, in order."""
+        folder = self.path / CHECKPOINTS
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        return sorted(int(found[1]) for name in names if (found := _CHECKPOINT.fullmatch(name)))
+
+    def load_checkpoint(self, step: int, shapes: Shapes) -> dict[str, Floats]:
+        """The weights of a step in float32, checked to have the `shapes` of the model they are for."""
+        name = _checkpoint(step)
+        stored, about = self._load(name)
+        weights = ngrams.from_bytes(stored)
+        self._refuse_misfit(name, weights, shapes)
+        if about.get("step") != step:
+            raise RunFolderError(f"{self.path / name} holds the weights of another step; restore it from a copy")
+        return {key: weight.astype(np.float32) for key, weight in weights.items()}
+
+    def cut_checkpoints(self, step: int) -> None:
+        """Remove those of steps after `step`, and what a kill left of one."""
+        with files.writing(self.path):
+            for part in list((self.path / CHECKPOINTS).glob(".step-*.part")):
+                atomic.remove(part)
+            for one in self.checkpoints():
+                if one > step:
+                    atomic.remove(self.path / _checkpoint(one))
+
     def log(self, entry: dict[str, Any]) -> None:
         """Append a line to `metrics.jsonl`."""
         self._append("metrics.jsonl", json.dumps(entry) + "\n")
@@ -229,10 +273,10 @@ class RunFolder:
     def write(self, name: str, data: bytes) -> None:
         """Write another file of the run, such as `loss.png`."""
         with files.writing(self.path):
-            files.write_atomically(self.path / name, data)
+            atomic.write_atomically(self.path / name, data)
 
     def _append(self, name: str, text: str) -> None:
-        with files.writing(self.path), (self.path / name).open("a", encoding="utf-8") as file:
+        with files.writing(self.path), (self.path / name).open("a", encoding="utf-8", newline="\n") as file:
             file.write(text)
 
     @cached_property
@@ -260,6 +304,34 @@ class RunFolder:
             )
 
 
+_LARGEST_16 = float(np.finfo(np.float16).max)
+_CHECKPOINT = re.compile(r"step-([0-9]{1,15})\.safetensors")
+
+
+def _checkpoint(step: int) -> str:
+    return f"{CHECKPOINTS}/step-{step}.safetensors"
+
+
+def _in_16_bits(weights: Mapping[str, Any]) -> dict[str, Array]:
+    """Matrices as float16, a table of n-grams as int8, vectors as they are."""
+    return {
+        name: np.clip(weight, -_LARGEST_16, _LARGEST_16).astype(np.float16)
+        if weight.ndim > 1 and weight.dtype.kind == "f"
+        else weight
+        for name, weight in ngrams.in_bytes(weights).items()
+    }
+
+
+def is_checkpoint(step: int) -> bool:
+    """Whether weights are kept at a step: 0, and two in every doubling (1, 2, 3, 4, 6, 8, 11, 16, 23, 32, …)."""
+    return step == 0 or round(2 ** (round(2 * math.log2(step)) / 2)) == step
+
+
+def most_checkpoints(size_bytes: int) -> int:
+    """How many are kept, of so many bytes each."""
+    return min(MOST_CHECKPOINTS, max(_FEWEST_CHECKPOINTS, LARGEST_CHECKPOINTS_BYTES // max(1, size_bytes)))
+
+
 def refuse_occupied(path: Path) -> None:
     """Raise `RunFolderError` unless a run folder can be made at `path` without losing anything."""
     if path.name in ("", ".."):
@@ -279,11 +351,11 @@ def _put_in_place(partial: Path, path: Path) -> None:
     try:
         if path.is_dir():
             path.rmdir()  # an empty one; Windows would not rename onto it
-        partial.rename(path)
+        atomic.put_in_place(partial, path)
     except OSError:
         refuse_occupied(path)  # another training was faster
         raise
-    files.flush_folder(path.parent)
+    atomic.flush_folder(path.parent)
 
 
 def refuse_unknown_cell(cell: str) -> None:

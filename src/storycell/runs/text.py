@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from storycell.data import corpus
+from storycell.data.anonymise import Anonymiser
 from storycell.data.corpus import Corpus
 from storycell.data.prepare import prepare_cached
 from storycell.data.resumable import Progress, no_progress
@@ -25,19 +26,33 @@ Scored = Corpus | Prepared  # what is scored: a text as a whole, or what token f
 
 def open_text(record: TextRecord) -> tuple[Corpus, Corpus | None]:
     """The text to train on, and the one to validate on if there is one."""
-    return _open(record.words, "train", record), open_valid(record)
+    training = _open(record.words, "train", record, record.anonymise)
+    valid = record.valid_words
+    anonymise = training.anonymiser or record.anonymise
+    return training, _open(valid, "valid", record, anonymise) if valid else None
 
 
 def open_valid(record: TextRecord) -> Corpus | None:
     """The text that was given to validate on, if one was."""
     words = record.valid_words
-    return _open(words, "valid", record) if words else None
+    return _open(words, "valid", record, _anonymise(record)) if words else None
 
 
-def _open(words: list[str], split: str, record: TextRecord) -> Corpus:
+def _open(words: list[str], split: str, record: TextRecord, anonymise: bool | Anonymiser) -> Corpus:
+    labels = [*record.labels]
     return corpus.open_corpus(
-        words, record.encoding, split, record.column, record.lines, [*record.labels], recorded=True
+        words, record.encoding, split, record.column, record.lines, labels, anonymise=anonymise, recorded=True
     )
+
+
+def _anonymise(record: TextRecord) -> bool | Anonymiser:
+    """Whether names are replaced, as in the training text where that is still there: somebody keeps one name."""
+    if not record.anonymise or "-" in record.words:
+        return record.anonymise
+    try:
+        return _open(record.words, "train", record, True).anonymiser or True
+    except CorpusError:
+        return True
 
 
 def prepared_folder(words: Sequence[str], *, recorded: bool = True) -> Path | None:
@@ -93,12 +108,14 @@ def open_words(
     """The text that a user names to score: of a prepared folder or the embedded stories what they hold out.
 
     The embedded stories come in the ids of `vocab`, or in characters without it. With the `record` of a run, files are
-    read as the run's: line by line, or with labels.
+    read as the run's: line by line, with labels, in chats and mail with other names.
     """
     if (folder := prepared_folder(words, recorded=False)) is not None:
         return open_prepared(folder)
     how = _how(words, record)
     text = corpus.open_corpus(words, encoding, "valid", column, *how)
+    if record is not None and record.anonymise and text.names_people:
+        text = corpus.open_corpus(words, encoding, "valid", column, *how, anonymise=_anonymise(record))
     return prepare_cached(text, vocab=vocab or "characters", progress=progress) if text.is_embedded else text
 
 

@@ -20,7 +20,7 @@ import storycell
 from storycell.api import Model
 from storycell.export import trainer
 from storycell.naming import show_name
-from storycell.server import completions, schemas, state_routes
+from storycell.server import chat, completions, schemas, state_routes
 from storycell.server.errors import HANDLERS, ApiError, explain
 from storycell.server.http import ClientGoneError, Drain, EventStream, LongJSON, NoResponse, read_json, unless_gone
 from storycell.server.inspect_routes import Traces, following
@@ -181,6 +181,14 @@ class _Endpoints:
             response_model=schemas.Completion,
             responses=errors | events,
         )
+        add(
+            "POST",
+            "/v1/chat/completions",
+            self.chat,
+            "Answer",
+            response_model=schemas.ChatCompletion,
+            responses=errors | events,
+        )
         add("GET", "/v1/models", self.models, "The models that are served", response_model=schemas.ModelList)
         add("GET", "/v1/models/{model}", self.one_model, "One model", response_model=schemas.ModelCard)
         add("POST", "/v1/states", self.save, "Save a state", response_model=schemas.State, status_code=201)
@@ -208,11 +216,16 @@ class _Endpoints:
         )
 
     async def complete(self, request: Request, asked: schemas.CompletionRequest) -> Response:
-        answer = await completions.answer(self._service, asked)
+        return await self._send(request, await completions.answer(self._service, asked))
+
+    async def chat(self, request: Request, asked: schemas.ChatRequest) -> Response:
+        return await self._send(request, await chat.answer_chat(self._service, asked))
+
+    async def _send(self, request: Request, answer: completions.Answer) -> Response:
         stall_timeout_s = self._service.settings.stall_timeout_s
         with ExitStack() as places:  # given back when all has been sent
             places.enter_context(self._service.kept(answer.kept_bytes))
-            if asked.stream:
+            if answer.asked.stream:
                 places.enter_context(self._service.admitted(answer.streams, answer.held))
                 return EventStream(answer.events(), places.pop_all(), stall_timeout_s)
             with self._service.admitted(answer.streams, answer.held):

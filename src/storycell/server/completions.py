@@ -14,7 +14,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -124,15 +124,15 @@ class GrowingChoice:
     """`add` takes in what is said; `parts` gives the object."""
 
     def __init__(self) -> None:
-        self._text = bytearray()  # without the quotation marks
+        self.text = bytearray()  # without the quotation marks
         self._logprobs: dict[str, bytearray] | None = None  # lists without their brackets
         self._nats: bytearray | None = None
-        self._finish: Finish | None = None
+        self.finish: Finish | None = None
 
     def add(self, part: Said) -> None:
         """Take in another part of the text."""
-        self._text += to_json(part.text)[1:-1]
-        self._finish = part.finish
+        self.text += to_json(part.text)[1:-1]
+        self.finish = part.finish
         if part.logprobs is not None:
             self._logprobs = self._logprobs or {name: bytearray() for name in part.logprobs}
             for name, grown in self._logprobs.items():
@@ -143,8 +143,8 @@ class GrowingChoice:
 
     def parts(self, index: int, state: str | None) -> list[bytes | bytearray]:
         """The parts of the JSON object; `state` is the name of the state that was saved after the text."""
-        found: list[bytes | bytearray] = [b'{"index":%d,"text":"' % index, self._text]
-        found += [b'","finish_reason":', to_json(self._finish), b',"logprobs":']
+        found: list[bytes | bytearray] = [b'{"index":%d,"text":"' % index, self.text]
+        found += [b'","finish_reason":', to_json(self.finish), b',"logprobs":']
         if self._logprobs is None:
             found.append(b"null")
         else:
@@ -172,7 +172,12 @@ _TEXT_BYTES, _LOGPROB_BYTES, _LIKELIEST_BYTES, _NATS_BYTES = 6, 100, 42, 12
 
 
 class Answer:
-    """One completion request on its way; `says` may be iterated once, within the places that were admitted for it."""
+    """One completion request on its way; `says` may be iterated once, within the places that were admitted for it.
+
+    A kind of answer with another shape has its own names and choices.
+    """
+
+    ids, whole_name, part_name = "cmpl-", "text_completion", "text_completion"
 
     def __init__(
         self, service: Service, asked: CompletionRequest, prompts: list[Prompt], constraint: Constraint | None
@@ -184,13 +189,13 @@ class Answer:
         self.limit = MAX_TOKENS if asked.max_tokens is None else asked.max_tokens
         held = {(hold.name, hold.layer, hold.unit): hold.value for hold in asked.hold}
         self._step = held_step(service.model.network, held) if held else None
-        self._stops = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
+        self.stops = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
         self._seed = secrets.randbits(32) if asked.seed is None else asked.seed
         self._began_at = time.monotonic()
         self._first = True
         self._transcripts: dict[int, Transcript] = {}
         self.states: dict[int, str] = {}  # names of saved states, by choice
-        self.id = "cmpl-" + secrets.token_hex(12)
+        self.id = self.ids + secrets.token_hex(12)
         self.created = int(time.time())
 
     @property
@@ -260,7 +265,7 @@ class Answer:
             marks: deque[tuple[int, Stream]] | None = deque() if asked.save_state else None
             generation = Generation(index, forked, self.limit, outbox, self.wanted, self._step, marks)
             self._transcripts[index] = Transcript(
-                service.model.vocab, generation, self._stops, len(prompt.text) if asked.echo else 0
+                service.model.vocab, generation, self.stops, len(prompt.text) if asked.echo else 0
             )
             if self.limit:
                 service.engine.join(generation)
@@ -306,23 +311,37 @@ class Answer:
 
     # ---- the two shapes of an answer
 
-    def head(self) -> dict[str, Any]:
+    def head(self, name: str) -> dict[str, Any]:
         """What every object of the answer has."""
         return {
             "id": self.id,
-            "object": "text_completion",
+            "object": name,
             "created": self.created,
             "model": self._service.model_id,
         }
+
+    def choice_parts(self, index: int, choice: GrowingChoice) -> list[bytes | bytearray]:
+        """The parts of a choice's JSON in a whole answer."""
+        return choice.parts(index, self.states.get(index))
+
+    def choices_of(self, part: Said) -> Iterator[dict[str, Any]]:
+        """The choices that say a part in a streamed answer, each in an event of its own."""
+        choice: dict[str, Any] = {"index": part.index, "text": part.text, "finish_reason": part.finish}
+        choice["logprobs"] = part.logprobs
+        if part.nats is not None:
+            choice["nats"] = part.nats
+        if part.finish and part.index in self.states:
+            choice["state"] = self.states[part.index]
+        yield choice
 
     async def whole(self) -> list[bytes | bytearray]:
         """The answer as one object: the parts of its JSON."""
         choices = [GrowingChoice() for _ in range(self.streams)]
         async for part in self.says():
             choices[part.index].add(part)
-        parts: list[bytes | bytearray] = [to_json(self.head())[:-1], b',"choices":[']
+        parts: list[bytes | bytearray] = [to_json(self.head(self.whole_name))[:-1], b',"choices":[']
         for index, choice in enumerate(choices):
-            parts += [b"," if index else b"", *choice.parts(index, self.states.get(index))]
+            parts += [b"," if index else b"", *self.choice_parts(index, choice)]
         return [*parts, b'],"usage":', to_json(self.usage()), b"}"]
 
     async def events(self) -> AsyncGenerator[bytes]:
@@ -331,17 +350,12 @@ class Answer:
         They are ASCII: some clients cut them at any of Unicode's line ends.
         """
         wants_usage = self.asked.stream_options is not None and self.asked.stream_options.include_usage
-        head, begun = to_json(self.head(), ascii_only=True)[:-1], False
+        head, begun = to_json(self.head(self.part_name), ascii_only=True)[:-1], False
         tail = b',"usage":null}\n\n' if wants_usage else b"}\n\n"
         try:
             async for part in self.says():
-                choice: dict[str, Any] = {"index": part.index, "text": part.text, "finish_reason": part.finish}
-                choice["logprobs"] = part.logprobs
-                if part.nats is not None:
-                    choice["nats"] = part.nats
-                if part.finish and part.index in self.states:
-                    choice["state"] = self.states[part.index]
-                yield b'data: %b,"choices":[%b]%b' % (head, to_json(choice, ascii_only=True), tail)
+                for choice in self.choices_of(part):
+                    yield b'data: %b,"choices":[%b]%b' % (head, to_json(choice, ascii_only=True), tail)
                 begun = True
         except Exception as error:
             if not begun:  # it can still have its status
@@ -357,7 +371,7 @@ class Answer:
         yield b"data: [DONE]\n\n"
 
 
-async def answer(service: Service, asked: CompletionRequest) -> Answer:
+async def answer(service: Service, asked: CompletionRequest, kind: type[Answer] = Answer) -> Answer:
     """Check a request against this model and these limits; nothing is computed yet."""
     service.require_model(asked.model)
     settings = service.settings
@@ -387,7 +401,7 @@ async def answer(service: Service, asked: CompletionRequest) -> Answer:
         service.slots.find(asked.state)
     service.header(asked.labels)
     limit = MAX_TOKENS if asked.max_tokens is None else asked.max_tokens
-    made = Answer(service, asked, prompts, await service.constraint(asked, limit))
+    made = kind(service, asked, prompts, await service.constraint(asked, limit))
     if asked.save_state:
         service.slots.require_room(made.streams)
     if made.kept_bytes > settings.max_answer_bytes:

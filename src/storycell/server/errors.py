@@ -5,6 +5,7 @@ status, with the message in it.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +19,7 @@ from starlette.routing import Match
 from storycell.data.vocab import well_formed
 from storycell.errors import NotFiniteError, StorycellError
 
+_OTHER_RULES = re.compile("guided|json|schema|ebnf|^structured|^format$")  # as other servers name them
 _LONGEST_PLACE = 100  # characters of a client's own that an error repeats
 
 
@@ -70,7 +72,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     """Answer what Starlette itself refuses: no such path, no such method."""
     assert isinstance(error, HTTPException)
     said = {
-        404: _lost(request.url.path),
+        404: _LOST,
         405: f"{request.method} is not for this path; the header Allow says what is",
     }.get(error.status_code, HTTPStatus(error.status_code).phrase)
     headers = {"Allow": ", ".join(_allowed_methods(request))} if error.status_code == 405 else error.headers
@@ -83,13 +85,10 @@ def _allowed_methods(request: Request) -> list[str]:
     return sorted({method for route in here for method in route.methods or ()})
 
 
-def _lost(path: str) -> str:
-    """What to tell a client that asks at a wrong path: nearly always one that was made for another kind of server."""
-    chat = "this model goes on with a text and does not chat; " if "chat" in path else ""
-    return (
-        f"there is nothing at this path; {chat}completions are at POST /v1/completions (the base_url of OpenAI's "
-        "clients ends in /v1), and the API is described at /openapi.json"
-    )
+_LOST = (  # nearly always a client that was made for another kind of server
+    "there is nothing at this path; completions are at POST /v1/completions and POST /v1/chat/completions (the "
+    "base_url of OpenAI's clients ends in /v1), and the API is described at /openapi.json"
+)
 
 
 HANDLERS: dict[Any, Any] = {
@@ -104,6 +103,13 @@ def explain(error: RequestValidationError) -> ApiError:
     """The first thing that is wrong with a request, in a sentence."""
     first = error.errors()[0]
     place = _place(first["loc"][1:])  # the first says that it is the body
+    if first["type"] == "extra_forbidden" and _OTHER_RULES.search(place):
+        return ApiError(
+            400,
+            f"{place} is not supported; what a text must be like is said by regex, guided_regex, guided_choice, "
+            "grammar or structured_outputs (regex, choice, grammar)",
+            param=place,
+        )
     if first["type"] == "extra_forbidden":
         return ApiError(
             400, f"there is no parameter {place!r}; the parameters are described at /openapi.json", param=place

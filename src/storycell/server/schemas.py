@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 MOST_CHOICES = 128
 MOST_LIKELIEST = 20
 MOST_STOPS = 16
+MOST_MESSAGES = 10_000
 
 
 def _whole(value: Any) -> Any:
@@ -28,6 +29,9 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 Name = Annotated[str, Field(max_length=200)]
 Unknown = Literal["error", "replace", "skip"]
 Stop = Annotated[str, Field(min_length=1, max_length=1_000)]
+Regex = Annotated[str, Field(max_length=2_000)]
+Grammar = Annotated[str, Field(max_length=20_000)]
+Choices = Annotated[list[Annotated[str, Field(max_length=500)]], Field(min_length=1, max_length=500)]
 Labels = Annotated[dict[Name, Name], Field(max_length=16)]
 LABELS = "what a model with labels is asked for; of one that is left out the most frequent value is taken"
 Temperature = Annotated[float, Field(ge=0, le=100)]
@@ -55,10 +59,23 @@ class Hold(Request):
     value: float = Field(ge=-100, le=100)
 
 
-class CompletionRequest(Request):
-    """What to generate after a text, or after each of several. A token is a character."""
+class StructuredOutputs(Request):
+    """What each text must be like, as vLLM names it: one of these."""
 
-    prompt: Annotated[str | list[str], BeforeValidator(_no_ids)] = Field(description="what the text begins with")
+    regex: Regex | None = None
+    choice: Choices | None = None
+    grammar: Grammar | None = None
+
+
+class ResponseFormat(Request):
+    """OpenAI's name for what an answer must be like; a regex can say more."""
+
+    type: Literal["text"]
+
+
+class DrawnRequest(Request):
+    """What completions and chats have in common: how each text is drawn. A token is a character."""
+
     model: Name | None = Field(None, description="the one that is served; may be left out")
     max_tokens: Whole | None = Field(None, ge=0, description="most characters to generate (500)")
     temperature: Temperature | None = Field(None, description="above 1 bolder, below 1 safer, 0 greedy (0.8)")
@@ -74,6 +91,30 @@ class CompletionRequest(Request):
     stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)] | None = Field(
         None, description="the text ends before any of these"
     )
+    stream: bool | None = Field(None, description="server-sent events, as the text comes")
+    stream_options: StreamOptions | None = None
+    regex: Regex | None = Field(
+        None, description="a regular expression of Python's that each text, without its prompt, matches as a whole"
+    )
+    guided_regex: Regex | None = Field(None, description="another name of regex")
+    guided_choice: Choices | None = Field(None, description="each text is one of these")
+    guided_grammar: Grammar | None = Field(None, description="another name of grammar")
+    grammar: Grammar | None = Field(None, description="llama.cpp's GBNF, without rules that lead back to themselves")
+    structured_outputs: StructuredOutputs | None = None
+    response_format: ResponseFormat | None = None
+    labels: Labels = Field(default_factory=dict, description=LABELS)
+    user: Name | None = Field(None, description="accepted and not used")
+    presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = Field(None, description="not supported: null or 0")
+    frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = Field(None, description="not supported: null or 0")
+    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = Field(
+        None, description="not supported: null or empty"
+    )
+
+
+class CompletionRequest(DrawnRequest):
+    """What to generate after a text, or after each of several."""
+
+    prompt: Annotated[str | list[str], BeforeValidator(_no_ids)] = Field(description="what the text begins with")
     logprobs: Whole | None = Field(
         None,
         ge=0,
@@ -82,26 +123,46 @@ class CompletionRequest(Request):
     )
     score: bool = Field(False, description="report the surprise of each character to the model itself, in nats")
     echo: bool | None = Field(None, description="begin the answer with the prompt")
-    stream: bool | None = Field(None, description="server-sent events, as the text comes")
-    stream_options: StreamOptions | None = None
     unknown: Unknown = Field("error", description="what becomes of characters that the model does not know")
     state: Name | None = Field(None, description="go on from this saved state; the prompt follows what it has read")
     save_state: bool = Field(False, description="save the state after each text; its name is in the choice")
     hold: list[Hold] = Field(default_factory=list, max_length=16, description="units to hold while generating")
-    regex: str | None = Field(
-        None,
-        max_length=2_000,
-        description="a regular expression of Python's that each text, without its prompt, matches as a whole",
-    )
-    labels: Labels = Field(default_factory=dict, description=LABELS)
-    user: Name | None = Field(None, description="accepted and not used")
     suffix: Literal[""] | None = Field(None, description="not supported: null")
     best_of: Whole | None = Field(None, ge=1, le=MOST_CHOICES, description="not supported: null, or the same as n")
-    presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = Field(None, description="not supported: null or 0")
-    frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = Field(None, description="not supported: null or 0")
-    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = Field(
-        None, description="not supported: null or empty"
-    )
+
+
+class TextPart(Request):
+    """A part of a message's content: only text is read."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(BaseModel):
+    """A part of the text that stands before the answer. What else a client sends with it is not read."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", protected_namespaces=())
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart] = Field(description="text; of several parts, each begins a line")
+    name: Name | None = Field(None, description="who speaks, where the server was told speakers")
+
+
+class ChatRequest(DrawnRequest):
+    """Messages, which become one text, and how to go on with it."""
+
+    messages: list[Message] = Field(min_length=1, max_length=MOST_MESSAGES)
+    max_completion_tokens: Whole | None = Field(None, ge=0, description="the newer name of max_tokens")
+    unknown: Unknown = Field("skip", description="what becomes of characters that the model does not know")
+    logprobs: Literal[False] | None = Field(None, description="not supported here; /v1/completions has them")
+    top_logprobs: Annotated[Whole, Field(ge=0, le=0)] | None = Field(None, description="not supported: null or 0")
+    tools: Annotated[list[Any], Field(max_length=0)] | None = Field(None, description="not supported: null or empty")
+    tool_choice: Literal["none", "auto"] | None = Field(None, description="accepted and not used")
+    parallel_tool_calls: bool | None = Field(None, description="accepted and not used")
+    store: bool | None = Field(None, description="accepted and not used")
+    metadata: dict[Name, Name] | None = Field(None, description="accepted and not used")
+    reasoning_effort: Name | None = Field(None, description="accepted and not used")
+    service_tier: Name | None = Field(None, description="accepted and not used")
 
 
 class StateRequest(Request):
@@ -171,6 +232,33 @@ class Completion(BaseModel):
     model: str
     choices: list[Choice]
     usage: Usage | None = None
+
+
+class ChatMessage(BaseModel):
+    """What the model answers."""
+
+    role: Literal["assistant"]
+    content: str
+
+
+class ChatChoice(BaseModel):
+    """One answer."""
+
+    index: int
+    message: ChatMessage
+    finish_reason: Literal["stop", "length"] | None
+    logprobs: None = None
+
+
+class ChatCompletion(BaseModel):
+    """The answers, and what they cost."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
 
 
 class ModelCard(BaseModel):

@@ -13,12 +13,14 @@ cannot make up new series. Each server has a registry of its own.
 """
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -27,11 +29,12 @@ from prometheus_client.registry import Collector
 
 from storycell.api import Model
 from storycell.errors import StorycellError, UnknownCharacterError
+from storycell.generation import gbnf
 from storycell.generation.constraints import Constraint, Rules, header_of
 from storycell.generation.sampler import Sampling, Stream, read
 from storycell.server.engine import Engine, Measure
 from storycell.server.errors import ApiError
-from storycell.server.schemas import CompletionRequest, Unknown
+from storycell.server.schemas import CompletionRequest, DrawnRequest, StructuredOutputs, Unknown
 from storycell.server.security import ServerSettings
 
 _NAME_BYTES = 18  # 144 random bits
@@ -151,6 +154,7 @@ class _Written(Collector):
         ]
 
 
+_SAID = 600  # characters of an error that may repeat what was sent
 _LONG = 10_000  # characters whose translation to ids is worth a thread
 
 
@@ -230,15 +234,23 @@ class Service:
 
     async def constraint(self, asked: CompletionRequest, most: int) -> Constraint | None:
         """What the texts of a request must be like, of at most `most` characters; `ApiError` where none can be."""
-        if asked.regex is None or not most:
+        found = _patterns(asked)
+        if len(found) > 1:
+            names = " and ".join(name for name, _ in found)
+            raise ApiError(400, f"{names} both say what a text must be like; give one of them", param=found[1][0])
+        if not found or not most:
             return None
+        [(name, pattern)] = found
         if asked.logprobs is not None:
-            raise ApiError(400, "logprobs are those of a text without a regex; leave one of the two out", param="regex")
+            raise ApiError(400, f"logprobs are those of a text without a {name}; leave one of the two out", param=name)
         try:
-            rules = Rules(match=asked.regex)
-            return await asyncio.to_thread(rules.constraint, self.model.vocab, most, self.model.training_ids)
+            return await asyncio.to_thread(self._constraint, pattern, most)
         except StorycellError as error:
-            raise ApiError(400, str(error), param="regex") from None
+            said = str(error)
+            raise ApiError(400, said if len(said) <= _SAID else f"{said[:_SAID]} …", param=name) from None
+
+    def _constraint(self, pattern: Callable[[], str], most: int) -> Constraint | None:
+        return Rules(match=pattern()).constraint(self.model.vocab, most, self.model.training_ids)
 
     def start(
         self, state: str | None, sampling: Sampling, labels: Mapping[str, str] | None = None
@@ -287,6 +299,31 @@ class Service:
             yield
         finally:
             self._kept_bytes -= answer_bytes
+
+
+def _patterns(asked: DrawnRequest) -> list[tuple[str, Callable[[], str]]]:
+    """What a request says that its texts must be like: each parameter's name, and what gives its regular expression."""
+    outputs = asked.structured_outputs or StructuredOutputs()
+    regexes = {
+        "regex": asked.regex,
+        "guided_regex": asked.guided_regex,
+        "structured_outputs.regex": outputs.regex,
+    }
+    choices = {"guided_choice": asked.guided_choice, "structured_outputs.choice": outputs.choice}
+    grammars = {
+        "grammar": asked.grammar,
+        "guided_grammar": asked.guided_grammar,
+        "structured_outputs.grammar": outputs.grammar,
+    }
+    found: list[tuple[str, Callable[[], str]]] = []
+    found += [(name, partial(str, text)) for name, text in regexes.items() if text is not None]
+    found += [(name, partial(_one_of, texts)) for name, texts in choices.items() if texts is not None]
+    found += [(name, partial(gbnf.pattern_of, text)) for name, text in grammars.items() if text is not None]
+    return found
+
+
+def _one_of(texts: list[str]) -> str:
+    return "|".join(map(re.escape, texts))
 
 
 def _busy(reason: str) -> ApiError:

@@ -36,7 +36,7 @@ from storycell.generation.generate import generate_text
 from storycell.language_model import Floats
 from storycell.ngrams import PAST
 from storycell.runs.default_prompt import default_prompt
-from storycell.runs.folder import LOGS, RunConfig, RunFolder
+from storycell.runs.folder import LOGS, RunConfig, RunFolder, is_checkpoint, most_checkpoints
 from storycell.runs.tensors import Array
 from storycell.training.learner import Layout
 from storycell.training.trainer import GOOD, Report, Trainer
@@ -51,6 +51,10 @@ class TrainingResult:
     interrupted: str = ""  # the signal that stopped it, if one did
 
 
+# The signals that ask a program to end; SIGBREAK is Ctrl-Break, on Windows, where nobody else sends any.
+STOPPING = tuple(s for s in signal.Signals if s.name in ("SIGINT", "SIGTERM", "SIGBREAK"))
+
+
 class Interruption:
     """A context within which `number` is that of the signal that came, or 0."""
 
@@ -60,7 +64,7 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in STOPPING:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup: it stays ignored
                     self._before[number] = signal.signal(number, self._note) or signal.SIG_DFL
         return self
@@ -233,8 +237,9 @@ class TrainLoop:
         """Make the run folder, which can be resumed from the moment it exists, and train into it."""
         weights = self.learner.model.weights()
         self.folder = RunFolder.create(path, self.config, self.prepared.vocab, weights, *self._everything())
-        self.note = "; ".join(filter(None, (self.prepared.held_out, self.note)))
+        self.note = "; ".join(filter(None, (self.prepared.held_out, self.note, self._announce_checkpoints())))
         with self.folder.locked():
+            self._keep_checkpoint()
             return self._drive()
 
     def go_on(self, folder: RunFolder) -> TrainingResult:
@@ -260,6 +265,9 @@ class TrainLoop:
     def _take_up(self) -> None:
         saved = restore_trainer(self.folder, self.trainer)
         self.folder.cut_logs(saved.log_bytes)
+        self.folder.cut_checkpoints(self.trainer.step)
+        if not self.trainer.step:  # killed before it could keep the beginning
+            self._keep_checkpoint()
         self.best_nats = math.inf if saved.best_nats is None else saved.best_nats
         self.part_chars, self.sum_nats, self.counted = saved.part_chars, saved.sum_nats, saved.counted
         self.save_timer.begin(self.trainer.elapsed_s)
@@ -294,12 +302,27 @@ class TrainLoop:
             self._log(report)
         if evaluates:
             self._draw()
+        self._keep_checkpoint()
         if self.save_timer.due(report.elapsed_s):
             self._save()
         if self.note:
             report = dataclasses.replace(report, notice="; ".join(filter(None, (self.note, report.notice))))
             self.note = ""
         self.callback(report)
+
+    def _keep_checkpoint(self) -> None:
+        """Keep a small copy of the present weights, if it is asked for and their turn."""
+        if self.settings.checkpoints == "log" and is_checkpoint(self.trainer.step):
+            with self.learner.averaged():
+                self.folder.save_checkpoint(self.trainer.step, self.learner.model.weights())
+
+    def _announce_checkpoints(self) -> str:
+        """What the checkpoints will take of the disk, if there will be any."""
+        if self.settings.checkpoints == "none":
+            return ""
+        size = 2 * sum(math.prod(shape) for shape in self.learner.layout.parameters.values())
+        most = most_checkpoints(size)
+        return f"checkpoints: at most {most}, about {most * size / 1e6:,.1f} MB together"
 
     def _evaluate(self, report: Report) -> Report:
         """The report with its validation loss and a sample; the weights are kept if they are the best so far."""

@@ -11,8 +11,9 @@
 
 export const CELLS = ["lstm", "gru", "rnn"];
 export const GATES = { lstm: 4, gru: 3, rnn: 1 };
-export const KINDS = { weight: 0, gradient: 1, exp_avg: 2, exp_avg_sq: 3, step: 4, momentum_buffer: 5, average: 6 };
-const OPTIMIZER_STATE = ["exp_avg", "exp_avg_sq", "step", "momentum_buffer"];
+export const KINDS = { weight: 0, gradient: 1, exp_avg: 2, exp_avg_sq: 3, step: 4, momentum_buffer: 5, average: 6, sum: 7 };
+export const TABLE = "ngram_table.weight"; // of the n-grams, [R, D]; the optimiser keeps one `sum` for each row
+const OPTIMIZER_STATE = ["exp_avg", "exp_avg_sq", "step", "momentum_buffer", "sum"];
 const METHODS = { adamw: [0, 0.9, 0.99], adam: [0, 0.9, 0.999], sgd: [1, 0, 0], muon: [2, 0.9, 0.99] };
 const PRECISIONS = { fp32: 0, bf16: 1, int8: 2 };
 const WORDS = { int64: "BigInt64", uint64: "BigUint64", double: "Float64", pointer: "Uint32" };
@@ -155,20 +156,23 @@ class Room {
 // ---- Learning ----
 
 // A model of native/engine/model.h. `config` is {cell, layers, units, characters, embedding}, and as they are wanted
-// {gateBias: true, precision: "fp32", dropout, weightDropout, embeddingDropout}. Its weights start at zero.
+// {gateBias: true, precision: "fp32", dropout, weightDropout, embeddingDropout}; with `ngrams` the longest n-gram of which a
+// row, of `ngramRows`, is added to the embedding. Its weights start at zero.
 export class Model {
   #at;
   #room;
 
   constructor(engine, config) {
-    const { cell = "lstm", layers = 1, units, characters, embedding = 64, gateBias = true, precision = "fp32" } = config;
+    const { cell = "lstm", layers = 1, units, characters, embedding = 64, gateBias = true, precision = "fp32", ngrams = 0 } = config;
+    const ngramRows = ngrams ? config.ngramRows : 0;
     this.engine = engine;
-    Object.assign(this, { cell, layers, units, characters, embedding, gateBias });
+    Object.assign(this, { cell, layers, units, characters, embedding, gateBias, ngrams, ngramRows });
     this.#room = engine.room();
     this.#at = engine.call.storycell_model_create(this.#room.struct("ModelConfig", {
       cell: CELLS.indexOf(cell), layers, units, characters, embedding, gate_bias: gateBias ? 1 : 0,
       precision: PRECISIONS[precision], threads: 1, dropout: config.dropout ?? 0,
       weight_dropout: config.weightDropout ?? 0, embedding_dropout: config.embeddingDropout ?? 0,
+      ngrams, ngram_rows: ngramRows,
     }));
     if (!this.#at) throw new EngineError("a size of the model is out of range, or there is not enough memory for it");
     this.shapes = {}; // by name
@@ -185,12 +189,18 @@ export class Model {
 
   get parameters() { return Object.values(this.shapes).reduce((sum, shape) => sum + product(shape), 0); }
 
+  // The shape of what is kept of a tensor.
+  #shapeOf(name, kind) {
+    const shape = this.shapes[name] ?? [-1];
+    return kind === "step" ? [] : kind === "sum" ? shape.slice(0, 1) : shape;
+  }
+
   // Copies of the tensors of a kind that are there, by name.
   read(kind = "weight") {
     const out = {};
     for (const [name, k] of Object.entries(this.index)) {
       if (!this.engine.call.storycell_model_has(this.#at, KINDS[kind], k)) continue;
-      const count = kind === "step" ? 1 : product(this.shapes[name]), at = this.#room.floats("tensor", count);
+      const count = product(this.#shapeOf(name, kind)), at = this.#room.floats("tensor", count);
       this.engine.check(this.engine.call.storycell_model_read(this.#at, KINDS[kind], k, at));
       out[name] = this.engine.floats(at, count).slice();
     }
@@ -199,7 +209,7 @@ export class Model {
 
   write(tensors, kind = "weight") {
     for (const [name, values] of Object.entries(tensors)) {
-      const wanted = kind === "step" ? 1 : product(this.shapes[name] ?? [-1]);
+      const wanted = product(this.#shapeOf(name, kind));
       if (values.length !== wanted) throw new EngineError(`${name} with ${values.length} numbers does not fit this model`);
       const at = this.#room.floats("tensor", values);
       this.engine.check(this.engine.call.storycell_model_write(this.#at, KINDS[kind], this.index[name], at));
@@ -234,19 +244,26 @@ export class Model {
     return true;
   }
 
-  // What the chunk applied last left to be carried on: {h: [L, B, H], c}, and B; empty where there is none.
+  // What the chunk applied last left to be carried on: {h: [L, B, H], c}, and B; empty where there is none. With n-grams also
+  // the latest characters, past: [1, B, N - 1].
   state() {
     const B = Number(this.engine.call.storycell_model_streams(this.#at)), count = this.layers * B * this.units;
     if (!B) return { B, values: {} };
     const h = this.#room.floats("state h", count), c = this.#room.floats("state c", count);
     this.engine.check(this.engine.call.storycell_model_read_state(this.#at, h, c));
-    const places = { h, c };
-    return { B, values: Object.fromEntries(this.stateNames.map((name) => [name, this.engine.floats(places[name], count).slice()])) };
+    const places = { h, c }, values = Object.fromEntries(this.stateNames.map((name) => [name, this.engine.floats(places[name], count).slice()]));
+    if (this.ngrams) {
+      const many = B * (this.ngrams - 1), at = this.#room.longs("past", many);
+      this.engine.check(this.engine.call.storycell_model_read_past(this.#at, at));
+      values.past = Float32Array.from(this.engine.longs(at, many), Number);
+    }
+    return { B, values };
   }
 
   setState(values, B) {
     const h = B ? this.#room.floats("state h", values.h) : 0, c = B && values.c ? this.#room.floats("state c", values.c) : 0;
     this.engine.check(this.engine.call.storycell_model_write_state(this.#at, BigInt(B), h, c));
+    if (B && this.ngrams) this.engine.check(this.engine.call.storycell_model_write_past(this.#at, this.#room.longs("past", values.past)));
   }
 
   // Copies of all that the next step depends on, {name: {shape, values}} by the names of a run's last.safetensors.
@@ -255,9 +272,10 @@ export class Model {
     for (const [name, values] of Object.entries(this.read())) out[`model.${name}`] = { shape: this.shapes[name], values };
     for (const kind of OPTIMIZER_STATE)
       for (const [name, values] of Object.entries(this.read(kind)))
-        out[`optimizer.${name}.${kind}`] = { shape: kind === "step" ? [] : this.shapes[name], values };
+        out[`optimizer.${name}.${kind}`] = { shape: this.#shapeOf(name, kind), values };
     const { B, values: state } = this.state();
-    for (const [name, values] of Object.entries(state)) out[`state.${name}`] = { shape: [this.layers, B, this.units], values };
+    for (const [name, values] of Object.entries(state))
+      out[`state.${name}`] = { shape: name === "past" ? [1, B, this.ngrams - 1] : [this.layers, B, this.units], values };
     for (const [name, values] of Object.entries(this.read("average"))) out[`average.${name}`] = { shape: this.shapes[name], values };
     return out;
   }
@@ -281,8 +299,8 @@ export class Model {
 
   // The weights of now, to score and generate with; learning goes on and leaves it.
   network(precision = "fp32") {
-    const { cell, layers, units, characters, embedding } = this;
-    return this.engine.createNetwork({ cell, layers, units, characters, embedding }, this.read(), precision);
+    const { cell, layers, units, characters, embedding, ngrams, ngramRows } = this;
+    return this.engine.createNetwork({ cell, layers, units, characters, embedding, ngrams, ngramRows }, this.read(), precision);
   }
 
   free() {
@@ -294,14 +312,15 @@ export class Model {
 // ---- Reading and generating ----
 
 // Weights, packed once, of native/engine/inference.h. `shape` is {cell, layers, units, characters, embedding}, embedding 0 for
-// one-hot characters; `weights` are Float32Arrays by torch's names.
+// one-hot characters, and {ngrams, ngramRows} where it looks n-grams up; `weights` are Float32Arrays by torch's names. A state
+// is {h, c} of [L, H], null for zeros; with n-grams also {past}, the latest N - 1 characters, the last one first.
 export class Network {
   #at;
   #room;
 
   constructor(engine, shape, weights, precision) {
     this.engine = engine;
-    Object.assign(this, shape, { precision });
+    Object.assign(this, shape, { precision, ngrams: shape.ngrams ?? 0 });
     this.#room = engine.room();
     const scratch = engine.room(), { layers, embedding } = shape, bytes = engine.structBytes("NetworkLayer");
     try {
@@ -316,6 +335,7 @@ export class Network {
         cell: CELLS.indexOf(shape.cell), layers, units: shape.units, characters: shape.characters, embedding,
         embedding_weight: embedding ? place("embedding.weight") : 0, layer,
         output: place("output.weight"), output_bias: place("output.bias"),
+        ngrams: this.ngrams, ngram_rows: this.ngrams ? shape.ngramRows : 0, ngram_table: this.ngrams ? place(TABLE) : 0,
       });
       const made = scratch.bytes("made", 16);
       engine.check(engine.call.storycell_network_create(all, BigInt(PRECISIONS[precision]), 1, made));
@@ -328,7 +348,7 @@ export class Network {
     this.#room.floats("cell", count);
   }
 
-  // Reads a character from a state {h, c} of [L, H] each (null: zeros): the logits of the next, and the new state.
+  // Reads a character from a state: the logits of the next, and the new state.
   step(id, state = null) {
     return this.#write([id], 1, state, { greedy: 1 }, new Uint32Array([1, 0, 0, 0]), true);
   }
@@ -346,17 +366,29 @@ export class Network {
     const words = room.bytes("random", 16), out = room.longs("out", length), from = room.longs("current", current);
     engine.words(words, 4).set(random);
     const logits = keepsLogits ? room.floats("logits", length * this.characters) : 0;
+    const past = this.#pastOf(state);
     const at = room.struct("Writing", {
       streams: 1, length, unknown: 1, hidden: state ? hidden : 0, cell: state && isLstm ? cell : 0,
       final_hidden: finalHidden, final_cell: finalCell, current: from, random: words, logits, out,
-      choice: room.struct("Choice", { temperature: 1, top_p: 1, min_p: 0, top_k: 0, ...choice }),
+      choice: room.struct("Choice", { temperature: 1, top_p: 1, min_p: 0, top_k: 0, ...choice }), past,
     });
     engine.check(engine.call.storycell_network_write(this.#at, at, 1));
     random.set(engine.words(words, 4));
     const ids = Array.from(engine.longs(out, length), Number);
-    const next = { h: engine.floats(finalHidden, count).slice() };
-    if (isLstm) next.c = engine.floats(finalCell, count).slice();
+    const next = this.#stateOf(finalHidden, finalCell, past);
     return { ids, state: next, logits: logits ? engine.floats(logits, length * this.characters).slice() : null };
+  }
+
+  // Where the characters before lie, which a call moves on; 0 without n-grams.
+  #pastOf(state) {
+    return this.ngrams ? this.#room.longs("past", state?.past ?? new Float32Array(this.ngrams - 1)) : 0;
+  }
+
+  #stateOf(hidden, cell, past) {
+    const { engine } = this, count = this.layers * this.units, state = { h: engine.floats(hidden, count).slice() };
+    if (this.cell === "lstm") state.c = engine.floats(cell, count).slice();
+    if (past) state.past = Float32Array.from(engine.longs(past, this.ngrams - 1), Number);
+    return state;
   }
 
   // Loss of each of ids [T] as the next of the one before it, from a state; and, where asked for, every state on the way.
@@ -365,14 +397,15 @@ export class Network {
     const losses = targets ? room.floats("losses", T) : 0, whole = wantsStates ? T * count : 0;
     const hiddens = whole ? room.floats("hiddens", whole) : 0, cells = whole && isLstm ? room.floats("cells", whole) : 0;
     const finalHidden = room.floats("final hidden", count), finalCell = room.floats("final cell", count);
+    const past = this.#pastOf(state);
     const at = room.struct("Reading", {
       streams: 1, steps: T, ids: room.longs("ids", ids), targets: targets ? room.longs("targets", targets) : 0,
       hidden: state ? room.floats("hidden", state.h) : 0, cell: state && isLstm ? room.floats("cell", state.c) : 0,
       final_hidden: finalHidden, final_cell: isLstm ? finalCell : 0, losses, hiddens, cells,
+      past, final_past: past,
     });
     engine.check(engine.call.storycell_network_read(this.#at, at, 1));
-    const next = { h: engine.floats(finalHidden, count).slice() };
-    if (isLstm) next.c = engine.floats(finalCell, count).slice();
+    const next = this.#stateOf(finalHidden, finalCell, past);
     return {
       nats: losses ? engine.floats(losses, T).slice() : null, state: next,
       hiddens: whole ? engine.floats(hiddens, whole).slice() : null, // [L, T, H]
@@ -466,6 +499,7 @@ export function drawWeights({ shapes, cell, units: H, layers }, seed, forgetBias
     const [rows, columns] = shapes["recurrent.weight_ih_l0"];
     for (let j = 0; j < rows; j++) weights["recurrent.weight_ih_l0"][j * columns + UNKNOWN_ID] = 0;
   }
+  if (shapes[TABLE]) weights[TABLE] = new Float32Array(product(shapes[TABLE]));
   return weights;
 }
 

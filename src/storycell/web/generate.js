@@ -18,6 +18,19 @@ export function showSlider(input, output, digits = 2) {
   return show;
 }
 
+// The choice of the labels that a model knows, {name: values}; where these are too many to list, one is typed.
+export function showLabels(box, labels, onChange) {
+  box.replaceChildren(...Object.entries(labels).map(([name, values]) => element("label", {}, name, values.length
+    ? element("select", { name, change: onChange }, ...values.map((value) => new Option(value)))
+    : element("input", { name, maxlength: 200, change: onChange }))));
+  box.hidden = !box.children.length;
+}
+
+// {name: value} of all that were chosen.
+export function chosenLabels(box) {
+  return Object.fromEntries([...box.querySelectorAll("[name]")].map((field) => [field.name, field.value]));
+}
+
 // Buttons for the likeliest next characters, {text, probability, isActual}; the `text` of the end is null.
 export function showChoices(box, choices, onChoose) {
   box.replaceChildren(...choices.map((choice) => {

@@ -32,11 +32,11 @@ def _few(c: Carriers) -> Restored:
     return next((r for r in best if r.moved >= 0.5), best[-1])
 
 
-def _random(c: Carriers) -> Restored:
-    """As many random units."""
+def _random(c: Carriers) -> Restored | None:
+    """As many random units; None in a network so small that its best units are all it has."""
     n = len(_few(c).units)
     fits = [r for r in c.rows if r.label == ("a random unit" if n == 1 else f"{n} random units")]
-    return fits[0] if fits else next(r for r in c.rows if "random" in r.label)
+    return fits[0] if fits else next((r for r in c.rows if "random" in r.label), None)
 
 
 def _row(r: Restored) -> list[str]:

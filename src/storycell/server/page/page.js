@@ -3,7 +3,7 @@
 // One text area holds everything that was typed and generated. `story` knows the surprise of each character, and how the
 // last request was generated (where it began, with which seed), so that it can be generated again with a unit held.
 
-import { ColourChoice, describe, newSeed, showChoices, showGenerating, showSlider } from "../../web/generate.js";
+import { ColourChoice, chosenLabels, describe, newSeed, showChoices, showGenerating, showLabels, showSlider } from "../../web/generate.js";
 import { Story, element, inOrder, isGate, nameOf } from "../../web/story.js";
 import { offerTheme } from "../../web/theme.js";
 import { Gone, NeedsKey, Refused, call, isThere, keepKey, parts } from "./server.js";
@@ -93,7 +93,7 @@ async function lookNow() {
   const text = $("text").value;
   const length = Array.from(text).length;
   const heat = Math.max(temperature(), 0.05);
-  const found = await call("/v1/next", { prompt: text, top: LIKELIEST, temperature: heat, score: true, labels: chosenLabels(), unknown: "replace" }, signal);
+  const found = await call("/v1/next", { prompt: text, top: LIKELIEST, temperature: heat, score: true, labels: chosenLabels($("labels")), unknown: "replace" }, signal);
   if ($("text").value !== text) return;
   story.nats = found.nats.length === length ? found.nats : [];
   if (found.prompt !== text) say("The model does not know every character here; it reads the closest one it knows.");
@@ -150,19 +150,6 @@ function heldAt() {
   return { name: heldName, layer: choice.layer, unit: choice.unit, value: Number($("held-at").value) };
 }
 
-// The choice of the labels that the model knows; where their values are too many to list, they are typed.
-function showLabels() {
-  const fields = Object.entries(model.labels).map(([name, values]) => element("label", {}, name, values.length
-    ? element("select", { name, change: () => look(0) }, ...values.map((value) => new Option(value)))
-    : element("input", { name, maxlength: 200, change: () => look(0) })));
-  $("labels").replaceChildren(...fields);
-  $("labels").hidden = !fields.length;
-}
-
-function chosenLabels() {
-  return Object.fromEntries([...$("labels").querySelectorAll("[name]")].map((field) => [field.name, field.value]));
-}
-
 async function generateText(request) {
   generating?.abort();
   looking?.abort();
@@ -174,7 +161,7 @@ async function generateText(request) {
   text.readOnly = true;
   say("");
   redraw();
-  const asked = { prompt: request.before, max_tokens: request.chars, temperature: temperature(), seed: request.seed, hold: request.hold, labels: chosenLabels(), unknown: "replace" };
+  const asked = { prompt: request.before, max_tokens: request.chars, temperature: temperature(), seed: request.seed, hold: request.hold, regex: request.regex, labels: chosenLabels($("labels")), unknown: "replace" };
   let finish = null;
   await attempt(async () => {
     for await (const part of parts(asked, mine.signal)) {
@@ -213,7 +200,7 @@ async function show(part, signal) {
 function generate() {
   if (generating !== null) { stop(); return; }
   const seed = newSeed();
-  story.request = { before: $("text").value, chars: LENGTH, seed, hold: hold() };
+  story.request = { before: $("text").value, chars: LENGTH, seed, hold: hold(), regex: $("regex").value || null };
   story.original = null;
   $("otherwise").hidden = true;
   generateText(story.request);
@@ -300,7 +287,7 @@ async function begin() {
       ...model, onChange: (what) => (what === "by" ? colourChanged() : unitChanged()),
     });
     view.legend = choice.legend;
-    showLabels();
+    showLabels($("labels"), model.labels, () => look(0));
     if (sessionStorage.getItem("storycell-text") === null) $("text").value ||= model.prompt;
   }
   showHold();

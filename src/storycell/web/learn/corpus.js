@@ -63,7 +63,7 @@ export class Characters {
 export const pythonString = (text) => JSON.stringify(text).replace(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
 function hashOf(story) {
-  const bytes = encoder.encode(story).subarray(0, HASHED_BYTES);
+  const bytes = encoder.encode(story.slice(0, HASHED_BYTES + 1)).subarray(0, HASHED_BYTES); // no character is cut in two
   const isWhite = (byte) => byte === 32 || (byte >= 9 && byte <= 13);
   let [start, end] = [0, bytes.length];
   while (start < end && isWhite(bytes[start])) start++;
@@ -71,9 +71,23 @@ function hashOf(story) {
   return new DataView(new Blake2b(8).update(bytes.subarray(start, end)).digest().buffer).getBigUint64(0);
 }
 
+// Texts may have millions of characters: none of these makes a list of them.
+function lengthOf(text) {
+  let count = 0;
+  for (const _ of text) count++;
+  return count;
+}
+
+// The first `count` characters of a text, and the rest.
+function cut(text, count) {
+  let at = 0;
+  for (let k = 0; k < count; k++) at += text.codePointAt(at) > 0xffff ? 2 : 1;
+  return [text.slice(0, at), text.slice(at)];
+}
+
 // Which stories are trained on and which are held out: {train, valid}, lists of texts; a large story is cut in two.
 export function split(stories) {
-  const lengths = stories.map((story) => Array.from(story).length), total = lengths.reduce((sum, n) => sum + n, 0);
+  const lengths = stories.map(lengthOf), total = lengths.reduce((sum, n) => sum + n, 0);
   const large = new Set(lengths.map((_, k) => k).filter((k) => lengths[k] * LARGE_SHARE > total));
   const hashes = stories.map((story, k) => (large.has(k) ? 0n : hashOf(story))), buckets = new Map();
   hashes.forEach((hash, k) => {
@@ -87,9 +101,9 @@ export function split(stories) {
     let heldOut = 0;
     stories.forEach((story, k) => {
       if (large.has(k)) {
-        const tail = Math.floor(lengths[k] / VALID_TAIL), characters = Array.from(story);
-        train.push(characters.slice(0, lengths[k] - tail).join(""));
-        if (tail) valid.push(characters.slice(lengths[k] - tail).join(""));
+        const tail = Math.floor(lengths[k] / VALID_TAIL), [start, end] = cut(story, lengths[k] - tail);
+        train.push(start);
+        if (tail) valid.push(end);
         heldOut += tail;
       } else if (hashes[k] < threshold && !skipped.has(Number(hashes[k] >> BUCKET_BITS))) {
         valid.push(story);
@@ -121,7 +135,15 @@ export function prepare(raw, known = null) {
   if (!stories.length) throw new Error("The text holds no characters but white space: there is nothing to learn from.");
   const vocab = known ? Characters.of(stories, known.characters) : Characters.of(stories);
   const { train, valid } = split(stories);
-  const ids = (some) => Uint16Array.from(some.flatMap((story) => [BOUNDARY, ...vocab.encode(story)]));
+  const ids = (some) => {
+    const out = new Uint16Array(some.reduce((sum, story) => sum + 1 + lengthOf(story), 0));
+    let at = 0;
+    for (const story of some) {
+      out[at++] = BOUNDARY;
+      for (const character of story) out[at++] = vocab.ids.get(character) ?? UNKNOWN;
+    }
+    return out;
+  };
   const bytes = encoder.encode(text), hash = new Blake2b(16);
   for (const part of [encoder.encode(`utf-8${bytes.length}:('', False)`), bytes]) hash.update(part);
   const parts = `1\n${hash.hex()}\n\n${known ? vocab.toJson() : "characters"}`;

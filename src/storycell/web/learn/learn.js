@@ -19,7 +19,7 @@ Oliver Miriam Philip Philippa Sebastian Jasper Rachel Rupert Frances Ingrid Rosa
 Katharina Ferdinand Gerda James Isabel Arthur Hannah Ivan Edward Flora Jane Magdalena Selma Ruth Harriet Catherine Jonas
 Simon Michael Anna Charlotte Dora Esther Ralph Maximilian Edmund Julian Herbert`.split(/\s+/).join("\n");
 
-const state = { exists: false, running: false, isDone: false, wasHidden: false };
+const state = { exists: false, running: false, isDone: false, wasHidden: false, rises: false };
 const curve = { train: [], valid: [], steps: 1 };
 let choice = null, seen = null, mark = null; // the colours; the text that is shown; the character whose units the map has
 
@@ -34,22 +34,38 @@ function trouble(sentence) {
 
 // ---- The text ----
 
+// The box has the beginning of the text, which can be changed there: a browser lays out a megabyte in a hundred megabytes.
+const SHOWN_CHARS = 50_000;
+let rest = ""; // what comes after it
+const wholeText = () => $("text").value + rest;
+
 function showSize() {
-  const { length } = $("text").value;
-  $("size").textContent = length ? `${length.toLocaleString("en")} characters` : "";
+  const length = $("text").value.length + rest.length, shown = length - rest.length;
+  $("size").textContent = length ? `${length.toLocaleString("en")} characters${rest && `, of which the first ${shown.toLocaleString("en")} are shown`}` : "";
 }
 
 function setText(text) {
-  $("text").value = text;
+  $("text").value = text.slice(0, SHOWN_CHARS);
+  rest = text.slice(SHOWN_CHARS);
   showSize();
   trouble("");
+}
+
+// What is selected goes; the rest, too, where that is all of the box.
+const chooses = ({ selectionStart, selectionEnd, value }) => selectionStart === 0 && selectionEnd === value.length;
+
+function paste(event) {
+  const box = $("text"), text = event.clipboardData.getData("text/plain");
+  if (text.length < SHOWN_CHARS) return;
+  event.preventDefault();
+  setText(box.value.slice(0, box.selectionStart) + text + (chooses(box) ? "" : box.value.slice(box.selectionEnd) + rest));
 }
 
 async function takeFile(file) {
   if (!file) return;
   trouble("");
   const bytes = new Uint8Array(await file.arrayBuffer());
-  if (bytes[0] === 0x50 && bytes[1] === 0x4b) return ask("open", { bytes, text: $("text").value }, [bytes.buffer]);
+  if (bytes[0] === 0x50 && bytes[1] === 0x4b) return ask("open", { bytes, text: wholeText() }, [bytes.buffer]);
   try {
     setText(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch {
@@ -60,7 +76,7 @@ async function takeFile(file) {
 // ---- Training ----
 
 const chosen = () => ({
-  cell: $("cell").value, hidden: Number($("hidden").value), layers: Number($("layers").value), steps: Math.max(10, Number($("steps").value) || 10),
+  cell: $("cell").value, hidden: Number($("hidden").value), layers: Number($("layers").value), ngrams: Number($("ngrams").value), steps: Math.max(10, Number($("steps").value) || 10),
   lr: 10 ** Number($("rate").value),
 });
 
@@ -69,9 +85,9 @@ function train() {
   if (state.running) return ask("pause");
   if (state.isDone) return ask("run", { steps: 2 * curve.steps });
   if (state.exists) return ask("run");
-  if (!$("text").value.trim()) return trouble("Give it a text first: paste one, drop a file, or take the stories.");
+  if (!$("text").value.trim() && !rest) return trouble("Give it a text first: paste one, drop a file, or take the stories.");
   const startsFromDonor = $("donor").value !== "", { lr, ...settings } = chosen();
-  ask("begin", { text: $("text").value, settings: startsFromDonor && !$("rate").dataset.moved ? settings : { ...settings, lr }, startsFromDonor });
+  ask("begin", { text: wholeText(), settings: startsFromDonor && !$("rate").dataset.moved ? settings : { ...settings, lr }, startsFromDonor });
 }
 
 function showButtons() {
@@ -188,7 +204,7 @@ const TOLD = {
     curve.steps = about.settings.steps;
     curve.train = about.curve.filter(({ train }) => train !== null).map(({ step, train }) => [step, train]);
     curve.valid = about.curve.filter(({ valid }) => valid !== null).map(({ step, valid }) => [step, valid]);
-    if ($("text").value === "") setText(about.text);
+    if (about.text && !wholeText()) setText(about.text);
     $("rate").value = Math.log10(about.settings.lr);
     showRate();
     const heldOut = about.validChars ? `${about.validChars.toLocaleString("en")} held out` : "nothing held out: the text is too short";
@@ -199,6 +215,10 @@ const TOLD = {
     if (curve.valid.length) $("valid-nats").textContent = curve.valid.at(-1)[1].toFixed(3);
     showButtons();
     drawCurve();
+    if (!about.wasRunning) return;
+    $("status").textContent = `It goes on from step ${about.step.toLocaleString("en")}: the page was closed while it learnt.`;
+    if (isResting()) state.wasHidden = true;
+    else ask("run");
   },
   progress({ step, charsPerS, points, isDone, running }) {
     Object.assign(state, { running, isDone });
@@ -218,9 +238,10 @@ const TOLD = {
     curve.valid.push([step, nats]);
     thin(curve.valid);
     $("valid-nats").textContent = nats.toFixed(3);
-    const best = Math.min(...curve.valid.map(([, loss]) => loss));
-    $("status").textContent = nats > best + RISES
-      ? `The loss on what is held out was ${best.toFixed(3)}, and rises: it learns the text by heart. Saved is the model of that time, too.` : "";
+    const best = Math.min(...curve.valid.map(([, loss]) => loss)), rose = state.rises;
+    state.rises = nats > best + RISES;
+    if (state.rises) $("status").textContent = `The loss on what is held out was ${best.toFixed(3)}, and rises: it learns the text by heart. Saved is the model of that time, too.`;
+    else if (rose) $("status").textContent = "";
   },
   text(told) {
     seen = { ...told, shape };
@@ -233,7 +254,7 @@ const TOLD = {
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   },
-  kept() { document.body.dataset.kept = String(Number(document.body.dataset.kept ?? 0) + 1); },
+  kept({ step }) { document.body.dataset.kept = step; },
   "not kept": () => { $("status").textContent = "This browser keeps nothing for this page: save the model before you leave."; },
   done({ nats }) {
     $("status").textContent = nats === null ? "Done." : `Done: ${nats.toFixed(4)} nats per character on all that is held out.`;
@@ -265,6 +286,8 @@ document.addEventListener("keydown", (event) => {
   KEYS[event.key]();
 });
 
+const isResting = () => document.hidden && !$("hidden-too").checked;
+
 document.addEventListener("visibilitychange", () => {
   if ($("hidden-too").checked) return;
   if (document.hidden) {
@@ -284,7 +307,9 @@ for (const [kind, isOver] of [["dragover", true], ["dragleave", false], ["drop",
   });
 }
 
+$("text").addEventListener("beforeinput", () => { if (chooses($("text"))) rest = ""; });
 $("text").addEventListener("input", showSize);
+$("text").addEventListener("paste", paste);
 $("train").addEventListener("click", train);
 $("step").addEventListener("click", () => ask("step"));
 $("new").addEventListener("click", () => ask("forget"));
@@ -305,7 +330,7 @@ showRate();
 const facts = JSON.parse($("donor-facts").textContent);
 if (facts) $("donor").append(new Option(facts.name, "yes"));
 $("donor").addEventListener("change", () => {
-  for (const id of ["cell", "hidden", "layers"]) $(id).disabled = $("donor").value !== "";
+  for (const id of ["cell", "hidden", "layers", "ngrams"]) $(id).disabled = $("donor").value !== "";
 });
 
 async function load() {

@@ -1,8 +1,8 @@
 // A run folder as a zip: the files that `storycell train --resume` and `storycell eval` read, and the text beside them.
 
 import { Blake2b } from "./blake2b.js";
+import { TABLE } from "../engine.js";
 import { decoder, encoder, pythonString } from "./corpus.js";
-
 
 // ---- JSON as Python writes it ----
 
@@ -34,18 +34,19 @@ function digestOf(tensors, about) {
   const content = new Blake2b(16).update(encoder.encode(pythonJson(about, { sorts: true })));
   for (const name of Object.keys(tensors).sort()) {
     const { shape, values } = tensors[name];
-    content.update(encoder.encode(`${name}${tuple(shape)}torch.float32`)).update(bytesOf(values));
+    const type = values instanceof Int8Array ? "int8" : "float32";
+    content.update(encoder.encode(`${name}${tuple(shape)}torch.${type}`)).update(bytesOf(values));
   }
   return content.hex();
 }
 
-// {name: {shape, values}} and a JSON object about them -> the bytes of a file.
+// {name: {shape, values}}, of float32 or int8, and a JSON object about them -> the bytes of a file.
 export function packTensors(tensors, about) {
   const header = { __metadata__: { format: "pt", about: pythonJson({ ...about, digest: digestOf(tensors, about) }) } };
   let at = 0;
   for (const name of Object.keys(tensors).sort()) {
     const { shape, values } = tensors[name];
-    header[name] = { dtype: "F32", shape, data_offsets: [at, at + values.byteLength] };
+    header[name] = { dtype: values instanceof Int8Array ? "I8" : "F32", shape, data_offsets: [at, at + values.byteLength] };
     at += values.byteLength;
   }
   let text = encoder.encode(JSON.stringify(header));
@@ -66,10 +67,37 @@ export function readTensors(bytes) {
   for (const [name, { dtype, shape, data_offsets: [start, end] }] of Object.entries(entries)) {
     const data = bytes.slice(8 + size + start, 8 + size + end).buffer;
     if (dtype === "F32") tensors[name] = { shape, values: new Float32Array(data) };
+    else if (dtype === "I8") tensors[name] = { shape, values: new Int8Array(data) };
     else if (dtype === "F16") tensors[name] = { shape, values: Float32Array.from(new Uint16Array(data), half) };
     else throw new Error(`${name} is of the type ${dtype}, which the page does not read`);
   }
   return { tensors, about: JSON.parse(metadata.about) };
+}
+
+// model.safetensors stores the table of n-grams in bytes, with a scale for each row (ngrams.py of storycell).
+const SCALE = "ngram_table.scale";
+
+export function inBytes(tensors) {
+  if (!tensors[TABLE]) return tensors;
+  const { shape: [R, D], values } = tensors[TABLE], scales = new Float32Array(R), bytes = new Int8Array(R * D);
+  for (let row = 0; row < R; row++) {
+    let most = 0;
+    for (let at = row * D; at < (row + 1) * D; at++) most = Math.max(most, Math.abs(values[at]));
+    scales[row] = most / 127;
+    for (let at = row * D; most && at < (row + 1) * D; at++) bytes[at] = Math.round(values[at] / scales[row]);
+  }
+  return { ...tensors, [TABLE]: { shape: [R, D], values: bytes }, [SCALE]: { shape: [R], values: scales } };
+}
+
+// The weights of a file, Float32Arrays by name.
+export function weightsOf(tensors) {
+  const weights = Object.fromEntries(Object.entries(tensors).map(([name, { values }]) => [name, values])), scales = weights[SCALE];
+  if (!scales) return weights;
+  const [R, D] = tensors[TABLE].shape, table = Float32Array.from(weights[TABLE]);
+  for (let row = 0; row < R; row++) for (let at = row * D; at < (row + 1) * D; at++) table[at] *= scales[row];
+  weights[TABLE] = table;
+  delete weights[SCALE];
+  return weights;
 }
 
 function half(bits) {
@@ -80,14 +108,14 @@ function half(bits) {
 
 // ---- zip ----
 
-const TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
+const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let k = 0; k < 8; k++) n = n & 1 ? (n >>> 1) ^ 0xedb88320 : n >>> 1;
   return n;
 });
 
 function crc32(bytes) {
   let crc = ~0;
-  for (const byte of bytes) crc = TABLE[(crc ^ byte) & 255] ^ (crc >>> 8);
+  for (const byte of bytes) crc = CRC_TABLE[(crc ^ byte) & 255] ^ (crc >>> 8);
   return ~crc >>> 0;
 }
 

@@ -3,16 +3,16 @@
 // Batches, schedule, resets and evaluation are those of storycell's training/ and evaluation/, so that a run of the page is
 // one that `storycell train` could have made, and goes on with.
 
-import { drawWeights, product, TorchGenerator } from "../engine.js";
+import { drawWeights, product, TABLE, TorchGenerator } from "../engine.js";
 import { BOUNDARY, Characters, decoder, encoder, prepare, RESERVED, UNKNOWN } from "./corpus.js";
-import { packTensors, pythonJson, readTensors, tidy, unzip, zip } from "./run_folder.js";
+import { inBytes, packTensors, pythonJson, readTensors, tidy, unzip, weightsOf, zip } from "./run_folder.js";
 
 const EVALUATED_CHARS = 8_000; // on the way; at the end all that is held out
 const SAMPLE_CHARS = 240;
 const BEGINNING = "Once upon a";
 
 export const DEFAULTS = {
-  cell: "lstm", layers: 1, hidden: 128, embedding: 64, streams: 16, chunk: 64, lr: 6e-3, steps: 4000, seed: 1,
+  cell: "lstm", layers: 1, hidden: 128, embedding: 64, ngrams: 0, ngram_rows: 65_536, streams: 16, chunk: 64, lr: 6e-3, steps: 4000, seed: 1,
   reset: 0.03, warmup: 0.02, final_lr: 0.02, weight_decay: 0.05, clip: 1, optimizer: "adamw", schedule: "cosine",
 };
 
@@ -39,7 +39,8 @@ export function transferWeights(shapes, fresh, vocab, given, givenVocab) {
       const out = drawn.slice(), before = from.length / shapes[name][0];
       for (let j = 0; j < shapes[name][0]; j++) rows.forEach((row, k) => { out[j * columns + row] = from[j * before + k]; });
       weights[name] = out;
-    } else weights[name] = from.slice();
+    } else if (name === TABLE && vocab.size !== givenVocab.size) weights[name] = drawn; // other ids meet other rows
+    else weights[name] = from.slice();
   }
   return weights;
 }
@@ -49,8 +50,8 @@ export class Trainer {
   static begin(engine, text, settings = {}, { name = "mine", donor = null } = {}) {
     const data = prepare(text, donor?.vocab ?? null), fitted = { ...DEFAULTS, ...settings };
     if (donor) {
-      const { cell, layers, units, embedding } = donor.shape;
-      Object.assign(fitted, { cell, layers, hidden: units, embedding, lr: settings.lr ?? DEFAULTS.lr / 4 });
+      const { cell, layers, units, embedding, ngrams = 0, ngramRows = DEFAULTS.ngram_rows } = donor.shape, gate_bias = "recurrent.bias_ih_l0" in donor.weights;
+      Object.assign(fitted, { cell, layers, hidden: units, embedding, ngrams, ngram_rows: ngramRows, gate_bias, lr: settings.lr ?? DEFAULTS.lr / 4 });
     }
     const trainer = new Trainer(engine, data, fitted, name);
     const fresh = drawWeights(trainer.model, fitted.seed);
@@ -72,7 +73,7 @@ export class Trainer {
     const data = prepare(raw, config.init ? known : null);
     if (data.vocab.characters.join("") !== known.characters.join(""))
       throw new Error("The run was trained on another text: its characters are not those of the text here.");
-    if (config.settings.model.ngrams) throw new Error("The run looks n-grams up, which the page does not: `storycell train --resume` goes on with it.");
+    if (config.settings.training.soft_targets) throw new Error("The run learns from soft targets, which the page does not count: `storycell train --resume` goes on with it.");
     const { model, training } = config.settings, steps = training.steps ?? DEFAULTS.steps;
     const trainer = new Trainer(engine, data, { ...model, ...training, steps }, config.name ?? "mine");
     const { tensors, about } = readTensors(files["last.safetensors"]), { position } = about;
@@ -80,16 +81,16 @@ export class Trainer {
     Object.assign(trainer, {
       init: config.init ?? null, step: position.step, chars: position.chars, elapsed_s: position.elapsed_s, bestNats: about.best_nats ?? Infinity,
       metrics: read("metrics.jsonl").split("\n").filter(Boolean).map((line) => JSON.parse(line)), samples: read("samples.txt"),
-      best: Object.fromEntries(Object.entries(readTensors(files["model.safetensors"]).tensors).map(([key, { values }]) => [key, values])),
+      best: weightsOf(readTensors(files["model.safetensors"]).tensors),
     });
     return trainer;
   }
 
   constructor(engine, data, settings, name) {
-    const { cell, layers, hidden: units, embedding, chunk: T } = settings, N = data.train.length;
+    const { cell, layers, hidden: units, embedding, ngrams, ngram_rows: ngramRows, chunk: T } = settings, N = data.train.length;
     if (N < T + 2) throw new Error(`The text has ${(N - 1).toLocaleString("en")} characters to train on, fewer than one chunk of ${T} and the one after it: give more text.`);
     Object.assign(this, { engine, data, settings, name, T, B: Math.min(settings.streams, Math.max(1, Math.floor(N / (T + 1)))) });
-    this.shape = { cell, layers, units, characters: data.vocab.size, embedding };
+    this.shape = { cell, layers, units, characters: data.vocab.size, embedding, ngrams, ngramRows };
     this.model = engine.createModel({
       ...this.shape, gateBias: settings.gate_bias ?? true, dropout: settings.dropout ?? 0,
       weightDropout: settings.weight_dropout ?? 0, embeddingDropout: settings.embedding_dropout ?? 0,
@@ -199,7 +200,7 @@ export class Trainer {
   #config() {
     const { settings: s, data } = this, { isa } = this.engine;
     const model = {
-      cell: s.cell, layers: s.layers, hidden: s.hidden, embedding: s.embedding, dropout: s.dropout ?? 0, weight_dropout: s.weight_dropout ?? 0,
+      cell: s.cell, layers: s.layers, hidden: s.hidden, embedding: s.embedding, ngrams: s.ngrams, ngram_rows: s.ngram_rows, dropout: s.dropout ?? 0, weight_dropout: s.weight_dropout ?? 0,
       embedding_dropout: s.embedding_dropout ?? 0, gate_bias: s.gate_bias ?? true, forget_bias: s.forget_bias ?? -1,
     };
     const training = {
@@ -231,7 +232,7 @@ export class Trainer {
     const best = Object.fromEntries(Object.entries(this.best).map(([key, values]) => [key, { shape: shapes[key], values }]));
     const files = {
       "config.json": encoder.encode(`${pythonJson(this.#config(), { indent: 2 })}\n`), "vocab.json": encoder.encode(vocab.toJson()),
-      "model.safetensors": packTensors(best, { step: this.step, vocab: vocabulary }), "last.safetensors": packTensors(this.model.snapshot(), about),
+      "model.safetensors": packTensors(inBytes(best), { step: this.step, vocab: vocabulary }), "last.safetensors": packTensors(this.model.snapshot(), about),
       "metrics.jsonl": metrics, "samples.txt": samples, "text.txt": encoder.encode(this.data.text),
     };
     return zip(Object.fromEntries(Object.entries(files).map(([file, bytes]) => [`${this.name}/${file}`, bytes])));
