@@ -12,6 +12,7 @@ import html
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
@@ -23,6 +24,15 @@ from storycell.export.network import Network, Shape
 from storycell.web import theme, wasm
 
 
+@dataclass(frozen=True)
+class Steering:
+    """A direction in what a layer shows, and a random one of the same length: `vectors` are two of `[H]`."""
+
+    about: str
+    layer: int
+    vectors: list[list[float]]
+
+
 def write(
     network: Network,
     vocab: Vocabulary,
@@ -31,10 +41,11 @@ def write(
     about: str,
     prompt: str = "",
     labels: Mapping[str, Sequence[str]] | None = None,
+    steer: Steering | None = None,
 ) -> str:
     """The text of the page; `name` is the model's, `about` a line on it, `prompt` what stands in its first box.
 
-    `labels` are what it can be asked for, each with its values.
+    `labels` are what it can be asked for, each with its values; with `steer` it has a slider for a direction.
     """
     shape = network.shape
     model = {
@@ -42,9 +53,10 @@ def write(
         **({"N": shape.N, "R": shape.R} if shape.N else {}),
         **({"labels": labels} if labels else {}),
         **{"weights": weights, "kind": vocab.kind, "characters": vocab.characters},
+        **({"steer": asdict(steer)} if steer else {}),
     }
     parts = {
-        "STYLE": theme.css("web/story.css", "web/generate.css", "export/page.css"),
+        "STYLE": theme.css("web/story.css", "web/generate.css", "web/step.css", "export/page.css"),
         "RUNTIME": _file("runtime.js"),
         "PAGE": theme.script("export/page.js"),
     }
