@@ -1,4 +1,4 @@
-"""The page itself, in Chromium: it writes what the run writes, and people can use it without a mouse or a network."""
+"""The page itself, in Chromium: it generates what the run generates, and people need no mouse and no network."""
 
 import os
 import re
@@ -85,7 +85,7 @@ class Opened:
         self.page.evaluate("() => engineIsThere")
         assert self.page.evaluate("() => net !== plain") is engine
 
-    def write(self, prompt: str, chars: int, temperature: float = 0.0, seed: int = 0) -> str:
+    def generate(self, prompt: str, chars: int, temperature: float = 0.0, seed: int = 0) -> str:
         options = {"chars": chars, "temperature": temperature, "seed": str(seed)}
         return str(self.page.evaluate(GENERATE, [prompt, options]))
 
@@ -120,21 +120,21 @@ def demo(browser: playwright.Browser, demo_file: Path) -> Iterator[Opened]:
 def test_greedy_text_is_the_runs_for_1000_characters(demo: Opened) -> None:
     for prompt in ("One day", "Sara", "Once upon a"):
         expected = storycell.load().generate(prompt, 1000, greedy=True)
-        assert demo.write(prompt, 1000) == expected
+        assert demo.generate(prompt, 1000) == expected
 
 
 def test_int8_text_is_the_engines_for_1000_characters(demo: Opened) -> None:
     model = storycell.load(precision="int8")
     demo.page.select_option("#precision", "int8")
     for prompt in ("One day", "Once upon a"):
-        assert demo.write(prompt, 1000) == model.generate(prompt, 1000, greedy=True)
-    assert demo.write("Once upon a", 300, 0.8, 7) == model.generate("Once upon a", 300, temperature=0.8, seed=7)
+        assert demo.generate(prompt, 1000) == model.generate(prompt, 1000, greedy=True)
+    assert demo.generate("Once upon a", 300, 0.8, 7) == model.generate("Once upon a", 300, temperature=0.8, seed=7)
 
 
-def test_without_webassembly_plain_javascript_writes_the_same(browser: playwright.Browser, demo_file: Path) -> None:
+def test_without_webassembly_plain_javascript_generates_the_same(browser: playwright.Browser, demo_file: Path) -> None:
     opened = Opened(browser, demo_file, engine=False)
     assert not opened.page.is_visible("#precision")
-    assert opened.write("One day", 1000) == storycell.load().generate("One day", 1000, greedy=True)
+    assert opened.generate("One day", 1000) == storycell.load().generate("One day", 1000, greedy=True)
     opened.page.fill("#seed", "7")
     opened.page.fill("#chars", "100")
     opened.page.click("#generate")
@@ -152,7 +152,7 @@ def test_engine_and_plain_javascript_leave_the_same_trace(demo: Opened) -> None:
 def test_one_seed_tells_the_story_of_storycell_sample(demo: Opened) -> None:
     for seed in (0, 7, 2**32 + 5, 2**64 - 1):
         expected = storycell.load().generate("Once upon a", 300, temperature=0.8, seed=seed)
-        assert demo.write("Once upon a", 300, 0.8, seed) == expected
+        assert demo.generate("Once upon a", 300, 0.8, seed) == expected
 
 
 def test_the_generator_is_the_runs(demo: Opened) -> None:
@@ -177,12 +177,12 @@ def test_every_cell_computes_what_the_run_computes(
         opened = Opened(browser, tmp_path / "story.html", engine=engine)
         logits = np.array(opened.page.evaluate(LOGITS, PROMPT))
         assert logits == pytest.approx(logits_after(run, PROMPT), abs=EXACT)
-        assert opened.write(PROMPT, 60, 0.8, 4) == text(run, PROMPT, 60, 0.8, 4)
+        assert opened.generate(PROMPT, 60, 0.8, 4) == text(run, PROMPT, 60, 0.8, 4)
         opened.close()
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_with_ngrams_too_the_engine_leaves_the_trace_of_plain_javascript_and_writes_in_int8(
+def test_with_ngrams_too_the_engine_leaves_the_trace_of_plain_javascript_and_generates_in_int8(
     browser: playwright.Browser, cell: str, tmp_path: Path
 ) -> None:
     made = model(f"{cell}-L2-H7-D3-ngrams")
@@ -194,7 +194,7 @@ def test_with_ngrams_too_the_engine_leaves_the_trace_of_plain_javascript_and_wri
     assert engine == pytest.approx(plain, abs=1e-4)
     opened.page.select_option("#precision", "int8")
     fast = EngineNetwork(Network.of(made).as_model().weights(), cell, ngrams=4, generates_in="int8")
-    assert opened.write(PROMPT, 60, 0.8, 4) == text(fast, PROMPT, 60, 0.8, 4)
+    assert opened.generate(PROMPT, 60, 0.8, 4) == text(fast, PROMPT, 60, 0.8, 4)
     opened.close()
 
 
@@ -568,7 +568,7 @@ def test_dark_or_light_is_the_readers_choice(demo: Opened) -> None:
     assert seen == {theme.LIGHT["paper"], theme.DARK["paper"]}
 
 
-def test_write_goes_on_from_the_beginning_and_the_seed(demo: Opened) -> None:
+def test_generate_goes_on_from_the_beginning_and_the_seed(demo: Opened) -> None:
     demo.page.fill("#chars", "150")
     demo.page.click("#generate")
     demo.await_end()
@@ -713,7 +713,7 @@ def test_the_engine_is_3_times_as_fast_as_plain_javascript_and_6_times_in_int8(d
 
 
 @pytest.mark.soak
-def test_a_layer_of_256_writes_5000_characters_a_second(browser: playwright.Browser, tmp_path: Path) -> None:
+def test_a_layer_of_256_generates_5000_characters_a_second(browser: playwright.Browser, tmp_path: Path) -> None:
     vocab = storycell.load().vocab
     export(TorchModel(CharLM(len(vocab), 256, 1, "lstm", embedding_size=64)), vocab, tmp_path / "story.html")
     opened = Opened(browser, tmp_path / "story.html")

@@ -8,6 +8,7 @@ import click
 from storycell import api
 from storycell.cli.flags import NAME, Verb, backend_option, precision_option, print_json, run_argument
 from storycell.errors import SettingsError
+from storycell.generation.transcript import speakers_of
 from storycell.training.display import say
 
 _KEY_VARIABLE = "STORYCELL_API_KEY"
@@ -64,8 +65,8 @@ def command(
         allow_anyone=allow_anyone,
         extra_hosts=frozenset(allow_host),
         max_streams=max_streams,
+        speakers=None if speakers is None else speakers_of(speakers),
         steer=steer,
-        speakers=None if speakers is None else tuple(speakers.split(":")),
     )
     model = api.load(run, backend=backend, precision=precision)
     if steer is not None:

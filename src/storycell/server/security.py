@@ -48,7 +48,7 @@ class ServerSettings:
     request_timeout_s: float = 10.0  # for a head, and for a body
     stall_timeout_s: float = 60.0  # for a reader that takes nothing
     steer: str | None = None  # the file of a direction that requests may add
-    speakers: tuple[str, ...] | None = None  # of a model of transcripts: who asks in a chat, and who answers
+    speakers: tuple[str, str] | None = None  # of a model of transcripts: who asks in a chat, and who answers
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "extra_hosts", frozenset(map(plain_name, self.extra_hosts)))
@@ -66,10 +66,6 @@ class ServerSettings:
             )
         if self.max_streams < 1:
             raise SettingsError(f"max_streams = {self.max_streams}: it must be at least 1")
-        if self.speakers is not None and (len(self.speakers) != 2 or not all(map(_is_speaker, self.speakers))):
-            raise SettingsError(
-                f"--speakers {':'.join(self.speakers)}: give two names of one line, as in --speakers Ann:Ben"
-            )
 
     @property
     def is_loopback(self) -> bool:
@@ -87,10 +83,6 @@ class ServerSettings:
         if name in _LOOPBACK_NAMES or name == plain_name(self.host) or name in self.extra_hosts:
             return True
         return not self.is_loopback and _is_address(name)
-
-
-def _is_speaker(name: str) -> bool:
-    return bool(name.strip()) and not {"\n", ":"} & set(name)
 
 
 def plain_name(name: str) -> str:

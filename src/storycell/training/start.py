@@ -91,7 +91,7 @@ CHANGEABLE = {
     "clip",
     "weight_decay",
 }
-CHANGEABLE |= {*DROPOUTS, "reset", "average", "soft_targets", "backend", "precision", "threads", "device"}
+CHANGEABLE |= {*DROPOUTS, "reset", "average", "soft_targets", "soft_chars", "backend", "precision", "threads", "device"}
 
 
 def train(
