@@ -383,6 +383,7 @@ class Model:
         `storycell.export.export`.
         """
         from storycell.export.export import export
+        from storycell.export.html import Features
 
         return export(
             self.network,
@@ -392,8 +393,11 @@ class Model:
             name=self.name,
             prompt=self.default_prompt,
             maker=f"storycell {versions()['storycell']}",
-            labels=self.labels,
-            steer=None if steer is None else _steering(steer),
+            features=Features(
+                labels=self.labels,
+                steer=None if steer is None else _steering(steer),
+                has_tunes=self.config.text.has_tunes,
+            ),
         )
 
     def export_npm(self, folder: str | Path, weights: str | None = None) -> "Export":

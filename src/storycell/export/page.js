@@ -258,7 +258,9 @@ function show() {
   view.scrollTo(story.mark);
   $("ending").hidden = !story.ended;
   $("status").textContent = story.ids.length ? `${story.ids.length.toLocaleString("en")} characters` : "";
-  if (!generating) showNext();
+  if (generating) return;
+  showNext();
+  document.dispatchEvent(new CustomEvent("story", { detail: vocabulary.texts(story.ids).join("") })); // web/tunes.js
 }
 
 function showDetail(k) {

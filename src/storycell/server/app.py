@@ -50,11 +50,12 @@ _EVENT = {
     },
     "required": ["data"],
 }
-_STYLES = ("web/story.css", "web/generate.css", "web/step.css", "server/page/page.css")
+_STYLES = ("web/story.css", "web/generate.css", "web/step.css", "web/tunes.css", "server/page/page.css")
 _PAGE: dict[str, tuple[Callable[[], str], str]] = {
     "/": (lambda: theme.read("server/page/index.html"), "text/html; charset=utf-8"),
     "/page.css": (lambda: theme.css(*_STYLES), "text/css; charset=utf-8"),
     "/page.js": (lambda: theme.script("server/page/page.js"), "text/javascript; charset=utf-8"),
+    "/tunes.js": (theme.tunes_script, "text/javascript; charset=utf-8"),  # the page asks for it where it has tunes
     "/icon.svg": (lambda: theme.read("server/page/icon.svg"), "image/svg+xml"),
 }
 LEARN = "/learn"  # a page that trains in the browser

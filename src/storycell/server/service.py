@@ -204,6 +204,7 @@ class Service:
             "parameters": self.model.params,
             "prompt": self.model.default_prompt,
             "labels": self.model.labels,
+            "has_tunes": config.text.has_tunes,
             "max_prompt": self.settings.max_prompt,
             "max_traced": self.settings.max_traced,
             "steers": None if self._direction is None else show_name(self._direction.about),

@@ -49,6 +49,10 @@ function redraw(fresh = 0) {
 }
 
 const caret = () => Array.from($("text").value.slice(0, $("text").selectionStart)).length - 1;
+// To web/tunes.js, where that is there.
+function showTune() {
+  if (generating === null) document.dispatchEvent(new CustomEvent("story", { detail: $("text").value }));
+}
 
 // About the character before the caret.
 function showDetail() {
@@ -102,6 +106,7 @@ async function lookNow() {
   const heat = Math.max(temperature(), 0.05);
   const found = await call("/v1/next", { prompt: text, top: LIKELIEST, temperature: heat, score: true, labels: chosenLabels($("labels")), steer: steering(), unknown: "replace" }, signal);
   if ($("text").value !== text) return;
+  showTune();
   story.nats = found.nats.length === length ? found.nats : [];
   if (found.prompt !== text) say("The model does not know every character here; it reads the closest one it knows.");
   showNext(found.next);
@@ -310,6 +315,9 @@ async function begin() {
     steps = offerSteps($("step"), { model, characters, caret, attempt, onMove: moveCaret });
     showLabels($("labels"), model.labels, () => look(0));
     if (sessionStorage.getItem("storycell-text") === null) $("text").value ||= model.prompt;
+  }
+  if (model.has_tunes && !document.querySelector("script[src='tunes.js']")) {
+    document.head.append(element("script", { src: "tunes.js", load: showTune }));
   }
   showHold();
   redraw();
