@@ -9,7 +9,7 @@ TESTED := .venv/installed-dev
 FUZZED := .venv/installed-fuzz
 FUZZ_SECONDS ?= 3600
 
-.PHONY: story test wheels wasm arm-test windows-test coverage lint check soak fuzz lock locked audit clean
+.PHONY: story test wheels wasm arm-test windows-test coverage lint check docs course soak fuzz lock locked audit clean
 
 story: $(INSTALLED)
 	$(BIN)/storycell train stories --recipe quick
@@ -49,6 +49,14 @@ lint: $(TESTED)
 
 check: lint test
 
+# The documentation as a site that opens from disk, in build/site; a link that leads nowhere is an error.
+docs: $(TESTED)
+	$(BIN)/python tools/docs.py
+
+# Run the course and write what its pages show: ten minutes, most of them the article's trainings.
+course: $(TESTED)
+	$(BIN)/python tools/course.py
+
 # The long tests, more examples of those that draw at random, and each fuzz target for FUZZ_SECONDS (an hour).
 soak: $(TESTED) fuzz
 	STORYCELL_FUZZ_EXAMPLES=2000 $(BIN)/python -m pytest -m soak --timeout 7200
@@ -62,7 +70,7 @@ lock:
 	$(PYTHON) -m venv .venv/lock
 	.venv/lock/bin/python -m pip install -q uv
 	.venv/lock/bin/uv pip compile pyproject.toml --extra dev --extra fuzz --constraint constraints.txt --upgrade \
-	  --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock" \
+	  --no-sources --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock" \
 	  $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --quiet --output-file requirements.lock
 
 # An environment of exactly these files, and nothing that pip did not check.

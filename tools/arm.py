@@ -3,8 +3,9 @@
     make arm-test              or: python tools/arm.py test
     python tools/arm.py count  instructions for each character that is learned from or written, in minutes
 
-Zig, a C++ compiler from PyPI (`pip install ziglang`), builds the programs; they run under QEMU's user emulation (Debian:
-`apt install qemu-user-static`), as processors with and without bfloat16. Emulation shows what is computed and by how many instructions, not how fast.
+Zig, a C++ compiler from PyPI (`pip install ziglang`), builds the programs; they run under QEMU's user emulation
+(Debian: `apt install qemu-user-static`), as processors with and without bfloat16. Emulation shows what is computed and
+by how many instructions, not how fast.
 """
 
 import re

@@ -3,9 +3,9 @@
     make wheels            all of them, into dist/
     python tools/wheels.py manylinux-x86_64 windows-x86_64
 
-Zig, a C++ compiler from PyPI, builds for all of them. The library has a C interface and is loaded through ctypes, so one
-wheel of a system serves every Python. Each wheel is opened again: its library must export the engine, need only the
-system's own libraries, and run on as old a system as its name says.
+Zig, a C++ compiler from PyPI, builds for all of them. The library has a C interface and is loaded through ctypes, so
+one wheel of a system serves every Python. Each wheel is opened again: its library must export the engine, need only
+the system's own libraries, and run on as old a system as its name says.
 """
 
 import subprocess

@@ -44,7 +44,8 @@ def run(program: Path, *words: str, **variables: str) -> str:
 def test() -> None:
     """Runs the engine's own test and its programs; `SystemExit` where one fails."""
     programs = {
-        name: cross.build_test(name, BUILD, "x86_64-windows-gnu", "Windows", "AMD64") for name in ("kernel_test", *STEPS)
+        name: cross.build_test(name, BUILD, "x86_64-windows-gnu", "Windows", "AMD64")
+        for name in ("kernel_test", *STEPS)
     }
     said = run(programs["kernel_test"])
     print(said, end="", flush=True)

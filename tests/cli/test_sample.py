@@ -1,5 +1,6 @@
 """`storycell sample`: seeds, filters, prompts, several texts, and output that is closed, full or not UTF-8."""
 
+import errno
 import io
 import json
 import os
@@ -13,6 +14,7 @@ from support.instruction_sets import needs_kernel
 from support.tiny_runs import command, process, running
 
 import storycell
+from storycell.cli.main import main
 from storycell.data.vocab import SEPARATOR
 
 
@@ -212,6 +214,27 @@ def test_a_reader_that_has_seen_enough_ends_the_text_quietly(run: Path) -> None:
         sample.stdout.close()
         assert sample.wait(timeout=60) == 0
         assert sample.stderr.read() == b""
+
+
+def test_windows_word_for_a_reader_that_has_seen_enough_is_understood(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There a broken pipe is an invalid argument; elsewhere that would be an error to tell."""
+
+    def refuse(text: str) -> int:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    main_module = sys.modules["storycell.cli.main"]  # the package has the function under that name
+    dropped = list[bool]()
+    monkeypatch.setattr(main_module, "_drop_output", lambda: dropped.append(True))
+    for windows in (True, False):
+        with monkeypatch.context() as patch:
+            patch.setattr(main_module, "_BROKEN_PIPE", (errno.EPIPE, *((errno.EINVAL,) if windows else ())))
+            patch.setattr(sys.stdout, "write", refuse)
+            code = main(["sample", str(run), "--chars", "5"])
+        assert code == (0 if windows else 1)
+        assert capsys.readouterr().err == ("" if windows else "storycell: standard output: Invalid argument\n")
+    assert dropped == [True, True]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")

@@ -9,7 +9,7 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "storycell"
 RANKS = {
     "config": 0, "errors": 0, "types": 0, "loss": 0, "threads": 0, "naming": 0, "language_model": 0, "extras": 0,
-    "ngrams": 0,
+    "ngrams": 0, "atomic": 0,
     "data": 1, "engine": 1, "nn": 1, "web": 1,
     "runs": 2,
     "generation": 3, "evaluation": 3,

@@ -14,6 +14,7 @@ from support.tiny_runs import FLAGS, command
 
 import storycell
 from storycell.api import Model
+from storycell.atomic import write_atomically
 from storycell.data import corpus
 from storycell.data import prepare as prepare_module
 from storycell.data.prepare import prepare, prepare_cached
@@ -184,7 +185,7 @@ def test_a_file_that_is_open_elsewhere_for_a_moment_is_replaced_all_the_same(
     monkeypatch.setattr(time, "sleep", pauses.append)
     monkeypatch.setattr(Path, "replace", in_use(3, 32, calls))
     (tmp_path / "a.json").write_text("old")
-    files.write_atomically(tmp_path / "a.json", b"new")
+    write_atomically(tmp_path / "a.json", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert (tmp_path / "a.json").read_text() == "new"
     assert (len(calls), len(pauses)) == (4, 3)
@@ -203,7 +204,7 @@ def test_a_file_that_stays_open_elsewhere_is_left_as_it_was_and_the_training_say
         pytest.raises(RunFolderError, match="cannot be written: access is denied; what was saved before is whole"),
         files.writing(tmp_path),
     ):
-        files.write_atomically(tmp_path / "a.json", b"new")
+        write_atomically(tmp_path / "a.json", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert (tmp_path / "a.json").read_text() == "old"
     assert len(calls) == tries

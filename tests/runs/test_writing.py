@@ -10,11 +10,11 @@ from support import torch_tensors
 from support.tiny_runs import command
 
 import storycell
+from storycell.atomic import write_atomically
 from storycell.errors import RunFolderError
 from storycell.nn.adapter import TorchModel
 from storycell.runs import folder as checkpoint
 from storycell.runs import tensors
-from storycell.runs.files import write_atomically
 from storycell.runs.folder import RunFolder
 
 NAMES = ("config.json", "vocab.json", "model.safetensors")
@@ -56,14 +56,15 @@ def test_two_trainings_that_make_one_folder_do_not_mix(
     """The second comes while the first is still writing: one of them is told, and the other's files are whole."""
     folder = RunFolder(run)
     config, vocab, weights = folder.config(), folder.vocab(), TorchModel(storycell.load(run).lm).weights()
-    rename = Path.rename
+    replace = Path.replace
 
     def late(partial: Path, path: Path) -> Path:
-        monkeypatch.setattr(Path, "rename", rename)
-        RunFolder.create(tmp_path / "new", config, vocab, weights, {}, {})
-        return rename(partial, path)
+        if path == tmp_path / "new":  # not one of the files in it
+            monkeypatch.setattr(Path, "replace", replace)
+            RunFolder.create(tmp_path / "new", config, vocab, weights, {}, {})
+        return replace(partial, path)
 
-    monkeypatch.setattr(Path, "rename", late)
+    monkeypatch.setattr(Path, "replace", late)
     with pytest.raises(RunFolderError, match="holds a run already"):
         RunFolder.create(tmp_path / "new", config, vocab, weights, {}, {})
     storycell.load(tmp_path / "new")

@@ -13,9 +13,10 @@ from support.tiny_runs import FLAGS, command
 from test_resume import TINY, CutShort, assert_equal_runs, crash_after
 
 import storycell
+from storycell import atomic
 from storycell.errors import RunFolderError
 from storycell.language_model import LanguageModel
-from storycell.runs import files, folder, tensors
+from storycell.runs import folder, tensors
 from storycell.runs.folder import MOST_CHECKPOINTS, RunFolder, is_checkpoint, most_checkpoints
 
 HALF = 2.0**-11  # float16: half of the last of 11 binary places, relative
@@ -162,7 +163,7 @@ def kill_at(nth: int) -> None:
 
         return call
 
-    for owner, name in ((os, "fsync"), (os, "truncate"), (Path, "unlink"), (Path, "mkdir"), (files, "put_in_place")):
+    for owner, name in ((os, "fsync"), (os, "truncate"), (Path, "unlink"), (Path, "mkdir"), (atomic, "put_in_place")):
         setattr(owner, name, counted(getattr(owner, name)))
 
 
@@ -173,7 +174,7 @@ def test_a_damaged_checkpoint_is_refused_in_a_sentence(damage: str, story_file: 
     path = run.path / "checkpoints" / "step-4.safetensors"
     if damage == "other vocabulary":
         other = storycell.load("demo").vocab
-        files.write_atomically(run.path / "vocab.json", other.to_json().encode())
+        atomic.write_atomically(run.path / "vocab.json", other.to_json().encode())
     elif damage == "other step":
         path.write_bytes((run.path / "checkpoints" / "step-3.safetensors").read_bytes())
     elif damage == "other shape":

@@ -18,6 +18,7 @@ from support.tiny_runs import FLAGS, command, running
 
 import storycell
 from storycell.runs.folder import RunFolder
+from storycell.training import loop, start
 
 DISK_BYTES = 20_000  # the largest file on the full disk: larger than last.safetensors, smaller than loss.png
 
@@ -114,6 +115,41 @@ def test_ctrl_c_before_anything_began_is_quiet(
         command(capsys, "train").stated(130, "interrupted", "storycell train --resume RUN")
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="Windows has no signal to stand in for another")
+def test_every_signal_that_asks_to_end_is_noted_by_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows Ctrl-Break is among them, for which another signal stands here."""
+    monkeypatch.setattr(loop, "STOPPING", (*loop.STOPPING, signal.SIGUSR1))
+    for number in loop.STOPPING:
+        before = signal.getsignal(number)
+        with loop.Interruption() as interruption:
+            signal.raise_signal(number)
+        assert interruption.number == number
+        assert signal.getsignal(number) is before
+    assert {"SIGINT", "SIGTERM", "SIGBREAK"} & {s.name for s in signal.Signals} <= {s.name for s in loop.STOPPING}
+
+
+@pytest.mark.parametrize(
+    ("words", "recipe", "name"),
+    [
+        (["book.txt"], "quick", "book-quick-1"),
+        (["-"], "quick", "stdin-quick-1"),
+        (["aux.txt"], "base", "aux-base-1"),  # with something behind it no device of Windows
+        (['What? "A: B".txt'], "quick", "What---A--B--quick-1"),
+        (["ends in dots...txt"], "quick", "ends-in-dots-quick-1"),
+        (["Война и мир.epub"], "small", "Война-и-мир-small-1"),
+        (["x" * 250 + ".txt"], "quick", "x" * 60 + "-quick-1"),
+        (["book.txt"], "mine/my recipe.toml", "book-my-recipe-1"),
+    ],
+)
+def test_a_run_that_is_not_named_gets_a_name_that_every_file_system_takes(
+    words: list[str], recipe: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert start._free_name(words, recipe) == Path("runs", name)
+    Path("runs", name).mkdir(parents=True)
+    assert start._free_name(words, recipe) == Path("runs", f"{name[:-1]}2")
 
 
 @contextmanager

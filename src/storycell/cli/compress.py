@@ -8,12 +8,13 @@ from typing import IO
 import click
 
 from storycell import api, loss
+from storycell.atomic import replacing
 from storycell.cli.flags import NAME, Verb, backend_option, print_json, with_ngram_option
 from storycell.errors import CodecError
 from storycell.lab.compress import archive
 from storycell.lab.compress.coder import Adaptation
 from storycell.lab.mixed import count_whole_training_text
-from storycell.runs.files import replacing, writing
+from storycell.runs.files import writing
 from storycell.training.display import preparing, say
 
 ENDING = ".scz"

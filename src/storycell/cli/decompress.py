@@ -6,13 +6,14 @@ from pathlib import Path
 import click
 
 from storycell import api
+from storycell.atomic import replacing
 from storycell.cli.compress import ADVICE, ENDING, open_file, place
 from storycell.cli.flags import NAME, Verb, backend_option, print_json
 from storycell.errors import CodecError
 from storycell.evaluation.ngram import NGram
 from storycell.lab.compress import archive
 from storycell.lab.mixed import count_whole_training_text
-from storycell.runs.files import replacing, writing
+from storycell.runs.files import writing
 from storycell.training.display import preparing, say
 
 

@@ -6,6 +6,7 @@ error. Errors that a user can make end in one or two sentences and exit code 1, 
 
 import contextlib
 import difflib
+import errno
 import importlib
 import logging
 import os
@@ -53,6 +54,7 @@ Examples:
 """
 
 _COMPLETE = "_STORYCELL_COMPLETE"  # Click's protocol: the shell's completion sets this variable
+_BROKEN_PIPE = (errno.EPIPE, errno.EINVAL) if os.name == "nt" else (errno.EPIPE,)  # Windows has another word for it
 _HOW_TO_GO_ON = {
     "train": "; a run that had begun goes on from its last save with `storycell train --resume RUN`",
     "prepare": "; the same command goes on from where it was",
@@ -149,6 +151,8 @@ def _run_command(given: list[str]) -> int:
             raise
         if isinstance(error, OSError) and not error.filename:  # standard output itself
             _drop_output()
+            if error.errno in _BROKEN_PIPE:
+                return 0
         message, code = _explain(error)
         print(f"storycell: {' '.join(message.splitlines())}", file=sys.stderr)
         return code

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from storycell import api
+from storycell.atomic import write_atomically
 from storycell.cli.flags import NAME, Verb, backend_option, precision_option, print_json, with_ngram_option
 from storycell.data import corpus
 from storycell.data.midi import midi_file
@@ -24,7 +25,6 @@ from storycell.generation.items import Item, Items
 from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import gather
 from storycell.lab.mixed import mix_with_ngram
-from storycell.runs.files import write_atomically
 from storycell.training.display import preparing, say
 
 _SHOWN = 300  # characters of a prompt in a notice

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -386,12 +386,17 @@ def standard_input(encoding: str) -> FileSource:
 
 def _spool(stream: IO[bytes], shown: str, encoding: str) -> FileSource:
     with tempfile.NamedTemporaryFile(prefix="storycell-", suffix=".txt", delete=False) as kept:
-        atexit.register(Path(kept.name).unlink, missing_ok=True)
+        atexit.register(_forget, Path(kept.name))
         try:
             shutil.copyfileobj(stream, kept, CHUNK_BYTES)
         except OSError as error:
             raise CorpusError(f"{shown} cannot be kept in {kept.name}: {error.strerror or error}") from None
     return FileSource(Path(kept.name), encoding, shown)
+
+
+def _forget(path: Path) -> None:
+    with suppress(OSError):  # Windows removes no file that is still read
+        path.unlink(missing_ok=True)
 
 
 def expand(word: str, encoding: str) -> list[FileSource] | None:
@@ -436,4 +441,4 @@ def _is_text(path: Path) -> bool:
 
 def looks_like_a_path(word: str) -> bool:
     """Whether a word that names no file was meant to name one."""
-    return os.sep in word or "." in word or glob.has_magic(word)
+    return any(c in word for c in {"/", os.sep, "."}) or glob.has_magic(word)

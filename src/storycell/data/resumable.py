@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from storycell import atomic
 from storycell.data.blocks import START, Bookmark, Place
 from storycell.data.corpus import Corpus
 
@@ -88,23 +89,22 @@ class Journal:
         """Keep what is done, in place of what was kept under the same names."""
         self.known |= done
         body = json.dumps(self.known).encode()
-        new = self._path.with_suffix(".new")
-        new.write_bytes(self._check(body) + b"\n" + body)
-        new.replace(self._path)
+        atomic.write_atomically(self._path, self._check(body) + b"\n" + body)
         self._saved_at, self.is_worth_keeping = time.monotonic(), True
 
     def finish(self, out: Path, names: Sequence[str]) -> None:
         """Put the finished files where they belong: the whole folder becomes `out`, or they move into it, beside it."""
-        self._path.unlink(missing_ok=True)
+        for path in (self._path, atomic.temporary_name(self._path)):  # the second is left by a kill
+            atomic.remove(path)
         if self.folder.parent == out:
             for name in names:
-                (self.folder / name).rename(out / name)
+                atomic.put_in_place(self.folder / name, out / name)
             return
         if os.name == "nt":  # where a folder with an open file in it cannot be renamed
             self._let_go()
-        self.folder.rename(out)
+        atomic.put_in_place(self.folder, out)
         self._holds = False  # whatever comes to be under its old name is another's
-        (out / LOCK).unlink(missing_ok=True)
+        atomic.remove(out / LOCK)
 
     def close(self, keep: bool) -> None:
         """Let go of the folder, which is kept for a later attempt, or removed before anybody else can take it."""

@@ -27,7 +27,7 @@ from logging import CRITICAL
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from storycell import extras
+from storycell import atomic, extras
 from storycell.errors import CorpusError
 
 REPOSITORY = "roneneldan/TinyStories"
@@ -116,15 +116,15 @@ def _fetch(filename: str, blob: Path, size: int | None) -> None:
     """Bring the body into `blob`, going on from where an earlier call was interrupted."""
     part = blob.with_name(f"{blob.name}.storycell.incomplete")
     if size is not None and _length(part) > size:
-        part.unlink()
+        atomic.remove(part)
     try:
         _append(filename, part, size)
     except Exception as error:
         raise _failure(filename, failure_reason(error), kept=_length(part)) from error
     if SHA256.fullmatch(blob.name) and _checksum(part) != blob.name:
-        part.unlink()
+        atomic.remove(part)
         raise _failure(filename, "what arrived was damaged on the way (its checksum is wrong), so it was removed")
-    part.replace(blob)
+    atomic.put_in_place(part, blob)
 
 
 def _append(filename: str, part: Path, size: int | None) -> None:

@@ -12,6 +12,7 @@ import html
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -22,6 +23,29 @@ from storycell.export.encoding import Weights, check_rounding
 from storycell.export.network import Network, Shape
 from storycell.web import theme, wasm
 
+_STYLES = ("web/story.css", "web/generate.css", "web/step.css", "export/page.css")
+
+
+@dataclass(frozen=True)
+class Steering:
+    """A direction in what a layer shows, and a random one of the same length: `vectors` are two of `[H]`."""
+
+    about: str
+    layer: int
+    vectors: list[list[float]]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a page offers beside generating: labels to choose by, a slider for a direction, tunes shown and played."""
+
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)  # each with its values
+    steer: Steering | None = None
+    has_tunes: bool = False
+
+
+PLAIN = Features()
+
 
 def write(
     network: Network,
@@ -30,36 +54,33 @@ def write(
     name: str,
     about: str,
     prompt: str = "",
-    labels: Mapping[str, Sequence[str]] | None = None,
-    has_tunes: bool = False,
+    features: Features = PLAIN,
 ) -> str:
-    """The text of the page; `name` is the model's, `about` a line on it, `prompt` what stands in its first box.
-
-    `labels` are what it can be asked for, each with its values. Where it writes tunes, the page shows and plays them.
-    """
+    """The text of the page; `name` is the model's, `about` a line on it, `prompt` what stands in its first box."""
     shape = network.shape
     model = {
         **{"name": name, "about": about, "cell": shape.cell, "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L},
         **({"N": shape.N, "R": shape.R} if shape.N else {}),
-        **({"labels": labels} if labels else {}),
+        **({"labels": features.labels} if features.labels else {}),
         **{"weights": weights, "kind": vocab.kind, "characters": vocab.characters},
+        **({"steer": asdict(features.steer)} if features.steer else {}),
     }
     parts = {
-        "STYLE": theme.css("web/story.css", "web/generate.css", "export/page.css", *(["web/tunes.css"] * has_tunes)),
+        "STYLE": theme.css(*_STYLES, *(["web/tunes.css"] * features.has_tunes)),
         "RUNTIME": _file("runtime.js"),
         "PAGE": theme.script("export/page.js"),
     }
-    tunes = theme.tunes_script() if has_tunes else ""
+    tunes = theme.tunes_script() if features.has_tunes else ""
     rules = {"script": ("RUNTIME", "PAGE"), "style": ("STYLE",)}
     allowed = [f"{kind}-src {' '.join(digest(parts[key]) for key in keys)}" for kind, keys in rules.items()]
-    allowed[0] += f" {digest(tunes)}" * has_tunes + " 'wasm-unsafe-eval'"
+    allowed[0] += f" {digest(tunes)}" * features.has_tunes + " 'wasm-unsafe-eval'"
     parts |= {
         "POLICY": "; ".join(["default-src 'none'", *allowed, "img-src data:", "base-uri 'none'", "form-action 'none'"]),
         "TITLE": html.escape(name),
         "PROMPT": html.escape(prompt),
         "MODEL": script_json(model),
         "WEIGHTS": encoding.encode(network, weights),
-        "TUNES": f"<script>{tunes}</script>\n" if has_tunes else "",
+        "TUNES": f"<script>{tunes}</script>\n" if features.has_tunes else "",
         "ENGINE": wasm.elements(),
     }
     return re.sub("@([A-Z]+)@", lambda found: parts[found[1]], _file("page.html"))

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell import ngrams
+from storycell.atomic import write_atomically
 from storycell.data.stories.corpus import generate
 from storycell.data.vocab import SEPARATOR, Vocabulary
 from storycell.errors import ExportError, SettingsError
@@ -55,7 +56,7 @@ def export_trainer(model: LanguageModel, vocab: Vocabulary, path: str | Path, *,
     if path.is_dir():
         raise ExportError(f"{path} is a folder; name a file in it")
     with files.writing(path, "name another file"):
-        files.write_atomically(path, data)
+        write_atomically(path, data)
     return TrainerPage(str(path), len(data))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from storycell.atomic import write_atomically
 from storycell.data.vocab import Vocabulary
 from storycell.engine.cells import CELLS
 from storycell.errors import SettingsError, UnknownCharacterError
@@ -88,7 +89,7 @@ class Direction:
         """Write it as JSON, for `load` and `storycell sample --steer FILE:DOSE`."""
         told = {"format": _FORMAT, "about": self.about, "layer": self.layer, "vector": self.vector.tolist()}
         with files.writing(Path(path), files.OTHER_OUT):
-            files.write_atomically(Path(path), (json.dumps(told) + "\n").encode())
+            write_atomically(Path(path), (json.dumps(told) + "\n").encode())
 
     @staticmethod
     def load(path: str | Path) -> "Direction":

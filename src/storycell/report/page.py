@@ -19,6 +19,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from storycell import loss
+from storycell.atomic import write_atomically
 from storycell.runs import files
 from storycell.web import names, theme
 
@@ -95,4 +96,4 @@ def write_page(path: Path, html: str) -> None:
     """Write an HTML file; its folder is made if need be."""
     with files.writing(path, files.OTHER_OUT):
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_atomically(path, html.encode())
+        write_atomically(path, html.encode())

@@ -1,4 +1,4 @@
-"""Atomic writes (a crash leaves the old file or the new one), and reads of files that anything may have happened to.
+"""Reads of files that anything may have happened to, and writes that may be refused.
 
 Whatever the disk refuses becomes a `RunFolderError` of one sentence.
 """
@@ -6,73 +6,21 @@ Whatever the disk refuses becomes a `RunFolderError` of one sentence.
 import json
 import math
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from storycell.atomic import write_atomically
 from storycell.errors import RunFolderError
 from storycell.naming import show_name
 
 _LARGEST_JSON = 64 << 20
 _LARGEST_LOG = 1 << 30
-_IN_USE = (5, 32)  # access denied, sharing violation: what Windows answers where a file is open elsewhere
-_PAUSES_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _GOES_ON = (
     "what was saved before is whole, and `storycell train --resume` goes on from it once there is room and permission"
 )
 OTHER_OUT = "free space, or name another --out"
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is either the old one or the whole new one, even after a crash."""
-    with replacing(path) as file:
-        file.write(data)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file to write; it takes the place of `path` at the end, and is gone if an error comes before."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.unlink(missing_ok=True)  # left by a kill, or a link that leads out of the folder
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        put_in_place(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    flush_folder(path.parent)
-
-
-def put_in_place(temporary: Path, path: Path) -> None:
-    """Rename a file over another one, or over nothing.
-
-    Windows refuses while another program has the old one open, as a viewer, a search index or a virus scanner does for
-    a moment, so it is asked again for a second or two.
-    """
-    for pause_s in _PAUSES_S:
-        try:
-            temporary.replace(path)
-            return
-        except PermissionError as error:
-            if getattr(error, "winerror", None) not in _IN_USE:
-                raise
-            time.sleep(pause_s)
-    temporary.replace(path)
-
-
-def flush_folder(path: Path) -> None:
-    """Make what was created or renamed in a folder survive a power cut, where the system can."""
-    if os.name == "posix":
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def flushed_length(path: Path) -> int:

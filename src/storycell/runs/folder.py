@@ -26,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from storycell import extras, ngrams
+from storycell import atomic, extras, ngrams
 from storycell.config import Settings, StrictModel, validate
 from storycell.data.vocab import Vocabulary
 from storycell.engine.library import CELLS
@@ -113,8 +113,8 @@ class RunFolder:
         try:
             with files.writing(path, "make room there, or name another --out"):
                 partial.mkdir(parents=True)
-                files.write_atomically(partial / "config.json", files.to_json(config.model_dump()))
-                files.write_atomically(partial / "vocab.json", vocab.to_json().encode())
+                atomic.write_atomically(partial / "config.json", files.to_json(config.model_dump()))
+                atomic.write_atomically(partial / "vocab.json", vocab.to_json().encode())
                 run = cls(partial)
                 run.save_weights(weights, {"step": 0})
                 run.save_last(state, about)
@@ -223,7 +223,7 @@ class RunFolder:
         later = [one for one in self.checkpoints() if one]
         for one in later[: -(most - 1)]:
             with files.writing(self.path):
-                (self.path / _checkpoint(one)).unlink(missing_ok=True)
+                atomic.remove(self.path / _checkpoint(one))
 
     def checkpoints(self) -> list[int]:
         """The steps whose weights were kept, in order."""
@@ -245,10 +245,10 @@ class RunFolder:
         """Remove those of steps after `step`, and what a kill left of one."""
         with files.writing(self.path):
             for part in list((self.path / CHECKPOINTS).glob(".step-*.part")):
-                part.unlink(missing_ok=True)
+                atomic.remove(part)
             for one in self.checkpoints():
                 if one > step:
-                    (self.path / _checkpoint(one)).unlink(missing_ok=True)
+                    atomic.remove(self.path / _checkpoint(one))
 
     def log(self, entry: dict[str, Any]) -> None:
         """Append a line to `metrics.jsonl`."""
@@ -274,10 +274,10 @@ class RunFolder:
     def write(self, name: str, data: bytes) -> None:
         """Write another file of the run, such as `loss.png`."""
         with files.writing(self.path):
-            files.write_atomically(self.path / name, data)
+            atomic.write_atomically(self.path / name, data)
 
     def _append(self, name: str, text: str) -> None:
-        with files.writing(self.path), (self.path / name).open("a", encoding="utf-8") as file:
+        with files.writing(self.path), (self.path / name).open("a", encoding="utf-8", newline="\n") as file:
             file.write(text)
 
     @cached_property
@@ -352,11 +352,11 @@ def _put_in_place(partial: Path, path: Path) -> None:
     try:
         if path.is_dir():
             path.rmdir()  # an empty one; Windows would not rename onto it
-        partial.rename(path)
+        atomic.put_in_place(partial, path)
     except OSError:
         refuse_occupied(path)  # another training was faster
         raise
-    files.flush_folder(path.parent)
+    atomic.flush_folder(path.parent)
 
 
 def refuse_unknown_cell(cell: str) -> None:

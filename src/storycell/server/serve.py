@@ -19,9 +19,9 @@ from storycell.errors import SettingsError
 from storycell.server.app import create_app
 from storycell.server.http import Connection
 from storycell.server.security import ServerSettings
+from storycell.training.loop import STOPPING
 
 _SWITCH_S = 0.001  # how long the engine's Python may keep the event loop waiting; Python's own 5 ms add up
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GRACE_S = 3  # for answers under way when the server is stopped
 
 
@@ -58,7 +58,7 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._ignored = {number for number in _SIGNALS if signal.getsignal(number) is signal.SIG_IGN}
+        self._ignored = {number for number in STOPPING if signal.getsignal(number) is signal.SIG_IGN}
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop, unless the signal was to be ignored."""
@@ -88,7 +88,7 @@ def _signals_stop(server: _Server) -> Iterator[None]:
 
     uvicorn raises the signal that stopped it once more; by then it has done its work.
     """
-    heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, server.handle_exit) for number in heeded}
     try:
         yield

@@ -51,6 +51,10 @@ class TrainingResult:
     interrupted: str = ""  # the signal that stopped it, if one did
 
 
+# The signals that ask a program to end; SIGBREAK is Ctrl-Break, on Windows, where nobody else sends any.
+STOPPING = tuple(s for s in signal.Signals if s.name in ("SIGINT", "SIGTERM", "SIGBREAK"))
+
+
 class Interruption:
     """A context within which `number` is that of the signal that came, or 0."""
 
@@ -60,7 +64,7 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in STOPPING:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup: it stays ignored
                     self._before[number] = signal.signal(number, self._note) or signal.SIG_DFL
         return self

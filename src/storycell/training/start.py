@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 
 from storycell import config, extras, threads
-from storycell.config import BUDGETS, Settings
+from storycell.config import BUDGETS, Settings, TrainSettings
 from storycell.data import batches, corpus
 from storycell.data.resumable import Progress, no_progress
 from storycell.data.survey import build_vocabulary
 from storycell.data.tokens import Prepared
 from storycell.data.vocab import Vocabulary
 from storycell.engine import library
+from storycell.engine.teacher import MOST_CHARACTERS, Teacher
 from storycell.errors import ResumeError, SettingsError
 from storycell.language_model import Floats
 from storycell.ngrams import TABLE
@@ -90,7 +91,7 @@ CHANGEABLE = {
     "clip",
     "weight_decay",
 }
-CHANGEABLE |= {*DROPOUTS, "reset", "average", "backend", "precision", "threads", "device"}
+CHANGEABLE |= {*DROPOUTS, "reset", "average", "soft_targets", "soft_chars", "backend", "precision", "threads", "device"}
 
 
 def train(
@@ -158,6 +159,7 @@ def train(
 
 
 _NETWORK = {"layers", "hidden"}
+_LONGEST_PART = 60  # characters of a title in a run's name; file systems take 255 bytes
 
 
 def plan_best(group: ProcessGroup, settings: Settings, prepared: Prepared, *, keeps_network: bool) -> best.Plan:
@@ -167,7 +169,7 @@ def plan_best(group: ProcessGroup, settings: Settings, prepared: Prepared, *, ke
     train_chars = prepared.train.chars
     if settings.training.minutes is None:
         return best.plan(settings, train_chars, {given: 1.0} if keeps_network else best.NOMINAL)
-    tried = settings.with_changes(streams=best.choose_streams(settings, train_chars))
+    tried = settings.with_changes(streams=best.choose_streams(settings, train_chars), soft_targets=0.0)
     with _threads(group, settings):
         speeds = best.measure(tried, networks, lambda one: build_trainer(one, prepared, group))
     return best.plan(settings, train_chars, speeds)
@@ -270,8 +272,18 @@ def resolve_settings(group: ProcessGroup, settings: Settings) -> Settings:
         backend=backend,
         precision=precision,
         threads=training.threads or group.default_threads(),
+        soft_targets=training.soft_targets if _can_teach() else 0.0,
         **{unit: amount},
     )
+
+
+def _can_teach() -> bool:
+    """Whether the engine, which counts the n-grams of soft targets, is there."""
+    try:
+        library.library()
+    except ImportError:
+        return False
+    return True
 
 
 def uses_engine(settings: Settings, device: str) -> bool:
@@ -301,7 +313,14 @@ def build_trainer(settings: Settings, prepared: Prepared, group: ProcessGroup) -
     training = settings.training
     made = batches.make(prepared.train_ids, training)
     share = len(range(made.B)[group.rows(made.B)]) / made.B
-    return Trainer(build_learner(settings, len(prepared.vocab), group, share), made, training, processes=group)
+    learner = build_learner(settings, len(prepared.vocab), group, share)
+    return Trainer(learner, made, training, processes=group, teacher=_count_teacher(training, prepared))
+
+
+def _count_teacher(training: TrainSettings, prepared: Prepared) -> Teacher | None:
+    if not training.soft_targets or len(prepared.vocab) > MOST_CHARACTERS:
+        return None
+    return Teacher(prepared.train_ids, len(prepared.vocab))
 
 
 def build_learner(
@@ -402,9 +421,14 @@ def name_texts(texts: Texts) -> list[str]:
 
 
 def _free_name(words: list[str], recipe: str) -> Path:
+    """A folder in `runs/` that is not there yet; a recipe may be a file, and a name hold what no file system takes."""
     stem = Path(words[0]).name.split(".")[0] or "text"
-    stem = "stdin" if stem == "-" else "".join(c if c.isalnum() or c in "-_" else "-" for c in stem)
+    name = f"{'stdin' if stem == '-' else _name_part(stem)}-{_name_part(Path(recipe).stem)}"
     number = 1
-    while (path := Path("runs") / f"{stem}-{recipe}-{number}").exists():
+    while (path := Path("runs") / f"{name}-{number}").exists():
         number += 1
     return path
+
+
+def _name_part(word: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in word[:_LONGEST_PART])

@@ -19,7 +19,7 @@ Oliver Miriam Philip Philippa Sebastian Jasper Rachel Rupert Frances Ingrid Rosa
 Katharina Ferdinand Gerda James Isabel Arthur Hannah Ivan Edward Flora Jane Magdalena Selma Ruth Harriet Catherine Jonas
 Simon Michael Anna Charlotte Dora Esther Ralph Maximilian Edmund Julian Herbert`.split(/\s+/).join("\n");
 
-const state = { exists: false, running: false, isDone: false, wasHidden: false };
+const state = { exists: false, running: false, isDone: false, wasHidden: false, rises: false };
 const curve = { train: [], valid: [], steps: 1 };
 let choice = null, seen = null, mark = null; // the colours; the text that is shown; the character whose units the map has
 
@@ -215,6 +215,10 @@ const TOLD = {
     if (curve.valid.length) $("valid-nats").textContent = curve.valid.at(-1)[1].toFixed(3);
     showButtons();
     drawCurve();
+    if (!about.wasRunning) return;
+    $("status").textContent = `It goes on from step ${about.step.toLocaleString("en")}: the page was closed while it learnt.`;
+    if (isResting()) state.wasHidden = true;
+    else ask("run");
   },
   progress({ step, charsPerS, points, isDone, running }) {
     Object.assign(state, { running, isDone });
@@ -234,9 +238,10 @@ const TOLD = {
     curve.valid.push([step, nats]);
     thin(curve.valid);
     $("valid-nats").textContent = nats.toFixed(3);
-    const best = Math.min(...curve.valid.map(([, loss]) => loss));
-    $("status").textContent = nats > best + RISES
-      ? `The loss on what is held out was ${best.toFixed(3)}, and rises: it learns the text by heart. Saved is the model of that time, too.` : "";
+    const best = Math.min(...curve.valid.map(([, loss]) => loss)), rose = state.rises;
+    state.rises = nats > best + RISES;
+    if (state.rises) $("status").textContent = `The loss on what is held out was ${best.toFixed(3)}, and rises: it learns the text by heart. Saved is the model of that time, too.`;
+    else if (rose) $("status").textContent = "";
   },
   text(told) {
     seen = { ...told, shape };
@@ -249,7 +254,7 @@ const TOLD = {
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   },
-  kept() { document.body.dataset.kept = String(Number(document.body.dataset.kept ?? 0) + 1); },
+  kept({ step }) { document.body.dataset.kept = step; },
   "not kept": () => { $("status").textContent = "This browser keeps nothing for this page: save the model before you leave."; },
   done({ nats }) {
     $("status").textContent = nats === null ? "Done." : `Done: ${nats.toFixed(4)} nats per character on all that is held out.`;
@@ -280,6 +285,8 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   KEYS[event.key]();
 });
+
+const isResting = () => document.hidden && !$("hidden-too").checked;
 
 document.addEventListener("visibilitychange", () => {
   if ($("hidden-too").checked) return;
