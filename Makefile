@@ -9,7 +9,7 @@ TESTED := .venv/installed-dev
 FUZZED := .venv/installed-fuzz
 FUZZ_SECONDS ?= 3600
 
-.PHONY: story test wheels wasm arm-test windows-test coverage lint check soak fuzz lock locked audit clean
+.PHONY: story test wheels wasm arm-test windows-test coverage lint check docs course soak fuzz lock locked audit clean
 
 story: $(INSTALLED)
 	$(BIN)/storycell train stories --recipe quick
@@ -48,6 +48,14 @@ lint: $(TESTED)
 	$(BIN)/mypy
 
 check: lint test
+
+# The documentation as a site that opens from disk, in build/site; a link that leads nowhere is an error.
+docs: $(TESTED)
+	$(BIN)/python tools/docs.py
+
+# Run the course and write what its pages show: ten minutes, most of them the article's trainings.
+course: $(TESTED)
+	$(BIN)/python tools/course.py
 
 # The long tests, more examples of those that draw at random, and each fuzz target for FUZZ_SECONDS (an hour).
 soak: $(TESTED) fuzz

@@ -71,6 +71,15 @@ struct Recurrence {
     int64_t descending;         // forward only: panels from the last to the first, same result
 };
 
+// What one call of a kernel computes of a Recurrence: some streams, some of its steps in the order in which they are done
+// (backward has one more than `steps`, for the initial state) and, of the units, panels as they are packed: share
+// `share` of `shares`. A step of a share may begin when that before is finished in all shares.
+struct RecurrencePart {
+    int64_t first, last;        // streams
+    int64_t begin, end;         // steps
+    int64_t share, shares;
+};
+
 struct Product {                // out[rows, columns] = left[rows, inner] . packed (+ bias)
     int64_t precision, rows, inner, columns;
     const void* left;           // elements, row stride below (in elements)
@@ -138,6 +147,10 @@ struct OutputLoss {             // logits, softmax cross-entropy and its gradien
     float* losses;              // [T*B]
     void* logit_grads;          // [T*B, V rounded up] elements, or null
     float* grad_hidden;         // [T*B, H], or null
+    // The gradient is that of (1 - share) of each row's loss and of share of the cross-entropy with `soft` [B, T, V], or
+    // null: probabilities; `losses` are without it.
+    const float* soft;
+    double share;
 };
 
 struct GenerationLayer {
@@ -211,16 +224,18 @@ struct Tensors {                // what the optimiser works on; each function re
 template <class Arguments>
 using RangeKernel = Status(const Arguments&, int64_t first, int64_t last);
 
+using RecurrenceKernel = Status(const Recurrence&, const RecurrencePart&);
+
 // One instruction set's kernels.
 struct Kernels {
     const char* name;
-    int width;
+    int width;  // of a vector
+    int rows;   // of the micro-kernel's tile
     void (*pack)(int64_t precision, int64_t inner, int64_t columns, int64_t gates,
                  const float* source, int64_t k_stride, int64_t j_stride, int64_t valid_inner,
                  int64_t valid_columns, void* packed, int64_t first, int64_t last);
     int64_t (*panels)(int64_t inner, int64_t columns, int64_t gates);
-    RangeKernel<Recurrence>* forward;            // streams
-    RangeKernel<Recurrence>* backward;           // streams
+    RecurrenceKernel *forward, *backward;
     RangeKernel<Product>* product;               // rows
     RangeKernel<TransposedProduct>* transposed;  // m / 16
     RangeKernel<TransposedPair>* transposed_pair;  // m / 16

@@ -56,7 +56,7 @@ Status generate_streams(const Kernels& kernels, const Generation& a, int64_t fir
                 if (const Status bad = kernels.product(input, first, last)) return bad;
                 r.projected = layer.projected;
             }
-            if (const Status bad = kernels.forward(r, first, last)) return bad;
+            if (const Status bad = kernels.forward(r, {first, last, 0, 1, 0, 1})) return bad;
         }
         const Product output{a.precision, B, H, wide, slot(a.layer[a.layers - 1].hidden, 1), H,
                              a.packed_output, a.output_bias, a.logits, back};

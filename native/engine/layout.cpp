@@ -59,7 +59,8 @@ STRUCT(TableGradient, FIELD(precision), FIELD(cell), FIELD(steps), FIELD(streams
        FIELD(ids), FIELD(ids_stream_stride), FIELD(ids_step_stride), FIELD(gate_grads), FIELD(grad))
 STRUCT(OutputLoss, FIELD(precision), FIELD(steps), FIELD(streams), FIELD(units), FIELD(characters), FIELD(hidden),
        FIELD(packed_forward), FIELD(packed_backward), FIELD(bias), FIELD(targets), FIELD(targets_stream_stride),
-       FIELD(targets_step_stride), FIELD(scale), FIELD(losses), FIELD(logit_grads), FIELD(grad_hidden))
+       FIELD(targets_step_stride), FIELD(scale), FIELD(losses), FIELD(logit_grads), FIELD(grad_hidden), FIELD(soft),
+       FIELD(share))
 STRUCT(Dropout, FIELD(precision), FIELD(count), FIELD(period), FIELD(seed), FIELD(keep), FIELD(from), FIELD(to))
 #define LISTED(type, name) FIELD(name),
 STRUCT(Choice, STORYCELL_CHOICE(LISTED))
@@ -76,7 +77,7 @@ STRUCT(Tensors, FIELD(tensors), FIELD(tensor), FIELD(factor), FIELD(sums))
 STRUCT(ModelConfig, FIELD(cell), FIELD(layers), FIELD(units), FIELD(characters), FIELD(embedding), FIELD(gate_bias),
        FIELD(precision), FIELD(threads), FIELD(dropout), FIELD(weight_dropout), FIELD(embedding_dropout), FIELD(ngrams), FIELD(ngram_rows))
 STRUCT(Chunk, FIELD(streams), FIELD(steps), FIELD(ids), FIELD(targets), FIELD(resets), FIELD(carries), FIELD(seed),
-       FIELD(nats), FIELD(norm))
+       FIELD(soft), FIELD(share), FIELD(nats), FIELD(norm))
 STRUCT(Update, FIELD(method), FIELD(rate), FIELD(clip), FIELD(decay), FIELD(beta1), FIELD(beta2))
 STRUCT(NetworkLayer, FIELD(input), FIELD(recurrent), FIELD(input_bias), FIELD(recurrent_bias))
 STRUCT(NetworkWeights, FIELD(cell), FIELD(layers), FIELD(units), FIELD(characters), FIELD(embedding),

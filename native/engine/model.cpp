@@ -332,6 +332,7 @@ Status Model::loss(Chunk& chunk) {
     a.scale = 1.0 / static_cast<double>(rows);
     a.losses = losses.room(rows), a.logit_grads = logit_grads.room(elements(rows * VW));
     a.grad_hidden = grad_top.room(rows * H);
+    a.soft = chunk.soft, a.share = chunk.share;
     TRY(storycell_output_loss(&a, threads));
     double sum = 0;
     for (int64_t r = 0; r < rows; ++r) sum += losses.data()[r];
@@ -668,6 +669,7 @@ int storycell_model_gradient(Model* m, Chunk* c) {
     if (c->streams < 1 || c->steps < 1 || c->streams > (1 << 24) || c->steps > (1 << 24) ||
         c->streams * c->steps >= (int64_t{1} << 31))
         return kBadSize;
+    if (!(c->share >= 0 && c->share <= 1)) return kBadSize;
     return guarded([&] { return m->gradient(*c); });
 }
 

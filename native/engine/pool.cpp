@@ -24,6 +24,8 @@ namespace storycell {
 
 #ifdef STORYCELL_NO_THREADS
 
+void rest(bool) {}
+
 Status split(int64_t count, int64_t, int,
              Status (*part)(void* context, int64_t first, int64_t last) noexcept, void* context) {
     return count > 0 ? part(context, 0, count) : kOk;
@@ -159,6 +161,11 @@ bool begin() {
 }
 
 }  // namespace
+
+void rest(bool long_since) {
+    if (long_since) std::this_thread::yield();
+    else relax();
+}
 
 Status split(int64_t count, int64_t grain, int threads,
              Status (*part)(void* context, int64_t first, int64_t last) noexcept, void* context) {

@@ -9,6 +9,9 @@
 
 namespace storycell {
 
+// A moment of waiting for another thread; `long_since`: let other threads have the core.
+void rest(bool long_since);
+
 // Calls part(context, first, last) for consecutive parts of [0, count), at most `threads` and none
 // smaller than about `grain`, and returns when all have finished; the caller takes parts too, and all of
 // them where no thread can be started. Every part is computed whatever becomes of the others; the status is

@@ -12,6 +12,7 @@
 #include "engine/layout.h"
 #include "engine/ngrams.h"
 #include "engine/pool.h"
+#include "engine/through_time.h"
 
 namespace storycell {
 namespace {
@@ -231,13 +232,19 @@ int storycell_pack(int64_t precision, int64_t inner, int64_t columns, int64_t ga
 int storycell_forward(const Recurrence* a, int threads) {
     if (!a) return kMissing;
     if (const Status bad = check(*a, false)) return bad;
-    return run(&Kernels::forward, *a, a->streams, threads);
+    if (const Status bad = check_threads(threads)) return bad;
+    const Kernels& k = *kernels();
+    const int64_t gates = kCells[a->cell].gates, panels = k.panels(a->units, a->units, gates);
+    return through_time(k.forward, *a, a->steps, choose_grid(k, *a, panels, threads));
 }
 
 int storycell_backward(const Recurrence* a, int threads) {
     if (!a) return kMissing;
     if (const Status bad = check(*a, true)) return bad;
-    return run(&Kernels::backward, *a, a->streams, threads);
+    if (const Status bad = check_threads(threads)) return bad;
+    const Kernels& k = *kernels();
+    const int64_t panels = k.panels(kCells[a->cell].back * a->units, a->units, 0);
+    return through_time(k.backward, *a, a->steps + 1, choose_grid(k, *a, panels, threads));
 }
 
 int storycell_product(const Product* a, int threads) {

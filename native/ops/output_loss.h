@@ -24,6 +24,7 @@ storycell::Status output_loss_rows(const storycell::OutputLoss& a, int64_t first
     const auto* hidden = static_cast<const E*>(a.hidden);
     auto* grads = static_cast<E*>(a.logit_grads);
     const auto scale = static_cast<float>(a.scale);
+    const auto soft_scale = static_cast<float>(a.soft ? a.scale * a.share : 0.0);
     for (int64_t r0 = first; r0 < last; r0 += strip) {
         const int64_t rows = last - r0 < strip ? last - r0 : strip;
         storycell::Product forward{a.precision, rows, H, wide, hidden + r0 * H, H,
@@ -50,7 +51,11 @@ storycell::Status output_loss_rows(const storycell::OutputLoss& a, int64_t first
             const Simd::F factor = Simd::set1(scale / total);
             for (int64_t j = 0; j < wide; j += w)
                 Simd::store(row + j, Simd::load(row + j) * factor);
-            row[target] -= scale;
+            if (a.soft) {
+                const float* soft = a.soft + (b * a.steps + t) * V;
+                for (int64_t j = 0; j < V; ++j) row[j] -= soft_scale * soft[j];
+            }
+            row[target] -= scale - soft_scale;
             for (int64_t j = V; j < wide; ++j) row[j] = 0.0f;
             for (int64_t j = 0; j < wide; j += w)
                 P::store(grads + (r0 + r) * wide + j, Simd::load(row + j));

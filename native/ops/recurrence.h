@@ -1,5 +1,5 @@
-// Forward and backward through time for one layer over a range of streams. Streams never meet, so
-// a thread runs all steps of its streams without waiting for another.
+// Forward and backward through time for one layer over a part of its streams, steps and units. Streams never meet, so a
+// thread that has all units runs all steps of its streams without waiting for another.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -17,6 +17,12 @@ template <class C, class P>
 inline Packing forward_packing(int64_t units) {
     return {units, units, C::gates == 1 ? 0 : C::gates, P::header};
 }
+
+struct PanelRange {
+    int64_t begin, end;
+    PanelRange(const Packing& shape, const storycell::RecurrencePart& part)
+        : begin(shape.panels() * part.share / part.shares), end(shape.panels() * (part.share + 1) / part.shares) {}
+};
 
 // What the layer's input adds to the gates of stream b at step t, [G*H].
 template <class C>
@@ -54,8 +60,9 @@ STORYCELL_INLINE void fetch_backward(const storycell::Recurrence& a, int64_t t, 
 }
 
 template <class C, class P>
-storycell::Status forward_streams(const storycell::Recurrence& a, int64_t first, int64_t last) {
+storycell::Status forward_part(const storycell::Recurrence& a, const storycell::RecurrencePart& part) {
     constexpr int w = Simd::width;
+    const int64_t first = part.first, last = part.last;
     const int64_t H = a.units, B = a.streams;
     const Packing shape = forward_packing<C, P>(H);
     const RowBlocks<MicroKernel<P>> blocks(last - first);
@@ -65,7 +72,8 @@ storycell::Status forward_streams(const storycell::Recurrence& a, int64_t first,
     RowTiles<P> tiles(shape, packed, last - first);
     if (!tiles.ready()) return storycell::kNoMemory;
 
-    for (int64_t t = 0; t < a.steps; ++t) {
+    const PanelRange panels(shape, part);
+    for (int64_t t = part.begin; t < part.end; ++t) {
         tiles.take(hidden + (t * B + first) * H, H, last - first);
         const float* before = a.carry;
         float* after = a.carry;
@@ -73,8 +81,8 @@ storycell::Status forward_streams(const storycell::Recurrence& a, int64_t first,
             before = a.cell_state + t * B * H;
             after = a.cell_state + (t + 1) * B * H;
         }
-        for (int64_t nth = 0; nth < shape.panels(); ++nth) {
-            const int64_t panel = a.descending ? shape.panels() - 1 - nth : nth;
+        for (int64_t nth = 0; nth < panels.end - panels.begin; ++nth) {
+            const int64_t panel = a.descending ? panels.end - 1 - nth : panels.begin + nth;
             const int vectors = shape.vectors(panel);
             const int units_here = C::gates == 1 ? vectors : 1;  // vectors of units in the tile
             for (int64_t block = 0; block < blocks.count; ++block) {
@@ -109,8 +117,9 @@ storycell::Status forward_streams(const storycell::Recurrence& a, int64_t first,
 }
 
 template <class C, class P>
-storycell::Status backward_streams(const storycell::Recurrence& a, int64_t first, int64_t last) {
+storycell::Status backward_part(const storycell::Recurrence& a, const storycell::RecurrencePart& part) {
     constexpr int w = Simd::width;
+    const int64_t first = part.first, last = part.last;
     const int64_t H = a.units, B = a.streams, T = a.steps;
     const Packing shape{C::back * H, H, 0};
     const RowBlocks<MicroKernel<P>> blocks(last - first);
@@ -121,9 +130,10 @@ storycell::Status backward_streams(const storycell::Recurrence& a, int64_t first
     if (!tiles.ready()) return storycell::kNoMemory;
 
     // At t = -1 the product alone remains: the gradient to the initial state.
-    for (int64_t t = T - 1; t >= -1; --t) {
+    const PanelRange panels(shape, part);
+    for (int64_t t = T - 1 - part.begin; t >= T - part.end; --t) {
         if (t + 1 < T) tiles.take(saved + ((t + 1) * B + first) * C::saved * H, C::saved * H, last - first);
-        for (int64_t panel = 0; panel < shape.panels(); ++panel) {
+        for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
             const int vectors = shape.vectors(panel);
             for (int64_t block = 0; block < blocks.count; ++block) {
                 const int64_t b0 = first + blocks.start(block);

@@ -13,8 +13,10 @@
 #include <vector>
 
 #include "engine/inference.h"
+#include "engine/kernels.h"
 #include "engine/pool.h"
 #include "engine/storycell.h"
+#include "engine/through_time.h"
 #include "tests/scarce_memory.h"
 
 using namespace storycell;
@@ -241,6 +243,80 @@ void streams_apart(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_
         const auto alone = gradients(b, 1, 1);
         for (int64_t j = 0; j < H; ++j) expect(alone[j] == together[b * H + j], "streams apart");
     }
+}
+
+// All that a pass forth and back leaves, whatever threads share streams, units or both, is to the bit what one leaves.
+void units_shared(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_t H, bool one_thread) {
+    const int64_t G = kCells[cell].gates, S = kCells[cell].saved, back = kCells[cell].back;
+    const auto weight = floats(G * H * H), input = floats(T * B * G * H), reset = floats(H), start = floats(B * H);
+    const auto grads = floats(T * B * H);
+    Elements forward(precision, G * H * H), backward(precision, back * H * H);
+    storycell_pack(precision, H, H, G > 1 ? G : 0, weight.data(), 1, H, H, G * H, forward.at(0), 1);
+    storycell_pack(precision, back * H, H, 0, weight.data(), H, 1, back * H, H, backward.at(0), 1);
+    // With `one_thread` no other can be started.
+    const auto passed = [&](RecurrenceKernel* kernel, const Recurrence& r, int64_t steps, Grid grid) {
+        grant_allocations(one_thread ? 0 : kUnlimited);
+        const Status status = through_time(kernel, r, steps, grid);
+        expect((refused_allocations() > 0) == (one_thread && grid.shares > 1), "a thread that cannot be started");
+        grant_allocations(kUnlimited);
+        return status;
+    };
+    // By this grid, or as the library likes with so many threads.
+    const auto all = [&](Grid grid, int threads) {
+        Elements hidden(precision, (T + 1) * B * H), saved(precision, T * B * S * H);
+        std::vector<float> cells(static_cast<size_t>((T + 1) * B * H), 0.25f), out(static_cast<size_t>(B * H));
+        std::vector<float> carry(out.size(), 0.25f), carried = carry;
+        storycell_convert(precision, start.data(), hidden.at(0), B * H, 1);
+        Recurrence r{};
+        r.cell = cell; r.precision = precision; r.steps = T; r.streams = B; r.units = H;
+        r.packed = forward.at(0); r.projected = input.data(); r.reset_bias = reset.data();
+        r.hidden = hidden.at(0); r.saved = saved.at(0);
+        if (cell == kLstm) r.cell_state = cells.data(); else r.carry = carry.data();
+        expect(!(threads ? storycell_forward(&r, threads)
+                         : static_cast<int>(passed(kernels()->forward, r, T, grid))), "forward of shared units");
+        if (cell == kGru) r.carry = carried.data(); else r.grad_carry = carried.data();
+        r.packed = backward.at(0); r.grad_output = grads.data(); r.grad_hidden = start.data();
+        r.grad_initial = out.data();
+        expect(!(threads ? storycell_backward(&r, threads)
+                         : static_cast<int>(passed(kernels()->backward, r, T + 1, grid))), "backward of shared units");
+        std::vector<float> found((T + 1) * B * H + T * B * S * H);
+        storycell_widen(precision, hidden.at(0), found.data(), (T + 1) * B * H, 1);
+        storycell_widen(precision, saved.at(0), found.data() + (T + 1) * B * H, T * B * S * H, 1);
+        for (const auto* more : {&cells, &out, &carry, &carried}) found.insert(found.end(), more->begin(), more->end());
+        return found;
+    };
+    const auto alone = all({1, 1}, 0);
+    const int64_t panels = std::min(kernels()->panels(H, H, G), kernels()->panels(back * H, H, 0));
+    if (one_thread) return expect(alone == all({kMostGroups, kMostShares}, 0), "one thread takes the others' shares");
+    for (int64_t groups = 1; groups <= std::min<int64_t>(B, 3); ++groups)
+        for (int64_t shares = 1; shares <= std::min(panels, kMostShares); ++shares)
+            expect(alone == all({groups, shares}, 0), "shared units change no bits");
+    for (int threads : {2, 5, 16}) expect(alone == all({}, threads), "threads change no bits");
+}
+
+// What threads share by which sizes: streams where they have enough of them, units besides where they have not.
+void grids() {
+    Recurrence r{};
+    r.cell = kLstm, r.units = 256;
+    const auto chosen = [&](int64_t streams, int threads) {
+        const Kernels& k = *kernels();
+        r.streams = streams;
+        return choose_grid(k, r, k.panels(4 * r.units, r.units, 0), threads);
+    };
+    for (int64_t units : {16, 64, 256, 1024})
+        for (int64_t streams : {1, 2, 3, 8, 64, 1000})
+            for (int threads : {1, 2, 3, 7, 16, 64, 1000}) {
+                r.units = units;
+                const Grid g = chosen(streams, threads);
+                expect(g.groups >= 1 && g.groups <= streams && g.shares >= 1 && g.groups * g.shares <= threads,
+                       "a grid has no more threads than there are");
+                expect(g.shares <= kMostShares && (g.shares == 1 || g.groups <= kMostGroups), "a grid has its place");
+                if (units == 16 || streams >= 8 * threads) expect(g.shares == 1, "nothing to be gained by sharing units");
+            }
+    r.units = 256;
+    expect(chosen(1, 2).shares == 2 && chosen(1, 16).shares > 2 && chosen(4, 16).shares > 1, "few streams share units");
+    r.precision = kBlas;
+    expect(chosen(1, 16).shares == 1, "a BLAS has all units at once");
 }
 
 void products(int64_t precision, int64_t rows, int64_t inner, int64_t columns) {
@@ -551,6 +627,7 @@ int main(int count, char** words) {
     }
     expect(split(1, 1, 1, [](int64_t, int64_t) -> Status { throw 7; }) == kFailed, "alone, throwing");
 #ifndef STORYCELL_NO_THREADS
+    units_shared(kLstm, kFloat32, 3, 70, 144, true);  // before there is another thread
     failing_threads();
 #endif
     const struct {
@@ -594,12 +671,16 @@ int main(int count, char** words) {
                 recurrence(cell, precision, 3, 7, 48, 17);
                 recurrence(cell, precision, 5, 3, 80, 300);
                 recurrence(cell, precision, 2, 70, 32, 17);
-                if (precision != kBlas) streams_apart(cell, precision, 3, 51, 80);  // not promised of a BLAS
+                if (precision == kBlas) continue;  // it promises none of these
+                streams_apart(cell, precision, 3, 51, 80);
+                units_shared(cell, precision, 3, 1, 272, false);
+                units_shared(cell, precision, 3, 5, 144, false);
             }
         }
         for (int64_t rows : {1, 2, 3, 5, 6, 7, 16, 50})
             for (int64_t inner : {16, 32, 48, 176, 1024}) byte_products(rows, inner, 16 * (1 + rows % 7), rows % 2);
         bytes_read();
+        grids();
         for (int64_t cell : {0, 1, 2}) {
             network(cell, 1, 1, 2, 0, false);
             network(cell, 3, 19, 21, 5, true);

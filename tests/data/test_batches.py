@@ -36,6 +36,17 @@ def test_a_stream_goes_on_exactly_where_it_stopped(sizes: tuple[int, int, int], 
     assert streams.carries_state
 
 
+@given(SIZES, st.integers(0, 1000), st.integers(0, 12))
+def test_what_stands_before_a_chunk_is_the_text_before_it(sizes: tuple[int, int, int], step: int, count: int) -> None:
+    N, B, T = sizes
+    streams = Streams(ring(N), B, T)
+    before, first = streams.before(step, count), streams.at(step)[0][:, :1]
+    assert before.dtype == np.int64
+    assert np.array_equal(before, (first + np.arange(-count, 0)) % N)
+    assert np.array_equal(streams.before(step, count, slice(0, B, 2)), before[::2])
+    assert Windows(ring(N), B, T, 1).before(step, count).shape == (B, 0)
+
+
 @given(SIZES)
 def test_an_epoch_covers_every_character(sizes: tuple[int, int, int]) -> None:
     N, B, T = sizes

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,6 +142,24 @@ def test_bits_do_not_depend_on_threads(precision: str, optimizer: str) -> None:
         found.append(engine.snapshot())
     for other in found[1:]:
         assert all((found[0][name] == other[name]).all() for name in other)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("B", [1, 3, 8, 64])
+def test_bits_do_not_depend_on_how_many_threads_share_units_too(B: int, cell: str) -> None:
+    """A network wide enough for it: with more threads than streams each has some of the units."""
+    ids, targets = chunk(B, 3)
+    found: list[tuple[int, Any]] = []
+    counts = (1, 2, 3, 8, 16)
+    for threads in counts:
+        engine = EngineModel(V, 272, 1, cell, threads=threads, precision="bf16" if B % 2 else "fp32")
+        engine.initialise(1)
+        found.append((threads, engine.gradient(ids, targets)))
+        for name, gradient in engine.read("gradient").items():
+            found.append((threads, (name, gradient.tobytes())))
+    per = len(found) // len(counts)
+    for k, (threads, other) in enumerate(found):
+        assert other == found[k % per][1], f"with {threads} threads"
 
 
 def test_packed_weights_are_those_of_now() -> None:

@@ -1,14 +1,18 @@
 """The page that learns, in Chromium: a text in, a model out, without network, mouse, or messages in the console."""
 
+import contextlib
 import io
 import json
 import os
 import re
 import shutil
+import signal
+import sys
 import zipfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import playwright.sync_api as playwright
@@ -20,6 +24,7 @@ import storycell
 from storycell.cli import main
 from storycell.data.stories.corpus import generate
 from storycell.export.trainer import export_trainer
+from storycell.runs.tensors import read_tensors
 from storycell.training.start import resume
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -29,11 +34,16 @@ STORIES = "\n<|endoftext|>\n".join(islice(generate(7), 40)) + "\n"
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
+def started() -> Iterator[playwright.Playwright]:
+    with playwright.sync_playwright() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def browser(started: playwright.Playwright) -> Iterator[playwright.Browser]:
+    chromium = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    yield chromium
+    chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +58,9 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Opened:
     """The page, and everything that went wrong in it."""
 
-    def __init__(self, browser: playwright.Browser, path: Path, **context: object) -> None:
-        self.context = browser.new_context(offline=True, accept_downloads=True, **context)  # type: ignore[arg-type]
+    def __init__(self, within: playwright.Browser | playwright.BrowserContext, path: Path, **context: Any) -> None:
+        is_browser = isinstance(within, playwright.Browser)
+        self.context = within.new_context(offline=True, accept_downloads=True, **context) if is_browser else within
         self.path, self.troubles, self.asked = path, [], []
         self.open()
 
@@ -156,6 +167,79 @@ def test_a_closed_page_goes_on_where_it_was(opened: Opened) -> None:
     assert opened.page.is_visible("#setup")
 
 
+def crash(opened: Opened) -> None:
+    with pytest.raises(playwright.Error, match="crash"):
+        opened.page.goto("chrome://crash")
+    opened.page.close()
+
+
+def kill_all_with(words: str) -> None:
+    """Kill the processes of a browser, which has these words in its command line."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if words in path.read_text(errors="replace"):
+                os.kill(int(path.parent.name), signal.SIGKILL)
+
+
+def await_kept(opened: Opened) -> int:
+    opened.page.wait_for_function("() => document.body.dataset.kept >= 20")
+    return int(opened.page.get_attribute("body", "data-kept") or 0)
+
+
+def check_it_goes_on(opened: Opened, kept: int, folder: Path) -> None:
+    """By itself, from what was kept last, and its loss with it."""
+    began = int(re.findall(r"goes on from step (\d+)", opened.page.inner_text("#status").replace(",", ""))[0])
+    assert began >= kept
+    opened.await_steps(began + 200)
+    opened.page.wait_for_function("step => document.body.dataset.kept > step", arg=began)
+    opened.pause()
+    run = unpacked(opened.saved(folder))
+    entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    before, after = ([entry for entry in entries if (entry["step"] > began) is later] for later in (False, True))
+    assert [entry["step"] for entry in entries] == sorted({entry["step"] for entry in entries})
+    assert len(before) >= 1
+    assert max(entry["train_nats"] for entry in after) < before[0]["train_nats"]
+    assert max(entry["valid_nats"] for entry in after) < before[0]["valid_nats"]
+
+
+def test_a_training_whose_tab_crashes_goes_on_from_what_was_kept(opened: Opened, tmp_path: Path) -> None:
+    opened.begin(steps=100_000)
+    kept = await_kept(opened)
+    crash(opened)
+    opened.open()
+    check_it_goes_on(opened, kept, tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the browser's processes in /proc")
+def test_a_training_whose_browser_is_killed_goes_on_from_what_was_kept(
+    started: playwright.Playwright, file: Path, tmp_path: Path
+) -> None:
+    profile, browser = tmp_path / "profile", {"executable_path": CHROMIUM, "args": FLAGS, "offline": True}
+    first = Opened(started.chromium.launch_persistent_context(profile, **browser), file)
+    first.begin(steps=100_000)
+    kept = await_kept(first)
+    with first.context.expect_event("close"):
+        kill_all_with(f"--user-data-dir={profile}")
+    again = Opened(started.chromium.launch_persistent_context(profile, **browser), file)
+    check_it_goes_on(again, kept, tmp_path)
+    again.close()
+
+
+def test_a_finished_training_is_kept(opened: Opened, tmp_path: Path) -> None:
+    def learnt(name: str) -> dict[str, Any]:
+        (tmp_path / name).mkdir()
+        tensors, about = read_tensors(unpacked(opened.saved(tmp_path / name)) / "last.safetensors")
+        return about["position"] | {key: tensor.tolist() for key, tensor in tensors.items()}
+
+    opened.begin(steps=30)
+    opened.await_done()
+    before = learnt("before")
+    opened.page.close()
+    opened.open()
+    assert (opened.page.inner_text("#steps-done"), opened.page.inner_text("#train")) == ("30 of 30", "Train on")
+    assert learnt("after") == before
+
+
 def test_step_by_step_and_a_changed_rate(opened: Opened, tmp_path: Path) -> None:
     opened.begin(steps=100_000)
     opened.pause()
@@ -225,7 +309,7 @@ def test_ngrams_are_learnt_and_looked_up(browser: playwright.Browser, tmp_path: 
     opened.begin(steps=40)
     told = opened.await_done()
     run = storycell.load(unpacked(opened.saved(tmp_path)))
-    assert (run.network.ngrams, run.config.settings.model.ngram_rows) == (4, 65_536)
+    assert (run.network.ngrams, run.config.settings.model.ngram_rows) == (4, 32_768)
     held_out = "".join(story + "<|endoftext|>\n" for story in held_out_stories(run.path, tmp_path))
     assert run.evaluate(held_out).loss_nats == pytest.approx(told, abs=5e-3)  # the table is stored in bytes
     opened.page.click("#new")

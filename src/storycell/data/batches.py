@@ -35,6 +35,9 @@ class Batches(Protocol):
         `rows` are the streams that are wanted, where several processes share them: only those are read.
         """
 
+    def before(self, step: int, count: int, rows: slice = ALL) -> npt.NDArray[np.int64]:
+        """What stands in the text before the chunk of a step: `count` ids `[B count]`, or none `[B 0]`."""
+
 
 class Streams:
     """B places in a ring of N ids, evenly spread at step 0, each moving T characters a step."""
@@ -46,9 +49,15 @@ class Streams:
 
     def at(self, step: int, rows: slice = ALL) -> Chunk:
         """As `Batches.at`."""
+        return _chunk(self.ids, self._starts(step, rows), self.T)
+
+    def before(self, step: int, count: int, rows: slice = ALL) -> npt.NDArray[np.int64]:
+        """As `Batches.before`."""
+        return _before(self.ids, self._starts(step, rows), count)
+
+    def _starts(self, step: int, rows: slice) -> list[int]:
         N = len(self.ids)
-        starts = [(b * N // self.B + step * self.T) % N for b in range(self.B)[rows]]
-        return _chunk(self.ids, starts, self.T)
+        return [(b * N // self.B + step * self.T) % N for b in range(self.B)[rows]]
 
 
 class Windows:
@@ -61,8 +70,16 @@ class Windows:
 
     def at(self, step: int, rows: slice = ALL) -> Chunk:
         """As `Batches.at`."""
+        return _chunk(self.ids, self._starts(step, rows), self.T)
+
+    def before(self, step: int, count: int, rows: slice = ALL) -> npt.NDArray[np.int64]:
+        """As `Batches.before`: none, since the model reads a window from the zero state."""
+        return _before(self.ids, self._starts(step, rows), 0)
+
+    def _starts(self, step: int, rows: slice) -> list[int]:
         draws = np.random.Generator(np.random.Philox(key=self.seed, counter=step << 128))
-        return _chunk(self.ids, draws.integers(0, len(self.ids), self.B)[rows].tolist(), self.T)
+        starts: list[int] = draws.integers(0, len(self.ids), self.B)[rows].tolist()
+        return starts
 
 
 class Items:
@@ -87,6 +104,15 @@ class Items:
             before = np.repeat(self._starts[stories[:count]] - (ends - lengths)[:count], lengths[:count])
             row[:] = self.ids[(before + np.arange(len(before)))[: self.T + 1]]
         return out[:, :-1], out[:, 1:]
+
+    def before(self, step: int, count: int, rows: slice = ALL) -> npt.NDArray[np.int64]:
+        """As `Batches.before`: none, since a row begins with a story."""
+        return np.empty((len(range(self.B)[rows]), 0), np.int64)
+
+
+def _before(ids: Ids, starts: list[int], count: int) -> npt.NDArray[np.int64]:
+    behind = np.arange(-count, 0)
+    return np.asarray(ids[(np.array(starts, np.int64)[:, None] + behind) % len(ids)], np.int64)
 
 
 def _chunk(ids: Ids, starts: list[int], T: int) -> Chunk:

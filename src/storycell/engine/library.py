@@ -95,7 +95,7 @@ class OutputLoss(Struct):
 
     _fields_ = _parse_fields(
         "i:precision steps streams units characters p:hidden packed_forward packed_backward bias targets"
-        " i:targets_stream_stride targets_step_stride d:scale p:losses logit_grads grad_hidden"
+        " i:targets_stream_stride targets_step_stride d:scale p:losses logit_grads grad_hidden soft d:share"
     )
 
 
@@ -151,7 +151,7 @@ class ModelConfig(Struct):
 class Chunk(Struct):
     """Characters to learn from."""
 
-    _fields_ = _parse_fields("i:streams steps p:ids targets resets i:carries u:seed d:nats norm")
+    _fields_ = _parse_fields("i:streams steps p:ids targets resets i:carries u:seed p:soft d:share nats norm")
 
 
 class Update(Struct):
@@ -220,7 +220,11 @@ def library() -> ctypes.CDLL:
     loaded.storycell_pack.argtypes = [*[_i64] * 4, _ptr, *[_i64] * 4, _ptr, ctypes.c_int]
     for name in ("convert", "widen"):
         getattr(loaded, f"storycell_{name}").argtypes = [_i64, _ptr, _ptr, _i64, ctypes.c_int]
-    for what, functions in (("model", _MODEL_FUNCTIONS), ("network", _NETWORK_FUNCTIONS)):
+    for what, functions in (
+        ("model", _MODEL_FUNCTIONS),
+        ("network", _NETWORK_FUNCTIONS),
+        ("teacher", _TEACHER_FUNCTIONS),
+    ):
         for name, result, *arguments in functions:
             function = getattr(loaded, f"storycell_{what}_{name}")
             function.restype, function.argtypes = result, arguments
@@ -260,6 +264,11 @@ _NETWORK_FUNCTIONS: tuple[tuple[Any, ...], ...] = (
     ("free", None, _ptr),
     ("read", _int, _ptr, _ptr, _int),
     ("write", _int, _ptr, _ptr, _int),
+)
+_TEACHER_FUNCTIONS: tuple[tuple[Any, ...], ...] = (
+    ("create", _ptr, _ptr, _i64, _i64, _i64),
+    ("free", None, _ptr),
+    ("teach", _int, _ptr, _i64, _i64, _i64, _ptr, _ptr, _int),
 )
 
 

@@ -174,13 +174,22 @@ class EngineModel:
         return self.num_layers, B, self.hidden_size
 
     def gradient(
-        self, ids: Any, targets: Any, *, carries: bool = False, resets: Any = None, seed: int = 0
+        self,
+        ids: Any,
+        targets: Any,
+        *,
+        carries: bool = False,
+        resets: Any = None,
+        seed: int = 0,
+        soft: Any = None,
+        share: float = 0.0,
     ) -> tuple[float, float]:
         """Mean loss in nats of ids and targets `[B T]`, and the norm of the gradient; weights are left alone.
 
         With `carries` streams go on from the state after the chunk applied last, but for those whose `resets [B]` is
         true, which start from the zero state; `ValueError` if there were another number of streams. What dropout drops
-        is decided by `seed` (its low 64 bits). `IndexError` for an id outside [0, V).
+        is decided by `seed` (its low 64 bits). With `soft [B T V]`, probabilities, the gradient is that of 1 - `share`
+        of this loss and of `share` of the cross-entropy with them. `IndexError` for an id outside [0, V).
         """
         ids, targets = np.ascontiguousarray(ids, np.int64), np.ascontiguousarray(targets, np.int64)
         if ids.ndim != 2 or ids.shape != targets.shape:
@@ -191,6 +200,11 @@ class EngineModel:
             if resets.shape != ids.shape[:1]:
                 raise ValueError(f"resets {resets.shape} must have one entry for each of the {len(ids)} streams")
             chunk.resets = resets.ctypes.data
+        if soft is not None:
+            soft = np.ascontiguousarray(soft, np.float32)
+            if soft.shape != (*ids.shape, self.vocab_size):
+                raise ValueError(f"soft targets {soft.shape} must be {(*ids.shape, self.vocab_size)}")
+            chunk.soft, chunk.share = soft.ctypes.data, share
         chunk.carries, chunk.seed = carries, seed % (1 << 64)
         check(self._library.storycell_model_gradient(self._model, ctypes.byref(chunk)))
         return chunk.nats, chunk.norm

@@ -12,7 +12,9 @@ def nats_each(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def mean_nats(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy, a scalar in nats per character: logits `[B T V]`, targets `[B T]`."""
+    """Mean cross-entropy, a scalar in nats per character: logits `[B T V]`, targets `[B T]` or, soft, `[B T V]`."""
     wide = logits.reshape(-1, logits.shape[-1])
     wide = wide if wide.dtype == torch.float64 else wide.float()
+    if targets.is_floating_point():
+        return F.cross_entropy(wide, targets.reshape(wide.shape).to(wide))
     return F.cross_entropy(wide, targets.reshape(-1))

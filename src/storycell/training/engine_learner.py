@@ -15,7 +15,7 @@ from storycell.engine import EngineModel, EngineNetwork
 from storycell.engine.cells import spectral_radius
 from storycell.language_model import Floats
 from storycell.ngrams import TABLE
-from storycell.training.learner import Kept, Layout
+from storycell.training.learner import Kept, Layout, Soft
 from storycell.training.processes import ProcessGroup
 
 # What an optimiser keeps of a parameter. Muon does so of the recurrent layers' matrices alone; but for SGD the table of
@@ -84,12 +84,20 @@ class EngineLearner:
         return Layout(engine.shapes, moments, engine.state_names, engine.num_layers, engine.hidden_size, past)
 
     def gradient(
-        self, ids: npt.NDArray[np.int64], targets: npt.NDArray[np.int64], step: int, kept: Kept | None
+        self,
+        ids: npt.NDArray[np.int64],
+        targets: npt.NDArray[np.int64],
+        step: int,
+        kept: Kept | None,
+        soft: Soft | None = None,
     ) -> tuple[float, float]:
         """As `Learner.gradient`."""
         resets = None if kept is None or kept.all() else ~kept
         seed = (self._processes.rank << 53) + self._settings.seed * 1_000_003 + step
-        nats, norm = self.engine.gradient(ids, targets, carries=kept is not None, resets=resets, seed=seed)
+        probabilities, share = soft or (None, 0.0)
+        nats, norm = self.engine.gradient(
+            ids, targets, carries=kept is not None, resets=resets, seed=seed, soft=probabilities, share=share
+        )
         return nats, norm if self._processes.count == 1 else self._add_up()
 
     def _add_up(self) -> float:

@@ -8,7 +8,7 @@ that one began can go on with the other; what dropout draws is not the same then
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,13 @@ import numpy.typing as npt
 from storycell.language_model import Floats, LanguageModel
 
 Kept = npt.NDArray[np.bool_]
+
+
+class Soft(NamedTuple):
+    """Targets to learn from beside the characters that follow."""
+
+    probabilities: Floats  # [B T V]
+    share: float  # of the loss that is theirs, 0 to 1
 
 
 @dataclass(frozen=True)
@@ -44,12 +51,18 @@ class Learner(Protocol):
         """What `snapshot` may hold."""
 
     def gradient(
-        self, ids: npt.NDArray[np.int64], targets: npt.NDArray[np.int64], step: int, kept: Kept | None
+        self,
+        ids: npt.NDArray[np.int64],
+        targets: npt.NDArray[np.int64],
+        step: int,
+        kept: Kept | None,
+        soft: Soft | None = None,
     ) -> tuple[float, float]:
         """The mean loss in nats of ids and targets `[B T]`, and the norm of everybody's gradient before clipping.
 
         Nothing is changed by it. `kept [B]` are the streams that go on from the state after the chunk applied last;
-        the others, or all where it is None, start from the zero state. `step` and the seed say what dropout draws.
+        the others, or all where it is None, start from the zero state. `step` and the seed say what dropout draws. Of
+        the loss whose gradient it is, `soft` has its share; the loss that is returned is without it.
         """
 
     def apply(self, rate: float) -> None:

@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of how far the budget is spent.
+"""The learning rate, and the share of soft targets, as pure functions of how far the budget is spent.
 
 The cosine is that of Loshchilov & Hutter 2016 (arXiv:1608.03983), without restarts.
 """
@@ -20,3 +20,11 @@ def learning_rate(settings: TrainSettings, spent: float) -> float:
     along = min(1.0, (spent - settings.warmup) / (1 - settings.warmup))
     height = 0.5 * (1 + math.cos(math.pi * along))
     return settings.lr * (settings.final_lr + (1 - settings.final_lr) * height)
+
+
+def soft_share(settings: TrainSettings, spent: float, chars: int) -> float:
+    """The share of the loss that soft targets have after so many characters and the share `spent` of the budget.
+
+    It falls linearly, to 0 at the end of the budget or after `soft_chars`, whichever comes first.
+    """
+    return settings.soft_targets * max(0.0, 1 - max(spent, chars / settings.soft_chars))

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 
 from storycell import config, extras, threads
-from storycell.config import BUDGETS, Settings
+from storycell.config import BUDGETS, Settings, TrainSettings
 from storycell.data import batches, corpus
 from storycell.data.resumable import Progress, no_progress
 from storycell.data.survey import build_vocabulary
 from storycell.data.tokens import Prepared
 from storycell.data.vocab import Vocabulary
 from storycell.engine import library
+from storycell.engine.teacher import MOST_CHARACTERS, Teacher
 from storycell.errors import ResumeError, SettingsError
 from storycell.language_model import Floats
 from storycell.ngrams import TABLE
@@ -34,7 +35,7 @@ from storycell.runs import folder as folder_module
 from storycell.runs.folder import RunConfig, RunFolder, TextRecord, refuse_occupied
 from storycell.runs.machine import best_device, machine, versions
 from storycell.runs.network import LoadedRun, engine_obstacle, load_run, shapes_of
-from storycell.runs.text import find_labels, has_changed, open_text, prepared_folder, read_text
+from storycell.runs.text import find_labels, has_changed, has_tunes, open_text, prepared_folder, read_text
 from storycell.training import best
 from storycell.training.best import Network
 from storycell.training.engine_learner import EngineLearner
@@ -90,7 +91,7 @@ CHANGEABLE = {
     "clip",
     "weight_decay",
 }
-CHANGEABLE |= {*DROPOUTS, "reset", "average", "backend", "precision", "threads", "device"}
+CHANGEABLE |= {*DROPOUTS, "reset", "average", "soft_targets", "soft_chars", "backend", "precision", "threads", "device"}
 
 
 def train(
@@ -168,7 +169,7 @@ def plan_best(group: ProcessGroup, settings: Settings, prepared: Prepared, *, ke
     train_chars = prepared.train.chars
     if settings.training.minutes is None:
         return best.plan(settings, train_chars, {given: 1.0} if keeps_network else best.NOMINAL)
-    tried = settings.with_changes(streams=best.choose_streams(settings, train_chars))
+    tried = settings.with_changes(streams=best.choose_streams(settings, train_chars), soft_targets=0.0)
     with _threads(group, settings):
         speeds = best.measure(tried, networks, lambda one: build_trainer(one, prepared, group))
     return best.plan(settings, train_chars, speeds)
@@ -271,8 +272,18 @@ def resolve_settings(group: ProcessGroup, settings: Settings) -> Settings:
         backend=backend,
         precision=precision,
         threads=training.threads or group.default_threads(),
+        soft_targets=training.soft_targets if _can_teach() else 0.0,
         **{unit: amount},
     )
+
+
+def _can_teach() -> bool:
+    """Whether the engine, which counts the n-grams of soft targets, is there."""
+    try:
+        library.library()
+    except ImportError:
+        return False
+    return True
 
 
 def uses_engine(settings: Settings, device: str) -> bool:
@@ -302,7 +313,14 @@ def build_trainer(settings: Settings, prepared: Prepared, group: ProcessGroup) -
     training = settings.training
     made = batches.make(prepared.train_ids, training)
     share = len(range(made.B)[group.rows(made.B)]) / made.B
-    return Trainer(build_learner(settings, len(prepared.vocab), group, share), made, training, processes=group)
+    learner = build_learner(settings, len(prepared.vocab), group, share)
+    return Trainer(learner, made, training, processes=group, teacher=_count_teacher(training, prepared))
+
+
+def _count_teacher(training: TrainSettings, prepared: Prepared) -> Teacher | None:
+    if not training.soft_targets or len(prepared.vocab) > MOST_CHARACTERS:
+        return None
+    return Teacher(prepared.train_ids, len(prepared.vocab))
 
 
 def build_learner(
@@ -387,6 +405,7 @@ def _record_text(record: TextRecord, prepared: Prepared) -> TextRecord:
         "train_chars": prepared.train.chars,
         "valid_chars": valid_chars,
         "labels": find_labels(prepared.train_ids, prepared.vocab),
+        "has_tunes": has_tunes(prepared.train_ids, prepared.vocab),
         "tells_stories": default_prompt.tells_stories(prepared.train_ids, prepared.vocab),
     }
     return record.model_copy(update=update)

@@ -7,6 +7,7 @@ generator seeded by the number of the step, so no generator's state has to survi
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,11 @@ from storycell.language_model import Floats
 from storycell.nn.adapter import TorchModel
 from storycell.nn.backends import choice
 from storycell.nn.cells import registry
+from storycell.nn.loss import mean_nats
 from storycell.nn.model import CharLM
 from storycell.nn.optim import build_optimizer, clip
 from storycell.runs.machine import best_device
-from storycell.training.learner import Kept, Layout
+from storycell.training.learner import Kept, Layout, Soft
 from storycell.training.processes import ProcessGroup
 
 _State = dict[str, torch.Tensor]  # [L B H] by name
@@ -69,7 +71,12 @@ class TorchLearner:
         )
 
     def gradient(
-        self, ids: npt.NDArray[np.int64], targets: npt.NDArray[np.int64], step: int, kept: Kept | None
+        self,
+        ids: npt.NDArray[np.int64],
+        targets: npt.NDArray[np.int64],
+        step: int,
+        kept: Kept | None,
+        soft: Soft | None = None,
     ) -> tuple[float, float]:
         """As `Learner.gradient`."""
         lm, seed = self.lm, (self._rank << 53) + self.settings.seed * 1_000_003 + step
@@ -79,13 +86,20 @@ class TorchLearner:
             with torch.random.fork_rng(enabled=lm.draws):
                 if lm.draws:
                     torch.manual_seed(seed)
-                loss, self._next = self._parallel(self._there(ids), self._carry(kept), targets=self._there(targets))
+                if soft is None:
+                    nats, self._next = self._parallel(self._there(ids), self._carry(kept), targets=self._there(targets))
+                    loss = nats
+                else:
+                    logits, self._next = self._parallel(self._there(ids), self._carry(kept))
+                    nats = mean_nats(logits, self._there(targets))
+                    taught = mean_nats(logits, self._there(soft.probabilities))
+                    loss = (1 - soft.share) * nats + soft.share * taught
                 (loss * self._weight).backward()
             norm = clip(lm, math.inf if self.settings.clip is None else self.settings.clip)
-            return loss.item(), norm
+            return nats.item(), norm
 
-    def _there(self, ids: npt.NDArray[np.int64]) -> torch.Tensor:
-        return torch.from_numpy(ids).to(self.lm.output.weight.device)
+    def _there(self, array: npt.NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.lm.output.weight.device)
 
     def _carry(self, kept: Kept | None) -> _State | None:
         if self._state is None or kept is None:

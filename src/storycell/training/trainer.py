@@ -14,14 +14,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from storycell import threads
 from storycell.config import TrainSettings
 from storycell.data.batches import Batches
 from storycell.engine.random import TorchGenerator
+from storycell.engine.teacher import Teacher
 from storycell.errors import TrainingError
 from storycell.language_model import Floats
 from storycell.training import schedule
-from storycell.training.learner import Kept, Learner
+from storycell.training.learner import Kept, Learner, Soft
 from storycell.training.processes import ProcessGroup
 
 SKIPS_IN_A_ROW = 5  # so many steps without a finite gradient, and training goes back to the last good state
@@ -58,9 +61,11 @@ class Trainer:
         settings: TrainSettings,
         clock: Callable[[], float] = time.monotonic,
         processes: ProcessGroup | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         self.learner, self.batches, self.settings, self._clock = learner, batches, settings, clock
         self.processes = processes or ProcessGroup()
+        self._teacher = teacher  # of soft targets, where the settings have any
         self._rows = self.processes.rows(batches.B)
         self._share = len(range(batches.B)[self._rows]) / batches.B
         self.stopped_by = 0
@@ -107,7 +112,9 @@ class Trainer:
         began = self._clock()
         rate = schedule.learning_rate(self.settings, self.spent) * self.lr_scale
         notice = ""
-        nats, norm = self.learner.gradient(*self.batches.at(self.step, self._rows), self.step, self._kept_streams())
+        ids, targets = self.batches.at(self.step, self._rows)
+        soft = self._soft_targets(ids, targets)
+        nats, norm = self.learner.gradient(ids, targets, self.step, self._kept_streams(), soft)
         nats = self._agree(nats, stop())
         if math.isfinite(nats) and math.isfinite(norm):
             self.learner.apply(rate)
@@ -123,6 +130,13 @@ class Trainer:
         speed = self._chars_here / max(self._busy_s, 1e-9)
         nats = nats if math.isfinite(nats) else math.nan
         return Report(self.step, self.chars, nats, rate, norm, self.skipped, self._clocked_s, speed, self.spent, notice)
+
+    def _soft_targets(self, ids: npt.NDArray[np.int64], targets: npt.NDArray[np.int64]) -> Soft | None:
+        share = schedule.soft_share(self.settings, self.spent, self.chars)
+        if self._teacher is None or share == 0:
+            return None
+        before = self.batches.before(self.step, self._teacher.order, self._rows)
+        return Soft(self._teacher.teach(before, ids, targets, threads.for_kernels()), share)
 
     def _kept_streams(self) -> Kept | None:
         """Which streams go on from the state they carry; `reset` of them, drawn anew, start from the zero state.

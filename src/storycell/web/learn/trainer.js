@@ -73,6 +73,7 @@ export class Trainer {
     const data = prepare(raw, config.init ? known : null);
     if (data.vocab.characters.join("") !== known.characters.join(""))
       throw new Error("The run was trained on another text: its characters are not those of the text here.");
+    if (config.settings.training.soft_targets) throw new Error("The run learns from soft targets, which the page does not count: `storycell train --resume` goes on with it.");
     const { model, training } = config.settings, steps = training.steps ?? DEFAULTS.steps;
     const trainer = new Trainer(engine, data, { ...model, ...training, steps }, config.name ?? "mine");
     const { tensors, about } = readTensors(files["last.safetensors"]), { position } = about;
@@ -172,7 +173,7 @@ export class Trainer {
     let state = null;
     if (given.length > 1) ({ state } = network.read(given.slice(0, -1), null));
     const random = Uint32Array.of(seed, 0x9e3779b9, 0x243f6a88, 0xb7e15162);
-    const drawn = network.write(given.at(-1), chars, state, { temperature }, random).ids, end = drawn.indexOf(BOUNDARY);
+    const drawn = network.generate(given.at(-1), chars, state, { temperature }, random).ids, end = drawn.indexOf(BOUNDARY);
     const ids = [...given, ...(end < 0 ? drawn : drawn.slice(0, end))];
     return { ...this.#seen(network, ids), given: given.length - 1 };
   }

@@ -7,8 +7,8 @@ import { readTensors, weightsOf } from "./run_folder.js";
 import { Trainer } from "./trainer.js";
 
 const TURN_MS = 40; // learning between two looks at the messages
-const TOLD_MS = 200, SHOWN_MS = 2000, LOOK_MS = 3000, KEPT_MS = 10_000;
-const LOOK_SHARE = 20; // evaluating takes at most one part of so many
+const TOLD_MS = 200, SHOWN_MS = 2000, LOOK_MS = 3000, KEPT_MS = 5000;
+const LOOK_SHARE = 20, KEPT_SHARE = 20; // evaluating, and keeping, takes at most one part of so many
 
 let engine = null, donor = null, trainer = null, running = false, turning = false;
 let shows = "sample"; // or "held out"
@@ -43,7 +43,12 @@ async function inStore(mode, act) {
 }
 
 // Browsers may refuse to keep anything, as in a private window: the page then does without.
-const keep = () => trainer && inStore("readwrite", (store) => store.put(trainer.save(), "current")).then(() => say("kept"), () => say("not kept"));
+async function keep() {
+  if (!trainer) return;
+  const began = performance.now(), { step } = trainer, run = { bytes: trainer.save(), running };
+  await inStore("readwrite", (store) => store.put(run, "current")).then(() => say("kept", { step }), () => say("not kept"));
+  due.kept = performance.now() + Math.max(KEPT_MS, KEPT_SHARE * (performance.now() - began));
+}
 const kept = () => inStore("readonly", (store) => store.get("current")).catch(() => null);
 const forget = () => inStore("readwrite", (store) => store.delete("current")).catch(() => null);
 
@@ -91,7 +96,7 @@ async function turn() {
     if (isDue("told", TOLD_MS)) tell();
     if (isDue("look", LOOK_MS)) look();
     if (isDue("shown", SHOWN_MS)) show();
-    if (isDue("kept", KEPT_MS)) await keep();
+    if (now >= due.kept) await keep();
     await nextTurn();
   }
   turning = false;
@@ -105,7 +110,7 @@ async function turn() {
   if (finished) say("done", { nats: trainer.evaluate(Infinity), steps: trainer.settings.steps });
 }
 
-function take(made, text = "") {
+function take(made, { text = "", wasRunning = false } = {}) {
   trainer?.free();
   trainer = made;
   fresh = [];
@@ -113,16 +118,16 @@ function take(made, text = "") {
   const { data, settings, shape, B, T } = trainer;
   say("begun", {
     settings, shape, B, T, parameters: trainer.parameters, characters: data.vocab.characters.length, stories: data.stories,
-    trainChars: data.trainChars, validChars: data.validChars, step: trainer.step, isa: engine.isa, text,
+    trainChars: data.trainChars, validChars: data.validChars, step: trainer.step, isa: engine.isa, text, wasRunning,
     curve: trainer.metrics.map(({ step, train_nats: train, valid_nats: valid }) => ({ step, train, valid })),
   });
   tell();
   show();
 }
 
-async function goOn(bytes, text = null) {
+async function goOn(bytes, { text = null, wasRunning = false } = {}) {
   const opened = await Trainer.open(engine, bytes, text);
-  take(opened, opened.data.text);
+  take(opened, { text: opened.data.text, wasRunning });
 }
 
 // ---- Messages ----
@@ -132,10 +137,10 @@ const ACTS = {
     engine = await Engine.load(modules);
     if (!engine) return say("unable");
     if (weights) donor = { shape, vocab: new Characters(vocab), weights: weightsOf(readTensors(weights).tensors) };
-    const bytes = await kept();
-    if (bytes) {
+    const run = await kept();
+    if (run) {
       try {
-        await goOn(bytes);
+        await goOn(run.bytes, { wasRunning: run.running });
       } catch {
         await forget(); // of another version of the page
       }
@@ -150,7 +155,7 @@ const ACTS = {
   },
   async open({ bytes, text }) {
     running = false;
-    await goOn(bytes, text);
+    await goOn(bytes, { text });
     await keep();
   },
   run({ steps }) {
