@@ -5,8 +5,8 @@ RUN pip wheel --no-deps --wheel-dir /wheels /source
 
 FROM python:3.13-slim
 RUN --mount=from=build,source=/wheels,target=/wheels pip install --no-cache-dir "$(echo /wheels/*.whl)[serve]" \
- && useradd --create-home storycell
-USER storycell
+ && useradd --create-home --uid 1000 storycell
+USER 1000
 EXPOSE 8000
 ENTRYPOINT ["storycell", "serve", "--host", "0.0.0.0", "--port", "8000"]
 CMD ["demo"]

@@ -70,7 +70,7 @@ lock:
 	$(PYTHON) -m venv .venv/lock
 	.venv/lock/bin/python -m pip install -q uv
 	.venv/lock/bin/uv pip compile pyproject.toml --extra dev --extra fuzz --constraint constraints.txt --upgrade \
-	  --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock" \
+	  --no-sources --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock" \
 	  $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --quiet --output-file requirements.lock
 
 # An environment of exactly these files, and nothing that pip did not check.

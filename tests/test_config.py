@@ -35,6 +35,7 @@ WRONG: dict[str, list[Any]] = {
     "clip": [0, -1, float("nan")],
     "average": [1.0, -0.5],
     "soft_targets": [1.0, -0.1],
+    "soft_chars": [0, 1.5, 10**400],
     "steps": [0, -3, 1.5, 10**400],
     "chars": [0, 10**400],
     "minutes": [0, -1, float("nan"), float("inf"), 1e9],

@@ -1,4 +1,4 @@
-// storycell for JavaScript: models that were trained anywhere write, score and are looked into; trainers make new ones.
+// storycell for JavaScript: models that were trained anywhere generate, score and are looked into; trainers make new ones.
 
 import { Trainer as EngineTrainer } from "./lib/learn/trainer.js";
 import { Model, theEngine } from "./lib/model.js";

@@ -21,16 +21,17 @@ from storycell.generation.constraints import Constraint, Rules, header_of
 from storycell.generation.generate import CHARS, Unknown, generate_text, stream_texts
 from storycell.generation.sampler import Header, Sampling
 from storycell.language_model import Held, LanguageModel
-from storycell.naming import show_facts
+from storycell.naming import show_facts, show_name
 from storycell.runs.default_prompt import default_prompt
 from storycell.runs.folder import RunConfig, RunFolder
 from storycell.runs.machine import versions
 from storycell.runs.network import load_run, run_name, torch_module
 from storycell.runs.text import read_run_text
-from storycell.types import Ids
+from storycell.types import BOUNDARY, Ids
 
 if TYPE_CHECKING:  # what is slow to import is imported by what needs it
     from storycell.export.export import Export
+    from storycell.export.html import Steering
     from storycell.export.trainer import TrainerPage
     from storycell.generation.items import Items
     from storycell.inspect.authors import Authors
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # what is slow to import is imported by what needs it
     from storycell.inspect.gradients import GradientFlow
     from storycell.inspect.patching import Carriers, Patched
     from storycell.inspect.steering import Direction
+    from storycell.inspect.step import UnitStep
     from storycell.inspect.trace import Trace
     from storycell.inspect.units import Finding
     from storycell.nn.model import CharLM
@@ -345,6 +347,15 @@ class Model:
         along = direction if isinstance(direction, Direction) else Direction.load(direction)
         return Model(steer(self.network, along, dose), self.vocab, self.config, self.path)
 
+    def step(self, text: str, layer: int, unit: int) -> "UnitStep":
+        """The step of a unit in which the last character of a text is read: what comes in, sums, gates, states.
+
+        Raises `SettingsError` where there is no such unit, or for cells other than lstm, gru and rnn.
+        """
+        from storycell.inspect.step import unit_step
+
+        return unit_step(self.network, [BOUNDARY, *self.vocab.prompt_ids(text)[0]], layer, unit)
+
     def film(self, text: str) -> "Film":
         """What was learnt when, from the checkpoints of a run trained with `checkpoints="log"`: `births` by feature.
 
@@ -362,13 +373,17 @@ class Model:
 
         return gradient_flow(self.trace(text), lags)
 
-    def export(self, path: str | Path, weights: str | None = None) -> "Export":
+    def export(
+        self, path: str | Path, weights: str | None = None, *, steer: "Direction | str | Path | None" = None
+    ) -> "Export":
         """Write the model as one file that plays elsewhere: `.html`, `.onnx`, `.c` or `.h`, by the ending of `path`.
 
-        `weights` is fp32 (the default of .onnx and .c), fp16 (of .html) or int8 (of .h). Raises `ExportError`; see
+        `weights` is fp32 (the default of .onnx and .c), fp16 (of .html) or int8 (of .h). With `steer`, a direction or a
+        file of one, a page has a slider for its dose. Raises `ExportError`; see
         `storycell.export.export`.
         """
         from storycell.export.export import export
+        from storycell.export.html import Features
 
         return export(
             self.network,
@@ -378,7 +393,11 @@ class Model:
             name=self.name,
             prompt=self.default_prompt,
             maker=f"storycell {versions()['storycell']}",
-            labels=self.labels,
+            features=Features(
+                labels=self.labels,
+                steer=None if steer is None else _steering(steer),
+                has_tunes=self.config.text.has_tunes,
+            ),
         )
 
     def export_npm(self, folder: str | Path, weights: str | None = None) -> "Export":
@@ -448,6 +467,16 @@ class Model:
         lm = self.network
         network = f"{lm.cell}, {lm.num_layers} x {lm.hidden_size}, {len(self.vocab)} ids"
         return f"Model({self.path}: {network}, {self.params:,} parameters)"
+
+
+def _steering(steer: "Direction | str | Path") -> "Steering":
+    """A direction as an exported page has it, with a random one of the same length."""
+    from storycell.export.html import Steering
+    from storycell.inspect.steering import Direction
+
+    along = steer if isinstance(steer, Direction) else Direction.load(steer)
+    vectors = [[float(f"{x:.6g}") for x in one.vector] for one in (along, along.random(0))]
+    return Steering(show_name(along.about), along.layer, vectors)
 
 
 def _rules(given: dict[str, Any]) -> Rules:

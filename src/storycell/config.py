@@ -87,8 +87,10 @@ class TrainSettings(StrictModel):
         0.0, description="decay of a running mean of the weights, which is then what is evaluated and kept; 0: none"
     )
     soft_targets: Probability = Field(
-        0.0,
-        description="share of the loss that an n-gram of the training text teaches at first; it falls to 0 in the end",
+        0.0, description="share of the loss that an n-gram of the training text teaches at first; it falls to 0"
+    )
+    soft_chars: PositiveInt = Field(
+        4_000_000, le=10**15, description="characters over which that share falls, where the budget is not smaller"
     )
     steps: PositiveInt | None = Field(None, le=10**15, description="budget in steps")
     chars: PositiveInt | None = Field(None, le=10**15, description="budget in characters")

@@ -1,9 +1,10 @@
-"""The page itself, in Chromium: it writes what the run writes, and people can use it without a mouse or a network."""
+"""The page itself, in Chromium: it generates what the run generates, and people need no mouse and no network."""
 
 import os
 import re
 import shutil
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,20 @@ from support.lists import train_spells
 from support.random_models import CHARACTERS, PROMPT, ROUNDED, logits_after, model, text
 
 import storycell
+from storycell.data.stories import corpus
 from storycell.data.vocab import BYTES, Vocabulary
 from storycell.engine import EngineNetwork
+from storycell.errors import SettingsError
 from storycell.export.encoding import PRINTABLE, Weights, round_network
 from storycell.export.export import export
 from storycell.export.network import Network
 from storycell.generation.sampler import Draw
+from storycell.inspect.shown import steered
+from storycell.inspect.steering import Direction
+from storycell.inspect.step import UnitStep, unit_step
 from storycell.nn.adapter import TorchModel
 from storycell.nn.model import CharLM
+from storycell.types import BOUNDARY
 from storycell.web import names, theme
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -78,7 +85,7 @@ class Opened:
         self.page.evaluate("() => engineIsThere")
         assert self.page.evaluate("() => net !== plain") is engine
 
-    def write(self, prompt: str, chars: int, temperature: float = 0.0, seed: int = 0) -> str:
+    def generate(self, prompt: str, chars: int, temperature: float = 0.0, seed: int = 0) -> str:
         options = {"chars": chars, "temperature": temperature, "seed": str(seed)}
         return str(self.page.evaluate(GENERATE, [prompt, options]))
 
@@ -113,21 +120,21 @@ def demo(browser: playwright.Browser, demo_file: Path) -> Iterator[Opened]:
 def test_greedy_text_is_the_runs_for_1000_characters(demo: Opened) -> None:
     for prompt in ("One day", "Sara", "Once upon a"):
         expected = storycell.load().generate(prompt, 1000, greedy=True)
-        assert demo.write(prompt, 1000) == expected
+        assert demo.generate(prompt, 1000) == expected
 
 
 def test_int8_text_is_the_engines_for_1000_characters(demo: Opened) -> None:
     model = storycell.load(precision="int8")
     demo.page.select_option("#precision", "int8")
     for prompt in ("One day", "Once upon a"):
-        assert demo.write(prompt, 1000) == model.generate(prompt, 1000, greedy=True)
-    assert demo.write("Once upon a", 300, 0.8, 7) == model.generate("Once upon a", 300, temperature=0.8, seed=7)
+        assert demo.generate(prompt, 1000) == model.generate(prompt, 1000, greedy=True)
+    assert demo.generate("Once upon a", 300, 0.8, 7) == model.generate("Once upon a", 300, temperature=0.8, seed=7)
 
 
-def test_without_webassembly_plain_javascript_writes_the_same(browser: playwright.Browser, demo_file: Path) -> None:
+def test_without_webassembly_plain_javascript_generates_the_same(browser: playwright.Browser, demo_file: Path) -> None:
     opened = Opened(browser, demo_file, engine=False)
     assert not opened.page.is_visible("#precision")
-    assert opened.write("One day", 1000) == storycell.load().generate("One day", 1000, greedy=True)
+    assert opened.generate("One day", 1000) == storycell.load().generate("One day", 1000, greedy=True)
     opened.page.fill("#seed", "7")
     opened.page.fill("#chars", "100")
     opened.page.click("#generate")
@@ -145,7 +152,7 @@ def test_engine_and_plain_javascript_leave_the_same_trace(demo: Opened) -> None:
 def test_one_seed_tells_the_story_of_storycell_sample(demo: Opened) -> None:
     for seed in (0, 7, 2**32 + 5, 2**64 - 1):
         expected = storycell.load().generate("Once upon a", 300, temperature=0.8, seed=seed)
-        assert demo.write("Once upon a", 300, 0.8, seed) == expected
+        assert demo.generate("Once upon a", 300, 0.8, seed) == expected
 
 
 def test_the_generator_is_the_runs(demo: Opened) -> None:
@@ -170,12 +177,12 @@ def test_every_cell_computes_what_the_run_computes(
         opened = Opened(browser, tmp_path / "story.html", engine=engine)
         logits = np.array(opened.page.evaluate(LOGITS, PROMPT))
         assert logits == pytest.approx(logits_after(run, PROMPT), abs=EXACT)
-        assert opened.write(PROMPT, 60, 0.8, 4) == text(run, PROMPT, 60, 0.8, 4)
+        assert opened.generate(PROMPT, 60, 0.8, 4) == text(run, PROMPT, 60, 0.8, 4)
         opened.close()
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_with_ngrams_too_the_engine_leaves_the_trace_of_plain_javascript_and_writes_in_int8(
+def test_with_ngrams_too_the_engine_leaves_the_trace_of_plain_javascript_and_generates_in_int8(
     browser: playwright.Browser, cell: str, tmp_path: Path
 ) -> None:
     made = model(f"{cell}-L2-H7-D3-ngrams")
@@ -187,7 +194,7 @@ def test_with_ngrams_too_the_engine_leaves_the_trace_of_plain_javascript_and_wri
     assert engine == pytest.approx(plain, abs=1e-4)
     opened.page.select_option("#precision", "int8")
     fast = EngineNetwork(Network.of(made).as_model().weights(), cell, ngrams=4, generates_in="int8")
-    assert opened.write(PROMPT, 60, 0.8, 4) == text(fast, PROMPT, 60, 0.8, 4)
+    assert opened.generate(PROMPT, 60, 0.8, 4) == text(fast, PROMPT, 60, 0.8, 4)
     opened.close()
 
 
@@ -344,6 +351,212 @@ def test_axe_finds_nothing_serious(browser: playwright.Browser, demo_file: Path,
     opened.close()
 
 
+STEP = """([layer, unit, symbol, character]) => {
+  const told = steps.view.ask({ at: story.mark - 1, layer, unit, symbol, character });
+  return { ...told, h: [...told.h], row: [...told.row] };
+}"""
+CLOSE = 1e-5  # float32 in one order and another
+
+
+def assert_same_step(told: dict[str, object], expected: UnitStep, symbol: str) -> None:
+    """What the page's script computes of a step, beside Python."""
+    for one, other in zip(told["sums"], expected.sums, strict=True):  # type: ignore[call-overload]
+        assert one["name"] == other.name
+        assert [one[key] for key in ("bias", "x", "h", "value")] == pytest.approx(
+            [other.bias, other.x, other.h, other.value], rel=CLOSE, abs=CLOSE
+        )
+    assert told["after"] == pytest.approx(dict(expected.after), rel=CLOSE, abs=CLOSE)
+    assert told["before"] == pytest.approx(dict(expected.before), rel=CLOSE, abs=CLOSE)
+    assert told["row"] == pytest.approx(expected.layer[symbol], rel=CLOSE, abs=CLOSE)
+    assert told["h"] == pytest.approx(expected.h, abs=CLOSE)
+
+
+@pytest.mark.parametrize("engine", [True, False], ids=["engine", "plain"])
+def test_the_numbers_of_a_step_are_pythons(browser: playwright.Browser, demo_file: Path, engine: bool) -> None:
+    opened, run = Opened(browser, demo_file, engine=engine), storycell.load()
+    text = 'Tom said, "I am he'
+    opened.page.fill("#prompt", text)
+    opened.page.evaluate("() => { begin(); }")
+    for layer, unit, symbol in ((0, 3, "c"), (1, 64, "c"), (1, 255, "i"), (0, 100, "f")):
+        for character in ("", "x"):
+            told = opened.page.evaluate(STEP, [layer, unit, symbol, character])
+            read = text[:-1] + character if character else text
+            assert_same_step(told, run.step(read, layer, unit), symbol)
+            assert told["after"] == pytest.approx(
+                {name: run.trace(read)[name, layer][-1, unit] for name in "ifgoch"}, rel=CLOSE, abs=CLOSE
+            )
+    opened.page.evaluate("() => moveTo(0)")  # the boundary before the text
+    assert_same_step(opened.page.evaluate(STEP, [1, 64, "c", ""]), run.step("", 1, 64), "c")
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    "kind", ["lstm-L2-H7-D3-ngrams", "gru-L2-H7-D3-ngrams", "gru-L2-H7-D0-no bias", "rnn-L3-H16-D40-bias"]
+)
+def test_the_numbers_of_a_step_are_pythons_for_every_cell(
+    browser: playwright.Browser, kind: str, tmp_path: Path
+) -> None:
+    network, cell, path = model(kind), kind[: kind.index("-")], tmp_path / "page.html"
+    export(network, CHARACTERS, path, "fp32")
+    opened = Opened(browser, path)
+    opened.page.fill("#prompt", PROMPT)
+    opened.page.evaluate("() => { begin(); }")
+    ids = [BOUNDARY, *CHARACTERS.prompt_ids(PROMPT)[0]]
+    for layer, unit in ((0, 3), (1, 6)):
+        assert_same_step(opened.page.evaluate(STEP, [layer, unit, "h", ""]), unit_step(network, ids, layer, unit), "h")
+    opened.page.click("#step summary")
+    opened.page.wait_for_selector(".step-table tbody tr")
+    told = {"lstm": "g", "gru": "a GRU", "rnn": "a vanilla RNN"}[cell]
+    assert told in str(opened.page.text_content(".step-drawing"))
+    assert opened.page.locator(".step-table tbody tr").count() == {"lstm": 4, "gru": 3, "rnn": 1}[cell]
+    opened.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (360, "dark")])
+def test_a_step_is_seen_walked_and_heard(browser: playwright.Browser, demo_file: Path, width: int, scheme: str) -> None:
+    opened = Opened(
+        browser, demo_file, viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce"
+    )
+    page, run = opened.page, storycell.load()
+    page.focus("#step summary")
+    page.keyboard.press("Enter")
+    said = page.locator("#step [role=status]")
+    page.wait_for_selector(".step-drawing svg")
+    assert "At “a” (character 11): cell state c of layer 1" in said.inner_text()
+    page.locator("#step").get_by_label("Unit", exact=True).fill("64")
+    page.keyboard.press("Tab")
+    step = run.step("Once upon a", 1, 64)
+    assert f"unit 64 became {step.after['c']:.3f}".replace("-", "−") in said.inner_text()
+    drawn = page.locator(".step-drawing svg")
+    assert f"forget gate {step.after['f']:.3f}" in str(drawn.get_attribute("aria-label"))
+    assert f"{step.after['i']:.3f}" in drawn.inner_html()
+    assert page.locator(".step-table tbody tr").count() == 4
+    page.get_by_role("button", name="Step back").focus()
+    page.keyboard.press("Enter")
+    assert "At “space” (character 10)" in said.inner_text()
+    page.keyboard.press("ArrowRight")  # as everywhere on the page
+    assert "At “a” (character 11)" in said.inner_text()
+    assert page.get_by_role("button", name="Step forward").is_disabled()
+    page.get_by_label("Read instead").fill('"')
+    other = run.step('Once upon "', 1, 64)
+    assert f"unit 64 became {other.after['c']:.3f}".replace("-", "−") in said.inner_text()
+    page.get_by_label("Read instead").fill("☃")
+    assert "The model does not know “☃”" in said.inner_text()
+    page.get_by_label("Read instead").fill("")
+    page.focus(".step-units")
+    page.keyboard.press("ArrowRight")
+    assert "unit 65 became" in said.inner_text()
+    assert "At “a” (character 11)" in said.inner_text()  # the text stayed
+    page.locator(".step-units span").nth(7).click()
+    assert "unit 7 became" in said.inner_text()
+    assert page.locator(".step-units span").count() == 256
+    assert serious_violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    opened.close()
+
+
+SHOWN = """([layer, addition, prompt]) => {
+  plain.show(layer, addition);
+  const out = new Float64Array(plain.V);
+  let trace = null;
+  for (const id of [0, ...vocabulary.encode(prompt).ids]) {
+    const next = plain.newTrace();
+    plain.step(id, trace, next);
+    trace = next;
+  }
+  plain.logits(trace, out);
+  return [...out];
+}"""
+
+
+@pytest.mark.parametrize(
+    "kind", ["lstm-L2-H7-D3-ngrams", "gru-L2-H7-D0-no bias", "rnn-L3-H16-D40-bias", "lstm-L1-H5-D2-bias"]
+)
+def test_a_steered_page_computes_what_the_steered_run_does(
+    browser: playwright.Browser, kind: str, tmp_path: Path
+) -> None:
+    network, path = model(kind), tmp_path / "page.html"
+    export(network, CHARACTERS, path, "fp32")
+    opened = Opened(browser, path)
+    for layer in range(network.num_layers):
+        addition = np.random.default_rng(layer).normal(0, 0.5, network.hidden_size)
+        expected = logits_after(steered(network, layer, addition), PROMPT)
+        told = opened.page.evaluate(SHOWN, [layer, addition.tolist(), PROMPT])
+        assert np.allclose(told, expected, rtol=EXACT, atol=EXACT)
+        assert not np.allclose(told, logits_after(network, PROMPT), atol=0.01)
+    told = opened.page.evaluate(SHOWN, [0, None, PROMPT])  # as it was
+    assert np.allclose(told, logits_after(network, PROMPT), rtol=EXACT, atol=EXACT)
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def towards(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A direction of the demo, and a page with a slider for it."""
+    folder, run = tmp_path_factory.mktemp("steered"), storycell.load()
+    stories = "<|endoftext|>\n".join(islice(corpus.generate(6), 30))
+    run.direction(stories, "she, not he").save(folder / "she.json")
+    run.export(folder / "page.html", steer=folder / "she.json")
+    return folder / "she.json", folder / "page.html"
+
+
+def test_a_slider_steers_by_a_direction_and_by_a_random_one(
+    browser: playwright.Browser, towards: tuple[Path, Path], demo_file: Path
+) -> None:
+    file, path = towards
+    assert path.stat().st_size < demo_file.stat().st_size + 10_000
+    opened, run, along = Opened(browser, path), storycell.load(), Direction.load(file)
+    page = opened.page
+    page.select_option("#pace", "0")
+    page.fill("#seed", "7")
+    page.fill("#chars", "150")
+    page.evaluate("t => { const s = document.getElementById('temperature'); s.value = t; }", 0)
+    page.click("#generate")
+    opened.await_end()
+    prompt = page.input_value("#prompt")
+    unsteered = run.generate(prompt, 150, greedy=True)
+    assert opened.story() == unsteered
+    page.focus("#dose")
+    for _ in range(8):
+        page.keyboard.press("ArrowRight")
+    opened.await_end()
+    page.wait_for_timeout(300)
+    assert page.inner_text("#dose ~ output") == "2.00"
+    steered_text = run.steer(along, 2).generate(prompt, 150, greedy=True)
+    assert opened.story() == steered_text != unsteered
+    page.select_option("#direction", label="a random direction, as long")
+    page.wait_for_timeout(300)
+    opened.await_end()
+    assert opened.story() == run.steer(along.random(0), 2).generate(prompt, 150, greedy=True) != steered_text
+    assert page.evaluate("() => net === plain")
+    assert serious_violations(page) == []
+    page.focus("#dose")
+    for _ in range(8):
+        page.keyboard.press("ArrowLeft")
+    page.wait_for_timeout(300)
+    opened.await_end()
+    assert opened.story() == unsteered
+    assert page.evaluate("() => net !== plain")  # the engine again
+    opened.close()
+
+
+def test_a_page_without_a_direction_has_no_slider_and_what_does_not_fit_is_refused(
+    demo: Opened, towards: tuple[Path, Path], tmp_path: Path
+) -> None:
+    assert demo.page.locator("#steering").is_hidden()
+    run = storycell.load()
+    with pytest.raises(SettingsError, match=r"only a page \(\.html\)"):
+        run.export(tmp_path / "story.c", steer=towards[0])
+    wrong = Direction("odd", 5, np.ones(3))
+    with pytest.raises(SettingsError, match="“odd” is one of 3 units in layer 5, and the model has 2 layers of 256"):
+        run.export(tmp_path / "page.html", steer=wrong)
+    with pytest.raises(SettingsError, match=r"nosuch\.json"):
+        run.export(tmp_path / "page.html", steer=tmp_path / "nosuch.json")
+    assert list(tmp_path.iterdir()) == []
+    nasty = Direction("</script><script>alert(1)</script>", 1, np.ones(256))
+    run.export(tmp_path / "page.html", steer=nasty)
+    assert "<script>alert(1)" not in (tmp_path / "page.html").read_text()
+
+
 def test_dark_or_light_is_the_readers_choice(demo: Opened) -> None:
     paper = "() => getComputedStyle(document.body).backgroundColor"
     before = demo.page.evaluate(paper)
@@ -355,7 +568,7 @@ def test_dark_or_light_is_the_readers_choice(demo: Opened) -> None:
     assert seen == {theme.LIGHT["paper"], theme.DARK["paper"]}
 
 
-def test_write_goes_on_from_the_beginning_and_the_seed(demo: Opened) -> None:
+def test_generate_goes_on_from_the_beginning_and_the_seed(demo: Opened) -> None:
     demo.page.fill("#chars", "150")
     demo.page.click("#generate")
     demo.await_end()
@@ -500,7 +713,7 @@ def test_the_engine_is_3_times_as_fast_as_plain_javascript_and_6_times_in_int8(d
 
 
 @pytest.mark.soak
-def test_a_layer_of_256_writes_5000_characters_a_second(browser: playwright.Browser, tmp_path: Path) -> None:
+def test_a_layer_of_256_generates_5000_characters_a_second(browser: playwright.Browser, tmp_path: Path) -> None:
     vocab = storycell.load().vocab
     export(TorchModel(CharLM(len(vocab), 256, 1, "lstm", embedding_size=64)), vocab, tmp_path / "story.html")
     opened = Opened(browser, tmp_path / "story.html")

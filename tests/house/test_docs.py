@@ -4,14 +4,13 @@ import ast
 import importlib
 import inspect
 import re
-import shlex
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+from support.shell_lines import commands
 
 import storycell
 from storycell.cli.main import VERBS
@@ -19,7 +18,7 @@ from storycell.cli.main import VERBS
 ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md", "native/README.md")
-] + sorted((ROOT / "docs").rglob("*.md"))
+] + sorted([*(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("**/README.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OTHERS_FLAGS = {"--cpus", "--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint"}  # docker, torchrun
 NAMES = {"model": storycell.Model, "run": storycell.Run, "storycell": storycell}  # what examples call by these names
@@ -40,20 +39,6 @@ def without_blocks(page: Path) -> str:
 def spans(page: Path) -> list[str]:
     """What stands between backticks in the prose of a page."""
     return [" ".join(span.split()) for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", without_blocks(page))]
-
-
-def commands(text: str) -> Iterator[list[str]]:
-    """The words of every call of storycell in a shell's lines: `storycell`, `-m storycell`, in a pipe or alone."""
-    for line in text.replace("\\\n", " ").splitlines():
-        words = shlex.split(line, comments=True)
-        while words:
-            at = words.index("|") if "|" in words else len(words)
-            command, words = words[:at], words[at + 1 :]
-            if "storycell" in command:
-                at = command.index("storycell")
-                if at == 0 or command[at - 1] == "-m" or all("=" in word for word in command[:at]):
-                    end = command.index(">") if ">" in command else len(command)
-                    yield command[at + 1 : end]
 
 
 def parse(words: list[str]) -> None:

@@ -79,6 +79,16 @@ def test_there_are_wheels_for_every_system() -> None:
     }
 
 
+def test_uv_takes_torch_for_a_cpu_on_linux_and_nothing_else_from_there() -> None:
+    [index] = PROJECT["tool"]["uv"]["index"]
+    assert index["explicit"] is True  # asked for what names it, and for nothing else
+    assert PROJECT["tool"]["uv"]["sources"] == {
+        "torch": [{"index": index["name"], "marker": "sys_platform == 'linux'"}]
+    }
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    assert f"--index-url {index['url']}`" in page  # what pip is told there
+
+
 @pytest.mark.parametrize(
     ("system", "processor", "taken"),
     [("linux", "x86_64", True), ("linux", "aarch64", False), ("darwin", "arm64", True), ("win32", "AMD64", True)],

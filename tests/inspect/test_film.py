@@ -9,8 +9,9 @@ import pytest
 from test_inspection import stories, text_ids, untrained, with_planted_latch
 
 import storycell
+from storycell.config import ModelSettings
 from storycell.data.stories import corpus
-from storycell.data.vocab import Vocabulary
+from storycell.data.vocab import BYTES, Vocabulary
 from storycell.errors import RunFolderError, SettingsError
 from storycell.inspect import film as films
 from storycell.inspect import pairs
@@ -21,6 +22,7 @@ from storycell.inspect.trace import trace
 from storycell.inspect.units import best_scores, find_units, unit_score
 from storycell.language_model import LanguageModel
 from storycell.runs.folder import RunFolder
+from storycell.runs.network import new_model
 from storycell.types import BOUNDARY, Ids
 
 STEPS = [0, 1, 2, 4, 8, 16, 32, 64, 128]
@@ -167,6 +169,29 @@ def test_pairs_of_a_name_differ_in_who_was_named_before() -> None:
         ("Tim saw Lily. Then ", "Tim saw Anna. Then ", "L", "A"),
     ]
     assert pairs.renamed(text, "Lily", ["Leo", "Lucy"], 9) == []  # they begin alike
+
+
+def test_a_text_without_marks_and_names_has_a_film_of_its_loss_alone() -> None:
+    text = "a b c d e f g h i j k l m n o p q r s t u v w x y z. " * 100
+    model, vocab = wire_by_hand(every_character(text))
+    found = film(reel_of([model] * 9), vocab, ids_of(text, vocab), 9)
+    assert found.births == []
+    assert len(found.nats) == len(found.row_nats) == 9
+    assert found.row_nats.shape[1] == len(found.text) > 100
+
+
+def test_a_model_of_bytes_is_asked_by_the_grammars_pairs_and_never_for_an_answer_of_several_bytes() -> None:
+    text = 'He said, "I will go home now." She ran away from the house. ' * 90
+    model = new_model(len(BYTES), ModelSettings(hidden=6, embedding=4))
+    found = film(reel_of([model] * 9), BYTES, ids_of(text, BYTES), 9)
+    quotes = next(birth for birth in found.births if birth.finding.feature == "inside quotes")
+    assert quotes.asked == "the grammar's"
+    assert np.isfinite(quotes.effects).all()
+    several = [
+        pairs.Pair("a “one, two, th", "a one, two, th", "ree.", "”", " "),
+        pairs.Pair("é(", "é", "thré", ")", "é"),
+    ]
+    assert not any(films._can_read(BYTES, pair) for pair in several)
 
 
 def test_a_text_is_cut_at_the_end_of_a_story() -> None:

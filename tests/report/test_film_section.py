@@ -77,6 +77,15 @@ def test_without_a_reel_there_is_no_section(seen: tuple[Inspection, InspectionRe
     assert "film" not in InspectionReport(Inspection(**vars(found) | {"film": None})).sections
 
 
+def test_where_nothing_can_be_followed_the_loss_is_shown(seen: tuple[Inspection, InspectionReport, Path]) -> None:
+    found = seen[0]
+    assert found.film is not None
+    bare = Film(**vars(found.film) | {"births": []})
+    report = InspectionReport(Inspection(**vars(found) | {"film": bare}))
+    assert [name for name in report.figures if name.startswith("film")] == ["film-loss"]
+    assert "too few quotations, brackets or names" in " ".join(report.html("stories").split())
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Chromium through playwright, where both are installed."""

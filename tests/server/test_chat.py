@@ -11,8 +11,6 @@ from support.live_server import Served, in_this_process
 from support.tiny_runs import command
 
 import storycell
-from storycell.server.chat import transcript
-from storycell.server.schemas import Message
 
 pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not installed")
 openai = pytest.importorskip("openai", reason="the openai client is not installed")
@@ -120,29 +118,14 @@ def test_what_means_nothing_to_a_character_model_is_taken(served: Served) -> Non
     assert answers[0] == answers[1]
 
 
-def chat(*lines: str) -> list[Message]:
-    """`user: words` and so on as messages; `user/Ann: words` with a name."""
-    made = []
-    for line in lines:
-        who, words = line.split(": ", 1)
-        role, _, name = who.partition("/")
-        made.append(Message.model_validate({"role": role, "content": words, "name": name or None}))
-    return made
-
-
-def test_an_answer_stands_directly_behind_what_it_answered_and_questions_on_lines_of_their_own() -> None:
-    messages = chat("system: A.", "user: B", "assistant:  and b\n", "user: C", "developer: D", "assistant: d")
-    assert transcript(messages, None) == ("A.\nB and b\nC\nDd", [])
-    parts = {"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]}
-    assert transcript([Message.model_validate(parts)], None) == ("one\ntwo", [])
-    assert transcript(chat("user/Eve: B"), None) == ("B", [])
-
-
-def test_speakers_get_a_line_for_each_message_and_end_the_answer() -> None:
-    both = ("Ann", "Ben")
-    messages = chat("system: A.", "user: hi", "assistant: ho", "user/Eve: well")
-    assert transcript(messages, both) == ("A.\nAnn: hi\nBen: ho\nEve: well\nBen: ", ["\nAnn:", "\nBen:", "\nEve:"])
-    assert transcript(chat("user: hi", "assistant: ho"), both) == ("Ann: hi\nBen: ho", ["\nAnn:", "\nBen:"])
+def test_the_parts_of_a_message_each_begin_a_line(served: Served) -> None:
+    parts = [{"type": "text", "text": "Once"}, {"type": "text", "text": "Ann"}]
+    asked = {"max_tokens": 20, "temperature": 0}
+    answers = [
+        served.post(PATH, asked | {"messages": [{"role": "user", "content": content}]})["choices"]
+        for content in (parts, "Once\nAnn")
+    ]
+    assert answers[0] == answers[1]
 
 
 def test_a_model_of_transcripts_answers_with_one_line_of_its_speaker(tmp_path: Path) -> None:
@@ -156,7 +139,8 @@ def test_a_model_of_transcripts_answers_with_one_line_of_its_speaker(tmp_path: P
         async with in_this_process(model, speakers=("Ann", "Ben")) as ask:
 
             async def answer(*lines: str) -> tuple[str, str]:
-                messages = [message.model_dump() for message in chat(*lines)]
+                said = (line.partition(": ") for line in lines)
+                messages = [{"role": role, "content": words} for role, _, words in said]
                 reply = await ask(PATH, {"messages": messages, "temperature": 0})
                 choice = json.loads(reply.content)["choices"][0]
                 return choice["message"]["content"], choice["finish_reason"]
@@ -169,4 +153,4 @@ def test_a_model_of_transcripts_answers_with_one_line_of_its_speaker(tmp_path: P
 
 @pytest.mark.parametrize("speakers", ["", "Ann", "Ann:", "Ann: ", "Ann:Ben:Eve", "A\nB:C"])
 def test_speakers_are_two_names_of_one_line(capsys: pytest.CaptureFixture[str], speakers: str) -> None:
-    command(capsys, "serve", "--speakers", speakers).stated(2, "--speakers", "as in --speakers Ann:Ben")
+    command(capsys, "serve", "--speakers", speakers).stated(2, "give two names of one line, as in Ann:Ben")

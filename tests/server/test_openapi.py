@@ -20,6 +20,7 @@ OPERATIONS = {
     ("/v1/states/{state}/fork", "post"): (None, "201", "State"),
     ("/v1/next", "post"): ("NextRequest", "200", "Next"),
     ("/v1/trace", "post"): ("TraceRequest", "200", "Trace"),
+    ("/v1/step", "post"): ("StepRequest", "200", "Step"),
     ("/health", "get"): (None, "200", "Health"),
     ("/metrics", "get"): (None, "200", None),
 }

@@ -1,5 +1,6 @@
 """The page in a real Chromium: it writes, steps back, colours, holds, and survives its server."""
 
+import json
 import re
 import socket
 import subprocess
@@ -161,6 +162,56 @@ def test_the_keyboard_is_enough(page: "sync.Page") -> None:
     until(page, f"document.querySelector('#text').value.length === {len(BEGINNING) + 1}")
     page.keyboard.press("Control+Enter")
     until(page, f"document.querySelector('#text').value.length > {len(BEGINNING) + 2}")
+
+
+def test_a_step_of_a_unit_is_shown_with_pythons_numbers(page: "sync.Page", endless: Path) -> None:
+    run = storycell.load(endless)
+    page.click("#step summary")
+    until(page, "document.querySelector('.step-drawing svg') !== null")
+    until(page, "document.querySelector('.step-said').textContent.includes('(character 11)')")
+    page.locator("#step").get_by_label("Unit", exact=True).fill("5")
+    page.keyboard.press("Tab")
+
+    def told(text: str, place: str) -> None:
+        value = f"{run.step(text, 0, 5).after['c']:.3f}".replace("-", "−")
+        until(page, "said => document.querySelector('.step-said').textContent.includes(said)", f"unit 5 became {value}")
+        assert f"At {place}" in page.inner_text(".step-said")
+
+    told("Once upon a", "“a” (character 11)")
+    table = page.inner_text(".step-table")
+    for one in run.step("Once upon a", 0, 5).sums:
+        assert f"{one.x:.3f}".replace("-", "−") in table
+    page.get_by_role("button", name="Step back").click()
+    told("Once upon ", "“space” (character 10)")
+    assert page.evaluate("document.querySelector('#text').selectionStart") == 10
+    page.get_by_label("Read instead").fill("h")
+    told("Once uponh", "“h” (character 10)")
+    page.get_by_label("Read instead").fill("")
+    page.focus("#text")
+    page.keyboard.press("Control+Home")
+    told("", "the boundary before the text")
+    page.focus(".step-units")
+    page.keyboard.press("ArrowRight")
+    until(page, "document.querySelector('.step-said').textContent.includes('unit 6 became')")
+    assert page.locator(".step-units span").count() == 8
+    assert serious_violations(page) == []
+
+
+def test_a_step_is_an_operation_of_the_api(served: Served, endless: Path) -> None:
+    asked = {"prompt": "Once upon a", "layer": 0, "unit": 5, "name": "f"}
+    told, step = served.post("/v1/step", asked), storycell.load(endless).step("Once upon a", 0, 5)
+    assert (told["object"], told["prompt"], told["read"]) == ("step", "Once upon a", "a")
+    assert told["sums"] == [pytest.approx(vars(one)) for one in step.sums]
+    assert told["after"] == pytest.approx(dict(step.after))
+    assert told["before"] == pytest.approx(dict(step.before))
+    assert told["row"] == pytest.approx(step.layer["f"], abs=1e-6)
+    assert told["h"] == pytest.approx(step.h, abs=1e-6)
+    assert told["x"] == pytest.approx(step.x, abs=1e-6)
+    assert served.post("/v1/step", {**asked, "prompt": ""})["read"] is None
+    for wrong, field in (({"layer": 1}, "layer"), ({"unit": 8}, "unit"), ({"name": "q"}, "name")):
+        status, _, body = served.request("POST", "/v1/step", asked | wrong)
+        assert status == 400
+        assert json.loads(body)["error"]["param"] == field
 
 
 def test_markup_in_a_story_stays_text(page: "sync.Page") -> None:

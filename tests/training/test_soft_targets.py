@@ -1,5 +1,6 @@
 """Soft targets in training: both learners alike, a share that falls to zero, resumed to the bit, and better losses."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ from safetensors.numpy import load_file
 from support.instruction_sets import needs_kernel
 
 import storycell
-from storycell.config import ModelSettings, Settings, TrainSettings
+from storycell.config import ModelSettings, Settings, TrainSettings, resolve
 from storycell.data import batches
+from storycell.data.stories.corpus import generate
 from storycell.engine.teacher import Teacher
 from storycell.nn.model import CharLM
+from storycell.training import start
 from storycell.training.engine_learner import EngineLearner
 from storycell.training.learner import Learner, Soft
+from storycell.training.processes import ProcessGroup
 from storycell.training.schedule import soft_share
 from storycell.training.torch_learner import TorchLearner
 from storycell.training.trainer import Trainer
@@ -47,12 +51,27 @@ def trained(kind: str, **changes: Any) -> Trainer:
     return Trainer(learner(kind, chosen), made, chosen, teacher=Teacher(IDS, V))
 
 
-def test_the_share_falls_to_zero_along_the_budget() -> None:
-    chosen = settings()
-    assert soft_share(chosen, 0) == 0.8
-    assert soft_share(chosen, 0.25) == pytest.approx(0.6)
-    assert soft_share(chosen, 1) == 0
-    assert soft_share(settings(soft_targets=0.0), 0) == 0
+def test_the_share_falls_to_zero_along_the_budget_or_sooner() -> None:
+    chosen = settings(soft_chars=1000)
+    assert soft_share(chosen, 0, 0) == 0.8
+    assert soft_share(chosen, 0.25, 10) == pytest.approx(0.6)
+    assert soft_share(chosen, 0.01, 500) == pytest.approx(0.4)
+    assert soft_share(chosen, 0.01, 1500) == soft_share(chosen, 1, 10) == 0
+    assert soft_share(settings(soft_targets=0.0), 0, 0) == 0
+
+
+def test_no_step_asks_the_teacher_once_it_has_no_share() -> None:
+    taught = trained("engine", steps=6, soft_chars=100)  # 40 a step
+    seen: list[bool] = []
+    gradient = taught.learner.gradient
+
+    def watched(ids: Any, targets: Any, step: int, kept: Any, soft: Soft | None = None) -> tuple[float, float]:
+        seen.append(soft is not None)
+        return gradient(ids, targets, step, kept, soft)
+
+    taught.learner.gradient = watched  # type: ignore[method-assign]
+    list(taught.reports())
+    assert seen == [True, True, True, False, False, False]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -111,3 +130,47 @@ def test_a_run_with_soft_targets_goes_on_to_the_bit(tmp_path: Path) -> None:
         ended, went_on = (load_file(Path(result.path) / name) for result in (whole, parts))
         assert ended.keys() == went_on.keys()
         assert all(np.array_equal(ended[key], went_on[key]) for key in ended)
+
+
+def test_the_articles_recipes_have_none() -> None:
+    for name in ("article-rnn-32", "article-lstm-32", "article-lstm-128", "article-lstm-128x2"):
+        assert resolve(name).training.soft_targets == 0
+
+
+def test_without_the_engine_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = resolve("base", backend="reference", device="cpu", soft_targets=0.9)
+    assert start.resolve_settings(ProcessGroup(), asked).training.soft_targets == asked.training.soft_targets
+
+    def absent() -> None:
+        raise ImportError("it was not built")
+
+    monkeypatch.setattr(start.library, "library", absent)
+    assert start.resolve_settings(ProcessGroup(), asked).training.soft_targets == 0
+
+
+def test_a_large_vocabulary_has_none(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("".join(chr(0x4E00 + k % 1500) for k in range(4000)), encoding="utf-8")
+    settings: dict[str, Any] = {"hidden": 16, "streams": 2, "chunk": 8, "steps": 2, "threads": 1}
+    runs = [storycell.train(text, out=tmp_path / str(n), soft_targets=n, **settings).path for n in (0.0, 0.9)]
+    ours, theirs = (load_file(run / "model.safetensors") for run in runs)
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_same_characters_teach_more(tmp_path: Path) -> None:
+    """A few hundred steps on the embedded stories, from the same weights: held-out stories are predicted better."""
+    text = tmp_path / "stories.txt"
+    text.write_text("\n<|endoftext|>\n".join(islice(generate(3), 500)), encoding="utf-8")
+    settings: dict[str, Any] = {
+        "hidden": 64,
+        "streams": 16,
+        "chunk": 32,
+        "steps": 300,
+        "threads": 1,
+        "precision": "fp32",
+    }
+    losses = []
+    for n in (0.0, 0.9):
+        run = storycell.train(text, out=tmp_path / str(n), soft_targets=n, **settings)
+        losses.append(run.summary["valid_nats"])
+    assert losses[1] < losses[0] - 0.02

@@ -172,8 +172,8 @@ def test_a_network_generates_and_scores_as_pythons_does(run: Run, precision: str
 const typed = ([name, values]) => [name, Float32Array.from(values)];
 const weights = Object.fromEntries(Object.entries(given.weights).map(typed));
 const network = engine.createNetwork(given.shape, weights, given.precision);
-const greedy = network.write(0, 300, null, { greedy: 1 }, new Uint32Array([1, 2, 3, 4]));
-const drawn = network.write(0, 300, null, { temperature: 0.9 }, new Uint32Array([1, 2, 3, 4]));
+const greedy = network.generate(0, 300, null, { greedy: 1 }, new Uint32Array([1, 2, 3, 4]));
+const drawn = network.generate(0, 300, null, { temperature: 0.9 }, new Uint32Array([1, 2, 3, 4]));
 let one = network.step(0), slow = [];
 for (let k = 0; k < 300; k++) {
   let best = 0;

@@ -1,4 +1,5 @@
-"""The npm package: as it is packed, under node and in Chromium, it writes and learns as Python does."""
+"""The npm package, as it is packed: under node, in Chromium and in Deno, each with workers, it generates and learns as
+Python does. Its types are those that programs need."""
 
 import base64
 import http.server
@@ -7,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -26,7 +28,11 @@ NODE = shutil.which("node")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(NODE is None or not SOURCE.is_dir(), reason="no node or no npm package here")
 STORIES = "\n<|endoftext|>\n".join(islice(generate(9), 30)) + "\n"
+DENO = shutil.which("deno", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+TSC = shutil.which("tsc")
+# What is run everywhere; workers are given what it is to do, and tell what came of it.
 PROGRAM = """
+export async function run({ Model, Trainer }, given) {
 const bytes = (text) => Uint8Array.from(atob(text), (byte) => byte.charCodeAt(0));
 const run = (texts) => Object.fromEntries(Object.entries(texts).map(([name, text]) => [name, bytes(text)]));
 const files = run(given.files), grams = await Model.load(run(given.ngrams));
@@ -45,10 +51,40 @@ return {
   drawn: ["0", "7", "18446744073709551615"].map(draw),
   nats: [...model.score("Once upon a time")], trace: model.trace("Once").c.length,
   looks, steps: [trainer.step, again.step], evaluated: [trainer.evaluate(), again.evaluate()], refused,
-  written: learnt.generate("", { chars: 20 }).length,
+  learnt: learnt.generate("", { chars: 20 }).length,
   ngrams: [grams.generate("Once", { chars: 60, greedy: true }), [...grams.score("Once upon")]],
 };
+}
 """
+IMPORTS = """import { Model, Trainer } from "%s";
+import { run } from "%s";
+"""
+TO_STDOUT = """import { readFileSync } from "node:fs";
+const given = JSON.parse(readFileSync(0, "utf8"));
+console.log(JSON.stringify(await run({ Model, Trainer }, given)));"""
+IN_WORKER = "onmessage = async ({ data }) => postMessage(await run({ Model, Trainer }, data));"
+ASK_WORKER = """(address, given) => new Promise((resolve, reject) => {
+  const worker = new Worker(address, { type: "module" });
+  worker.onerror = ({ message }) => reject(new Error(message));
+  worker.onmessage = ({ data }) => {
+    worker.terminate();
+    resolve(data);
+  };
+  worker.postMessage(given);
+})"""
+DENO_WORKER = f"""import {{ readFileSync }} from "node:fs";
+const ask = {ASK_WORKER};
+const said = await ask(new URL("worker.mjs", import.meta.url).href, JSON.parse(readFileSync(0, "utf8")));
+console.log(JSON.stringify(said));"""
+NODE_WORKER = """import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
+import { readFileSync } from "node:fs";
+if (isMainThread) {
+  const worker = new Worker(new URL(import.meta.url), { workerData: JSON.parse(readFileSync(0, "utf8")) });
+  worker.on("error", (error) => { throw error; });
+  worker.on("message", (said) => console.log(JSON.stringify(said)));
+} else {
+  parentPort.postMessage(await run({ Model, Trainer }, workerData));
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +95,13 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = Path(storycell.__file__).parent
     subprocess.run([str(NODE), "build.mjs", str(made)], cwd=folder, check=True)
     (folder / "build.mjs").unlink()
+    bare, relative = ("storycell", "./run.mjs"), ("./node_modules/storycell/index.js", "./run.mjs")
+    programs = {
+        **{"run": PROGRAM, "program": IMPORTS % bare + TO_STDOUT, "node_worker": IMPORTS % bare + NODE_WORKER},
+        **{"worker": IMPORTS % relative + IN_WORKER, "deno_worker": DENO_WORKER},
+    }
+    for name, program in programs.items():
+        (folder.parents[1] / f"{name}.mjs").write_text(program)
     return folder
 
 
@@ -98,19 +141,35 @@ def check(said: dict[str, Any], ngrams: Path) -> None:
     assert said["steps"] == [36, 36]
     assert said["evaluated"][0] == said["evaluated"][1]
     assert "does not know “漢”" in said["refused"]
-    assert said["written"] > 0
+    assert said["learnt"] > 0
 
 
-def test_it_writes_and_learns_under_node(package: Path, given: dict[str, Any], ngrams: Path) -> None:
-    program = f"""import {{ Model, Trainer }} from "storycell";
-import {{ readFileSync }} from "node:fs";
-const run = async (given) => {{ {PROGRAM} }};
-console.log(JSON.stringify(await run(JSON.parse(readFileSync(0, "utf8")))));"""
-    (package.parents[1] / "program.mjs").write_text(program)
-    words = [str(NODE), "program.mjs"]
+def run_program(words: list[str], package: Path, given: dict[str, Any]) -> dict[str, Any]:
     done = subprocess.run(words, cwd=package.parents[1], input=json.dumps(given).encode(), capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
-    check(json.loads(done.stdout), ngrams)
+    said: dict[str, Any] = json.loads(done.stdout)
+    return said
+
+
+@pytest.mark.parametrize("program", ["program.mjs", "node_worker.mjs"])
+def test_it_generates_and_learns_under_node(package: Path, given: dict[str, Any], ngrams: Path, program: str) -> None:
+    check(run_program([str(NODE), program], package, given), ngrams)
+
+
+@pytest.mark.skipif(DENO is None, reason="no Deno here")
+@pytest.mark.parametrize("program", ["program.mjs", "deno_worker.mjs"])
+def test_it_generates_and_learns_in_deno(package: Path, given: dict[str, Any], ngrams: Path, program: str) -> None:
+    words = [
+        str(DENO),
+        "run",
+        "--quiet",
+        "--no-remote",
+        "--no-lock",
+        "--node-modules-dir=manual",
+        "--allow-read=.",
+        program,
+    ]
+    check(run_program(words, package, given), ngrams)
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -120,7 +179,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def address(package: Path) -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(package)))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(package.parents[1])))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -130,16 +189,62 @@ def address(package: Path) -> Iterator[str]:
 
 
 @pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="no Chromium here")
-def test_it_writes_and_learns_in_a_browser(address: str, given: dict[str, Any], ngrams: Path) -> None:
+@pytest.mark.parametrize("is_worker", [False, True], ids=["page", "worker"])
+def test_it_generates_and_learns_in_a_browser(
+    address: str, given: dict[str, Any], ngrams: Path, is_worker: bool
+) -> None:
+    here = f"""async (given) => {{
+      const library = await import("{address}/node_modules/storycell/index.js");
+      const {{ run }} = await import("{address}/run.mjs");
+      return run(library, given);
+    }}"""
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
-        page.goto(f"{address}/README.md")
-        program = (
-            f"""async (given) => {{ const {{ Model, Trainer }} = await import("{address}/index.js"); {PROGRAM} }}"""
-        )
+        page.goto(f"{address}/node_modules/storycell/README.md")
+        program = f"(given) => ({ASK_WORKER})('{address}/worker.mjs', given)" if is_worker else here
         check(page.evaluate(program, given), ngrams)
         browser.close()
+
+
+TYPES = """
+import { Model, Trainer, type Look, type Settings } from "storycell";
+
+const settings: Settings = { cell: "gru", hidden: 64, ngrams: 8, ngram_rows: 65536, optimizer: "muon", clip: null };
+const looks: Look[] = [];
+const trainer: Trainer = await Trainer.begin("a text", settings);
+await trainer.train({ onLook: (look) => looks.push(look), signal: new AbortController().signal });
+const nats: number | null = trainer.evaluate(1000) ?? looks[0].valid_nats;
+const zip: Uint8Array = trainer.save(), again: Trainer = await Trainer.open(zip, null);
+const model: Model = await Model.load(zip, { precision: "int8" });
+const text: string = model.generate("Once", { chars: 10, topK: 5, seed: 18446744073709551615n });
+for (const character of model.stream("Once", { greedy: true })) character.toUpperCase();
+const scores: Float32Array = model.score(text), { h, c } = model.trace(text);
+const sum: number = scores[0] + h[0] + (c?.[0] ?? 0) + model.shape.units + (model.shape.ngrams ?? 0) + (nats ?? 0);
+trainer.free(), again.free(), model.free();
+export default [sum, trainer.step, trainer.isDone, trainer.parameters, trainer.learn(), trainer.look().chars_per_s];
+
+// @ts-expect-error models generate
+model.write("Once");
+// @ts-expect-error there is no such cell
+await Trainer.begin("a text", { cell: "transformer" });
+// @ts-expect-error a text is text
+await Trainer.begin(new Uint8Array());
+// @ts-expect-error nothing is held out of some
+const never: number = trainer.evaluate();
+"""
+
+
+@pytest.mark.skipif(TSC is None, reason="no TypeScript here")
+@pytest.mark.parametrize("resolution", ["bundler", "nodenext"])
+def test_its_types_are_those_that_programs_need(package: Path, resolution: str) -> None:
+    folder = package.parents[1]
+    (folder / "types.mts").write_text(TYPES)
+    module = "esnext" if resolution == "bundler" else resolution
+    options = ["--noEmit", "--strict", "--target", "es2022", "--lib", "es2022,dom", "--types", ""]
+    words = [str(TSC), *options, "--module", module, "--moduleResolution", resolution, "types.mts"]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_everything_is_declared() -> None:

@@ -35,6 +35,9 @@ _NEXT = {
     type=click.Choice(("fp32", "fp16", "int8")),
     help="how to store weights (default fp32; fp16 in .html and --npm, int8 in .h)",
 )
+@click.option(
+    "--steer", type=NAME, metavar="FILE", help="give the page a slider for a direction that `Direction.save` wrote"
+)
 @click.option("--trainer", is_flag=True, help="a page that learns in the browser, and can start from RUN")
 @click.option("--npm", type=NAME, metavar="DIR", help="write an ES module with types into this new folder")
 @backend_option
@@ -42,6 +45,7 @@ def command(
     run: str | None,
     file: str | None,
     weights: str | None,
+    steer: str | None,
     trainer: bool,
     npm: str | None,
     backend: str,
@@ -52,15 +56,19 @@ def command(
         if file is not None or trainer:
             other = "--trainer" if trainer else file
             raise SettingsError(f"--npm {npm} writes a folder, so {other} does not go with it; call export twice")
+        if steer is not None:
+            raise SettingsError("--steer does not go with --npm: only a page has a slider for it")
         _say(api.load(run or "demo", backend=backend).export_npm(npm, weights), _NEXT["npm"], as_json=as_json)
         return
     name, file = ("demo", run) if file is None else (run or "", file)
     if file is None:
         raise SettingsError("name the file to write, such as story.html, story.onnx, story.c or story.h")
+    if trainer and steer is not None:
+        raise SettingsError("--steer does not go with --trainer: the page that learns has no slider for it")
     if trainer:
         _write_trainer(name, file, weights, backend, as_json=as_json)
         return
-    done = api.load(name, backend=backend).export(file, weights)
+    done = api.load(name, backend=backend).export(file, weights, steer=steer)
     _say(done, _NEXT[done.file.rpartition(".")[2]], as_json=as_json)
 
 

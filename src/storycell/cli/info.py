@@ -87,7 +87,10 @@ def _run(name: str) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "folder": str(Path(model.path)),
         "made_at": config.made_at,
-        "text": " ".join(config.text.words) + (", each line a story" if config.text.lines else ""),
+        "text": " ".join(config.text.words)
+        + (", each line a story" if config.text.lines else "")
+        + (", tunes in ABC" if config.text.has_tunes else "")
+        + (", names of people replaced" if config.text.anonymise else ""),
         "characters": f"{config.text.train_chars:,} to train on, {config.text.valid_chars:,} held out",
         "network": f"{network.cell}, {network.layers} x {network.hidden}, embedding {network.embedding or 'one-hot'}",
         "n_grams": (

@@ -16,6 +16,7 @@ from storycell import api
 from storycell.atomic import write_atomically
 from storycell.cli.flags import NAME, Verb, backend_option, precision_option, print_json, with_ngram_option
 from storycell.data import corpus
+from storycell.data.midi import midi_file
 from storycell.data.vocab import SEPARATOR, plain_text
 from storycell.errors import SettingsError
 from storycell.generation.constraints import Rules
@@ -103,8 +104,9 @@ _SHOWN = 300  # characters of a prompt in a notice
 @click.option(
     "--format",
     "form",
-    type=click.Choice(("txt", "csv", "jsonl")),
-    help="a list: one text a line, a table, or JSON lines (default: by the ending of --out; else txt)",
+    type=click.Choice(("txt", "csv", "jsonl", "midi")),
+    help="a list: one text a line, a table, or JSON lines; or music, by a model of MIDI (default: by the ending of "
+    "--out; else txt)",
 )
 @click.option("--out", type=NAME, metavar="FILE", help="a list: write it to a file")
 @with_ngram_option
@@ -233,13 +235,12 @@ def _labels(given: tuple[str, ...]) -> dict[str, str]:
 
 def _give_list(found: Items, count: int, form: str | None, out: str | None, seed: int, as_json: bool) -> None:
     """Write a list to where it is wanted, and say what was refused."""
-    form = form or {".csv": "csv", ".jsonl": "jsonl"}.get(Path(out or "").suffix.lower(), "txt")
+    form = form or _FORMS.get(Path(out or "").suffix.lower(), "txt")
     data = _as_table(found.items) if form == "csv" else _as_lines(found.items, form)
-    if out is not None:
-        try:
-            write_atomically(Path(out), data.encode())
-        except OSError as error:
-            raise SettingsError(f"{out} cannot be written: {error.strerror or error}; name another --out") from None
+    if form == "midi":
+        _write_music(found.items, out)
+    elif out is not None:
+        _write_file(Path(out), data.encode())
     refused = {reason: found.refused[reason] for reason in sorted(found.refused)}
     if as_json:
         texts = [item.text for item in found.items]
@@ -255,18 +256,40 @@ def _give_list(found: Items, count: int, form: str | None, out: str | None, seed
             }
             | ({"out": out} if out else {})
         )
-    elif out is None:
+    elif out is None and form != "midi":
         _write(data)
     said = ", ".join(f"{n:,} {_REASONS[reason]}" for reason, n in refused.items())
     if refused:
         say(f"{sum(refused.values()) / found.tried:.1%} of {found.tried:,} texts were refused: {said}")
-    if out is not None:
+    if out is not None and form != "midi":
         say(f"{out}: {len(found.items):,} texts")
     if len(found.items) < count:
         say(
             f"{len(found.items):,} of the {count:,} texts that were wanted were found among {found.tried:,}; ask for "
             "fewer, or raise the --temperature"
         )
+
+
+_FORMS = {".csv": "csv", ".jsonl": "jsonl", ".mid": "midi", ".midi": "midi"}
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror or error}; name another --out") from None
+
+
+def _write_music(items: list[Item], out: str | None) -> None:
+    """A MIDI file for each text: OUT, or OUT with a number where they are several."""
+    if out is None:
+        raise SettingsError("--format midi writes files; name one with --out tune.mid")
+    for k, item in enumerate(items, 1):
+        path = Path(out) if len(items) == 1 else Path(out).with_stem(f"{Path(out).stem}-{k}")
+        data, unknown = midi_file(item.text)
+        _write_file(path, data)
+        left_out = f"; {unknown:,} words of the text are no music, and were left out" if unknown else ""
+        say(f"{path}: {len(data):,} bytes{left_out}")
 
 
 _REASONS = {

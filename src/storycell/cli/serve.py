@@ -6,8 +6,9 @@ import sys
 import click
 
 from storycell import api
-from storycell.cli.flags import Verb, backend_option, precision_option, print_json, run_argument
+from storycell.cli.flags import NAME, Verb, backend_option, precision_option, print_json, run_argument
 from storycell.errors import SettingsError
+from storycell.generation.transcript import speakers_of
 from storycell.training.display import say
 
 _KEY_VARIABLE = "STORYCELL_API_KEY"
@@ -33,6 +34,7 @@ _KEY_VARIABLE = "STORYCELL_API_KEY"
     metavar="USER:ANSWERER",
     help="for a model of transcripts: whose lines a chat's user writes, and whose lines are the answers",
 )
+@click.option("--steer", type=NAME, metavar="FILE", help="let requests add a direction that `Direction.save` wrote")
 @click.option("--max-streams", type=int, default=512, help="most texts generated at once (default 512)")
 @backend_option
 @precision_option
@@ -43,6 +45,7 @@ def command(
     allow_anyone: bool,
     allow_host: tuple[str, ...],
     speakers: str | None,
+    steer: str | None,
     max_streams: int,
     backend: str,
     precision: str,
@@ -62,9 +65,12 @@ def command(
         allow_anyone=allow_anyone,
         extra_hosts=frozenset(allow_host),
         max_streams=max_streams,
-        speakers=None if speakers is None else tuple(speakers.split(":")),
+        speakers=None if speakers is None else speakers_of(speakers),
+        steer=steer,
     )
     model = api.load(run, backend=backend, precision=precision)
+    if steer is not None:
+        model.steer(steer)  # what does not fit is refused before anything is opened
 
     def ready(url: str) -> None:
         if as_json:

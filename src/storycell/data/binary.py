@@ -59,6 +59,7 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (  # as a regular expression; 
     (rb"\0\0\x01\0[\x01-\x40]\0", "an icon", _NO_TEXT),
     (rb".{4}ftyp(?:avif|heic|heix|mif1)", "a HEIF or AVIF image", _NO_TEXT),
     (rb".{4}ftyp", "an MP4 file", _NO_TEXT),
+    (rb"MThd", "a MIDI file", "unpack it first"),
     (rb"RIFF.{4}(?:WAVE|AVI )|OggS\0|ID3[\2-\4]|fLaC|\x1a\x45\xdf\xa3", "a sound or a film", _NO_TEXT),
     (rb"\x93NUMPY", "a numpy array", _NO_TEXT),
     (rb"\x89HDF\r\n\x1a\n", "an HDF5 file", _NO_TEXT),

@@ -8,9 +8,10 @@ path. Which one a file is, its content tells, and only where that leaves it open
     chats               the talk of one day, as `Name: words` lines without the messenger's own notices
     mbox                the body of each message
     ABC                 each tune
+    MIDI                the file, in words (see `storycell.data.midi`)
     Parquet             each cell of one column
 
-The libraries that read them are extras (`documents`, `parquet`), imported when the first such file is read.
+The libraries that read them are extras (`documents`, `midi`, `parquet`), imported when the first such file is read.
 """
 
 import json
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from storycell.data.anonymise import NOBODY, Anonymiser
 from storycell.data.binary import PANDAS, PANDOC, kind_of
 from storycell.data.blocks import START, Place, normalise
+from storycell.data.midi import read_midi
 from storycell.data.tables import clear_column, no_column
 from storycell.data.vocab import BOUNDARY_BYTE
 from storycell.errors import CorpusError
@@ -33,7 +35,22 @@ if TYPE_CHECKING:
     from zipfile import ZipFile
 
 LARGEST_BYTES = 256 << 20  # of a document that has to be in memory as a whole
-ENDINGS = (".epub", ".docx", ".html", ".htm", ".xhtml", ".srt", ".vtt", ".ass", ".ssa", ".mbox", ".abc", ".parquet")
+ENDINGS = (
+    ".epub",
+    ".docx",
+    ".html",
+    ".htm",
+    ".xhtml",
+    ".srt",
+    ".vtt",
+    ".ass",
+    ".ssa",
+    ".mbox",
+    ".abc",
+    ".mid",
+    ".midi",
+    ".parquet",
+)
 
 
 def as_block(story: str, name: str) -> bytes:
@@ -501,6 +518,7 @@ _BINARY_KINDS: dict[str, tuple[_Stories, str]] = {  # by the names of `storycell
     "an EPUB book": (_epub, "the book is a story"),
     "a Word document (DOCX)": (_docx, "the document is a story"),
     "a Parquet table": (_parquet, "each cell of a column is a story"),
+    "a MIDI file": (read_midi, "the file is a story, a line for each bar"),
     MAIL: (_mbox, "the words of each message are a story"),
 }
 

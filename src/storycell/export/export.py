@@ -4,7 +4,7 @@ Every export is verified: the network is parsed from the bytes on disk and run b
 the `onnx` package's evaluator), and a file whose logits differ by more than `LARGEST_ERROR` is removed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,14 +49,14 @@ def export(
     name: str = "a model",
     maker: str = "",
     prompt: str = "",
-    labels: Mapping[str, Sequence[str]] | None = None,
+    features: html.Features = html.PLAIN,
 ) -> Export:
     """Write a model as the kind of file that the ending of `path` names; `weights` is fp32, fp16 or int8.
 
     `name` is shown in the file (characters that are no text as U+FFFD), `maker` says what wrote it, `prompt` is what
-    page and program begin with by themselves; the model must know its characters. A page offers the `labels` that the
-    model knows, each with its values. Raises `ExportError` if the model
-    cannot be exported, the file cannot be written, or what was written is not the model.
+    page and program begin with by themselves; the model must know its characters; `features` are what a page offers
+    beside generating. Raises `ExportError` if the model cannot be exported, the file cannot be written, or what was
+    written is not the model.
     """
     path = Path(path)
     if path.suffix not in DEFAULT_WEIGHTS:
@@ -64,11 +64,12 @@ def export(
     chosen = check_rounding(weights) if weights is not None else DEFAULT_WEIGHTS[path.suffix]
     if path.suffix == ".h" and chosen != "int8":
         raise SettingsError(f"{path}: a header holds bytes, so its weights are int8, not {chosen}")
+    _refuse_steering(features.steer, path, model)
     vocab.prompt_ids(prompt)
     network = Network.of(model)
     stored = _stored(network, chosen, path.suffix)
     params = sum(weight.size for weight in model.weights().values())
-    data = _file(network, vocab, path, chosen, show_name(name), maker, prompt, params, labels)
+    data = _file(network, vocab, path, chosen, show_name(name), maker, prompt, params, features)
     ids = probe(model)
     run = run_logits(model, ids)
     expected = run if chosen == "fp32" else run_logits(stored.as_model(model.backend), ids)
@@ -79,6 +80,18 @@ def export(
     allowed = LARGEST_ERROR * max(1.0, float(np.abs(expected).max()))
     error = _write_checked(path, data, error_of, allowed)
     return Export(str(path), len(data), chosen, error, largest(expected, run))
+
+
+def _refuse_steering(steer: html.Steering | None, path: Path, model: LanguageModel) -> None:
+    if steer is None:
+        return
+    if path.suffix != ".html":
+        raise SettingsError(f"{path}: only a page (.html) has a slider to steer by; `model.steer(...)` can be exported")
+    if not 0 <= steer.layer < model.num_layers or any(len(v) != model.hidden_size for v in steer.vectors):
+        raise SettingsError(
+            f"the direction “{steer.about}” is one of {len(steer.vectors[0])} units in layer {steer.layer}, and the "
+            f"model has {model.num_layers} layers of {model.hidden_size}"
+        )
 
 
 def _stored(network: Network, weights: Weights, ending: str) -> Network:
@@ -97,7 +110,7 @@ def _file(
     maker: str,
     prompt: str,
     params: int,
-    labels: Mapping[str, Sequence[str]] | None,
+    features: html.Features,
 ) -> bytes:
     shape = network.shape
     if path.suffix in (".c", ".h"):
@@ -108,7 +121,7 @@ def _file(
         return c.write(network, vocab, weights, line, path.name, prompt).encode()
     if path.suffix == ".html":
         about = f"{shape.cell.upper()}, {shape.L} × {shape.H}, {params:,} parameters"
-        return html.write(network, vocab, weights, name, about, prompt, labels).encode()
+        return html.write(network, vocab, weights, name, about, prompt, features).encode()
     facts = {"name": name, "cell": shape.cell, "weights": weights, "made_by": maker, "vocabulary": vocab.to_json()}
     return onnx.write(network, weights, facts)
 

@@ -1,7 +1,7 @@
 """Export to one page that generates stories: `page.html` beside this module, with its style, its scripts, those of
 `web` and a model put in.
 
-Its content security policy allows only its own two scripts and its style, by their digests, and WebAssembly
+Its content security policy allows only its own scripts and its style, by their digests, and WebAssembly
 (`wasm-unsafe-eval`, which lets no text become a script). So nothing in it, a name or a character of the vocabulary, can
 become a script, and it never uses the network.
 """
@@ -12,6 +12,7 @@ import html
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -22,6 +23,29 @@ from storycell.export.encoding import Weights, check_rounding
 from storycell.export.network import Network, Shape
 from storycell.web import theme, wasm
 
+_STYLES = ("web/story.css", "web/generate.css", "web/step.css", "export/page.css")
+
+
+@dataclass(frozen=True)
+class Steering:
+    """A direction in what a layer shows, and a random one of the same length: `vectors` are two of `[H]`."""
+
+    about: str
+    layer: int
+    vectors: list[list[float]]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a page offers beside generating: labels to choose by, a slider for a direction, tunes shown and played."""
+
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)  # each with its values
+    steer: Steering | None = None
+    has_tunes: bool = False
+
+
+PLAIN = Features()
+
 
 def write(
     network: Network,
@@ -30,33 +54,33 @@ def write(
     name: str,
     about: str,
     prompt: str = "",
-    labels: Mapping[str, Sequence[str]] | None = None,
+    features: Features = PLAIN,
 ) -> str:
-    """The text of the page; `name` is the model's, `about` a line on it, `prompt` what stands in its first box.
-
-    `labels` are what it can be asked for, each with its values.
-    """
+    """The text of the page; `name` is the model's, `about` a line on it, `prompt` what stands in its first box."""
     shape = network.shape
     model = {
         **{"name": name, "about": about, "cell": shape.cell, "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L},
         **({"N": shape.N, "R": shape.R} if shape.N else {}),
-        **({"labels": labels} if labels else {}),
+        **({"labels": features.labels} if features.labels else {}),
         **{"weights": weights, "kind": vocab.kind, "characters": vocab.characters},
+        **({"steer": asdict(features.steer)} if features.steer else {}),
     }
     parts = {
-        "STYLE": theme.css("web/story.css", "web/generate.css", "export/page.css"),
-        "RUNTIME": _file("runtime.js"),
-        "PAGE": theme.script("export/page.js"),
+        "STYLE": theme.css(*_STYLES, *(["web/tunes.css"] * features.has_tunes)),
+        "RUNTIME": _without_comments(_file("runtime.js")),
+        "PAGE": _without_comments(theme.script("export/page.js")),
     }
+    tunes = theme.tunes_script() if features.has_tunes else ""
     rules = {"script": ("RUNTIME", "PAGE"), "style": ("STYLE",)}
     allowed = [f"{kind}-src {' '.join(digest(parts[key]) for key in keys)}" for kind, keys in rules.items()]
-    allowed[0] += " 'wasm-unsafe-eval'"
+    allowed[0] += f" {digest(tunes)}" * features.has_tunes + " 'wasm-unsafe-eval'"
     parts |= {
         "POLICY": "; ".join(["default-src 'none'", *allowed, "img-src data:", "base-uri 'none'", "form-action 'none'"]),
         "TITLE": html.escape(name),
         "PROMPT": html.escape(prompt),
         "MODEL": script_json(model),
         "WEIGHTS": encoding.encode(network, weights),
+        "TUNES": f"<script>{tunes}</script>\n" if features.has_tunes else "",
         "ENGINE": wasm.elements(),
     }
     return re.sub("@([A-Z]+)@", lambda found: parts[found[1]], _file("page.html"))
@@ -64,6 +88,11 @@ def write(
 
 def _file(name: str) -> str:
     return (resources.files("storycell.export") / name).read_text(encoding="utf-8")
+
+
+def _without_comments(script: str) -> str:
+    """A script without its lines of comment, an eighth: a page is sent more often than its source is read."""
+    return re.sub(r"^[ \t]*//.*\n", "", script, flags=re.MULTILINE)
 
 
 def digest(text: str) -> str:

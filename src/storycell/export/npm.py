@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
-from storycell import ngrams
+from storycell import atomic, ngrams
 from storycell.config import ModelSettings
 from storycell.data.vocab import Vocabulary
 from storycell.errors import ExportError, SettingsError
@@ -185,7 +185,7 @@ def _read(path: Path, backend: str) -> Network:
 
 def _write(folder: Path, texts: Mapping[str, str], error_of: Callable[[Path], float], allowed: float) -> float:
     """Write the files beside the folder, read them back, and let them have its name only if they are the model."""
-    part = folder.with_name(f".{folder.name}.part")
+    part = atomic.temporary_name(folder)
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ExportError(f"{folder} is there already; name a folder that is not, or is empty")
@@ -194,7 +194,7 @@ def _write(folder: Path, texts: Mapping[str, str], error_of: Callable[[Path], fl
             for name, text in texts.items():
                 path = part / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8")
+                path.write_bytes(text.encode())
             error = error_of(part)
             if not error <= allowed:
                 raise ExportError(
@@ -203,7 +203,7 @@ def _write(folder: Path, texts: Mapping[str, str], error_of: Callable[[Path], fl
                 )
             if folder.exists():
                 folder.rmdir()
-            part.rename(folder)
+            atomic.put_in_place(part, folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     except OSError as problem:

@@ -8,6 +8,8 @@ import { Pattern } from "../web/pattern.js";
 import { Story, scaleOf } from "../web/story.js";
 import { offerTheme } from "../web/theme.js";
 import { engineNet } from "./engine_net.js";
+import { offerSteering } from "./steer.js";
+import { offerSteps } from "./step.js";
 
 const model = JSON.parse(document.getElementById("model").textContent);
 const weightsText = document.getElementById("weights");
@@ -146,10 +148,10 @@ function ready() {
   return true;
 }
 
-function start() {
+function start(chars = Number($("chars").value)) {
   if (story.ended && story.mark === story.ids.length && !hasChanged()) $("seed").value = newSeed();
   if (!ready()) return;
-  const left = Math.max(1, Number($("chars").value) || 1);
+  const left = Math.max(1, chars || 1);
   let rule = null;
   try {
     rule = ruleFor($("regex").value, left);
@@ -243,6 +245,7 @@ function paint() {
   wasGiven = given;
   view.setMark(mark);
   showDetail(mark - 1);
+  if (!generating) steps.update();
   $("map").hidden = choice.symbol === null;
   if ($("map").hidden) return;
   const here = Array.from({ length: net.H }, (_, unit) => valueAt(mark, unit));
@@ -255,7 +258,9 @@ function show() {
   view.scrollTo(story.mark);
   $("ending").hidden = !story.ended;
   $("status").textContent = story.ids.length ? `${story.ids.length.toLocaleString("en")} characters` : "";
-  if (!generating) showNext();
+  if (generating) return;
+  showNext();
+  document.dispatchEvent(new CustomEvent("story", { detail: vocabulary.texts(story.ids).join("") })); // web/tunes.js
 }
 
 function showDetail(k) {
@@ -280,6 +285,14 @@ function showNext() {
   })), ({ id }) => choose(id));
 }
 
+const steps = offerSteps($("step"), {
+  model, net: plain, vocabulary, textOf,
+  place: () => [story.mark - 1, story.ids.length],
+  idAt: (at) => (at < 0 ? firstId : story.ids[at]),
+  traceBefore: (at) => (at < 0 ? beforeFirst : traceAt(at)),
+  onMove: (at) => moveTo(at + 1),
+});
+
 function pickUnit(unit) {
   choice.unit = unit;
   paint();
@@ -288,9 +301,11 @@ function pickUnit(unit) {
 // ---- The engine ----
 
 const nets = {}; // by precision
+let isSteered = false; // then the plain network alone computes what is shown
 
 function useEngine(engine) {
-  if (engine === null) return;
+  if (isSteered) net = plain;
+  if (isSteered || engine === null) return;
   const precision = $("precision").value;
   net = nets[precision] ??= engineNet(engine, plain, precision);
 }
@@ -299,6 +314,19 @@ const engineIsThere = loadEngine().then((engine) => {
   useEngine(engine);
   $("precision").addEventListener("change", () => useEngine(engine));
   $("precision").closest("label").hidden = engine === null;
+  return engine;
+});
+
+// A change of the dose writes as much as there was, from the same prompt and seed.
+offerSteering($("steering"), {
+  steer: model.steer, net: plain,
+  onChange: async (isOn) => {
+    const drawn = story.ids.length - story.given + (generating?.left ?? 0);
+    isSteered = isOn;
+    useEngine(await engineIsThere);
+    stop();
+    if (begin() && drawn > 0) start(drawn);
+  },
 });
 
 // ---- What people do ----

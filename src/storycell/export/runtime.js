@@ -215,6 +215,49 @@ const storycell = (() => {
       for (let k = 0; k < V; k++) out[k] = y[k];
     }
 
+    // From now on all who read h of a layer read `h + addition`, from the first step on; null: h, as it was. That is a
+    // change of their biases, in float32 as inspect/shown.py makes it.
+    const asStored = stored.map(({ bias, hn }) => ({ bias: bias.slice(), hn: hn?.slice() })), outputAsStored = outputBias.slice();
+    function show(l, addition) {
+      stored.forEach(({ bias, hn }, k) => {
+        bias.set(asStored[k].bias);
+        hn?.set(asStored[k].hn);
+      });
+      outputBias.set(outputAsStored);
+      table.fill(undefined);
+      if (!addition) return;
+      const add = (bias, at, matrix, from, count) => {
+        for (let j = 0; j < count; j++) {
+          let total = 0;
+          for (let k = 0; k < H; k++) total += matrix[(from + j) * H + k] * addition[k];
+          bias[at + j] += total;
+        }
+      };
+      const { hh, bias, hn } = stored[l];
+      add(bias, 0, hh, 0, hn ? 2 * H : GH);
+      if (hn) add(hn, 0, hh, 2 * H, H);
+      if (l + 1 < L) add(stored[l + 1].bias, 0, stored[l + 1].ih, 0, GH);
+      else add(outputBias, 0, output, 0, V);
+    }
+
+    // What the gates of a unit add up in the step from `before` to `after` that read `id`; x is null where a character
+    // enters as a row of weights. Of a GRU's candidate n the part of h is still to be multiplied by r.
+    function sums(l, unit, id, before, after) {
+      const { ih, hh, bias, hn } = stored[l], at = l * layer;
+      if (!l && N) metInput(id, before, after);
+      const fed = l ? after.slice(at - layer + hidden, at) : N ? x.slice(0, D) : D ? embedding.slice(id * D, (id + 1) * D) : null;
+      const h = before ? before.slice(at + hidden, at + layer) : new Float32Array(H);
+      const product = (matrix, row, numbers) => numbers.reduce((total, number, k) => total + matrix[row * numbers.length + k] * number, 0);
+      const parts = values.slice(0, G).map((name, n) => {
+        const row = n * H + unit;
+        return {
+          name, bias: bias[row], x: fed ? product(ih, row, fed) : ih[row * V + id],
+          h: product(hh, row, h) + (name === "n" ? hn[unit] : 0), value: after[at + row],
+        };
+      });
+      return { x: fed, h, sums: parts };
+    }
+
     // All tensors by the names that the engine (engine.js) knows them by; biases have been added to one another.
     function weights() {
       const out = embedding ? { "embedding.weight": embedding } : {};
@@ -229,7 +272,7 @@ const storycell = (() => {
     }
 
     return {
-      values, V, H, L, N, pastAt, step, logits, weights,
+      values, V, H, L, N, pastAt, step, sums, show, logits, weights,
       shape: { cell, layers: L, units: H, characters: V, embedding: D, ngrams: N, ngramRows: R },
       read: step, // of what is given; where text is generated in int8, that is still read in float32
       fill() {}, // what a trace may lack: nothing here

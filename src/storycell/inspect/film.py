@@ -242,12 +242,8 @@ def _ask(name: str, text: str, vocab: Vocabulary) -> tuple[str, list[Pair]]:
     facts = {"inside quotes": QUOTED, "last pronoun is she or her": "she or he"}
     if name in facts:
         given = pairs.pairs(facts[name], _PAIRS)
-        try:
-            for pair in given:
-                vocab.prompt_ids(pair.source + pair.base + pair.then + pair.yes + pair.no)
+        if all(_can_read(vocab, pair) for pair in given):
             return "the grammar's", given
-        except UnknownCharacterError:  # a model of another language or alphabet
-            pass
     if name == "inside quotes":
         given = pairs.enclosed(text, {'"': '"', "“": "”", "«": "»"}, _PAIRS)
     elif name == "inside brackets":
@@ -258,7 +254,17 @@ def _ask(name: str, text: str, vocab: Vocabulary) -> tuple[str, list[Pair]]:
         given = pairs.renamed(text, said, [other for other in others if other != said], _PAIRS)
     else:
         given = []
+    given = [pair for pair in given if _can_read(vocab, pair)]
     return ("the text's own", given) if len(given) >= _FEWEST_PAIRS else ("", [])
+
+
+def _can_read(vocab: Vocabulary, pair: Pair) -> bool:
+    """Whether a model knows the characters of a pair, and an answer is one id (of a model of bytes it may be more)."""
+    try:
+        ids = [vocab.prompt_ids(text)[0] for text in (pair.source, pair.base, pair.then, pair.yes, pair.no)]
+    except UnknownCharacterError:
+        return False
+    return len(ids[2]) == len(pair.then) and len(ids[3]) == len(ids[4]) == 1
 
 
 def _effect(

@@ -290,7 +290,8 @@ def carriers_of(
 def raised(model: LanguageModel, vocab: Vocabulary, given: Sequence[Pair], parts: Sequence[Part]) -> Floats:
     """By how much each part, exchanged, raises the probability of the source's answer, `[parts pairs]`."""
     asked = _Pairs(model.frozen(), vocab, given)
-    return asked.asked(parts)[1] - asked.base_p
+    gained: Floats = asked.asked(parts)[1] - asked.base_p
+    return gained
 
 
 class _Pairs:

@@ -50,6 +50,7 @@ class TextRecord(StrictModel):
     digest: str
     train_chars: int = Field(ge=0)
     valid_chars: int = Field(ge=0)
+    has_tunes: bool = False  # whether its stories are tunes in ABC
     tells_stories: bool | None = None  # has it a story's first words; None where an older version made the run
 
 

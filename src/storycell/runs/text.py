@@ -4,8 +4,10 @@ The words that `config.json` records are absolute paths, globs, or the names of 
 working directory cannot take their place.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from storycell.data import corpus
@@ -193,6 +195,16 @@ def find_labels(ids: Ids, vocab: Vocabulary) -> dict[str, list[str]]:
         name: [value for value, _ in counter.most_common()] if len(counter) <= MOST_VALUES else []
         for name, counter in zip(vocab.labels, found, strict=True)
     }
+
+
+_TUNE = re.compile(r"X:[ \t]*\d+.*\n(?:[A-Za-z%].*\n)*?K:")
+_LOOKED_AT = 20  # stories
+
+
+def has_tunes(ids: Ids, vocab: Vocabulary) -> bool:
+    """Whether the stories of a text are tunes in ABC, by the first ones."""
+    stories = list(islice(split_stories(ids[:_LABELLED]), _LOOKED_AT))
+    return bool(stories) and all(_TUNE.match(vocab.decode(story[1:4096].tolist()).lstrip()) for story in stories)
 
 
 def is_embedded(text: Scored) -> bool:

@@ -23,7 +23,7 @@ from storycell.naming import show_name
 from storycell.server import chat, completions, schemas, state_routes
 from storycell.server.errors import HANDLERS, ApiError, explain
 from storycell.server.http import ClientGoneError, Drain, EventStream, LongJSON, NoResponse, read_json, unless_gone
-from storycell.server.inspect_routes import Traces, following
+from storycell.server.inspect_routes import Traces, following, step
 from storycell.server.security import Guard, ServerSettings
 from storycell.server.service import CONTENT_TYPE, Service
 from storycell.web import theme
@@ -50,11 +50,12 @@ _EVENT = {
     },
     "required": ["data"],
 }
-_STYLES = ("web/story.css", "web/generate.css", "server/page/page.css")
+_STYLES = ("web/story.css", "web/generate.css", "web/step.css", "web/tunes.css", "server/page/page.css")
 _PAGE: dict[str, tuple[Callable[[], str], str]] = {
     "/": (lambda: theme.read("server/page/index.html"), "text/html; charset=utf-8"),
     "/page.css": (lambda: theme.css(*_STYLES), "text/css; charset=utf-8"),
     "/page.js": (lambda: theme.script("server/page/page.js"), "text/javascript; charset=utf-8"),
+    "/tunes.js": (theme.tunes_script, "text/javascript; charset=utf-8"),  # the page asks for it where it has tunes
     "/icon.svg": (lambda: theme.read("server/page/icon.svg"), "image/svg+xml"),
 }
 LEARN = "/learn"  # a page that trains in the browser
@@ -204,6 +205,7 @@ class _Endpoints:
         add("DELETE", "/v1/states/{state}", self.delete, "Forget a state", response_model=schemas.DeletedState)
         add("POST", "/v1/next", self.next, "What may follow a text", response_model=schemas.Next)
         add("POST", "/v1/trace", self.trace, "Gates and cells while reading", response_model=schemas.Trace)
+        add("POST", "/v1/step", self.step, "One step of one unit", response_model=schemas.Step)
         add("GET", "/health", self.health, "Is the server there?", response_model=schemas.Health)
         text = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
         add(
@@ -257,6 +259,9 @@ class _Endpoints:
 
     async def trace(self, request: Request, asked: schemas.TraceRequest) -> dict[str, Any]:
         return await unless_gone(request.receive, self._traces.values(asked))
+
+    async def step(self, request: Request, asked: schemas.StepRequest) -> dict[str, Any]:
+        return await unless_gone(request.receive, step(self._service, asked))
 
     async def health(self) -> dict[str, Any]:
         return {"status": "ok", "model": self._service.model_id, "streams": self._service.engine.measure.streams}

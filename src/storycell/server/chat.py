@@ -1,40 +1,16 @@
-"""`POST /v1/chat/completions`: a chat as a plain text with which the model goes on, for clients that know nothing else.
-
-A character model knows no roles. So a chat becomes the text that it would have been, had the model generated its part:
-what was asked stands on lines of its own, and an answer follows directly what it answered. The last message is where
-the model goes on, and what comes next is the answer.
-
-A model of transcripts knows speakers (`Name: words` lines, as `storycell train chat.txt` reads the messengers'
-exports). If the server was told two of them, the one asks and the other answers, a line for each message, and the
-answer ends where the next line of a speaker begins.
+"""`POST /v1/chat/completions`: a chat as a plain text with which the model goes on (`generation/transcript.py`), for
+clients that know nothing else.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
+from storycell.generation.transcript import Message, transcript
 from storycell.server.completions import Answer, GrowingChoice, Said, answer, to_json
 from storycell.server.errors import ApiError
-from storycell.server.schemas import ChatRequest, CompletionRequest, DrawnRequest, Message
+from storycell.server.schemas import ChatRequest, CompletionRequest, DrawnRequest
+from storycell.server.schemas import Message as SentMessage
 from storycell.server.service import Service
-
-
-def transcript(messages: Sequence[Message], speakers: Sequence[str] | None) -> tuple[str, list[str]]:
-    """(the text that the answer follows, the texts before which it ends)."""
-    text, names = "", list(speakers or ())
-    for message in messages:
-        content = message.content
-        words = content if isinstance(content, str) else "\n".join(part.text for part in content)
-        speaker = message.name if speakers is not None else None
-        if speakers is not None and message.role in ("user", "assistant"):
-            speaker = speaker or speakers[message.role == "assistant"]
-        goes_on = speaker is None and message.role == "assistant"
-        if text and not goes_on and not text.endswith("\n"):
-            text += "\n"
-        text += f"{speaker}: {words}" if speaker is not None else words
-        names += [speaker] if speaker is not None and speaker not in names else []
-    if speakers is not None and messages[-1].role != "assistant":
-        text += "\n" * (not text.endswith("\n")) + f"{speakers[1]}: "
-    return text, [f"\n{name}:" for name in names]
 
 
 class ChatAnswer(Answer):
@@ -65,7 +41,7 @@ class ChatAnswer(Answer):
 
 async def answer_chat(service: Service, asked: ChatRequest) -> Answer:
     """Check a chat against this model and these limits; nothing is computed yet."""
-    text, stops = transcript(asked.messages, service.settings.speakers)
+    text, stops = transcript(map(_read, asked.messages), service.settings.speakers)
     given = {name: getattr(asked, name) for name in DrawnRequest.model_fields}
     limits = {name for name in ("max_tokens", "max_completion_tokens") if getattr(asked, name) is not None}
     if len(limits) == 2 and asked.max_tokens != asked.max_completion_tokens:
@@ -82,3 +58,9 @@ async def answer_chat(service: Service, asked: ChatRequest) -> Answer:
         raise
     made.stops = [*made.stops, *stops]
     return made
+
+
+def _read(message: SentMessage) -> Message:
+    content = message.content
+    words = content if isinstance(content, str) else "\n".join(part.text for part in content)
+    return Message(message.role, words, message.name)

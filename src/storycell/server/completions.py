@@ -20,8 +20,9 @@ from typing import Any, Literal
 
 from storycell.data.vocab import Vocabulary
 from storycell.generation.constraints import Constraint
-from storycell.generation.sampler import Draw, Sampling, Stream, held_step
+from storycell.generation.sampler import Draw, Sampling, Stream, held_step, plain_step
 from storycell.generation.text_stream import Pieces, Shown
+from storycell.language_model import LanguageModel
 from storycell.server.engine import Generation, Slice, StreamQueue
 from storycell.server.errors import ApiError, as_api_error, error_body
 from storycell.server.jobs import SLICE, CharLogprobs, Wanted, going_on, reading, scoring, surprises, token_text
@@ -180,15 +181,22 @@ class Answer:
     ids, whole_name, part_name = "cmpl-", "text_completion", "text_completion"
 
     def __init__(
-        self, service: Service, asked: CompletionRequest, prompts: list[Prompt], constraint: Constraint | None
+        self,
+        service: Service,
+        asked: CompletionRequest,
+        prompts: list[Prompt],
+        constraint: Constraint | None,
+        network: LanguageModel,
     ) -> None:
+        self._network = network  # the model, steered if that is asked for
         self._service, self.asked, self._prompts, self._constraint = service, asked, prompts, constraint
         self.sampling = _sampling(asked)
         self.wanted = Wanted(asked.logprobs, asked.score)
         self.n = asked.n or 1
         self.limit = MAX_TOKENS if asked.max_tokens is None else asked.max_tokens
         held = {(hold.name, hold.layer, hold.unit): hold.value for hold in asked.hold}
-        self._step = held_step(service.model.network, held) if held else None
+        is_steered = network is not service.model.network
+        self._step = held_step(network, held) if held else plain_step(network) if is_steered else None
         self.stops = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
         self._seed = secrets.randbits(32) if asked.seed is None else asked.seed
         self._began_at = time.monotonic()
@@ -205,7 +213,7 @@ class Answer:
 
     @property
     def held(self) -> bool:
-        """Whether units are held."""
+        """Whether units are held, or the model is steered: then each text is computed by itself."""
         return self._step is not None
 
     @property
@@ -255,7 +263,7 @@ class Answer:
             async for echo in self._echo(prompt, stream, indices):
                 yield echo
         else:
-            await service.engine.run(reading(service.model.network, stream, prompt.ids))
+            await service.engine.run(reading(self._network, stream, prompt.ids))
         service.metrics.read.inc(len(prompt.ids))
         for k, index in enumerate(indices):
             forked = stream.copy()
@@ -274,7 +282,7 @@ class Answer:
 
     async def _echo(self, prompt: Prompt, stream: Stream, indices: range) -> AsyncGenerator[Said]:
         """Read a prompt, moving `stream` along, and say it; a slice at a time, as a text that is generated."""
-        lm, vocab = self._service.model.network, self._service.model.vocab
+        lm, vocab = self._network, self._service.model.vocab
         pieces, waiting = Pieces(vocab), list[CharLogprobs]()
         nothing_before = self.asked.state is None
         for start in range(0, len(prompt.ids), SLICE):
@@ -299,7 +307,7 @@ class Answer:
         generation, stream = transcript.generation, transcript.generation.stream
         if transcript.stopped and generation.marks:
             written, stream = generation.marks[0]
-            lm = self._service.model.network
+            lm = self._network
             await self._service.engine.run(going_on(lm, stream, transcript.chars - written))
         prompt = self._prompts[index // self.n]
         self.states[index] = slots.save(stream, self._behind + len(prompt.ids) + transcript.chars).name
@@ -383,6 +391,8 @@ async def answer(service: Service, asked: CompletionRequest, kind: type[Answer] 
         raise ApiError(400, 'stream_options goes with "stream": true', param="stream_options")
     if asked.save_state and asked.hold:
         raise ApiError(400, "a text with held units cannot save its state; ask for the one or the other", param="hold")
+    if asked.save_state and asked.steer is not None:
+        raise ApiError(400, "a steered text cannot save its state; ask for the one or the other", param="steer")
     texts = [asked.prompt] if isinstance(asked.prompt, str) else asked.prompt
     if not texts:
         raise ApiError(400, "prompt is an empty list; give at least one text", param="prompt")
@@ -401,7 +411,7 @@ async def answer(service: Service, asked: CompletionRequest, kind: type[Answer] 
         service.slots.find(asked.state)
     service.header(asked.labels)
     limit = MAX_TOKENS if asked.max_tokens is None else asked.max_tokens
-    made = kind(service, asked, prompts, await service.constraint(asked, limit))
+    made = kind(service, asked, prompts, await service.constraint(asked, limit), await service.network(asked.steer))
     if asked.save_state:
         service.slots.require_room(made.streams)
     if made.kept_bytes > settings.max_answer_bytes:

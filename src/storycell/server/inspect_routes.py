@@ -1,4 +1,4 @@
-"""`/v1/next` and `/v1/trace`: what may follow a text, and what gates and cells do while the model reads it.
+"""`/v1/next`, `/v1/trace`, `/v1/step`: what may follow a text; what gates and cells do while the model reads it.
 
 The page draws with these. The values of the last text, by layer and name, are kept for a moment, because a reader goes
 from unit to unit.
@@ -11,24 +11,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from storycell.engine.cells import CELLS
 from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import Pieces
+from storycell.inspect.step import UnitStep, unit_step
 from storycell.inspect.trace import trace
 from storycell.server.errors import ApiError
 from storycell.server.jobs import Wanted, foreseeing, likeliest, reading, scoring, surprises
-from storycell.server.schemas import NextRequest, TraceRequest
+from storycell.server.schemas import NextRequest, StepRequest, TraceRequest
 from storycell.server.service import Service
 from storycell.types import BOUNDARY
 
 _LIVELY = 12  # units that are pointed out
 _DIGITS = 4
+_STEP_DIGITS = 6
 _KEPT = 4  # traces, of 4 MB at most each
 
 
 async def following(service: Service, asked: NextRequest) -> dict[str, Any]:
     """The likeliest next characters, and how surprising each character of the prompt was."""
     prompt = await service.prompt(asked.prompt, asked.unknown, service.settings.max_prompt)
-    lm, vocab, nats = service.model.network, service.model.vocab, None
+    lm, vocab, nats = await service.network(asked.steer), service.model.vocab, None
     stream, _ = service.start(asked.state, Sampling(), asked.labels)
     if asked.score:
         stream, scored = await service.engine.run(scoring(lm, stream, prompt.ids, Wanted(nats=True)))
@@ -43,6 +46,50 @@ async def following(service: Service, asked: NextRequest) -> dict[str, Any]:
     return {"object": "next", "prompt": prompt.text, "next": likely, "nats": nats}
 
 
+async def step(service: Service, asked: StepRequest) -> dict[str, Any]:
+    """One step of one unit, in which the last character of a text is read."""
+    lm = service.model.network
+    if lm.cell not in CELLS:
+        raise ApiError(400, f"prompt: steps are shown of {', '.join(CELLS)}, and this model is a {lm.cell}")
+    _check(service, asked.layer, asked.name, asked.unit, "unit")
+    prompt = await service.prompt(asked.prompt, asked.unknown, service.settings.max_traced)
+
+    def stepping() -> Generator[None, None, UnitStep]:
+        yield
+        return unit_step(lm, np.array([BOUNDARY, *prompt.ids]), asked.layer, asked.unit)
+
+    found = await service.engine.run(stepping())
+    service.metrics.read.inc(len(prompt.ids))
+    is_row = asked.layer == 0 and not lm.embedding_size
+    return {
+        "object": "step",
+        "prompt": prompt.text,
+        "read": service.model.vocab.text_of(prompt.ids[-1]) if prompt.ids and prompt.ids[-1] != BOUNDARY else None,
+        "x": None if is_row else _rounded(found.x),
+        "h": _rounded(found.h),
+        "sums": [vars(one) for one in found.sums],
+        "before": dict(found.before),
+        "after": dict(found.after),
+        "row": _rounded(found.layer[asked.name]),
+    }
+
+
+def _rounded(numbers: npt.NDArray[np.floating[Any]]) -> list[float]:
+    rounded: list[float] = np.round(numbers, _STEP_DIGITS).tolist()
+    return rounded
+
+
+def _check(service: Service, layer: int, name: str, unit: int, field: str = "units") -> None:
+    """`ApiError` where the model has no such layer, value or unit."""
+    lm, names = service.model.network, service.value_names
+    if layer >= lm.num_layers:
+        raise ApiError(400, f"layer: the model has {lm.num_layers} layers, counted from 0", param="layer")
+    if name not in names:
+        raise ApiError(400, f"name: the values of this model are {' '.join(names)}", param="name")
+    if unit >= lm.hidden_size:
+        raise ApiError(400, f"{field}: a layer has {lm.hidden_size} units, counted from 0", param=field)
+
+
 class Traces:
     """Makes and remembers traces."""
 
@@ -52,7 +99,7 @@ class Traces:
 
     async def values(self, asked: TraceRequest) -> dict[str, Any]:
         """The values of some units as the model reads a text from a zero state."""
-        self._check(asked)
+        _check(self._service, asked.layer, asked.name, max(asked.units))
         prompt = await self._service.prompt(asked.prompt, asked.unknown, self._service.settings.max_traced)
         found = await self._trace(prompt.ids, asked.layer, asked.name)
         spread = found.std(axis=0) if len(found) else np.zeros(found.shape[1])
@@ -78,12 +125,3 @@ class Traces:
         if not ids:
             return np.zeros((0, model.network.hidden_size))
         return trace(model.network, np.array([BOUNDARY, *ids], dtype=model.vocab.dtype), model.vocab)[name, layer]
-
-    def _check(self, asked: TraceRequest) -> None:
-        lm, names = self._service.model.network, self._service.value_names
-        if asked.layer >= lm.num_layers:
-            raise ApiError(400, f"layer: the model has {lm.num_layers} layers, counted from 0", param="layer")
-        if asked.name not in names:
-            raise ApiError(400, f"name: the values of this model are {' '.join(names)}", param="name")
-        if max(asked.units) >= lm.hidden_size:
-            raise ApiError(400, f"units: a layer has {lm.hidden_size} units, counted from 0", param="units")

@@ -59,6 +59,13 @@ class Hold(Request):
     value: float = Field(ge=-100, le=100)
 
 
+class Steer(Request):
+    """How much of the server's direction to add to what its layer shows, at every step."""
+
+    dose: float = Field(ge=-100, le=100, description="1 is the whole difference that the direction is named after")
+    random: bool = Field(False, description="a random direction of the same length instead")
+
+
 class StructuredOutputs(Request):
     """What each text must be like, as vLLM names it: one of these."""
 
@@ -127,6 +134,7 @@ class CompletionRequest(DrawnRequest):
     state: Name | None = Field(None, description="go on from this saved state; the prompt follows what it has read")
     save_state: bool = Field(False, description="save the state after each text; its name is in the choice")
     hold: list[Hold] = Field(default_factory=list, max_length=16, description="units to hold while generating")
+    steer: Steer | None = Field(None, description="where `storycell serve --steer` has a direction")
     suffix: Literal[""] | None = Field(None, description="not supported: null")
     best_of: Whole | None = Field(None, ge=1, le=MOST_CHOICES, description="not supported: null, or the same as n")
 
@@ -182,6 +190,7 @@ class NextRequest(Request):
     score: bool = Field(False, description="also the surprise of every character of the prompt, in nats")
     state: Name | None = Field(None, description="the prompt follows what this saved state has read")
     labels: Labels = Field(default_factory=dict, description=LABELS)
+    steer: Steer | None = Field(None, description="where `storycell serve --steer` has a direction")
     unknown: Unknown = "error"
 
 
@@ -192,6 +201,16 @@ class TraceRequest(Request):
     layer: Whole = Field(0, ge=0, description="counted from 0")
     name: Name = Field("c", description="a value of the cell: i f g o c h of an LSTM")
     units: list[Annotated[Whole, Field(ge=0)]] = Field(min_length=1, max_length=16, description="counted from 0")
+    unknown: Unknown = "error"
+
+
+class StepRequest(Request):
+    """A text, and the unit whose step at its last character to show."""
+
+    prompt: str
+    layer: Whole = Field(0, ge=0, description="counted from 0")
+    unit: Whole = Field(0, ge=0, description="counted from 0")
+    name: Name = Field("c", description="a value of the cell, to give of the whole layer")
     unknown: Unknown = "error"
 
 
@@ -276,8 +295,11 @@ class ModelCard(BaseModel):
     parameters: int
     prompt: str = Field(description="what the model's own texts begin with; may be empty")
     labels: dict[str, list[str]] = Field(description="the labels that the model knows, each with its values")
+    has_tunes: bool = Field(description="whether it writes tunes in ABC")
     max_prompt: int
     max_traced: int
+    steers: str | None = Field(description="what the direction that `steer` adds is about; null where there is none")
+    steps: bool = Field(description="whether `/v1/step` shows steps of this model's cell")
 
 
 class ModelList(BaseModel):
@@ -328,6 +350,30 @@ class Trace(BaseModel):
     prompt: str = Field(description="the text as the model read it")
     values: list[list[float]]
     lively: list[int] = Field(description="the units of this value that vary most over the text")
+
+
+class Sum(BaseModel):
+    """What a gate squashes: the bias, what the input adds, what the hidden state adds (to a GRU's n: times r)."""
+
+    name: str
+    bias: float
+    x: float
+    h: float
+    value: float = Field(description="of the gate: the sum, squashed")
+
+
+class Step(BaseModel):
+    """The step in which the last character of a text is read."""
+
+    object: Literal["step"]
+    prompt: str = Field(description="the text as the model read it")
+    read: str | None = Field(description="its last character; null: the boundary before the text")
+    x: list[float] | None = Field(description="what the layer is fed; null: a row of its weights, by the character")
+    h: list[float] = Field(description="what the layer showed before")
+    sums: list[Sum]
+    before: dict[str, float] = Field(description="the unit's states before, by name")
+    after: dict[str, float] = Field(description="every value of the unit, by name")
+    row: list[float] = Field(description="the value that was asked for, of all units of the layer")
 
 
 class Health(BaseModel):

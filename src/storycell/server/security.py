@@ -35,7 +35,7 @@ class ServerSettings:
     allow_anyone: bool = False
     extra_hosts: frozenset[str] = frozenset()  # names under which clients may address the server, beside its own
     max_streams: int = 512  # texts being generated at once, over all requests
-    max_held_streams: int = 4  # of them with a unit held: those are computed by the slow, readable loop
+    max_held_streams: int = 4  # of them with a unit held, or steered: each of those is computed by itself
     max_prompt: int = 100_000
     max_tokens: int = 100_000
     max_traced: int = 4_000
@@ -47,7 +47,8 @@ class ServerSettings:
     slot_expiry_s: float = 3_600.0
     request_timeout_s: float = 10.0  # for a head, and for a body
     stall_timeout_s: float = 60.0  # for a reader that takes nothing
-    speakers: tuple[str, ...] | None = None  # of a model of transcripts: who asks in a chat, and who answers
+    steer: str | None = None  # the file of a direction that requests may add
+    speakers: tuple[str, str] | None = None  # of a model of transcripts: who asks in a chat, and who answers
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "extra_hosts", frozenset(map(plain_name, self.extra_hosts)))
@@ -65,10 +66,6 @@ class ServerSettings:
             )
         if self.max_streams < 1:
             raise SettingsError(f"max_streams = {self.max_streams}: it must be at least 1")
-        if self.speakers is not None and (len(self.speakers) != 2 or not all(map(_is_speaker, self.speakers))):
-            raise SettingsError(
-                f"--speakers {':'.join(self.speakers)}: give two names of one line, as in --speakers Ann:Ben"
-            )
 
     @property
     def is_loopback(self) -> bool:
@@ -86,10 +83,6 @@ class ServerSettings:
         if name in _LOOPBACK_NAMES or name == plain_name(self.host) or name in self.extra_hosts:
             return True
         return not self.is_loopback and _is_address(name)
-
-
-def _is_speaker(name: str) -> bool:
-    return bool(name.strip()) and not {"\n", ":"} & set(name)
 
 
 def plain_name(name: str) -> str:

@@ -16,6 +16,7 @@ import asyncio
 import re
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,15 +29,20 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from storycell.api import Model
+from storycell.engine.cells import CELLS
 from storycell.errors import StorycellError, UnknownCharacterError
 from storycell.generation import gbnf
 from storycell.generation.constraints import Constraint, Rules, header_of
 from storycell.generation.sampler import Sampling, Stream, read
+from storycell.inspect.steering import Direction, steer
+from storycell.language_model import LanguageModel
+from storycell.naming import show_name
 from storycell.server.engine import Engine, Measure
 from storycell.server.errors import ApiError
-from storycell.server.schemas import CompletionRequest, DrawnRequest, StructuredOutputs, Unknown
+from storycell.server.schemas import CompletionRequest, DrawnRequest, Steer, StructuredOutputs, Unknown
 from storycell.server.security import ServerSettings
 
+_KEPT_DOSES = 4  # steered models, each of the model's own size
 _NAME_BYTES = 18  # 144 random bits
 
 
@@ -176,6 +182,10 @@ class Service:
         self.metrics = Metrics(self.engine.measure, self.slots)
         self.model_id = model.name
         self.value_names, self.holds = list(model.network.value_names), model.network.can_hold
+        self._direction = None if settings.steer is None else Direction.load(settings.steer)
+        self._steered: OrderedDict[tuple[float, bool], LanguageModel] = OrderedDict()
+        if self._direction is not None:
+            steer(model.network, self._direction, 1.0)  # which refuses what does not fit
         self._streams = self._held = self._kept_bytes = 0
 
     def card(self) -> dict[str, Any]:
@@ -194,9 +204,26 @@ class Service:
             "parameters": self.model.params,
             "prompt": self.model.default_prompt,
             "labels": self.model.labels,
+            "has_tunes": config.text.has_tunes,
             "max_prompt": self.settings.max_prompt,
             "max_traced": self.settings.max_traced,
+            "steers": None if self._direction is None else show_name(self._direction.about),
+            "steps": lm.cell in CELLS,
         }
+
+    async def network(self, asked: Steer | None) -> LanguageModel:
+        """The model, steered if that is asked for; the latest few doses are kept. `ApiError` without a direction."""
+        if asked is None or not asked.dose:
+            return self.model.network
+        direction, key = self._direction, (asked.dose, asked.random)
+        if direction is None:
+            raise ApiError(400, "steer: this server was started without a direction", param="steer")
+        if key not in self._steered:
+            along = direction.random(0) if asked.random else direction
+            self._steered[key] = await asyncio.to_thread(steer, self.model.network, along, asked.dose)
+            while len(self._steered) > _KEPT_DOSES:
+                self._steered.popitem(last=False)
+        return self._steered[key]
 
     def require_model(self, name: str | None) -> None:
         """Raise unless this is the model that is served."""

@@ -22,6 +22,9 @@ def learning_rate(settings: TrainSettings, spent: float) -> float:
     return settings.lr * (settings.final_lr + (1 - settings.final_lr) * height)
 
 
-def soft_share(settings: TrainSettings, spent: float) -> float:
-    """The share of the loss that soft targets have when the share `spent` of the budget is used up: it falls to 0."""
-    return settings.soft_targets * (1 - spent)
+def soft_share(settings: TrainSettings, spent: float, chars: int) -> float:
+    """The share of the loss that soft targets have after so many characters and the share `spent` of the budget.
+
+    It falls linearly, to 0 at the end of the budget or after `soft_chars`, whichever comes first.
+    """
+    return settings.soft_targets * max(0.0, 1 - max(spent, chars / settings.soft_chars))

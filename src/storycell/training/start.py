@@ -35,7 +35,7 @@ from storycell.runs import folder as folder_module
 from storycell.runs.folder import RunConfig, RunFolder, TextRecord, refuse_occupied
 from storycell.runs.machine import best_device, machine, versions
 from storycell.runs.network import LoadedRun, engine_obstacle, load_run, shapes_of
-from storycell.runs.text import find_labels, has_changed, open_text, prepared_folder, read_text
+from storycell.runs.text import find_labels, has_changed, has_tunes, open_text, prepared_folder, read_text
 from storycell.training import best
 from storycell.training.best import Network
 from storycell.training.engine_learner import EngineLearner
@@ -91,7 +91,7 @@ CHANGEABLE = {
     "clip",
     "weight_decay",
 }
-CHANGEABLE |= {*DROPOUTS, "reset", "average", "soft_targets", "backend", "precision", "threads", "device"}
+CHANGEABLE |= {*DROPOUTS, "reset", "average", "soft_targets", "soft_chars", "backend", "precision", "threads", "device"}
 
 
 def train(
@@ -405,6 +405,7 @@ def _record_text(record: TextRecord, prepared: Prepared) -> TextRecord:
         "train_chars": prepared.train.chars,
         "valid_chars": valid_chars,
         "labels": find_labels(prepared.train_ids, prepared.vocab),
+        "has_tunes": has_tunes(prepared.train_ids, prepared.vocab),
         "tells_stories": default_prompt.tells_stories(prepared.train_ids, prepared.vocab),
     }
     return record.model_copy(update=update)

@@ -132,7 +132,7 @@ class Trainer:
         return Report(self.step, self.chars, nats, rate, norm, self.skipped, self._clocked_s, speed, self.spent, notice)
 
     def _soft_targets(self, ids: npt.NDArray[np.int64], targets: npt.NDArray[np.int64]) -> Soft | None:
-        share = schedule.soft_share(self.settings, self.spent)
+        share = schedule.soft_share(self.settings, self.spent, self.chars)
         if self._teacher is None or share == 0:
             return None
         before = self.batches.before(self.step, self._teacher.order, self._rows)

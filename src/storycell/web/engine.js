@@ -350,16 +350,16 @@ export class Network {
 
   // Reads a character from a state: the logits of the next, and the new state.
   step(id, state = null) {
-    return this.#write([id], 1, state, { greedy: 1 }, new Uint32Array([1, 0, 0, 0]), true);
+    return this.#generate([id], 1, state, { greedy: 1 }, new Uint32Array([1, 0, 0, 0]), true);
   }
 
   // `length` ids drawn after the character `id` was read from a state: {ids, logits (of the last), state}. `random` are the
   // four words of a generator and are moved on; `choice` is {temperature, top_k, top_p, min_p, greedy}.
-  write(id, length, state, choice, random) {
-    return this.#write([id], length, state, choice, random, false);
+  generate(id, length, state, choice, random) {
+    return this.#generate([id], length, state, choice, random, false);
   }
 
-  #write(current, length, state, choice, random, keepsLogits) {
+  #generate(current, length, state, choice, random, keepsLogits) {
     const { engine } = this, room = this.#room, count = this.layers * this.units, isLstm = this.cell === "lstm";
     const hidden = room.floats("hidden", state ? state.h : count), cell = room.floats("cell", state && isLstm ? state.c : count);
     const finalHidden = room.floats("final hidden", count), finalCell = room.floats("final cell", count);

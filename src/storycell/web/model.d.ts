@@ -25,7 +25,7 @@ export interface Shape {
   ngramRows?: number;
 }
 
-/** A model that was trained anywhere: it writes, scores and is looked into. */
+/** A model that was trained anywhere: it generates, scores and is looked into. */
 export class Model {
   readonly shape: Shape;
   /** The labels that stories can be asked for by, each with its values; none are listed where they are very many. */

@@ -39,9 +39,9 @@ function wordsOf(seed) {
 
 export class Model {
   #network;
-  #written;
+  #generator;
 
-  // From a run folder: the bytes of its zip, or {name: bytes} of its files. `precision` "int8" writes faster.
+  // From a run folder: the bytes of its zip, or {name: bytes} of its files. `precision` "int8" generates faster.
   static async load(run, { precision = "fp32" } = {}) {
     const engine = await theEngine(), files = run instanceof Uint8Array ? await unzip(run) : run;
     for (const name of ["config.json", "vocab.json", "model.safetensors"])
@@ -60,7 +60,7 @@ export class Model {
     this.vocab = vocab;
     this.labels = labels;
     this.#network = engine.createNetwork(shape, weights);
-    this.#written = precision === "fp32" ? this.#network : engine.createNetwork(shape, weights, precision);
+    this.#generator = precision === "fp32" ? this.#network : engine.createNetwork(shape, weights, precision);
   }
 
   #ids(text) {
@@ -90,7 +90,7 @@ export class Model {
     const random = wordsOf(seed);
     let state = ids.length > 1 ? this.#network.read(ids.slice(0, -1), null).state : null, last = ids.at(-1);
     for (let left = chars; left > 0; left -= 32) {
-      const drawn = this.#written.write(last, Math.min(left, 32), state, choice, random);
+      const drawn = this.#generator.generate(last, Math.min(left, 32), state, choice, random);
       for (const id of drawn.ids) {
         if (id === BOUNDARY) return;
         yield this.vocab.text(id);
@@ -113,7 +113,7 @@ export class Model {
   }
 
   free() {
-    if (this.#written !== this.#network) this.#written.free();
+    if (this.#generator !== this.#network) this.#generator.free();
     this.#network.free();
   }
 }

@@ -33,6 +33,11 @@ def script(*paths: str) -> str:
     return '"use strict";\n' + "\n".join(texts.values())
 
 
+def tunes_script() -> str:
+    """What shows and plays the tunes of a page: abcjs and `tunes.js`, in a name space of their own."""
+    return f"{read('web/abcjs.js')}(() => {{\n{script('web/tunes.js')}}})();\n"
+
+
 def _gather(path: str, texts: dict[str, str]) -> None:
     text = read(path)
     for default, target in _IMPORT.findall(text):

@@ -23,10 +23,14 @@ _STEPS = 127  # of an int8
 def build(found: Inspection) -> Section | None:
     """Figures, a table of births, and what the script colours; nothing where no film was asked for."""
     film = found.film
-    if film is None or not film.births:
+    if film is None:
         return None
     born = [birth for birth in film.births if birth.known_at is not None]
-    figures = [_draw_loss(film, born), _draw_births(film), *([_draw_strips(film, born[0])] if born else [])]
+    figures = [
+        _draw_loss(film, born),
+        *([_draw_births(film)] if film.births else []),
+        *([_draw_strips(film, born[0])] if born else []),
+    ]
     values = {
         "film": film,
         "born": [(birth, film.steps[birth.known_at]) for birth in born if birth.known_at is not None],

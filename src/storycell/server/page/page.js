@@ -4,8 +4,10 @@
 // last request was generated (where it began, with which seed), so that it can be generated again with a unit held.
 
 import { ColourChoice, chosenLabels, describe, newSeed, showChoices, showGenerating, showLabels, showSlider } from "../../web/generate.js";
+import { SteerChoice } from "../../web/steer.js";
 import { Story, element, inOrder, isGate, nameOf } from "../../web/story.js";
 import { offerTheme } from "../../web/theme.js";
+import { offerSteps } from "./step.js";
 import { Gone, NeedsKey, Refused, call, isThere, keepKey, parts } from "./server.js";
 
 const LENGTH = 600; // characters that one press of Generate asks for
@@ -18,6 +20,8 @@ const $ = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const story = { nats: [], values: [], request: null, original: null };
 let model = null;
+let steps = null; // the view of one step
+let direction = null; // the choice of a dose, where the server has a direction
 let choice = null; // what the colours show; there once the model is known
 const view = new Story($("shades"));
 let generating = null; // the AbortController of the request that is being generated
@@ -44,9 +48,16 @@ function redraw(fresh = 0) {
   showDetail();
 }
 
+const caret = () => Array.from($("text").value.slice(0, $("text").selectionStart)).length - 1;
+// To web/tunes.js, where that is there.
+function showTune() {
+  if (generating === null) document.dispatchEvent(new CustomEvent("story", { detail: $("text").value }));
+}
+
 // About the character before the caret.
 function showDetail() {
-  const at = Array.from($("text").value.slice(0, $("text").selectionStart)).length - 1;
+  const at = caret();
+  if (generating === null) steps?.update();
   const character = characters()[at];
   $("detail").textContent = character === undefined ? "" : describe(character, story.nats[at], choice, story.values[at]);
 }
@@ -93,8 +104,9 @@ async function lookNow() {
   const text = $("text").value;
   const length = Array.from(text).length;
   const heat = Math.max(temperature(), 0.05);
-  const found = await call("/v1/next", { prompt: text, top: LIKELIEST, temperature: heat, score: true, labels: chosenLabels($("labels")), unknown: "replace" }, signal);
+  const found = await call("/v1/next", { prompt: text, top: LIKELIEST, temperature: heat, score: true, labels: chosenLabels($("labels")), steer: steering(), unknown: "replace" }, signal);
   if ($("text").value !== text) return;
+  showTune();
   story.nats = found.nats.length === length ? found.nats : [];
   if (found.prompt !== text) say("The model does not know every character here; it reads the closest one it knows.");
   showNext(found.next);
@@ -140,6 +152,8 @@ function showLively(units) {
 
 // ---- generating
 
+const steering = () => (direction?.dose ? { dose: direction.dose, random: direction.isRandom } : null);
+
 // The value that the colours show, or showed last, is the one to hold.
 function hold() {
   return $("hold").checked ? [heldAt()] : [];
@@ -161,7 +175,7 @@ async function generateText(request) {
   text.readOnly = true;
   say("");
   redraw();
-  const asked = { prompt: request.before, max_tokens: request.chars, temperature: temperature(), seed: request.seed, hold: request.hold, regex: request.regex, labels: chosenLabels($("labels")), unknown: "replace" };
+  const asked = { prompt: request.before, max_tokens: request.chars, temperature: temperature(), seed: request.seed, hold: request.hold, steer: request.steer, regex: request.regex, labels: chosenLabels($("labels")), unknown: "replace" };
   let finish = null;
   await attempt(async () => {
     for await (const part of parts(asked, mine.signal)) {
@@ -200,20 +214,21 @@ async function show(part, signal) {
 function generate() {
   if (generating !== null) { stop(); return; }
   const seed = newSeed();
-  story.request = { before: $("text").value, chars: LENGTH, seed, hold: hold(), regex: $("regex").value || null };
+  story.request = { before: $("text").value, chars: LENGTH, seed, hold: hold(), steer: steering(), regex: $("regex").value || null };
   story.original = null;
   $("otherwise").hidden = true;
   generateText(story.request);
 }
 
-// The last request again, from the same seed, as the hold now is; what it was without the hold stays to be compared.
+// The last request again, from the same seed, as hold and dose now are; what it was without them stays to be compared.
 function regenerate() {
   if (story.request === null || !$("text").value.startsWith(story.request.before)) return;
-  if (story.original === null && story.request.hold.length === 0) {
+  if (story.original === null && story.request.hold.length === 0 && story.request.steer === null) {
     story.original = $("text").value.slice(story.request.before.length);
   }
-  story.request = { ...story.request, hold: hold() };
-  $("otherwise").hidden = story.original === null || !$("hold").checked;
+  story.request = { ...story.request, hold: hold(), steer: steering() };
+  $("otherwise").hidden = story.original === null || !($("hold").checked || steering());
+  $("otherwise-title").textContent = steering() ? "Unsteered it went on" : "Without the hold it went on";
   $("otherwise-text").textContent = story.original ?? "";
   generateText(story.request);
 }
@@ -225,7 +240,7 @@ function stop() {
 async function one() {
   if (generating !== null) return;
   const seed = newSeed();
-  await generateText({ before: $("text").value, chars: 1, seed, hold: hold() });
+  await generateText({ before: $("text").value, chars: 1, seed, hold: hold(), steer: steering() });
 }
 
 function back() {
@@ -248,6 +263,12 @@ function changed(delay) {
   say("");
   redraw();
   look(delay);
+}
+
+function moveCaret(at) {
+  const place = characters().slice(0, at + 1).join("").length;
+  $("text").setSelectionRange(place, place);
+  showDetail();
 }
 
 // ---- choices
@@ -287,8 +308,16 @@ async function begin() {
       ...model, onChange: (what) => (what === "by" ? colourChanged() : unitChanged()),
     });
     view.legend = choice.legend;
+    if (model.steers !== null) {
+      $("steering").hidden = false;
+      direction = new SteerChoice($("steering"), { about: model.steers, onChange: () => { look(); regenerate(); } });
+    }
+    steps = offerSteps($("step"), { model, characters, caret, attempt, onMove: moveCaret });
     showLabels($("labels"), model.labels, () => look(0));
     if (sessionStorage.getItem("storycell-text") === null) $("text").value ||= model.prompt;
+  }
+  if (model.has_tunes && !document.querySelector("script[src='tunes.js']")) {
+    document.head.append(element("script", { src: "tunes.js", load: showTune }));
   }
   showHold();
   redraw();

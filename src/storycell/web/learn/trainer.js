@@ -173,7 +173,7 @@ export class Trainer {
     let state = null;
     if (given.length > 1) ({ state } = network.read(given.slice(0, -1), null));
     const random = Uint32Array.of(seed, 0x9e3779b9, 0x243f6a88, 0xb7e15162);
-    const drawn = network.write(given.at(-1), chars, state, { temperature }, random).ids, end = drawn.indexOf(BOUNDARY);
+    const drawn = network.generate(given.at(-1), chars, state, { temperature }, random).ids, end = drawn.indexOf(BOUNDARY);
     const ids = [...given, ...(end < 0 ? drawn : drawn.slice(0, end))];
     return { ...this.#seen(network, ids), given: given.length - 1 };
   }
