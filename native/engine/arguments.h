@@ -149,8 +149,8 @@ struct OutputLoss {             // logits, softmax cross-entropy and its gradien
     float* grad_hidden;         // [T*B, H], or null
     // The gradient is that of (1 - share) of each row's loss and of share of the cross-entropy with `soft` [B, T, V], or
     // null: probabilities; `losses` are without it.
-    const float* soft;
-    double share;
+    const float* soft = nullptr;
+    double share = 0;
 };
 
 struct GenerationLayer {

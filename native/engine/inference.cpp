@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/folding.h"
 #include "engine/guarded.h"
 #include "engine/model_state.h"
 #include "engine/ngrams.h"
@@ -48,7 +49,8 @@ public:
     Status pack(const NetworkWeights& w, int threads) {
         for (int64_t k = 0; k < L; ++k) {
             PackedLayer& layer = layers[k];
-            fold_biases(w.layer[k], layer);
+            fold_biases(cell, H, P, w.layer[k].input_bias, w.layer[k].recurrent_bias, layer.bias.room(G * P),
+                        layer.reset_bias.room(P));
             TRY(pack_gates(w.layer[k].recurrent, H, P, G > 1, precision, threads, layer.recurrent));
             if (k) TRY(pack_gates(w.layer[k].input, H, P, false, precision, threads, layer.input));
         }
@@ -236,32 +238,13 @@ private:
         });
     }
 
-    void fold_biases(const NetworkLayer& w, PackedLayer& layer) const {
-        float *bias = layer.bias.zeros(G * P), *reset_bias = layer.reset_bias.zeros(P);
-        for (int64_t j = 0; w.input_bias && j < G * H; ++j) {
-            const bool is_reset = cell == kGru && j >= 2 * H;
-            bias[j / H * P + j % H] = w.input_bias[j] + (is_reset ? 0.0f : w.recurrent_bias[j]);
-            if (is_reset) reset_bias[j % H] = w.recurrent_bias[j];
-        }
-    }
-
     Status make_table(const NetworkWeights& w, int threads) {
-        const float *input = w.layer[0].input, *bias = layers[0].bias.data();
-        float* const to = table.room(V * G * P);
-        if (!w.embedding) {
-            clear(to, V * G * P);
-            for (int64_t gate = 0; gate < G; ++gate)
-                for (int64_t j = 0; j < H; ++j)
-                    for (int64_t v = 0; v < V; ++v)
-                        to[v * G * P + gate * P + j] = input[(gate * H + j) * V + v] + bias[gate * P + j];
-            return kOk;
-        }
-        const int64_t D = w.embedding, padded = whole_lanes(D);
-        Buffer left, packed;
-        resize_rows(w.embedding_weight, V, D, padded, left.room(V * padded));
-        TRY(pack_gates(input, D, padded, false, 0, threads, packed));
-        const Product p{0, V, padded, G * P, left.data(), padded, packed.data(), bias, to, 0};
-        return static_cast<Status>(storycell_product(&p, threads));
+        const int64_t columns = w.embedding ? w.embedding : V, padded = whole_lanes(columns);
+        Buffer input, rows, packed;
+        pad_gates(w.layer[0].input, columns, padded, input.room(G * P * padded));
+        if (w.embedding) resize_rows(w.embedding_weight, V, columns, padded, rows.room(V * padded));
+        return fold_table(V, G * P, padded, input.data(), rows.data(), layers[0].bias.data(), table.room(V * G * P), packed,
+                          threads);
     }
 
     void pad_state(const float* plain, int64_t B, Buffer& to) const {

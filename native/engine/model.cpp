@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "engine/blas.h"
+#include "engine/folding.h"
 #include "engine/kernels.h"
 #include "engine/model_state.h"
 #include "engine/ngrams.h"
@@ -15,16 +16,6 @@ namespace {
 
 constexpr double kEpsilon = 1e-8, kTiny = 1e-6;  // torch's: AdamW's, and what is added to a norm
 constexpr int64_t kMostNumbers = int64_t{1} << 40;
-
-// to[c, r] = from[r, c], block by block so that both sides stay in cache.
-void transpose(int64_t rows, int64_t columns, const float* from, int64_t from_stride, float* to, int64_t to_stride) {
-    constexpr int64_t block = 16;
-    for (int64_t r0 = 0; r0 < rows; r0 += block)
-        for (int64_t c0 = 0; c0 < columns; c0 += block)
-            for (int64_t r = r0; r < std::min(rows, r0 + block); ++r)
-                for (int64_t c = c0; c < std::min(columns, c0 + block); ++c)
-                    to[c * to_stride + r] = from[r * from_stride + c];
-}
 
 Status drop(int64_t precision, int64_t count, uint64_t seed, double share, const float* from, float* to, int threads) {
     const Dropout a{precision, count, count, seed, 1.0 - share, from, to};
@@ -161,23 +152,14 @@ Status Model::fold(Folded& to, const float* embedded) const {
     to.bias.resize(layers.size());
     for (size_t k = 0; k < layers.size(); ++k) {
         const Layer& layer = layers[k];
-        float* bias = to.bias[k].zeros(G * H);
-        if (layer.input_bias < 0) continue;
-        const float *in = at(kWeight, layer.input_bias), *back = at(kWeight, layer.recurrent_bias);
-        for (int64_t j = 0; j < G * H; ++j) bias[j] = in[j] + (config.cell == kGru && j >= 2 * H ? 0.0f : back[j]);
+        const bool biased = layer.input_bias >= 0;
+        fold_biases(config.cell, H, H, biased ? at(kWeight, layer.input_bias) : nullptr,
+                    biased ? at(kWeight, layer.recurrent_bias) : nullptr, to.bias[k].room(G * H), nullptr);
     }
     if (ngrams >= 0) return kOk;
-    float* table = to.table.room(V * G * H);
-    const float *in = at(kWeight, layers[0].input), *bias = to.bias[0].data();
-    if (embedding < 0) {
-        transpose(G * H, V, in, D, table, G * H);
-        for (int64_t v = 0; v < V; ++v)
-            for (int64_t j = 0; j < G * H; ++j) table[v * G * H + j] += bias[j];
-        return kOk;
-    }
-    TRY(pack(0, D, G * H, 0, in, 1, D, to.packed));
-    const Product a{0, V, D, G * H, embedded ? embedded : at(kWeight, embedding), D, to.packed.data(), bias, table, 0};
-    return static_cast<Status>(storycell_product(&a, threads));
+    const float* rows = embedded ? embedded : embedding < 0 ? nullptr : at(kWeight, embedding);
+    return fold_table(V, G * H, D, at(kWeight, layers[0].input), rows, to.bias[0].data(), to.table.room(V * G * H),
+                      to.packed, threads);
 }
 
 // Everything that the weights alone decide, once for each version of them, and what a chunk's dropout leaves of them.

@@ -19,9 +19,9 @@ struct Chunk {  // characters to learn from
     const uint8_t* resets;               // [B], nonzero: this stream starts from the zero state; or null
     int64_t carries;                     // nonzero: go on from the state that the last applied chunk left, if any
     uint64_t seed;                       // of the dropout's masks
-    const float* soft;                   // [B, T, characters]: probabilities to learn beside the targets, or null
-    double share;                        // of the loss that is theirs, 0 to 1
-    double nats, norm;                   // out: mean loss of the targets alone; norm of the whole gradient
+    const float* soft = nullptr;         // [B, T, characters]: probabilities to learn beside the targets, or null
+    double share = 0;                    // of the loss that is theirs, 0 to 1
+    double nats = 0, norm = 0;           // out: mean loss of the targets alone; norm of the whole gradient
 };
 
 enum Method : int { kAdamW = 0, kSgd = 1, kMuon = 2 };

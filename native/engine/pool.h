@@ -9,6 +9,9 @@
 
 namespace storycell {
 
+// Multiplications that are worth another thread: waking one takes as long as a part of these.
+constexpr int64_t kWorthAThread = int64_t{1} << 22;
+
 // A moment of waiting for another thread; `long_since`: let other threads have the core.
 void rest(bool long_since);
 

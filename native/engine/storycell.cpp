@@ -127,9 +127,6 @@ Status run(int64_t count, int threads, Work work, int64_t grain = 1) {
                  [&](int64_t first, int64_t last) { return work(k, first, last); });
 }
 
-// Multiplications that are worth another thread: waking one takes as long as a part of these.
-constexpr int64_t kWorthAThread = int64_t{1} << 22;
-
 // One kernel over the parts of [0, count).
 template <class Arguments>
 Status run(RangeKernel<Arguments>* Kernels::*kernel, const Arguments& a, int64_t count, int threads,

@@ -30,7 +30,8 @@ Grid choose_grid(const Kernels& k, const Recurrence& a, int64_t panels, int thre
     const int64_t most = a.precision == kBlas ? 1 : std::min({int64_t{threads}, kMostShares, panels, weights / kLeastWeights});
     for (int64_t shares = 2; shares <= most; ++shares) {
         const Grid grid{std::min<int64_t>(a.streams, threads / shares), shares};
-        if (grid.groups <= kMostGroups &&
+        const bool worth = a.steps * a.streams * weights >= kWorthAThread * grid.groups * shares;
+        if (worth && grid.groups <= kMostGroups &&
             paid(grid.groups, shares) < kWorthMeeting * paid(best.groups, best.shares))
             best = grid;
     }

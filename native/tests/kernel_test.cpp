@@ -297,7 +297,7 @@ void units_shared(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_t
 // What threads share by which sizes: streams where they have enough of them, units besides where they have not.
 void grids() {
     Recurrence r{};
-    r.cell = kLstm, r.units = 256;
+    r.cell = kLstm, r.units = 256, r.steps = 128;
     const auto chosen = [&](int64_t streams, int threads) {
         const Kernels& k = *kernels();
         r.streams = streams;
@@ -315,7 +315,9 @@ void grids() {
             }
     r.units = 256;
     expect(chosen(1, 2).shares == 2 && chosen(1, 16).shares > 2 && chosen(4, 16).shares > 1, "few streams share units");
-    r.precision = kBlas;
+    r.steps = 8;
+    expect(chosen(1, 16).shares == 1, "no thread is woken for a few characters");
+    r.steps = 128, r.precision = kBlas;
     expect(chosen(1, 16).shares == 1, "a BLAS has all units at once");
 }
 

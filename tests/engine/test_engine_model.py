@@ -148,7 +148,7 @@ def test_bits_do_not_depend_on_threads(precision: str, optimizer: str) -> None:
 @pytest.mark.parametrize("B", [1, 3, 8, 64])
 def test_bits_do_not_depend_on_how_many_threads_share_units_too(B: int, cell: str) -> None:
     """A network wide enough for it: with more threads than streams each has some of the units."""
-    ids, targets = chunk(B, 3)
+    ids, targets = chunk(B, 128 // B)  # enough work for threads to be woken
     found: list[tuple[int, Any]] = []
     counts = (1, 2, 3, 8, 16)
     for threads in counts:
