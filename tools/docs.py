@@ -15,6 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from storycell.export import trainer
+
 ROOT = Path(__file__).parents[1]
 PAGES = (
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LOG.md", "SECURITY.md", "RELEASE.md", "docs/**/*.md",
@@ -23,6 +25,7 @@ PAGES = (
 LINK = re.compile(r"(!?\[(?:[^\]\[]|\[[^\]]*\])*\])\(([\w./-]+)(#[\w-]+)?\)")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 IMAGES = (".png", ".svg")
+LEARN = "<!-- learn -->\n"  # in a page: where it holds the page that learns, with the text of its own
 LANGUAGES = {".py": "python", ".js": "javascript", ".toml": "toml", ".cpp": "cpp", ".h": "cpp", ".css": "css"}
 LOADED = re.compile(
     r"""<(?:script|img|iframe|source|video)\b[^>]*\bsrc=["']?(?:https?:)?//"""
@@ -52,10 +55,12 @@ class Stage:
         self.sources = sources
         self.pages = {path for pattern in PAGES for path in ROOT.glob(pattern)}
         self.shown: set[Path] = set()
+        self.learning: dict[str, str] = {}  # pages that learn: their names in the site, and the text of each
 
     def write(self) -> None:
         for page in sorted(self.pages):
-            self._put(place(page), self.linked(page.read_text(encoding="utf-8"), page))
+            text = page.read_text(encoding="utf-8")
+            self._put(place(page), self.linked(self._embed(text, place(page)), page))
         while waiting := sorted(path for path in self.shown if not (self.sources / place(path)).exists()):
             for path in waiting:
                 self._put(place(path), self.linked(show(path), path))
@@ -79,6 +84,15 @@ class Stage:
         kept = FENCE.findall(text)
         parts = [LINK.sub(lead, part) for part in FENCE.split(text)]
         return "".join(part + (kept[k] if k < len(kept) else "") for k, part in enumerate(parts))
+
+    def _embed(self, text: str, name: str) -> str:
+        """A text with the page that learns in it, where it asks for that."""
+        if LEARN not in text:
+            return text
+        learns = name.replace(".md", "-learn.html")
+        self.learning[learns] = LINK.sub(lambda match: match[1].lstrip("!")[1:-1], text.replace(LEARN, ""))
+        words = f'class="learn" title="A model that learns this page" loading="lazy" src="{posixpath.basename(learns)}"'
+        return text.replace(LEARN, f"<iframe {words}></iframe>\n")
 
     def _copy(self, path: Path) -> None:
         copy = self.sources / path.relative_to(ROOT)
@@ -140,7 +154,8 @@ def build(folder: Path) -> Path:
     sources, site, config = folder / "site-sources", folder / "site", folder / "zensical.toml"
     for old in (sources, site):
         shutil.rmtree(old, ignore_errors=True)
-    Stage(sources).write()
+    stage = Stage(sources)
+    stage.write()
     (sources / "reference.md").write_text(reference(), encoding="utf-8")
     shutil.copy(ROOT / "tools" / "docs.css", sources)
     settings = (ROOT / "tools" / "docs.toml").read_text(encoding="utf-8")
@@ -150,6 +165,8 @@ def build(folder: Path) -> Path:
     if done.returncode:
         sys.exit(done.returncode)
     take_along(site)
+    for name, text in stage.learning.items():
+        (site / name).write_text(trainer.write(text=text), encoding="utf-8")
     if found := foreign(site):
         sys.exit("pages load from elsewhere:\n" + "\n".join(found))
     return site

@@ -16,6 +16,7 @@ from pathlib import Path
 import cross
 
 BUILD = cross.SOURCE / "build" / "windows"
+LONGEST_S = 900  # of one program, on a busy machine; alone it takes seconds
 TESTED = re.compile(r"^(\w+) done", re.MULTILINE)
 STEPS = {  # numbers of the two programs that count steps elsewhere: as little as goes through every part of them
     "training_steps": ("1", "48", "3", "5", "2"),  # precision, units, streams, steps, updates
@@ -35,7 +36,14 @@ def run(program: Path, *words: str, **variables: str) -> str:
     """What a program for Windows prints, line ends made Unix's; `SystemExit` where it fails."""
     quiet = {"WINEPREFIX": str(BUILD / "wine"), "WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml="}
     command = [wine(), str(program), *words]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | quiet | variables)
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | quiet | variables,
+        timeout=LONGEST_S,
+    )
     if done.returncode:
         raise SystemExit(f"{done.stdout}{program.name} {' '.join(words)} fails under Wine: exit {done.returncode}")
     return done.stdout

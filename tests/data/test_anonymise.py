@@ -2,10 +2,14 @@
 
 import json
 import mailbox
+import re
+import unicodedata
 from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.tiny_runs import FLAGS, command
 
 import storycell
@@ -248,3 +252,22 @@ def test_the_same_chat_is_another_text_with_and_without_names(tmp_path: Path) ->
     named, anonymised = open_corpus([str(path)]), open_corpus([str(path)], anonymise=True)
     assert named.digest() != anonymised.digest()
     assert anonymised.digest() == open_corpus([str(path)], anonymise=True).digest()
+
+
+_WORD = st.text(alphabet="abcdeéößя", min_size=3, max_size=6).map(str.capitalize)
+_FORMS = st.sampled_from([str, str.upper, str.lower, str.casefold, lambda s: unicodedata.normalize("NFD", s)])
+_AROUND = st.sampled_from([" ", ", ", "\n", "@", "_", "*", "!", "12", "'s ", "(", "“", "-", " \u2068"])
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_no_word_of_a_name_is_left_however_it_is_written_and_joined(data: st.DataObject) -> None:
+    people = data.draw(st.lists(st.lists(_WORD, min_size=1, max_size=3), min_size=1, max_size=4))
+    known = Anonymiser()
+    known.meet([(" ".join(words),) for words in people])
+    every = [word for words in people for word in words]
+    said = ""
+    for _ in range(data.draw(st.integers(1, 8))):
+        said += data.draw(_AROUND) + data.draw(_FORMS)(data.draw(st.sampled_from([*every, "zzz"]))) + data.draw(_AROUND)
+    left = re.findall(r"[^\W\d_]+", unicodedata.normalize("NFC", known.replace(said)).casefold())
+    assert not {unicodedata.normalize("NFC", word).casefold() for word in every} & set(left), (people, said)

@@ -1,8 +1,9 @@
 """The engine's learning through its binding: a program of calls read from bytes; each is done, or refused as promised.
 
-Sizes come first, then one call after another: gradients of any ids, steps of every optimiser at any rate, states and
-snapshots, weights of any numbers. What must hold: no error but those that are promised; what is refused changes
-nothing; a snapshot that is restored is the same to the bit; a finite gradient is applied.
+Sizes come first, then one call after another: gradients of any ids and soft targets, steps of every optimiser at any
+rate, states and snapshots, weights of any numbers, gradients and rows of n-grams as other processes would give them.
+What must hold: no error but those that are promised; what is refused changes nothing; a snapshot that is restored is
+the same to the bit; a finite gradient is applied.
 """
 
 import struct
@@ -12,13 +13,18 @@ import numpy as np
 from storycell.engine import EngineModel
 from storycell.engine.library import CELLS
 from storycell.engine.model import OPTIMIZERS
+from storycell.ngrams import PAST, TABLE
 
 LONGEST = 300
 SEEDS = [
     bytes([0, 6, 4, 8, 1, 1, 0, 0]) + bytes([0, 3, 5, 1, 1, 0, 0, 0, 2, 3, 4, 5, 4, 5] * 3),
     bytes([1, 30, 0, 17, 2, 0, 7, 1]) + bytes([0, 1, 1, 2, 1, 3, 7, 2, 4, 3, 0, 0, 5, 1, 6]),
     bytes([2, 1, 9, 33, 0, 1, 2, 2]) + bytes([3, 0, 16, 9, 1, 200, 2, 0, 3, 4, 0, 9, 9, 9]),
-    bytes([0, 12, 0, 16, 1, 1, 4, 1])
+    bytes([1, 9, 5, 250, 1, 1, 0, 2, 5, 30])
+    + bytes([0, 1, 0, 4, 3, 3, 3, 3, 0, 1, 1, 9, 1, 2, 3, 0, 0, 6, 2, 1, 7] * 3),
+    bytes([0, 12, 7, 16, 2, 1, 4, 3, 4, 200])
+    + bytes([0, 2, 3, 1, 5, 5, 1, 0, 0, 1, 0, 3, 4, 5, 6, 7, 1, 1, 3, 2, 0, 6, 9] * 3),
+    bytes([0, 12, 0, 16, 1, 1, 4, 1, 0, 0])
     + bytes([5, 0, 0, 192, 127, 0, 2, 2, 0, 1, 1, 0])
     + struct.pack("<2f", 1e30, -0.0),
 ]
@@ -56,7 +62,9 @@ def one_input(data: bytes) -> None:
         given.byte() % 40,
         given.byte() % 4,
     )
+    H = 144 if H == 10 else H  # wide enough for threads to share its units
     bias, how, threads = given.byte() % 2 == 1, given.byte(), given.byte() % 4
+    ngrams, ngram_rows = max(0, given.byte() % 20 - 1), given.byte()
     share = _SHARES[how // 2 % len(_SHARES)]
     drops = {
         name: share for k, name in enumerate(("dropout", "weight_dropout", "embedding_dropout")) if how >> k + 4 & 1
@@ -71,10 +79,14 @@ def one_input(data: bytes) -> None:
             gate_bias=bias,
             precision=("fp32", "bf16")[how & 1],
             threads=threads,
+            ngrams=ngrams,
+            ngram_rows=ngram_rows,
             **drops,
         )
     except ValueError:
-        assert min(V, H, L, threads) < 1 or not all(0 <= s < 1 for s in drops.values()), "good sizes are refused"
+        fits = not ngrams or (2 <= ngrams <= 16 and ngram_rows and D)
+        good = min(V, H, L, threads) >= 1 and all(0 <= s < 1 for s in drops.values())
+        assert not (fits and good), "good sizes are refused"
         return
     model.initialise(how)
     gradient = None
@@ -88,15 +100,19 @@ def _call(
     model: EngineModel, given: _Bytes, gradient: "tuple[float, float] | str | None"
 ) -> "tuple[float, float] | str | None":
     """One call; the gradient that can be applied after it."""
-    kind = given.byte() % 6
+    kind = given.byte() % 7
     before = model.snapshot()
     if kind == 0:
         B, T = 1 + given.byte() % 17, 1 + given.byte() % 9
         ids = np.resize([given.byte() for _ in range(5)], (B, T))
         ids = ids - 3 if given.byte() % 8 == 7 else ids % model.vocab_size
         resets = None if given.byte() % 2 else np.arange(B) % 2 == 0
+        carries, learns_soft = given.byte() % 2 == 1, given.byte() % 4 == 3
+        soft = given.numbers(B * T * model.vocab_size).reshape(B, T, -1) if learns_soft else None
         try:
-            gradient = model.gradient(ids, np.roll(ids, 1), carries=given.byte() % 2 == 1, resets=resets, seed=T)
+            gradient = model.gradient(
+                ids, np.roll(ids, 1), carries=carries, resets=resets, seed=T, soft=soft, share=0.5 * learns_soft
+            )
         except IndexError:
             assert ((ids < 0) | (ids >= model.vocab_size)).any(), "a known id is refused"
             gradient = UNSURE
@@ -124,14 +140,38 @@ def _call(
     elif kind == 3:
         B = given.byte() % 18
         shape = (model.num_layers, B, model.hidden_size)
-        model.set_state(
-            {name: given.numbers(int(np.prod(shape))).reshape(shape) for name in model.state_names} if B else {}
-        )
+        state = {name: given.numbers(int(np.prod(shape))).reshape(shape) for name in model.state_names} if B else {}
+        past = np.resize([given.byte() % 40 for _ in range(5)], (1, B, max(0, model.ngrams - 1)))
+        if B and model.ngrams:
+            state[PAST] = past
+        try:
+            model.set_state(state)
+        except ValueError:
+            assert past.max(initial=0) >= model.vocab_size, "a good state is refused"
+            _assert_same(model.snapshot(), before)
         return gradient and UNSURE
     elif kind == 4:
         model.restore(before)
         _assert_same(model.snapshot(), before)
         return gradient and UNSURE
+    elif kind == 6:
+        model.gradients[:: 16 * (1 + given.byte())] = given.numbers(1)[0]
+        rows, values = model.row_gradients()
+        rows = np.concatenate([rows, [given.byte() for _ in range(given.byte() % 4)]]).astype(np.int64)
+        values = np.resize(given.numbers(8), (len(rows), model.embedding_size))
+        try:
+            model.set_row_gradients(rows, values)
+        except ValueError:
+            had = model.shapes[TABLE][0] if model.ngrams else 0
+            assert (np.diff(rows) < 1).any() or rows.max(initial=-1) >= had, "good rows are refused"
+        try:
+            norm = model.measure()
+            return (gradient[0], norm) if isinstance(gradient, tuple) else gradient
+        except ValueError:
+            assert not isinstance(gradient, tuple), "a gradient that is there is not measured"
+            return gradient
+        finally:
+            _assert_same(model.snapshot(), before)
     else:
         name = [*model.shapes][given.byte() % len(model.shapes)]
         model.write({name: given.numbers(int(np.prod(model.shapes[name]))).reshape(model.shapes[name])}, "weight")

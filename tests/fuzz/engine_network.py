@@ -12,6 +12,7 @@ import numpy as np
 from storycell.engine import EngineNetwork
 from storycell.engine.cells import CELLS, weight_shapes
 from storycell.language_model import Choice
+from storycell.ngrams import PAST
 
 SEEDS = [
     bytes([0, 9, 4, 8, 1, 3, 5, 0, 1, 0]) + struct.pack("<3dq", 0.8, 1.0, 0.0, 0) + bytes(range(30)),
@@ -32,15 +33,20 @@ def one_input(data: bytes) -> None:
     cell, rest = [*CELLS][data[0] % 3], data[10 + _HEAD.size :]
     V, H, L, B, T = (1 + data[k] % most for k, most in ((1, 40), (3, 40), (4, 3), (5, 17), (6, 9)))
     D, how, biases, threads = data[2] % 20, data[7], data[8] % 2 == 1, 1 + data[9] % 3
+    ngrams = 2 + data[9] // 3 % 15 if D and how & 64 else 0
     temperature, top_p, min_p, top_k = _HEAD.unpack_from(data, 10)
     numbers = _numbers(rest)
     weights = {
         name: np.resize(np.roll(numbers, k), shape)
-        for k, (name, shape) in enumerate(weight_shapes(V, H, L, cell, D, biases).items())
+        for k, (name, shape) in enumerate(weight_shapes(V, H, L, cell, D, biases, ngrams and 1 + data[9]).items())
     }
-    network = EngineNetwork(weights, cell, generates_in=("fp32", "bf16", "int8")[how % 3], threads=threads)
+    network = EngineNetwork(
+        weights, cell, ngrams=ngrams, generates_in=("fp32", "bf16", "int8")[how % 3], threads=threads
+    )
     ids = _ids(rest, V, B, T, how)
     state = {name: np.resize(numbers, zero.shape) for name, zero in network.zero_state(B).items()} if how & 2 else None
+    if state and ngrams:
+        state[PAST] = np.resize(ids % V, (1, B, ngrams - 1))
     outside = bool(((ids < 0) | (ids >= V)).any())
     try:
         nats, after = network.nats(ids, np.roll(ids, 1), state)

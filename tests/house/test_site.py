@@ -120,6 +120,25 @@ def test_pages_work_from_disk_without_network_or_message(site: Path, browser: An
     context.close()
 
 
+def test_a_page_of_the_course_learns_its_own_text(site: Path, browser: Any) -> None:
+    context = browser.new_context(offline=True)
+    page, complaints = context.new_page(), []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto((site / "docs" / "course" / "4-training.html").as_uri())
+    page.locator("iframe.learn").scroll_into_view_if_needed()
+    learns = page.frame_locator("iframe.learn")
+    learns.locator("#train:enabled").wait_for()
+    text = learns.locator("#text").input_value()
+    assert "Training" in text.splitlines()[0]
+    assert "<!-- learn" not in text
+    assert "](../" not in text  # the words of a link, without where it leads
+    learns.locator("#train").click()
+    learns.locator("#story span").first.wait_for()
+    learns.get_by_text("characters to learn").wait_for()
+    assert complaints == []
+    context.close()
+
+
 def test_search_finds_a_page_from_disk(site: Path, browser: Any) -> None:
     page = browser.new_page(viewport={"width": 1400, "height": 800})
     page.goto((site / "docs" / "install.html").as_uri())

@@ -309,7 +309,7 @@ def test_ngrams_are_learnt_and_looked_up(browser: playwright.Browser, tmp_path: 
     opened.begin(steps=40)
     told = opened.await_done()
     run = storycell.load(unpacked(opened.saved(tmp_path)))
-    assert (run.network.ngrams, run.config.settings.model.ngram_rows) == (4, 65_536)
+    assert (run.network.ngrams, run.config.settings.model.ngram_rows) == (4, 32_768)
     held_out = "".join(story + "<|endoftext|>\n" for story in held_out_stories(run.path, tmp_path))
     assert run.evaluate(held_out).loss_nats == pytest.approx(told, abs=5e-3)  # the table is stored in bytes
     opened.page.click("#new")

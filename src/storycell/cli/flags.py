@@ -30,7 +30,7 @@ class Verb(click.Command):
     allow_extra_args = True  # so that `parse_args` words the refusal
 
     def __init__(self, name: str | None, **keywords: Any) -> None:
-        super().__init__(name, **keywords)
+        super().__init__(name, context_settings={"help_option_names": ["-h", "--help"]}, **keywords)
         as_json = click.Option(["--json", "as_json"], is_flag=True, help="print one JSON object on standard output")
         debug = click.Option(["--debug"], is_flag=True, expose_value=False, help="show the traceback of an error")
         self.params += [as_json, debug]

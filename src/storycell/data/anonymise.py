@@ -188,10 +188,10 @@ def _as_pattern(pieces: list[str]) -> str:
 
 
 def _spellings(word: str) -> list[str]:
-    """A word as it may be typed: its accents on the letters, behind them, or left out."""
+    """A word as it may be typed: its accents on the letters, behind them, or left out; ß as SS."""
     apart = unicodedata.normalize("NFD", word)
     bare = "".join(c for c in apart if not unicodedata.combining(c))
-    return [unicodedata.normalize("NFC", word), apart, bare]
+    return [unicodedata.normalize("NFC", word), apart, bare, word.casefold()]
 
 
 def _in_case_of(name: str, made_up: str) -> str:

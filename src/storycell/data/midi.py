@@ -41,7 +41,8 @@ def read_midi(path: Path, name: str, _column: str | None = None) -> Iterator[str
     from symusic import Score
 
     try:
-        score = Score.from_midi(path.read_bytes()).resample(QUARTER, min_dur=1)
+        read: Any = Score.from_midi(path.read_bytes())  # whose types do not say what it has
+        score = read.resample(QUARTER, min_dur=1)
     except (RuntimeError, ValueError) as error:
         told = " ".join(str(error).split())[:200]
         raise CorpusError(f"{name} is a MIDI file that cannot be read ({told}); it is damaged: copy it again") from None
@@ -185,9 +186,9 @@ def midi_file(text: str) -> tuple[bytes, int]:
     tune = parse(text)
     if not tune.notes:
         raise SettingsError("the text has no notes, so there is no MIDI to write; train on MIDI, or generate more")
-    score = Score(QUARTER)
+    score: Any = Score(QUARTER)
     for instrument in sorted({note[1] for note in tune.notes}):
-        track = Track("", max(0, instrument), instrument == _DRUMS)
+        track: Any = Track("", max(0, instrument), instrument == _DRUMS)
         for time, whose, pitch, length, velocity in tune.notes:
             if whose == instrument:
                 track.notes.append(Note(time, length, pitch, velocity))

@@ -65,8 +65,10 @@ def can_start_from(model: LanguageModel, vocab: Vocabulary) -> bool:
     return model.cell in CELLS and vocab.kind == "characters"
 
 
-def write(model: LanguageModel | None = None, vocab: Vocabulary | None = None, name: str = "") -> str:
-    """The text of the page."""
+def write(
+    model: LanguageModel | None = None, vocab: Vocabulary | None = None, name: str = "", text: str | None = None
+) -> str:
+    """The text of the page; `text` is one that stands in its box, beside the stories and the names."""
     facts, weights = None, ""
     if model is not None and vocab is not None:
         shape = {"cell": model.cell, "layers": model.num_layers, "units": model.hidden_size}
@@ -86,6 +88,7 @@ def write(model: LanguageModel | None = None, vocab: Vocabulary | None = None, n
         "DONOR": script_json(facts),
         "WEIGHTS": weights,
         "STORIES": _stories(),
+        "OWN": wasm.deflate(text.encode()) if text else "",
         "ENGINE": wasm.elements(),
     }
     return re.sub("@([A-Z]+)@", lambda found: parts[found[1]], theme.read("web/learn/learn.html"))
