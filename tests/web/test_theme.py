@@ -12,8 +12,12 @@ import storycell
 from storycell.web import theme
 
 SOURCE = Path(storycell.__file__).parent
+OTHERS = ("abcjs.js",)  # a library, bundled as it is
 PAGES = sorted(
-    path for kind in ("css", "js", "html") for path in SOURCE.rglob(f"*.{kind}") if "report" not in path.parts
+    path
+    for kind in ("css", "js", "html")
+    for path in SOURCE.rglob(f"*.{kind}")
+    if "report" not in path.parts and path.name not in OTHERS
 )
 SCRIPTS = ("export/page.js", "server/page/page.js", "web/learn/learn.js", "web/generate.js", "web/story.js")
 NODE = shutil.which("node")
