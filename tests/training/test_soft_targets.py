@@ -132,7 +132,8 @@ def test_a_run_with_soft_targets_goes_on_to_the_bit(tmp_path: Path) -> None:
         assert all(np.array_equal(ended[key], went_on[key]) for key in ended)
 
 
-def test_the_articles_recipes_have_none() -> None:
+def test_base_has_them_and_the_articles_recipes_have_none() -> None:
+    assert resolve("base").training.soft_targets > 0
     for name in ("article-rnn-32", "article-lstm-32", "article-lstm-128", "article-lstm-128x2"):
         assert resolve(name).training.soft_targets == 0
 
