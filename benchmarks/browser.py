@@ -44,7 +44,7 @@ TEXT = Path(__file__).parents[2] / "shared" / "data" / "shakespeare" / "input.tx
 HIDDEN, B, T, V, EMBEDDING = 128, 16, 64, 80, 64
 NAMES_S, ENGINE_STEPS, PAGE_S = 20.0, 60, 2.5
 LETTERS = re.compile(r"[A-Z][a-z]{2,11}")
-PLAUSIBLE_NAMES, NEW_NAMES = 0.75, 3  # of a sample; later it knows the list by heart
+PLAUSIBLE_NAMES, NEW_NAMES = 0.75, 3  # of a sample, and of all samples until then
 
 WATCH = """() => {
   globalThis.watched = { lags_ms: [], long: [], keys_ms: [] };
@@ -99,6 +99,11 @@ class Page:
         self.page.click("#train")
         self.page.get_by_role("button", name=to, exact=True).wait_for()
 
+    @property
+    def is_training(self) -> bool:
+        """Whether there are steps to go."""
+        return self.page.inner_text("#train") == "Pause"
+
     def number(self, name: str) -> float:
         """A number that the page shows; NaN where there is none yet."""
         found = re.match(r"[\d.,]+", self.page.inner_text(f"#{name}"))
@@ -143,11 +148,12 @@ def learn_names(page: Page) -> dict[str, Any]:
     began = time.monotonic()
     page.begin()
     seen: dict[str, Any] = {"names_s": None}
+    new: list[str] = []  # in any sample so far: a list as short as this one is soon known by heart
     while time.monotonic() - began < NAMES_S:
         page.page.wait_for_timeout(250)
         found = page.page.evaluate("() => document.getElementById('story').textContent").split("\n")[:-1]
         share = sum(looks_like(name, names) for name in found) / max(1, len(found))
-        new = [name for name in found if name not in names]
+        new += [name for name in found if looks_like(name, names) and name not in names and name not in new]
         if share >= PLAUSIBLE_NAMES and len(new) >= NEW_NAMES:
             seen = {"names_s": round(time.monotonic() - began, 1), "names_worker_s": round(page.worker_s(), 1)}
             seen |= {"names_steps": page.number("steps-done"), "new_names": new[:8], "plausible_names": round(share, 2)}
@@ -169,7 +175,7 @@ def learn_text(page: Page, text: Path | None, seconds: float) -> dict[str, Any]:
         page.page.set_input_files("#file", text)
         page.page.wait_for_function("() => document.getElementById('size').textContent")
     text_chars = page.number("size")
-    page.page.fill("#steps", "4000")
+    page.page.fill("#steps", "5000")
     page.begin()
     page.page.evaluate(WATCH)
     page.page.select_option("#colour", "c")
@@ -177,7 +183,7 @@ def learn_text(page: Page, text: Path | None, seconds: float) -> dict[str, Any]:
     page.browser.start_tracing(page=page.page, categories=["toplevel"])
     began, first_s, steps = time.monotonic(), page.worker_s(), page.number("steps-done")
     nats: list[tuple[float, float, float]] = []
-    while time.monotonic() - began < seconds:
+    while time.monotonic() - began < seconds and page.is_training:
         page.page.wait_for_timeout(400)
         page.page.keyboard.press("]")
         nats.append((time.monotonic() - began, page.worker_s() - first_s, page.number("valid-nats")))
@@ -185,7 +191,8 @@ def learn_text(page: Page, text: Path | None, seconds: float) -> dict[str, Any]:
     chars = (page.number("steps-done") - steps) * B * T
     trace = json.loads(page.browser.stop_tracing())["traceEvents"]
     watched = page.page.evaluate("() => watched")
-    page.toggle("Train")
+    if page.is_training:
+        page.toggle("Train")
     main = {event["tid"] for event in trace if event.get("args", {}).get("name") == "CrRendererMain"}
     tasks = [event["tdur"] / 1000 for event in trace if event.get("tid") in main and "tdur" in event]
     below = next(((round(clock, 1), round(worker, 1)) for clock, worker, loss in nats if loss < 2.0), (None, None))

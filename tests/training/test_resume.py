@@ -100,8 +100,8 @@ def test_resume_is_bitwise_after_a_return_to_the_last_good_state(
     learner: type[EngineLearner] | type[TorchLearner] = EngineLearner if trained_by == "engine" else TorchLearner
     real = learner.gradient
 
-    def poisoned(self: Any, ids: Any, targets: Any, step: int, kept: Any) -> tuple[float, float]:
-        nats, norm = real(self, ids, targets, step, kept)
+    def poisoned(self: Any, ids: Any, targets: Any, step: int, *others: Any) -> tuple[float, float]:
+        nats, norm = real(self, ids, targets, step, *others)
         return (math.nan if step in range(23, 23 + trainer.SKIPS_IN_A_ROW) else nats), norm
 
     monkeypatch.setattr(learner, "gradient", poisoned)

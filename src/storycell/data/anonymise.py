@@ -100,7 +100,9 @@ class Anonymiser:
     def _pattern_for(self, text: str) -> "_Pattern":
         """What finds all in a text that is to be replaced; of people it knows those of whom there is a piece in it."""
         pieces = set(_PIECE.findall(_key(text)))
-        people = set(self._unspaced).union(*(self._by_piece[piece] for piece in pieces & self._by_piece.keys()))
+        people = set(self._unspaced).union(
+            *(self._by_piece[piece] for piece in sorted(pieces) if piece in self._by_piece)
+        )
         chosen = tuple(sorted(people))
         if chosen not in self._patterns:
             if len(self._patterns) > _MOST_PATTERNS:

@@ -441,4 +441,4 @@ def _is_text(path: Path) -> bool:
 
 def looks_like_a_path(word: str) -> bool:
     """Whether a word that names no file was meant to name one."""
-    return any(c in word for c in {"/", os.sep, "."}) or glob.has_magic(word)
+    return any(c in word for c in ("/", os.sep, ".")) or glob.has_magic(word)

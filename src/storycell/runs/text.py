@@ -203,8 +203,10 @@ _LOOKED_AT = 20  # stories
 
 def has_tunes(ids: Ids, vocab: Vocabulary) -> bool:
     """Whether the stories of a text are tunes in ABC, by the first ones."""
-    stories = list(islice(split_stories(ids[:_LABELLED]), _LOOKED_AT))
-    return bool(stories) and all(_TUNE.match(vocab.decode(story[1:4096].tolist()).lstrip()) for story in stories)
+    stories = [story[1:4096] for story in islice(split_stories(ids[:_LABELLED]), _LOOKED_AT)]
+    if any(len(story) and story.max() >= len(vocab) for story in stories):
+        return False  # ids that are refused where they are read
+    return bool(stories) and all(_TUNE.match(vocab.decode(story.tolist()).lstrip()) for story in stories)
 
 
 def is_embedded(text: Scored) -> bool:
