@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from support.instruction_sets import needs_kernel
 
 import storycell
-from storycell.config import ModelSettings, Settings, TrainSettings, resolve
+from storycell.config import ModelSettings, Settings, TrainSettings, recipes, resolve
 from storycell.data import batches
 from storycell.data.stories.corpus import generate
 from storycell.engine.teacher import Teacher
@@ -132,10 +132,9 @@ def test_a_run_with_soft_targets_goes_on_to_the_bit(tmp_path: Path) -> None:
         assert all(np.array_equal(ended[key], went_on[key]) for key in ended)
 
 
-def test_base_has_them_and_the_articles_recipes_have_none() -> None:
-    assert resolve("base").training.soft_targets > 0
-    for name in ("article-rnn-32", "article-lstm-32", "article-lstm-128", "article-lstm-128x2"):
-        assert resolve(name).training.soft_targets == 0
+@pytest.mark.parametrize("name", recipes())
+def test_no_recipe_has_them_for_they_gain_nothing_in_its_budget(name: str) -> None:
+    assert resolve(name).training.soft_targets == 0
 
 
 def test_without_the_engine_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
