@@ -7,11 +7,17 @@ const NOTE = "The direction is added at every step, as often as the dose says; a
   + "kinds of characters that it is named after. A random direction of the same length says what any push as large would do. "
   + "A change writes the text anew from the same seed.";
 
-// Fills the fieldset `box`; `onChange` is called when what is chosen has changed. `more` is said as well.
+const REST_MS = 150; // a key that is held changes the dose many times a second
+
+// Fills the fieldset `box`; `onChange` is called when what is chosen has changed and rests. `more` is said as well.
 export class SteerChoice {
   constructor(box, { about, onChange, more = "" }) {
-    this.slider = element("input", { id: "dose", type: "range", min: -4, max: 8, step: 0.25, value: 0, change: onChange });
-    this.which = element("select", { id: "direction", change: () => { if (this.dose) onChange(); } },
+    const change = () => {
+      clearTimeout(this.waiting);
+      this.waiting = setTimeout(onChange, REST_MS);
+    };
+    this.slider = element("input", { id: "dose", type: "range", min: -4, max: 8, step: 0.25, value: 0, change });
+    this.which = element("select", { id: "direction", change: () => { if (this.dose) change(); } },
       new Option(about, ""), new Option("a random direction, as long", "random"));
     const output = element("output");
     box.append(element("label", { class: "steer" }, "Direction", this.which),
