@@ -123,6 +123,16 @@ def test_probabilities_sum_to_one_after_any_context(order: int) -> None:
         assert (np.delete(p, UNKNOWN) > 0).all()
 
 
+def test_orders_end_where_no_story_is_as_long() -> None:
+    ids = np.array([BOUNDARY, 3, 4, BOUNDARY, 3, 5, BOUNDARY, 6], dtype=np.uint8)
+    ngram = NGram.fit(ids, V, order=10)
+    assert ngram.order == 4  # the boundary, two characters, the boundary that ends them
+    contexts = ngram.contexts(ids.astype(np.int64)[None], ngram.begin(1))
+    p = ngram.distributions(contexts.reshape(-1, ngram.order))
+    assert p.sum(1) == pytest.approx(np.ones(len(p)), abs=ROUNDING)
+    assert -np.log(p[np.arange(len(p)), [*ids[1:], BOUNDARY]]) == pytest.approx(ngram.score(ids), abs=ROUNDING)
+
+
 def test_a_distribution_gives_what_scoring_gives() -> None:
     ngram = NGram.fit(random_text(60, 3), V, 6)
     story = random_text(1, 9)

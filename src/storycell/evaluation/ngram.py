@@ -64,7 +64,10 @@ class NGram:
 
     @classmethod
     def fit(cls, ids: Ids, V: int, order: int = 12) -> "NGram":
-        """Count a training text `[tokens]`; a text of several stories teaches their ends too."""
+        """Count a training text `[tokens]`; a text of several stories teaches their ends too.
+
+        The orders end where no story is long enough to hold one.
+        """
         if not 1 <= order <= LONGEST:
             raise SettingsError(f"order = {order}: it must be from 1 to {LONGEST}")
         if len(ids) < 2:
@@ -77,6 +80,8 @@ class NGram:
         contexts = 1
         for k in range(2, order + 1):
             at = np.flatnonzero(reach >= k - 1)
+            if not len(at):
+                break  # no story is as long
             longer_keys, inverse, occurrences = np.unique(
                 node[at - 1].astype(np.int64) * V + x[at], return_inverse=True, return_counts=True
             )
