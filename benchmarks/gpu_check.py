@@ -119,7 +119,7 @@ def _whole_and_stopped(
     folder: Path, texts: dict[str, Path], steps: int, computing: dict[str, Any]
 ) -> tuple[float, float]:
     """Held-out losses of a training of so many steps, and of one that was stopped in the middle."""
-    schedule = {"schedule": "constant", "warmup": 0.0, "soft_targets": 0.0, "evaluations": 1, "recipe": "base"}
+    schedule = {"schedule": "constant", "warmup": 0.0, "evaluations": 1, "recipe": "base"}
     whole = storycell.train(**texts, out=folder / "whole", steps=steps, **schedule, **computing)
     half = storycell.train(**texts, out=folder / "half", steps=steps // 2, **schedule, **computing)
     rest = storycell.resume(half.path, steps=steps, quiet=True)

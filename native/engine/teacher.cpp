@@ -12,7 +12,7 @@ constexpr int64_t kMost = int64_t{1} << 31, kMostCharacters = 1 << 16;
 constexpr float kDiscounts[] = {0, 0.9f, 1.6f, 2.5f};  // LOG.md has others
 constexpr float kLeast = 1.0f / 1024;                 // of the mass that is still shared out by shorter contexts
 
-float discount(float count) { return kDiscounts[count < 3 ? static_cast<int>(count) : 3]; }
+float discount(uint32_t count) { return kDiscounts[count < 3 ? count : 3]; }
 
 }  // namespace
 
@@ -33,7 +33,7 @@ int32_t Teacher::count(const uint16_t* ids, int64_t end, uint32_t* places, uint3
     for (int64_t i = 0; i < n; ++i)
         if (!seen[ids[places[i]]]++) entries_.push_back({0, -1, ids[places[i]]});
     const auto last = static_cast<int64_t>(entries_.size());
-    for (int64_t e = first; e < last; ++e) entries_[e].count = static_cast<float>(seen[entries_[e].character]);
+    for (int64_t e = first; e < last; ++e) entries_[e].count = static_cast<uint32_t>(seen[entries_[e].character]);
     std::sort(entries_.begin() + first, entries_.begin() + last, [](const Entry& a, const Entry& b) {
         return a.count != b.count ? a.count > b.count : a.character < b.character;
     });
@@ -81,15 +81,16 @@ void Teacher::predict(const int32_t* contexts, const Entry* const* owns, int64_t
         if (contexts[depth] < 0) continue;
         const Node& u = nodes_[contexts[depth]];
         const Entry* own = owns[depth];
-        const float count = own ? own->count : 0, total = u.total - (own ? 1 : 0);
+        const float total = u.total - (own ? 1 : 0);
         if (total <= 0) continue;
         const float by = weight / total;
         for (const Entry *e = entries_.data() + u.first, *last = e + u.entries; e < last; ++e)
-            to[e->character] += by * (e->count - discount(e->count));
+            to[e->character] += by * (static_cast<float>(e->count) - discount(e->count));
         float left = u.left;
         if (own) {
-            left += discount(count - 1) - discount(count);
-            to[target] += by * (discount(count) - 1 - discount(count - 1));
+            const float less = discount(own->count - 1), now = discount(own->count);
+            left += less - now;
+            to[target] += by * (now - 1 - less);
         }
         weight *= left / total;
     }

@@ -30,7 +30,7 @@ public:
 
 private:
     struct Entry {          // what followed a context
-        float count;
+        uint32_t count;
         int32_t after;      // the context that ends with it, or -1
         uint16_t character;
     };

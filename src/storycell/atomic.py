@@ -1,8 +1,8 @@
 """Files and folders that come into their place whole: a crash leaves the old one or the new one, never a part.
 
-The one place of the package that renames and removes files. Windows refuses both while another program has the file
-open, or a file in the folder, as a viewer, a search index or a virus scanner does for a moment; so it is asked again
-for a second or two. No other system answers that way, and nobody waits there.
+The one place of the package that renames files, and removes those that must be gone. Windows refuses both while another
+program has the file open, or a file in the folder, as a viewer, a search index or a virus scanner does for a moment; so
+it is asked again for a second or two. No other system answers that way, and nobody waits there.
 """
 
 import os

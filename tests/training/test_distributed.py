@@ -123,6 +123,15 @@ def test_the_engine_adds_up_the_rows_of_n_grams_too(
     np.testing.assert_allclose(moved[1], moved[0], atol=SAME)
 
 
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_soft_targets_are_learnt_by_several_as_by_one(
+    backend: str, ranks: Ranks, training_text: Path, tmp_path: Path
+) -> None:
+    more = ["--soft-targets=0.9", f"--backend={backend}"]
+    one, two = (trained(ranks, n, training_text, tmp_path / f"run{n}", *more) for n in (1, 2))
+    assert_same_losses(two, one)
+
+
 def test_every_process_of_the_engine_has_the_same_weights_to_the_bit(
     ranks: Ranks, training_text: Path, tmp_path: Path
 ) -> None:

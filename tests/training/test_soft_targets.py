@@ -14,11 +14,11 @@ from storycell.config import ModelSettings, Settings, TrainSettings, recipes, re
 from storycell.data import batches
 from storycell.data.stories.corpus import generate
 from storycell.engine.teacher import Teacher
+from storycell.errors import SettingsError
 from storycell.nn.model import CharLM
 from storycell.training import start
 from storycell.training.engine_learner import EngineLearner
 from storycell.training.learner import Learner, Soft
-from storycell.training.processes import ProcessGroup
 from storycell.training.schedule import soft_share
 from storycell.training.torch_learner import TorchLearner
 from storycell.training.trainer import Trainer
@@ -48,7 +48,7 @@ def learner(kind: str, chosen: TrainSettings) -> Learner:
 def trained(kind: str, **changes: Any) -> Trainer:
     chosen = settings(**changes)
     made = batches.make(IDS, chosen)
-    return Trainer(learner(kind, chosen), made, chosen, teacher=Teacher(IDS, V))
+    return Trainer(learner(kind, chosen), made, chosen, count_teacher=lambda: Teacher(IDS, V))
 
 
 def test_the_share_falls_to_zero_along_the_budget_or_sooner() -> None:
@@ -137,24 +137,43 @@ def test_no_recipe_has_them_for_they_gain_nothing_in_its_budget(name: str) -> No
     assert resolve(name).training.soft_targets == 0
 
 
-def test_without_the_engine_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = resolve("base", backend="reference", device="cpu", soft_targets=0.9)
-    assert start.resolve_settings(ProcessGroup(), asked).training.soft_targets == asked.training.soft_targets
+def test_without_the_engine_they_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("Once upon a time. " * 60, encoding="utf-8")
 
     def absent() -> None:
         raise ImportError("it was not built")
 
     monkeypatch.setattr(start.library, "library", absent)
-    assert start.resolve_settings(ProcessGroup(), asked).training.soft_targets == 0
+    settings: dict[str, Any] = {"hidden": 8, "streams": 2, "chunk": 8, "steps": 2, "backend": "reference"}
+    with pytest.raises(SettingsError, match=r"soft_targets = 0\.9: the engine counts their n-grams; it was not built"):
+        storycell.train(text, out=tmp_path / "run", soft_targets=0.9, **settings)
+    assert not (tmp_path / "run").exists()
+    storycell.train(text, out=tmp_path / "run", **settings)
 
 
-def test_a_large_vocabulary_has_none(tmp_path: Path) -> None:
+def test_of_a_large_vocabulary_they_are_refused(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("".join(chr(0x4E00 + k % 1500) for k in range(4000)), encoding="utf-8")
-    settings: dict[str, Any] = {"hidden": 16, "streams": 2, "chunk": 8, "steps": 2, "threads": 1}
-    runs = [storycell.train(text, out=tmp_path / str(n), soft_targets=n, **settings).path for n in (0.0, 0.9)]
-    ours, theirs = (load_file(run / "model.safetensors") for run in runs)
-    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+    with pytest.raises(SettingsError, match=r"soft_targets = 0.9: the text has 1,502 .* at most 1,024; leave"):
+        storycell.train(text, out=tmp_path / "run", soft_targets=0.9, hidden=16, streams=2, chunk=8, steps=2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_counts_are_let_go_and_not_made_again_once_they_have_no_share() -> None:
+    taught = trained("engine", steps=6, soft_chars=100)
+    made: list[int] = []
+    count = taught._count_teacher
+    assert count is not None
+    taught._count_teacher = lambda: (made.append(taught.step), count())[1]
+    reports = taught.reports()
+    next(reports)
+    assert taught._teacher is not None
+    for _ in range(3):
+        next(reports)
+    assert taught._teacher is None
+    list(taught.reports())
+    assert made == [0]
 
 
 def test_the_same_characters_teach_more(tmp_path: Path) -> None:

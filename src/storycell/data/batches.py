@@ -53,7 +53,8 @@ class Streams:
 
     def before(self, step: int, count: int, rows: slice = ALL) -> npt.NDArray[np.int64]:
         """As `Batches.before`."""
-        return _before(self.ids, self._starts(step, rows), count)
+        starts = np.array(self._starts(step, rows), np.int64)[:, None]
+        return np.asarray(self.ids[(starts + np.arange(-count, 0)) % len(self.ids)], np.int64)
 
     def _starts(self, step: int, rows: slice) -> list[int]:
         N = len(self.ids)
@@ -70,16 +71,12 @@ class Windows:
 
     def at(self, step: int, rows: slice = ALL) -> Chunk:
         """As `Batches.at`."""
-        return _chunk(self.ids, self._starts(step, rows), self.T)
+        draws = np.random.Generator(np.random.Philox(key=self.seed, counter=step << 128))
+        return _chunk(self.ids, draws.integers(0, len(self.ids), self.B)[rows].tolist(), self.T)
 
     def before(self, step: int, count: int, rows: slice = ALL) -> npt.NDArray[np.int64]:
         """As `Batches.before`: none, since the model reads a window from the zero state."""
-        return _before(self.ids, self._starts(step, rows), 0)
-
-    def _starts(self, step: int, rows: slice) -> list[int]:
-        draws = np.random.Generator(np.random.Philox(key=self.seed, counter=step << 128))
-        starts: list[int] = draws.integers(0, len(self.ids), self.B)[rows].tolist()
-        return starts
+        return _nothing(self.B, rows)
 
 
 class Items:
@@ -107,12 +104,11 @@ class Items:
 
     def before(self, step: int, count: int, rows: slice = ALL) -> npt.NDArray[np.int64]:
         """As `Batches.before`: none, since a row begins with a story."""
-        return np.empty((len(range(self.B)[rows]), 0), np.int64)
+        return _nothing(self.B, rows)
 
 
-def _before(ids: Ids, starts: list[int], count: int) -> npt.NDArray[np.int64]:
-    behind = np.arange(-count, 0)
-    return np.asarray(ids[(np.array(starts, np.int64)[:, None] + behind) % len(ids)], np.int64)
+def _nothing(B: int, rows: slice) -> npt.NDArray[np.int64]:
+    return np.empty((len(range(B)[rows]), 0), np.int64)
 
 
 def _chunk(ids: Ids, starts: list[int], T: int) -> Chunk:

@@ -211,7 +211,7 @@ class EngineModel:
 
     @property
     def gradients(self) -> Floats:
-        """The gradient of everything but the table of n-grams, one after the other, to read and to change in place.
+        """The gradient `[count]` of all but the table of n-grams, one after the other, to read and to change in place.
 
         It is the engine's own memory, the same as long as the model lives; of use between `gradient` and `apply`, for
         adding up those of several processes. `measure` has to follow a change. Between rows are zeros, which must stay.
@@ -237,8 +237,10 @@ class EngineModel:
     def measure(self) -> float:
         """The norm of the gradient as it is now, which `apply` clips by; `ValueError` without a gradient."""
         norm = ctypes.c_double()
-        if self._library.storycell_model_measure(self._model, ctypes.byref(norm)):
+        status = self._library.storycell_model_measure(self._model, ctypes.byref(norm))
+        if status == 3:
             raise ValueError("there is no gradient to measure: call `gradient` first")
+        check(status)
         return norm.value
 
     def apply(self, rate: float, *, optimizer: str = "adamw", clip: float | None = None, decay: float = 0.0) -> None:

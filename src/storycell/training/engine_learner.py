@@ -15,7 +15,7 @@ from storycell.engine import EngineModel, EngineNetwork
 from storycell.engine.cells import spectral_radius
 from storycell.language_model import Floats
 from storycell.ngrams import TABLE
-from storycell.training.learner import Kept, Layout, Soft
+from storycell.training.learner import Kept, Layout, Soft, draws_seed
 from storycell.training.processes import ProcessGroup
 
 # What an optimiser keeps of a parameter. Muon does so of the recurrent layers' matrices alone; but for SGD the table of
@@ -93,7 +93,7 @@ class EngineLearner:
     ) -> tuple[float, float]:
         """As `Learner.gradient`."""
         resets = None if kept is None or kept.all() else ~kept
-        seed = (self._processes.rank << 53) + self._settings.seed * 1_000_003 + step
+        seed = draws_seed(self._settings, step, self._processes.rank)
         probabilities, share = soft or (None, 0.0)
         nats, norm = self.engine.gradient(
             ids, targets, carries=kept is not None, resets=resets, seed=seed, soft=probabilities, share=share

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from storycell.config import TrainSettings
 from storycell.language_model import Floats, LanguageModel
 
 Kept = npt.NDArray[np.bool_]
@@ -35,6 +36,11 @@ class Layout:
     layers: int
     hidden: int
     past: int = 0  # characters that each stream carries for its n-grams, as the state `past [1 B past]`
+
+
+def draws_seed(settings: TrainSettings, step: int, rank: int = 0) -> int:
+    """The seed of what is drawn in a step: by all processes alike, or (dropout) by each of them for itself."""
+    return (rank << 53) + settings.seed * 1_000_003 + step
 
 
 class Learner(Protocol):

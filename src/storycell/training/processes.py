@@ -1,6 +1,7 @@
 """Data-parallel training in several processes, as `torchrun` starts them, and the plain case of one.
 
-`ProcessGroup` tells a process which of the streams are its own and gathers numbers from all. In one process, the plain
+`ProcessGroup` tells a process which of the streams are its own, gathers numbers from all, adds up their gradients and
+spreads the first one's weights. In one process, the plain
 case, every method is trivial, and torch is not needed; `distributed` has the other case.
 """
 
@@ -58,14 +59,14 @@ class ProcessGroup:
         return [list(numbers)]
 
     def add_up(self, values: Floats) -> None:
-        """Put the sum of what all processes have in the place of this one's; each gets the same bits."""
+        """Put the sum of what all processes have in the place of `values`, of any shape; each gets the same bits."""
 
     def add_up_rows(self, rows: npt.NDArray[np.int64], values: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
-        """The same of rows `[n D]` with their numbers, rising; the sum has the rows of any process."""
+        """The sum of everybody's `values [n D]` of `rows [n]`, rising: the rows that anybody has, and their sums."""
         return rows, values
 
     def take_from_first(self, values: Floats) -> None:
-        """Put what the first process has in the place of this one's."""
+        """Put what the first process has in the place of `values`, of any shape."""
 
     def gather_states(self, mine: Floats, B: int) -> Floats:
         """Of a state `[L rows H]`, that of all streams `[L B H]` in the first process; in the others their own."""

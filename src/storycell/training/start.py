@@ -11,7 +11,7 @@ their characters, so where characters are new, and ids are others, the table sta
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -159,7 +159,6 @@ def train(
 
 
 _NETWORK = {"layers", "hidden"}
-_LONGEST_PART = 60  # characters of a title in a run's name; file systems take 255 bytes
 
 
 def plan_best(group: ProcessGroup, settings: Settings, prepared: Prepared, *, keeps_network: bool) -> best.Plan:
@@ -272,18 +271,8 @@ def resolve_settings(group: ProcessGroup, settings: Settings) -> Settings:
         backend=backend,
         precision=precision,
         threads=training.threads or group.default_threads(),
-        soft_targets=training.soft_targets if _can_teach() else 0.0,
         **{unit: amount},
     )
-
-
-def _can_teach() -> bool:
-    """Whether the engine, which counts the n-grams of soft targets, is there."""
-    try:
-        library.library()
-    except ImportError:
-        return False
-    return True
 
 
 def uses_engine(settings: Settings, device: str) -> bool:
@@ -314,13 +303,26 @@ def build_trainer(settings: Settings, prepared: Prepared, group: ProcessGroup) -
     made = batches.make(prepared.train_ids, training)
     share = len(range(made.B)[group.rows(made.B)]) / made.B
     learner = build_learner(settings, len(prepared.vocab), group, share)
-    return Trainer(learner, made, training, processes=group, teacher=_count_teacher(training, prepared))
+    return Trainer(learner, made, training, processes=group, count_teacher=_teacher_of(training, prepared))
 
 
-def _count_teacher(training: TrainSettings, prepared: Prepared) -> Teacher | None:
-    if not training.soft_targets or len(prepared.vocab) > MOST_CHARACTERS:
+def _teacher_of(training: TrainSettings, prepared: Prepared) -> Callable[[], Teacher] | None:
+    """What counts the n-grams of soft targets; `SettingsError` where they are asked for and cannot be had."""
+    if not training.soft_targets:
         return None
-    return Teacher(prepared.train_ids, len(prepared.vocab))
+    V = len(prepared.vocab)
+    if V > MOST_CHARACTERS:
+        raise SettingsError(
+            f"soft_targets = {training.soft_targets:g}: the text has {V:,} different characters, and they are for at "
+            f"most {MOST_CHARACTERS:,}; leave --soft-targets out"
+        )
+    try:
+        library.library()
+    except ImportError as error:
+        raise SettingsError(
+            f"soft_targets = {training.soft_targets:g}: the engine counts their n-grams; {error}"
+        ) from None
+    return lambda: Teacher(prepared.train_ids, V)
 
 
 def build_learner(
@@ -428,6 +430,9 @@ def _free_name(words: list[str], recipe: str) -> Path:
     while (path := Path("runs") / f"{name}-{number}").exists():
         number += 1
     return path
+
+
+_LONGEST_PART = 60  # characters of a title in a run's name; file systems take 255 bytes
 
 
 def _name_part(word: str) -> str:

@@ -23,7 +23,7 @@ from storycell.nn.loss import mean_nats
 from storycell.nn.model import CharLM
 from storycell.nn.optim import build_optimizer, clip
 from storycell.runs.machine import best_device
-from storycell.training.learner import Kept, Layout, Soft
+from storycell.training.learner import Kept, Layout, Soft, draws_seed
 from storycell.training.processes import ProcessGroup
 
 _State = dict[str, torch.Tensor]  # [L B H] by name
@@ -79,7 +79,7 @@ class TorchLearner:
         soft: Soft | None = None,
     ) -> tuple[float, float]:
         """As `Learner.gradient`."""
-        lm, seed = self.lm, (self._rank << 53) + self.settings.seed * 1_000_003 + step
+        lm, seed = self.lm, draws_seed(self.settings, step, self._rank)
         self.optimizer.zero_grad()
         lm.train()
         with lm.backend.exclusive():

@@ -24,7 +24,7 @@ from storycell.engine.teacher import Teacher
 from storycell.errors import TrainingError
 from storycell.language_model import Floats
 from storycell.training import schedule
-from storycell.training.learner import Kept, Learner, Soft
+from storycell.training.learner import Kept, Learner, Soft, draws_seed
 from storycell.training.processes import ProcessGroup
 
 SKIPS_IN_A_ROW = 5  # so many steps without a finite gradient, and training goes back to the last good state
@@ -61,11 +61,12 @@ class Trainer:
         settings: TrainSettings,
         clock: Callable[[], float] = time.monotonic,
         processes: ProcessGroup | None = None,
-        teacher: Teacher | None = None,
+        count_teacher: Callable[[], Teacher] | None = None,
     ) -> None:
         self.learner, self.batches, self.settings, self._clock = learner, batches, settings, clock
         self.processes = processes or ProcessGroup()
-        self._teacher = teacher  # of soft targets, where the settings have any
+        self._count_teacher = count_teacher  # of soft targets, where the settings have any
+        self._teacher: Teacher | None = None  # only while its share lasts: its counts take much memory
         self._rows = self.processes.rows(batches.B)
         self._share = len(range(batches.B)[self._rows]) / batches.B
         self.stopped_by = 0
@@ -96,6 +97,8 @@ class Trainer:
         `stop` is asked in every step. When it gives a number, as of a signal, in any process, that step is the last one
         in all of them, and `stopped_by` is the number.
         """
+        if self._count_teacher and self._soft_share:
+            self._teacher = self._teacher or self._count_teacher()
         self._began_at = self._clock()
         self.stopped_by = 0
         while self.spent < 1.0 and not self.stopped_by:
@@ -132,11 +135,17 @@ class Trainer:
         return Report(self.step, self.chars, nats, rate, norm, self.skipped, self._clocked_s, speed, self.spent, notice)
 
     def _soft_targets(self, ids: npt.NDArray[np.int64], targets: npt.NDArray[np.int64]) -> Soft | None:
-        share = schedule.soft_share(self.settings, self.spent, self.chars)
-        if self._teacher is None or share == 0:
+        share = self._soft_share
+        if not share:
+            self._teacher = None  # the share only falls
+        if self._teacher is None:
             return None
         before = self.batches.before(self.step, self._teacher.order, self._rows)
         return Soft(self._teacher.teach(before, ids, targets, threads.for_kernels()), share)
+
+    @property
+    def _soft_share(self) -> float:
+        return schedule.soft_share(self.settings, self.spent, self.chars)
 
     def _kept_streams(self) -> Kept | None:
         """Which streams go on from the state they carry; `reset` of them, drawn anew, start from the zero state.
@@ -148,7 +157,7 @@ class Trainer:
         B = self.batches.B
         if not self.settings.reset:
             return np.ones(B, bool)[self._rows]
-        drawn = TorchGenerator(self.settings.seed * 1_000_003 + self.step).uniform((B,))
+        drawn = TorchGenerator(draws_seed(self.settings, self.step)).uniform((B,))
         return (drawn >= self.settings.reset)[self._rows]
 
     def _agree(self, nats: float, stop: int) -> float:
