@@ -30,7 +30,9 @@ def added() -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except ValueError:
-        raise click.ClickException(f"{added_file()} is no JSON; correct or remove it") from None
+        found = None
+    if not isinstance(found, dict):
+        raise click.ClickException(f"{added_file()} is no JSON object; correct or remove it")
     return {str(name): str(run) for name, run in found.items()}
 
 
@@ -146,7 +148,7 @@ def register_commands(cli: click.Group) -> None:
         from storycell import StorycellError, load
 
         place = run if run.startswith("hf:") else str(Path(run).expanduser().resolve())
-        name = name or place.rstrip("/").rpartition("/")[2]
+        name = name or (place.rstrip("/").rpartition("/")[2] if run.startswith("hf:") else Path(place).name)
         try:
             load(place)
         except StorycellError as error:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support import tiny_runs
 from support.accessibility import serious_violations
+from support.browser import open_browser
 from support.tiny_runs import command
 
 import storycell
@@ -29,7 +30,6 @@ from storycell.nn.adapter import TorchModel
 from storycell.report.inspection import InspectionReport
 from storycell.runs import text as run_text
 
-CHROMIUM = Path("/usr/bin/chromium")
 NASTY = "</script><script>alert(1)</script>"
 LARGEST_BYTES = 5_000_000
 
@@ -177,13 +177,8 @@ def test_numbers_on_the_page_are_those_of_the_python_call(seen: tuple[Inspection
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"there is no {CHROMIUM}")
-    with playwright.sync_playwright() as tools:
-        chromium = tools.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+    with open_browser() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

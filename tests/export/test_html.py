@@ -1,8 +1,6 @@
 """The page itself, in Chromium: it generates what the run generates, and people need no mouse and no network."""
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 import playwright.sync_api as playwright
 import pytest
 from support.accessibility import serious_violations
+from support.browser import needs_chromium, open_browser
 from support.lists import train_spells
 from support.random_models import CHARACTERS, PROMPT, ROUNDED, logits_after, model, text
 
@@ -31,9 +30,7 @@ from storycell.nn.model import CharLM
 from storycell.types import BOUNDARY
 from storycell.web import names, theme
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="no Chromium here")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+pytestmark = needs_chromium
 EXACT = 1e-4  # as in test_export.py
 FULL_NATS, FAINT = 4, 0.02  # of web/story.js: what has the full colour, and what has none
 GENERATE = "([prompt, options]) => storycell.generate(net, vocabulary, prompt, options)"
@@ -64,10 +61,8 @@ TRACES = """text => [net, plain].map((one) => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with open_browser() as chromium:
         yield chromium
-        chromium.close()
 
 
 class Opened:

@@ -1,21 +1,18 @@
 """The package that `export --npm` writes: under node and in Chromium it generates what Python does."""
 
-import http.server
 import json
-import os
 import re
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import playwright.sync_api as playwright
 import pytest
+from support.browser import CHROMIUM, FLAGS, needs_chromium
 from support.lists import train_spells
-from support.live_server import CHROMIUM, FLAGS
+from support.local_server import serving_folder
 from support.random_models import CHARACTERS, KINDS, PROMPT, model, text
 from support.tiny_runs import command
 
@@ -80,18 +77,11 @@ def test_it_generates_what_python_does_under_node(package: Path) -> None:
 
 @pytest.fixture
 def address(package: Path) -> Iterator[str]:
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(package))
-    handler.func.log_message = lambda *_: None  # type: ignore[attr-defined]
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving_folder(package) as address:
+        yield address
 
 
-@pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="no Chromium here")
+@needs_chromium
 def test_it_generates_what_python_does_in_a_browser(address: str) -> None:
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)

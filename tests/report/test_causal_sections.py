@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.accessibility import serious_violations
+from support.browser import open_browser
 
 import storycell
 from storycell.data.stories import corpus
@@ -20,7 +21,6 @@ from storycell.inspect import authors
 from storycell.inspect.inspection import Inspection, Subject, inspect
 from storycell.report.inspection import InspectionReport
 
-CHROMIUM = Path("/usr/bin/chromium")
 SECTIONS = ("authors", "carriers", "ablation", "cards", "steering", "probes", "truth")
 FEWER_BYTES = 1_000_000
 
@@ -60,13 +60,8 @@ def test_a_text_and_a_model_without_them_leave_sections_out() -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"there is no {CHROMIUM}")
-    with playwright.sync_playwright() as tools:
-        chromium = tools.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+    with open_browser() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (360, "dark")])

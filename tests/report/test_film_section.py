@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support import tiny_runs
 from support.accessibility import serious_violations
+from support.browser import open_browser
 from support.tiny_runs import command
 
 import storycell
@@ -22,7 +23,6 @@ from storycell.inspect.latch import wire_by_hand
 from storycell.report.inspection import InspectionReport
 from storycell.runs.folder import RunFolder
 
-CHROMIUM = Path("/usr/bin/chromium")
 STEPS = [0, 1, 2, 4, 8, 16]
 PLANTED = 3
 MOST_BYTES = 400_000  # that the film adds to a report
@@ -88,14 +88,8 @@ def test_where_nothing_can_be_followed_the_loss_is_shown(seen: tuple[Inspection,
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium through playwright, where both are installed."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"there is no browser at {CHROMIUM}")
-    with playwright.sync_playwright() as started:
-        made = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield made
-        made.close()
+    with open_browser() as chromium:
+        yield chromium
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (360, "dark")])

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.live_server import CHROMIUM, FLAGS, Served, serving
+from support.browser import CHROMIUM, FLAGS, needs_chromium
+from support.live_server import Served, serving
 
 pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not installed")
 
@@ -120,10 +121,9 @@ def test_a_name_that_the_server_was_not_told_is_refused_behind_a_proxy_too(behin
         assert "--allow-host other.example" in json.loads(content)["error"]["message"]
 
 
+@needs_chromium
 def test_the_page_writes_through_a_proxy_with_tls_in_a_real_browser(behind: Served) -> None:
     sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium here; STORYCELL_CHROMIUM can name one")
     with Proxy(behind, None) as proxy, sync.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_context(ignore_https_errors=True, reduced_motion="reduce").new_page()

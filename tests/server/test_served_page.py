@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from support.accessibility import serious_violations
-from support.live_server import CHROMIUM, FLAGS, Served
+from support.browser import open_browser
+from support.live_server import Served
 
 import storycell
 
@@ -24,12 +25,8 @@ BEGINNING = "Once upon a"
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["sync.Browser"]:
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium here; STORYCELL_CHROMIUM can name one")
-    with sync.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--disable-component-update"])
-        yield opened
-        opened.close()
+    with open_browser("--disable-component-update") as chromium:
+        yield chromium
 
 
 @pytest.fixture
@@ -147,6 +144,31 @@ def test_a_held_unit_changes_the_story_from_the_same_seed(page: "sync.Page") -> 
     assert page.inner_text("#hold-name").startswith("forget gate f of unit ")
     page.uncheck("#hold")
     until(page, "s => document.querySelector('#text').value === s", story)
+
+
+def test_a_key_that_is_held_asks_once_it_rests(page: "sync.Page") -> None:
+    """On the slider of a held unit, and in the picture of a layer."""
+    written(page)
+    page.check("#hold")
+    until(page, "document.querySelector('#generate').textContent === 'Generate'")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.rpartition("/v1/")[2]))
+    page.evaluate(
+        """(r => { for (let k = 1; k <= 20; k++) { r.value = k / 5; r.dispatchEvent(new Event("change")); } })(
+        document.querySelector('#held-at'))"""
+    )
+    until(page, "story.request.hold[0].value === 4 && generating === null")
+    assert asked.count("completions") == 1
+    page.click("#step summary")
+    page.wait_for_selector("#step table")
+    page.wait_for_timeout(300)
+    asked.clear()
+    page.evaluate(
+        """(grid => { for (let k = 0; k < 20; k++) grid.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight",
+        bubbles: true, cancelable: true })); })(document.querySelector('.step-units'))"""
+    )
+    page.wait_for_timeout(600)
+    assert asked.count("step") == 1
 
 
 def test_the_keyboard_is_enough(page: "sync.Page") -> None:

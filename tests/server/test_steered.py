@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from support.accessibility import serious_violations
-from support.live_server import CHROMIUM, FLAGS, Served, serving
+from support.browser import CHROMIUM, FLAGS, needs_chromium
+from support.live_server import Served, serving
 from support.tiny_runs import command
 
 import storycell
@@ -77,7 +78,7 @@ def test_what_cannot_be_steered_is_refused_in_a_sentence(
     assert json.loads(served.request("GET", "/v1/models")[2])["data"][0]["steers"] is None
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+@needs_chromium
 def test_the_page_writes_the_story_anew_at_another_dose(steered: Served, endless: Path, along: Path) -> None:
     sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with sync.sync_playwright() as playwright:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -21,8 +20,6 @@ from storycell.server.serve import serve
 settings = ServerSettings(**json.loads(sys.argv[2]))
 serve(api.load(sys.argv[1]), settings, 0, lambda url: print(url, flush=True))
 """
-CHROMIUM = os.environ.get("STORYCELL_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 START_S = 60  # a busy machine may take long to import torch
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import playwright.sync_api as playwright
 import pytest
+from support.browser import CHROMIUM, FLAGS
 
 from storycell.engine import EngineModel
 from storycell.language_model import Choice
@@ -24,8 +25,6 @@ NODE = shutil.which("node")
 TOOLS = Path(__file__).parents[2] / "tools"
 WEB = Path(str(resources.files("storycell.web")))
 MODULES = ("engine.wasm", "engine-relaxed.wasm")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 Run = Callable[..., Any]
 ROWS = 61  # of a table of n-grams
 ROUNDING = 5e-3  # of weights that 30 steps have moved, each step as far as the last digits of its gradient say

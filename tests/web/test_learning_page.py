@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import sys
 import zipfile
@@ -19,6 +18,7 @@ import playwright.sync_api as playwright
 import pytest
 from support import random_models
 from support.accessibility import serious_violations
+from support.browser import CHROMIUM, FLAGS, needs_chromium
 
 import storycell
 from storycell.cli import main
@@ -27,9 +27,7 @@ from storycell.export.trainer import export_trainer
 from storycell.runs.tensors import read_tensors
 from storycell.training.start import resume
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="no Chromium here")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+pytestmark = needs_chromium
 STORIES = "\n<|endoftext|>\n".join(islice(generate(7), 40)) + "\n"
 
 
@@ -223,6 +221,21 @@ def test_a_training_whose_browser_is_killed_goes_on_from_what_was_kept(
     again = Opened(started.chromium.launch_persistent_context(profile, **browser), file)
     check_it_goes_on(again, kept, tmp_path)
     again.close()
+
+
+def test_another_window_leaves_a_training_that_goes_on_alone(opened: Opened) -> None:
+    opened.begin(steps=100_000)
+    kept = await_kept(opened)
+    first = opened.page
+    opened.open()
+    assert opened.page.inner_text("#train") == "Train"
+    assert opened.page.is_hidden("#steps-done") or opened.page.inner_text("#steps-done") == ""
+    opened.page.close()
+    opened.page = first
+    first.wait_for_function("step => document.body.dataset.kept > step", arg=kept)
+    first.close()
+    opened.open()
+    assert "goes on from step" in opened.page.inner_text("#status")
 
 
 def test_a_finished_training_is_kept(opened: Opened, tmp_path: Path) -> None:

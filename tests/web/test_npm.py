@@ -2,22 +2,21 @@
 Python does. Its types are those that programs need."""
 
 import base64
-import http.server
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import playwright.sync_api as playwright
 import pytest
+from support.browser import CHROMIUM, FLAGS, needs_chromium
+from support.local_server import serving_folder
 
 import storycell
 from storycell.data.stories.corpus import generate
@@ -25,7 +24,6 @@ from storycell.runs.network import demo_folder
 
 SOURCE = Path(__file__).parents[2] / "integrations" / "npm"
 NODE = shutil.which("node")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(NODE is None or not SOURCE.is_dir(), reason="no node or no npm package here")
 STORIES = "\n<|endoftext|>\n".join(islice(generate(9), 30)) + "\n"
 DENO = shutil.which("deno", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
@@ -172,23 +170,13 @@ def test_it_generates_and_learns_in_deno(package: Path, given: dict[str, Any], n
     check(run_program(words, package, given), ngrams)
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 @pytest.fixture
 def address(package: Path) -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(package.parents[1])))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving_folder(package.parents[1]) as address:
+        yield address
 
 
-@pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="no Chromium here")
+@needs_chromium
 @pytest.mark.parametrize("is_worker", [False, True], ids=["page", "worker"])
 def test_it_generates_and_learns_in_a_browser(
     address: str, given: dict[str, Any], ngrams: Path, is_worker: bool
@@ -199,7 +187,7 @@ def test_it_generates_and_learns_in_a_browser(
       return run(library, given);
     }}"""
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page()
         page.goto(f"{address}/node_modules/storycell/README.md")
         program = f"(given) => ({ASK_WORKER})('{address}/worker.mjs', given)" if is_worker else here

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support import live_server
 from support.accessibility import serious_violations
-from support.live_server import CHROMIUM, FLAGS
+from support.browser import open_browser
 
 import storycell
 from storycell.runs.text import has_tunes
@@ -35,13 +35,8 @@ SOUNDS = """() => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["sync.Browser"]:
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium here; STORYCELL_CHROMIUM can name one")
-    with sync.sync_playwright() as playwright:
-        flags = [*FLAGS, "--autoplay-policy=no-user-gesture-required"]
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield opened
-        opened.close()
+    with open_browser("--autoplay-policy=no-user-gesture-required") as chromium:
+        yield chromium
 
 
 @pytest.fixture(scope="module")

@@ -123,9 +123,10 @@ def test_runs_are_added_under_a_name_and_removed() -> None:
     assert set(llm_storycell.added()) == {"other"}
     assert "no model book was added; there are other" in refusal("storycell", "remove", "book")
     assert "nowhere" in refusal("storycell", "add", "nowhere")
-    llm_storycell.added_file().write_text("{")
-    with pytest.raises(Exception, match="is no JSON; correct or remove it"):
-        llm_storycell.added()
+    for text in ("{", "[]"):
+        llm_storycell.added_file().write_text(text)
+        with pytest.raises(Exception, match="is no JSON object; correct or remove it"):
+            llm_storycell.added()
 
 
 def test_models_on_the_hub_are_kept_by_their_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,8 +69,6 @@ def command(
         steer=steer,
     )
     model = api.load(run, backend=backend, precision=precision)
-    if steer is not None:
-        model.steer(steer)  # what does not fit is refused before anything is opened
 
     def ready(url: str) -> None:
         if as_json:

@@ -2,13 +2,29 @@
 backends but the formulas.
 """
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 
+from storycell.errors import ExportError
 from storycell.export.network import Network
 from storycell.ngrams import rows_of
 
 Float = npt.NDArray[np.float64]
+
+
+LARGEST_ERROR = 1e-4  # as a share of the largest logit; float32's rounding, which is all that may differ, makes 1e-6
+
+
+def require_close(path: Path, error: float, expected: Float) -> None:
+    """`ExportError` unless logits that were read back differ by no more than rounding from those `expected`."""
+    allowed = LARGEST_ERROR * max(1.0, float(np.abs(expected).max()))
+    if not error <= allowed:
+        raise ExportError(
+            f"{path} was not written: a logit of what was read back differs by {error:.3g} from the run's, "
+            f"and at most {allowed:.1g} of that can be rounding; this is a bug, please report it"
+        )
 
 
 def logits(network: Network, ids: list[int]) -> Float:

@@ -1,7 +1,7 @@
 """Files that play elsewhere: a page (`.html`), a C program (`.c`) or header (`.h`), a graph (`.onnx`).
 
 Every export is verified: the network is parsed from the bytes on disk and run by other code than the run's (numpy, or
-the `onnx` package's evaluator), and a file whose logits differ by more than `LARGEST_ERROR` is removed.
+the `onnx` package's evaluator), and a file whose logits differ by more than `check.LARGEST_ERROR` is removed.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,6 @@ from storycell.language_model import LanguageModel
 from storycell.naming import show_name
 from storycell.types import BOUNDARY, UNKNOWN
 
-LARGEST_ERROR = 1e-4  # as a share of the largest logit; float32's rounding, which is all that may differ, makes 1e-6
 DEFAULT_WEIGHTS: dict[str, Weights] = {".html": "fp16", ".onnx": "fp32", ".c": "fp32", ".h": "int8"}
 _ROWS, _COLUMNS = 16, 32  # what the check reads, short rows from a zero state, in which a chaotic model stays calm
 
@@ -31,7 +30,7 @@ Logits = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Export:
-    """A file that was written and checked."""
+    """A file or folder that was written and checked."""
 
     file: str
     bytes: int
@@ -77,8 +76,7 @@ def export(
     def error_of(back: bytes) -> float:
         return largest(np.array([_run_file(path, back, row) for row in ids]), expected)
 
-    allowed = LARGEST_ERROR * max(1.0, float(np.abs(expected).max()))
-    error = _write_checked(path, data, error_of, allowed)
+    error = _write_checked(path, data, error_of, expected)
     return Export(str(path), len(data), chosen, error, largest(expected, run))
 
 
@@ -155,7 +153,7 @@ def largest(a: Logits, b: Logits) -> float:
     return float(np.abs(a - b).max())
 
 
-def _write_checked(path: Path, data: bytes, error_of: Callable[[bytes], float], allowed: float) -> float:
+def _write_checked(path: Path, data: bytes, error_of: Callable[[bytes], float], expected: Logits) -> float:
     """Write a file under a temporary name, read it back, and let it have its name only if it is the model."""
     if path.is_dir():
         raise ExportError(f"{path} is a folder; name a file in it")
@@ -164,11 +162,7 @@ def _write_checked(path: Path, data: bytes, error_of: Callable[[bytes], float], 
         try:
             part.write_bytes(data)
             error = error_of(part.read_bytes())
-            if not error <= allowed:
-                raise ExportError(
-                    f"{path} was not written: a logit of the file read back differs by {error:.3g} from the run's, "
-                    f"and at most {allowed:.1g} of that can be rounding; this is a bug, please report it"
-                )
+            check.require_close(path, error, expected)
             atomic.put_in_place(part, path)
         finally:
             atomic.remove(part)

@@ -19,10 +19,11 @@ import safetensors.numpy
 from storycell import atomic, ngrams
 from storycell.config import ModelSettings
 from storycell.data.vocab import Vocabulary
+from storycell.engine.cells import CELLS
 from storycell.errors import ExportError, SettingsError
 from storycell.export import check
 from storycell.export.encoding import Weights, check_rounding
-from storycell.export.export import LARGEST_ERROR, Export, largest, probe, run_logits
+from storycell.export.export import Export, largest, probe, run_logits
 from storycell.export.network import Network
 from storycell.language_model import LanguageModel
 from storycell.naming import show_name
@@ -31,7 +32,6 @@ from storycell.runs.network import new_model
 from storycell.runs.tensors import pack_tensors
 from storycell.web import theme, wasm
 
-CELLS = ("lstm", "gru", "rnn")  # which the engine computes
 _LIB = ("model.js", "model.d.ts", "engine.js", "learn/blake2b.js", "learn/corpus.js", "learn/run_folder.js")
 _RUN = """// The model: the files of a run folder that it is loaded from.
 const bytes = (text) => Uint8Array.from(atob(text), (byte) => byte.charCodeAt(0));
@@ -122,7 +122,7 @@ def export_npm(
         read_back = _read(path / "lib" / "run.js", model.backend)
         return largest(np.array([check.logits(read_back, row) for row in ids]), expected)
 
-    error = _write(folder, texts, error_of, LARGEST_ERROR * max(1.0, float(np.abs(expected).max())))
+    error = _write(folder, texts, error_of, expected)
     size = sum(len(text.encode()) for text in texts.values())
     return Export(str(folder), size, chosen, error, largest(expected, run))
 
@@ -183,12 +183,12 @@ def _read(path: Path, backend: str) -> Network:
     return Network.of(made.with_weights(named))
 
 
-def _write(folder: Path, texts: Mapping[str, str], error_of: Callable[[Path], float], allowed: float) -> float:
+def _write(folder: Path, texts: Mapping[str, str], error_of: Callable[[Path], float], expected: check.Float) -> float:
     """Write the files beside the folder, read them back, and let them have its name only if they are the model."""
-    part = atomic.temporary_name(folder)
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ExportError(f"{folder} is there already; name a folder that is not, or is empty")
+        part = atomic.temporary_name(folder)
         shutil.rmtree(part, ignore_errors=True)
         try:
             for name, text in texts.items():
@@ -196,11 +196,7 @@ def _write(folder: Path, texts: Mapping[str, str], error_of: Callable[[Path], fl
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(text.encode())
             error = error_of(part)
-            if not error <= allowed:
-                raise ExportError(
-                    f"{folder} was not written: a logit of the model read back differs by {error:.3g} from the run's, "
-                    f"and at most {allowed:.1g} of that can be rounding; this is a bug, please report it"
-                )
+            check.require_close(folder, error, expected)
             if folder.exists():
                 folder.rmdir()
             atomic.put_in_place(part, folder)

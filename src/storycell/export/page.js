@@ -317,7 +317,7 @@ const engineIsThere = loadEngine().then((engine) => {
   return engine;
 });
 
-// A change of the dose writes as much as there was, from the same prompt and seed.
+// A change of the dose generates as much as there was, from the same prompt and seed.
 offerSteering($("steering"), {
   steer: model.steer, net: plain,
   onChange: async (isOn) => {

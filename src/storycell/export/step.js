@@ -23,10 +23,7 @@ export function offerSteps(details, { model, net, vocabulary, place, idAt, trace
       row: after.slice(net.placeOf(layer, symbol, 0), net.placeOf(layer, symbol, 0) + net.H),
     };
   };
-  const box = document.createElement("div");
-  details.append(box);
-  const view = new StepView(box, { cell: model.cell, layers: net.L, hidden: net.H, values: net.values, ask, onMove });
-  view.layers.value = net.L - 1;
+  const view = new StepView(details, { cell: model.cell, layers: net.L, hidden: net.H, values: net.values, ask, onMove });
   const update = () => { if (details.open) view.moveTo(...place()); };
   details.addEventListener("toggle", update);
   return { view, update };

@@ -18,6 +18,7 @@ from storycell import ngrams
 from storycell.atomic import write_atomically
 from storycell.data.stories.corpus import generate
 from storycell.data.vocab import SEPARATOR, Vocabulary
+from storycell.engine.cells import CELLS
 from storycell.errors import ExportError, SettingsError
 from storycell.export.html import digest, script_json
 from storycell.language_model import LanguageModel
@@ -28,7 +29,6 @@ from storycell.web import theme, wasm
 
 SAMPLE_STORIES = 1500
 SAMPLE_SEED = 1
-CELLS = ("lstm", "gru", "rnn")
 
 
 @dataclass(frozen=True)

@@ -228,9 +228,9 @@ class _Endpoints:
         with ExitStack() as places:  # given back when all has been sent
             places.enter_context(self._service.kept(answer.kept_bytes))
             if answer.asked.stream:
-                places.enter_context(self._service.admitted(answer.streams, answer.held))
+                places.enter_context(self._service.admitted(answer.streams, answer.is_alone))
                 return EventStream(answer.events(), places.pop_all(), stall_timeout_s)
-            with self._service.admitted(answer.streams, answer.held):
+            with self._service.admitted(answer.streams, answer.is_alone):
                 parts = await unless_gone(request.receive, answer.whole())
             return LongJSON(parts, places.pop_all(), stall_timeout_s)
 

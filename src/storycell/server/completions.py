@@ -212,7 +212,7 @@ class Answer:
         return len(self._prompts) * self.n
 
     @property
-    def held(self) -> bool:
+    def is_alone(self) -> bool:
         """Whether units are held, or the model is steered: then each text is computed by itself."""
         return self._step is not None
 

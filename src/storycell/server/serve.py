@@ -31,10 +31,11 @@ def serve(model: Model, settings: ServerSettings, port: int, on_ready: Callable[
         min(threads.default(), max(1, threads.cores() - 1))
     )  # one core stays free to answer while others generate
     sys.setswitchinterval(_SWITCH_S)
+    app = create_app(model, settings)  # what does not fit is refused before anything is opened
     listener = _listener(settings.host, port)
     connection = type("TimedConnection", (Connection,), {"head_timeout_s": settings.request_timeout_s})
     config = uvicorn.Config(
-        create_app(model, settings),
+        app,
         http=connection,
         ws="none",
         lifespan="on",

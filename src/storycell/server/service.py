@@ -184,6 +184,7 @@ class Service:
         self.value_names, self.holds = list(model.network.value_names), model.network.can_hold
         self._direction = None if settings.steer is None else Direction.load(settings.steer)
         self._steered: OrderedDict[tuple[float, bool], LanguageModel] = OrderedDict()
+        self._steering = asyncio.Lock()  # one is steered at a time: each is a whole model
         if self._direction is not None:
             steer(model.network, self._direction, 1.0)  # which refuses what does not fit
         self._streams = self._held = self._kept_bytes = 0
@@ -218,12 +219,14 @@ class Service:
         direction, key = self._direction, (asked.dose, asked.random)
         if direction is None:
             raise ApiError(400, "steer: this server was started without a direction", param="steer")
-        if key not in self._steered:
-            along = direction.random(0) if asked.random else direction
-            self._steered[key] = await asyncio.to_thread(steer, self.model.network, along, asked.dose)
-            while len(self._steered) > _KEPT_DOSES:
-                self._steered.popitem(last=False)
-        return self._steered[key]
+        async with self._steering:
+            if key not in self._steered:
+                along = direction.random(0) if asked.random else direction
+                self._steered[key] = await asyncio.to_thread(steer, self.model.network, along, asked.dose)
+                while len(self._steered) > _KEPT_DOSES:
+                    self._steered.popitem(last=False)
+            self._steered.move_to_end(key)
+            return self._steered[key]
 
     def require_model(self, name: str | None) -> None:
         """Raise unless this is the model that is served."""
@@ -296,25 +299,25 @@ class Service:
         return stream, slot.chars
 
     @contextmanager
-    def admitted(self, streams: int, held: bool) -> Iterator[None]:
+    def admitted(self, streams: int, is_alone: bool) -> Iterator[None]:
         """Within: that many places in the batch are taken; `ApiError` 429 where there are not enough."""
         settings = self.settings
-        if streams > settings.max_streams or (held and streams > settings.max_held_streams):
-            most = settings.max_held_streams if held else settings.max_streams
+        if streams > settings.max_streams or (is_alone and streams > settings.max_held_streams):
+            most = settings.max_held_streams if is_alone else settings.max_streams
             raise ApiError(
                 400, f"the request asks for {streams:,} texts; this server generates {most:,} at once", param="n"
             )
         if self._streams + streams > settings.max_streams or (
-            held and self._held + streams > settings.max_held_streams
+            is_alone and self._held + streams > settings.max_held_streams
         ):
             raise _busy("the server is generating as many texts as it can")
         self._streams += streams
-        self._held += streams * held
+        self._held += streams * is_alone
         try:
             yield
         finally:
             self._streams -= streams
-            self._held -= streams * held
+            self._held -= streams * is_alone
 
     @contextmanager
     def kept(self, answer_bytes: int) -> Iterator[None]:

@@ -18,6 +18,17 @@ export function showSlider(input, output, digits = 2) {
   return show;
 }
 
+const REST_MS = 150; // a key that is held on a slider changes it many times a second
+
+// `act`, once it has not been asked for again for a moment.
+export function rested(act) {
+  let waiting = 0;
+  return () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(act, REST_MS);
+  };
+}
+
 // The choice of the labels that a model knows, {name: values}; where these are too many to list, one is typed.
 export function showLabels(box, labels, onChange) {
   box.replaceChildren(...Object.entries(labels).map(([name, values]) => element("label", {}, name, values.length

@@ -30,12 +30,13 @@ export class StepView {
   // `ask({at, layer, unit, symbol, character})` gives the step that reads character `at` of the text (-1: the boundary before
   // it; another `character` in its place where that is not empty), now or later: {read, x, h, sums, before, after, row},
   // as inspect/step.py has them, `row` being `symbol` of the whole layer; or a sentence why not.
-  constructor(box, { cell, layers, hidden, values, ask, onMove }) {
-    Object.assign(this, { box, cell, hidden, ask, onMove, at: -1, length: 0, asked: 0, isNew: true });
+  constructor(details, { cell, layers, hidden, values, ask, onMove }) {
+    Object.assign(this, { cell, hidden, ask, onMove, at: -1, length: 0, asked: 0, isNew: true });
     const options = (entries) => entries.map(([value, text]) => new Option(text, value));
     const states = values.filter((name) => !isGate(name));
     this.memory = states.includes("c") ? "c" : "h";
     this.layers = element("select", { change: () => this.update() }, ...options([...Array(layers).keys()].map((k) => [k, k])));
+    this.layers.value = layers - 1;
     this.units = element("input", { type: "number", min: 0, max: hidden - 1, value: 0, inputmode: "numeric", change: () => this.update() });
     this.symbols = element("select", { change: () => this.update() }, ...options(inOrder(values).map((name) => [name, `${nameOf(name)} ${name}`])));
     this.character = element("input", { maxlength: 2, size: 2, autocomplete: "off", autocapitalize: "off", spellcheck: "false", input: () => this.update() });
@@ -51,11 +52,11 @@ export class StepView {
     this.grid = element("div", { class: "step-units", tabindex: 0, role: "application", "aria-roledescription": "picture of the layer",
       "aria-label": "All units of the layer; arrow keys move from unit to unit" });
     this.legend = element("div", { class: "legend", "aria-hidden": "true" });
-    this.box.replaceChildren(
+    details.append(element("div", {},
       element("div", { class: "step-controls" }, this.back, this.forward, label("Layer", this.layers), label("Unit", this.units),
         label("Read instead", this.character)),
       this.said, this.drawing, this.formulas, this.table, this.inputs,
-      element("div", { class: "step-controls" }, label("The layer’s", this.symbols), this.legend), this.grid);
+      element("div", { class: "step-controls" }, label("The layer’s", this.symbols), this.legend), this.grid));
     this.picture = new Story(this.grid, { legend: this.legend, onChoose: (unit) => this.choose(unit) });
     this.picture.followKeys(() => this.unit, (unit) => this.choose(unit));
     this.grid.addEventListener("keydown", (event) => { if (event.defaultPrevented) event.stopPropagation(); });

@@ -37,7 +37,11 @@ function listen(tune) {
   }));
 }
 
+let shownText = null;
+
 function show(text) {
+  if (text === shownText) return; // what else has changed does not silence it
+  shownText = text;
   stopSound();
   const at = text.search(/^X:/m);
   tuneSection.hidden = at < 0;
@@ -51,6 +55,7 @@ function show(text) {
   } catch {
     drawn = null; // a model may write what cannot be drawn
     notes.replaceChildren("This is no tune yet.");
+    notes.setAttribute("aria-label", "This is no tune yet.");
     heard.textContent = "";
     play.disabled = true;
   }

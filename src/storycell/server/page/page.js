@@ -3,7 +3,7 @@
 // One text area holds everything that was typed and generated. `story` knows the surprise of each character, and how the
 // last request was generated (where it began, with which seed), so that it can be generated again with a unit held.
 
-import { ColourChoice, chosenLabels, describe, newSeed, showChoices, showGenerating, showLabels, showSlider } from "../../web/generate.js";
+import { ColourChoice, chosenLabels, describe, newSeed, rested, showChoices, showGenerating, showLabels, showSlider } from "../../web/generate.js";
 import { SteerChoice } from "../../web/steer.js";
 import { Story, element, inOrder, isGate, nameOf } from "../../web/story.js";
 import { offerTheme } from "../../web/theme.js";
@@ -175,7 +175,7 @@ async function generateText(request) {
   text.readOnly = true;
   say("");
   redraw();
-  const asked = { prompt: request.before, max_tokens: request.chars, temperature: temperature(), seed: request.seed, hold: request.hold, steer: request.steer, regex: request.regex, labels: chosenLabels($("labels")), unknown: "replace" };
+  const asked = { prompt: request.before, max_tokens: request.chars, temperature: request.temperature, seed: request.seed, hold: request.hold, steer: request.steer, regex: request.regex, labels: request.labels, unknown: "replace" };
   let finish = null;
   await attempt(async () => {
     for await (const part of parts(asked, mine.signal)) {
@@ -211,10 +211,17 @@ async function show(part, signal) {
   }
 }
 
+// What is to be generated, as everything is chosen now.
+function newRequest(chars, regex = null) {
+  return {
+    before: $("text").value, chars, seed: newSeed(), temperature: temperature(), labels: chosenLabels($("labels")),
+    hold: hold(), steer: steering(), regex,
+  };
+}
+
 function generate() {
   if (generating !== null) { stop(); return; }
-  const seed = newSeed();
-  story.request = { before: $("text").value, chars: LENGTH, seed, hold: hold(), steer: steering(), regex: $("regex").value || null };
+  story.request = newRequest(LENGTH, $("regex").value || null);
   story.original = null;
   $("otherwise").hidden = true;
   generateText(story.request);
@@ -233,14 +240,15 @@ function regenerate() {
   generateText(story.request);
 }
 
+const regenerateSoon = rested(regenerate);
+
 function stop() {
   generating?.abort();
 }
 
 async function one() {
   if (generating !== null) return;
-  const seed = newSeed();
-  await generateText({ before: $("text").value, chars: 1, seed, hold: hold(), steer: steering() });
+  await generateText(newRequest(1));
 }
 
 function back() {
@@ -291,9 +299,9 @@ function colourChanged() {
   $("lively").hidden = choice.symbol === null;
   showHold();
   redraw();
-  look(0);
+  look();
   const isHeld = JSON.stringify(hold()) === JSON.stringify(story.request?.hold);
-  if ($("hold").checked && !isHeld) regenerate();
+  if ($("hold").checked && !isHeld) regenerateSoon();
 }
 
 async function begin() {
@@ -313,7 +321,7 @@ async function begin() {
       direction = new SteerChoice($("steering"), { about: model.steers, onChange: () => { look(); regenerate(); } });
     }
     steps = offerSteps($("step"), { model, characters, caret, attempt, onMove: moveCaret });
-    showLabels($("labels"), model.labels, () => look(0));
+    showLabels($("labels"), model.labels, () => look());
     if (sessionStorage.getItem("storycell-text") === null) $("text").value ||= model.prompt;
   }
   if (model.has_tunes && !document.querySelector("script[src='tunes.js']")) {
@@ -357,7 +365,7 @@ showSlider($("temperature"), $("temperature-value"));
 $("temperature").addEventListener("input", () => look());
 $("hold").addEventListener("change", regenerate);
 $("held-at").addEventListener("input", showHold);
-$("held-at").addEventListener("change", () => { if ($("hold").checked) regenerate(); });
+$("held-at").addEventListener("change", () => { if ($("hold").checked) regenerateSoon(); });
 $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   keepKey($("key").value);

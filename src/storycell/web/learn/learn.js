@@ -257,7 +257,7 @@ const TOLD = {
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   },
   kept({ step }) { document.body.dataset.kept = step; },
-  "not kept": () => { $("status").textContent = "This browser keeps nothing for this page: save the model before you leave."; },
+  "not kept": () => { $("status").textContent = "Nothing is kept here, by this browser or beside another window that learns: save the model before you leave."; },
   done({ nats }) {
     $("status").textContent = nats === null ? "Done." : `Done: ${nats.toFixed(4)} nats per character on all that is held out.`;
   },

@@ -42,15 +42,28 @@ async function inStore(mode, act) {
   }
 }
 
+// Whether the run that is kept is this page's: another window may be learning it. The lock goes with the page; one that
+// is loaded again may come before the old one's is gone.
+const OWNS_MS = 1000;
+const owns = new Promise((resolve) => {
+  if (!navigator.locks) return resolve(true);
+  const held = () => { resolve(true); return new Promise(() => {}); };
+  navigator.locks.request("storycell-learn", { signal: AbortSignal.timeout(OWNS_MS) }, held).catch(() => resolve(false));
+});
+
 // Browsers may refuse to keep anything, as in a private window: the page then does without.
 async function keep() {
   if (!trainer) return;
+  if (!(await owns)) {
+    due.kept = performance.now() + KEPT_MS;
+    return say("not kept");
+  }
   const began = performance.now(), { step } = trainer, run = { bytes: trainer.save(), running };
   await inStore("readwrite", (store) => store.put(run, "current")).then(() => say("kept", { step }), () => say("not kept"));
   due.kept = performance.now() + Math.max(KEPT_MS, KEPT_SHARE * (performance.now() - began));
 }
-const kept = () => inStore("readonly", (store) => store.get("current")).catch(() => null);
-const forget = () => inStore("readwrite", (store) => store.delete("current")).catch(() => null);
+const kept = async () => ((await owns) ? inStore("readonly", (store) => store.get("current")).catch(() => null) : null);
+const forget = async () => ((await owns) ? inStore("readwrite", (store) => store.delete("current")).catch(() => null) : null);
 
 // ---- Learning ----
 
@@ -110,6 +123,16 @@ async function turn() {
   if (finished) say("done", { nats: trainer.evaluate(Infinity), steps: trainer.settings.steps });
 }
 
+// Learn on, beside the messages; what goes wrong is told, and learning can begin again.
+function start() {
+  running = true;
+  turn().catch((error) => {
+    running = turning = false;
+    say("trouble", { sentence: error.message });
+    if (trainer) tell();
+  });
+}
+
 function take(made, { text = "", wasRunning = false } = {}) {
   trainer?.free();
   trainer = made;
@@ -150,8 +173,7 @@ const ACTS = {
   begin({ text, settings, startsFromDonor }) {
     running = false;
     take(Trainer.begin(engine, text, settings, { donor: startsFromDonor ? donor : null }));
-    running = true;
-    turn();
+    start();
   },
   async open({ bytes, text }) {
     running = false;
@@ -161,8 +183,7 @@ const ACTS = {
   run({ steps }) {
     if (!trainer) return;
     if (steps) trainer.settings.steps = steps;
-    running = true;
-    turn();
+    start();
   },
   pause() { running = false; },
   step() {
