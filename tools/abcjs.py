@@ -30,10 +30,7 @@ def main() -> int:
         package = folder / "node_modules" / "abcjs"
         for path in (package / "src").rglob("*.js"):
             text = path.read_text(encoding="utf-8")
-            changed = re.sub(
-                r"(\w[\w.]*)\.setAttribute\(['\"]style['\"], (.*)\);?$", r"\1.style.cssText = \2;", text, flags=re.M
-            )
-            changed = re.sub(r"(Svg\.prototype\.insertStyles = function \(styles\) \{)", r"\1 return;", changed)
+            changed = _STYLE_SHEET.sub(r"\1 return;", _STYLED.sub(r"\1.style.cssText = \2;", text))
             path.write_text(changed, encoding="utf-8")
         (folder / "entry.js").write_text(ENTRY)
         bundle = ["npx", "esbuild", "entry.js", "--bundle", "--minify", "--format=iife", "--global-name=ABCJS"]

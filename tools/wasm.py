@@ -14,12 +14,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-import ziglang
+import cross
 
-SOURCE = Path(__file__).parents[1]
-NATIVE = SOURCE / "native"
-WEB = SOURCE / "src" / "storycell" / "web"
-ZIG = Path(ziglang.__file__).parent / "zig"
+NATIVE = cross.SOURCE / "native"
+WEB = cross.SOURCE / "src" / "storycell" / "web"
 VERSION = "0.17.1"
 MODULES = {"engine.wasm": [], "engine-relaxed.wasm": ["-mrelaxed-simd"]}
 MOST_BYTES = 300_000
@@ -51,7 +49,7 @@ def build(name: str, folder: Path) -> Path:
     exports = [f"-Wl,--export={function}" for function in functions()]
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / name
-        words = [str(ZIG), "c++", *FLAGS, *MODULES[name], *exports, *sources(), "-o", str(made)]
+        words = [str(cross.zig()), "c++", *FLAGS, *MODULES[name], *exports, *sources(), "-o", str(made)]
         subprocess.run(words, cwd=NATIVE, check=True)
         data = made.read_bytes()
     if len(data) > MOST_BYTES:
@@ -63,7 +61,7 @@ def build(name: str, folder: Path) -> Path:
 
 def main(words: list[str]) -> None:
     """Build both, and say their sizes."""
-    found = subprocess.run([str(ZIG), "version"], check=True, capture_output=True, text=True).stdout.strip()
+    found = subprocess.run([str(cross.zig()), "version"], check=True, capture_output=True, text=True).stdout.strip()
     if found != VERSION:
         raise SystemExit(
             f"this is Zig {found}; another than {VERSION} makes other bytes: pip install ziglang=={VERSION}"

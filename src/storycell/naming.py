@@ -7,7 +7,7 @@ import html
 import unicodedata
 from collections.abc import Mapping
 
-_NOT_SHOWN = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of pairs (bytes that are not UTF-8), line ends
+_NOT_SHOWN = {"Cc", "Cs", "Zl", "Zp"}  # control characters, surrogates (bytes that are not UTF-8), line ends
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the order of writing
 _REPLACEMENT = "\ufffd"
 

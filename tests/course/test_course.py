@@ -1,32 +1,21 @@
 """The course (docs/course): its pages run and show what they say, its exercises can be done and are not done yet."""
 
-import importlib.util
 import re
 import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from support.tools import load_tool
 
 ROOT = Path(__file__).parents[2]
 COURSE = ROOT / "docs" / "course"
 STEPS = sorted(path.stem for path in (COURSE / "exercises").glob("step*.py"))
 
 
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("course_tool", ROOT / "tools" / "course.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-course = tool()
+course = load_tool("course")
 PAGES: list[Path] = course.pages()
 
 

@@ -1,29 +1,19 @@
 """The site of the documentation: it builds with every link leading somewhere, and works from disk without a network."""
 
-import importlib.util
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from support.accessibility import serious_violations
 from support.browser import open_browser
+from support.tools import load_tool
 
 ROOT = Path(__file__).parents[2]
 
 
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_tool", ROOT / "tools" / "docs.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-docs = tool()
+docs = load_tool("docs")
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from storycell.data import corpus
 from storycell.data.midi import midi_file
 from storycell.data.vocab import SEPARATOR, plain_text
 from storycell.errors import SettingsError
+from storycell.extras import require
 from storycell.generation.constraints import Rules
 from storycell.generation.generate import CHARS, Unknown
 from storycell.generation.items import Item, Items
@@ -163,6 +164,7 @@ def command(
         model = mix_with_ngram(model, say)
     seed = secrets.randbits(32) if seed is None else seed
     if unique or new is not None or wanted is not None or rank or form or out:
+        form = _list_form(form, out)
         with preparing("") as progress:
             found = model.items(
                 count,
@@ -233,14 +235,27 @@ def _labels(given: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _give_list(found: Items, count: int, form: str | None, out: str | None, seed: int, as_json: bool) -> None:
-    """Write a list to where it is wanted, and say what was refused."""
+def _list_form(form: str | None, out: str | None) -> str:
+    """How a list is written; what cannot be written is refused before anything is generated."""
     form = form or _FORMS.get(Path(out or "").suffix.lower(), "txt")
-    data = _as_table(found.items) if form == "csv" else _as_lines(found.items, form)
     if form == "midi":
-        _write_music(found.items, out)
-    elif out is not None:
-        _write_file(Path(out), data.encode())
+        if out is None:
+            raise SettingsError("--format midi writes files; name one with --out tune.mid")
+        require("symusic", "writing MIDI")
+    return form
+
+
+def _give_list(found: Items, count: int, form: str, out: str | None, seed: int, as_json: bool) -> None:
+    """Write a list to where it is wanted, and say what was refused."""
+    if form == "midi":
+        _write_music(found.items, Path(out or ""))
+    else:
+        data = _as_table(found.items) if form == "csv" else _as_lines(found.items, form)
+        if out is not None:
+            _write_file(Path(out), data.encode())
+            say(f"{out}: {len(found.items):,} texts")
+        elif not as_json:
+            _write(data)
     refused = {reason: found.refused[reason] for reason in sorted(found.refused)}
     if as_json:
         texts = [item.text for item in found.items]
@@ -256,13 +271,9 @@ def _give_list(found: Items, count: int, form: str | None, out: str | None, seed
             }
             | ({"out": out} if out else {})
         )
-    elif out is None and form != "midi":
-        _write(data)
     said = ", ".join(f"{n:,} {_REASONS[reason]}" for reason, n in refused.items())
     if refused:
         say(f"{sum(refused.values()) / found.tried:.1%} of {found.tried:,} texts were refused: {said}")
-    if out is not None and form != "midi":
-        say(f"{out}: {len(found.items):,} texts")
     if len(found.items) < count:
         say(
             f"{len(found.items):,} of the {count:,} texts that were wanted were found among {found.tried:,}; ask for "
@@ -280,12 +291,10 @@ def _write_file(path: Path, data: bytes) -> None:
         raise SettingsError(f"{path} cannot be written: {error.strerror or error}; name another --out") from None
 
 
-def _write_music(items: list[Item], out: str | None) -> None:
+def _write_music(items: list[Item], out: Path) -> None:
     """A MIDI file for each text: OUT, or OUT with a number where they are several."""
-    if out is None:
-        raise SettingsError("--format midi writes files; name one with --out tune.mid")
     for k, item in enumerate(items, 1):
-        path = Path(out) if len(items) == 1 else Path(out).with_stem(f"{Path(out).stem}-{k}")
+        path = out if len(items) == 1 else out.with_stem(f"{out.stem}-{k}")
         data, unknown = midi_file(item.text)
         _write_file(path, data)
         left_out = f"; {unknown:,} words of the text are no music, and were left out" if unknown else ""

@@ -25,10 +25,10 @@ _BETWEEN = r"[\s.,_'\u2019-]{0,3}"  # the words of a name
 _MARKS = "[\u2066-\u2069\u200e\u200f~]*"  # that messengers put around a name that is mentioned
 _EMAIL = r"[\w.+%'-]+@[\w-]+(?:\.[\w-]+)+"
 _NUMBER = r"(?<!\w)(?:\+|00)?\(?\d(?:[ \u00a0\u202f().\-/]{0,2}\d){6,14}(?!\w)"
-_WORD = re.compile(rf"(?:{_LETTER}|[\u0300-\u036f])+(?:['\u2019-](?:{_LETTER}|[\u0300-\u036f])+)*")
-_PIECE = re.compile(rf"(?:{_LETTER}|[\u0300-\u036f])+|\d+")
+_WORD = rf"(?:{_LETTER}|[\u0300-\u036f])+(?:['\u2019-](?:{_LETTER}|[\u0300-\u036f])+)*"
+_PIECE = rf"(?:{_LETTER}|[\u0300-\u036f])+|\d+"
 _MOST_PATTERNS = 1000  # kept compiled
-_DATE = re.compile(r"\d{4}([-./])\d{1,2}\1\d{1,2}(?!\d)|\d{1,2}([-./])\d{1,2}\2\d{4}(?!\d)")
+_DATE = r"\d{4}([-./])\d{1,2}\1\d{1,2}(?!\d)|\d{1,2}([-./])\d{1,2}\2\d{4}(?!\d)"
 
 
 class Anonymiser:
@@ -70,7 +70,7 @@ class Anonymiser:
         if re.search(f"[{_UNSPACED}]", name):
             self._unspaced.add(person)
         for spelling in _spellings(name):
-            pieces = _PIECE.findall(_key(spelling))
+            pieces = re.findall(_PIECE, _key(spelling))
             for piece in [*pieces, "".join(pieces)]:
                 self._by_piece.setdefault(piece, set()).add(person)
 
@@ -99,7 +99,7 @@ class Anonymiser:
 
     def _pattern_for(self, text: str) -> "_Pattern":
         """What finds all in a text that is to be replaced; of people it knows those of whom there is a piece in it."""
-        pieces = set(_PIECE.findall(_key(text)))
+        pieces = set(re.findall(_PIECE, _key(text)))
         people = set(self._unspaced).union(
             *(self._by_piece[piece] for piece in sorted(pieces) if piece in self._by_piece)
         )
@@ -113,7 +113,7 @@ class Anonymiser:
     def _replacement(self, match: re.Match[str], pattern: "_Pattern") -> str:
         found, group = match[0], match.lastgroup or ""
         if group == "number":
-            if _DATE.match(found):
+            if re.match(_DATE, found):
                 return found
             self.counts["numbers"] += 1
             return PHONE
@@ -168,7 +168,7 @@ def _pieces(name: str) -> list[str]:
 
 def _words(name: str) -> list[str]:
     """The words by which somebody may be called: of several, those that are written as names, without titles."""
-    words = _WORD.findall(name)
+    words = re.findall(_WORD, name)
     words += [part for word in words if "-" in word for part in word.split("-")]
     words = [word for word in words if len(word) > 1 and word.casefold() not in _TITLES]
     return [word for word in words if not word.islower()] or words

@@ -1,8 +1,7 @@
 """MIDI files <-> text: a line for each bar, and in it what sounds, in short words that a model of characters can learn.
 
-    t120 m3/4
-    i0 v6 C4:12 E4:12 .12 G4:24
-    d C2:3 .3
+    m3/4 t120 i0 v6 C4:12 E4:12 .12 G4:24
+    d v8 C2:3 .6 i40 C#4:4
 
     t120     the tempo, in quarters a minute          i0, d    the instrument (General MIDI, from 0), or drums
     m3/4     the meter; a new one begins a bar         v6       how loud, from 1 to 8; as before where it is left out
@@ -27,7 +26,7 @@ QUARTER = 12  # units
 LONGEST = 4 * QUARTER * 20_000
 _LOUDNESS = 16  # of MIDI, for one step
 _NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
-_WORD = re.compile(
+_WORD = (
     r"t(?P<tempo>\d{1,3})|m(?P<beats>\d{1,2})/(?P<beat>1|2|4|8|16|32|64)|i(?P<program>\d{1,3})|(?P<drums>d)"
     r"|v(?P<loud>[1-8])|\.(?P<later>\d{1,4})|(?P<name>[A-G]#?)(?P<octave>-?\d):(?P<length>\d{1,4})"
 )
@@ -151,7 +150,7 @@ def parse(text: str) -> Tune:
         if k:
             time = bar_begin = max(bar_begin + length, time)
         for word in line.split():
-            found = _WORD.fullmatch(word)
+            found = re.fullmatch(_WORD, word)
             if found is None:
                 tune.unknown += 1
             elif found["tempo"]:

@@ -2,9 +2,9 @@
 
 A `Stream` is one text in the making: `read` feeds it a prompt, `advance` generates on any number of streams side by
 side, choosing as each one's `Sampling` says. Every stream has a generator and a state of its own, so its text depends
-on no other. A model that generates by itself is asked to (`LanguageModel.write`); any other, and one with values held,
-is stepped here, in `_write_stepwise`. A stream may have a `Constraint`: what it refuses is drawn again, which
-`_write_constrained` finds out slice by slice, so that a constraint that seldom refuses costs little.
+on no other. A model that generates by itself is asked to (`LanguageModel.generate`); any other, and one with values
+held, is stepped here, in `_generate_stepwise`. A stream may have a `Constraint`: what it refuses is drawn again, which
+`_generate_constrained` finds out slice by slice, so that a constraint that seldom refuses costs little.
 
 The random generator is xoshiro128++ (Blackman & Vigna, https://prng.di.unimi.it), twenty lines that are the same in
 Python, C, C++ and JavaScript, so that one seed gives one story wherever the model runs.
@@ -184,7 +184,7 @@ class Stream:
         self.is_stuck = False  # whether it ended because nothing at all was allowed
 
     def copy(self) -> "Stream":
-        """A stream that goes on from here by itself; give it another `sampling` or `draw` to write something else."""
+        """A stream that goes on from here by itself; another `sampling` or `draw` makes it generate something else."""
         other = copy.copy(self)
         other.draw = copy.deepcopy(self.draw)
         return other
@@ -290,9 +290,9 @@ def read(lm: LanguageModel, stream: Stream, ids: list[int], step: Step | None = 
 def advance(
     lm: LanguageModel, streams: list[Stream], chars: int, *, logits: bool = False, step: Step | None = None
 ) -> list[Sampled]:
-    """Let every stream write up to `chars` characters more, each by its own sampling and draws; `step` if it is given.
+    """Generate up to `chars` characters more of every stream, by its own sampling and draws; `step` if it is given.
 
-    A stream whose story ends writes less and is `ended`. One that has ended must not be given again.
+    A stream whose story ends gets less and is `ended`. One that has ended must not be given again.
     Raises `NotFiniteError` where the model's logits are not finite; the streams are then as they were.
     """
     zero = {name: value[:, 0] for name, value in lm.zero_state(1).items()}
@@ -300,8 +300,8 @@ def advance(
     state = {name: np.stack([s[name] for s in states], axis=1) for name in zero}
     fed = [stream.next_id for stream in streams]
     if any(stream.constraint for stream in streams):
-        return _write_constrained(lm, streams, fed, state, chars, logits, step)
-    rows = _write(lm, streams, fed, [s.draw.words for s in streams], state, chars, logits, step)
+        return _generate_constrained(lm, streams, fed, state, chars, logits, step)
+    rows = _generate(lm, streams, fed, [s.draw.words for s in streams], state, chars, logits, step)
     written = []
     for k, (stream, row) in enumerate(zip(streams, rows.ids.tolist(), strict=True)):
         n = row.index(BOUNDARY) if BOUNDARY in row else len(row)
@@ -328,7 +328,7 @@ def advance_slice(
     return written
 
 
-def _write(
+def _generate(
     lm: LanguageModel,
     streams: list[Stream],
     fed: list[int],
@@ -349,16 +349,16 @@ def _write(
         )
         for s in streams
     ]
-    written = None
+    generated = None
     if step is None:
         try:
-            written = lm.generate(np.array(fed), state, np.array(words), choices, chars, logits=logits)
+            generated = lm.generate(np.array(fed), state, np.array(words), choices, chars, logits=logits)
         except FloatingPointError:
             raise NotFiniteError(_DAMAGED) from None
-    return written or _write_stepwise(step or plain_step(lm), streams, fed, words, state, chars, logits)
+    return generated or _generate_stepwise(step or plain_step(lm), streams, fed, words, state, chars, logits)
 
 
-def _write_stepwise(
+def _generate_stepwise(
     step: Step, streams: list[Stream], fed: list[int], words: list[list[int]], state: State, chars: int, logits: bool
 ) -> Rows:
     """The same, a character at a time; it ends when all stories have."""
@@ -386,7 +386,7 @@ def _write_stepwise(
 MOST_AHEAD = 128  # characters that are generated before a constraint looks at them, while it refuses none
 
 
-def _write_constrained(
+def _generate_constrained(
     lm: LanguageModel,
     streams: list[Stream],
     fed: list[int],
@@ -410,7 +410,7 @@ def _write_constrained(
     while going:
         n = min(*(streams[k].ahead for k in going), chars - max(len(ids[k]) for k in going))
         here = {name: value[:, going] for name, value in state.items()}
-        rows = _write(
+        rows = _generate(
             lm, [streams[k] for k in going], [fed[k] for k in going], [words[k] for k in going], here, n,
             logits or n == 1, step,
         )  # fmt: skip
@@ -425,7 +425,7 @@ def _write_constrained(
                 stream.ahead = max(1, n // 4)
                 if n > 1:  # again, up to there alone: it comes out the same
                     mine = {name: value[:, [k]] for name, value in state.items()}
-                    one, place = _write(lm, [stream], [fed[k]], [words[k]], mine, good + 1, True, step), 0
+                    one, place = _generate(lm, [stream], [fed[k]], [words[k]], mine, good + 1, True, step), 0
                 assert one.logits is not None
                 draw = Draw.of(one.random[place].tolist())
                 chosen = stream.sampling.choose_among(one.logits[place, good], constraint.allowed(constrained[k]), draw)
@@ -454,7 +454,7 @@ def _write_constrained(
     return written
 
 
-LONGEST_HEADER = 1000  # characters of labels that a model draws itself
+LONGEST_DRAWN_HEADER = 1000  # characters of labels that a model draws itself
 Header = list[int] | Constraint  # ids, or what the model's own choice of them must be like
 
 
@@ -474,7 +474,7 @@ def start_streams(
     draws, headers = [Draw(seed) for seed in seeds], [header if isinstance(header, list) else [] for _ in seeds]
     if header is not None and not isinstance(header, list):
         drawing = start_streams(lm, [], sampling, seeds, step, header)
-        while left := [stream for stream in drawing if not stream.ended and len(stream.header) < LONGEST_HEADER]:
+        while left := [stream for stream in drawing if not stream.ended and len(stream.header) < LONGEST_DRAWN_HEADER]:
             for stream, written in zip(left, advance(lm, left, 1, step=step), strict=True):
                 stream.header += written.ids
         draws, headers = [stream.draw for stream in drawing], [stream.header for stream in drawing]

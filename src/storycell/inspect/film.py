@@ -64,6 +64,7 @@ class Plan:
     groups: list[Part]  # the units that tell most of it, the best among them
     asked: dict[str, tuple[str, list[Pair]]]  # feature -> whose pairs, and the pairs
     rows: range  # the passage
+    text: str  # of it
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,16 @@ def plan(model: LanguageModel, vocab: Vocabulary, ids: Ids, seed: int) -> Plan:
     groups = [Part(units=tuple((one.layer, one.unit) for one in several)) for several in found.values()]
     asked = {name: _ask(name, path.text, vocab) for name in found}
     rows = _passage(path, known, list(found))
-    return Plan(vocab, ids, {name: known[name] for name in found}, findings, groups, asked, rows)
+    return Plan(
+        vocab,
+        ids,
+        {name: known[name] for name in found},
+        findings,
+        groups,
+        asked,
+        rows,
+        path.text[rows.start : rows.stop],
+    )
 
 
 def look(frame: Frame, plan: Plan) -> Look:
@@ -213,7 +223,7 @@ def develop(reel: Reel, plan: Plan, looks: Sequence[Look]) -> Film:
         steps=[frame.step for frame in reel.frames],
         nats=np.array([one.nats for one in looks]),
         births=sorted(births, key=lambda birth: (birth.known_at is None, birth.finding.feature != "inside quotes")),
-        text="".join(_text(plan)[plan.rows.start : plan.rows.stop]),
+        text=plan.text,
         row_nats=np.array([one.row_nats for one in looks]),
         curve=[(line["step"], line["train_nats"], line["valid_nats"]) for line in reel.metrics],
         name=plan.findings[0].name if plan.findings else "",
@@ -292,7 +302,3 @@ def _passage(path: Trace, known: dict[str, Feature], names: list[str]) -> range:
     changes = np.abs(np.diff(known[names[0]].values, prepend=0.0))
     best = max(begins, key=lambda row: float(changes[row : row + _PASSAGE].sum()))
     return range(best, min(best + _PASSAGE, len(path)))
-
-
-def _text(plan: Plan) -> list[str]:
-    return ["\0" if k == BOUNDARY else plan.vocab.text_of(int(k)) for k in plan.ids[1:]]

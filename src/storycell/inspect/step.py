@@ -18,8 +18,6 @@ from storycell.ngrams import PAST
 from storycell.types import BOUNDARY, Ids
 
 Floats = npt.NDArray[np.float64]
-SUMMED = {"lstm": "ifgo", "gru": "rzn", "rnn": "h"}
-"""By cell, what is a squashed sum, in the order of the rows of its weights."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +82,8 @@ def _sums(
     W_x, W_h = (weights[f"recurrent.weight_{source}_l{layer}"] for source in ("ih", "hh"))
     none = np.zeros(len(W_x))
     b_x, b_h = (weights.get(f"recurrent.bias_{source}_l{layer}", none) for source in ("ih", "hh"))
-    found = []
-    for k, name in enumerate(SUMMED[model.cell]):
+    found, cell = [], CELLS[model.cell]
+    for k, name in enumerate(cell.value_names[: cell.gates]):  # the squashed sums, as the weights have their rows
         row = k * model.hidden_size + unit
         of_h, bias = float(W_h[row].astype(np.float64) @ h), float(b_x[row])
         if name == "n":

@@ -16,7 +16,7 @@ from storycell.web.theme import BLUE, GREY, ORANGE, SERIES
 
 _STRIP_CHARS, _STRIPS = 64, 12
 _FULL = 0.98  # of the values of a unit at the end stay within the full colour
-_SURPRISING = 4.0  # nats that have the full colour, as in all coloured stories
+_SURPRISING = 4.0  # nats that have the full colour: `FULL_NATS` of web/story.js
 _STEPS = 127  # of an int8
 
 
@@ -62,9 +62,6 @@ def _passage(film: Film) -> dict[str, Any]:
     """What the script needs: characters, and for each unit (and the surprise) int8 values of all frames, base64."""
     rows = [
         {
-            "label": birth.finding.feature,
-            "layer": birth.finding.layer,
-            "unit": birth.finding.unit,
             "scores": np.round(birth.scores, 3),
             "effects": np.round(birth.effects, 4),
             **_small(birth.values, float(np.quantile(np.abs(birth.values[-1]), _FULL))),
@@ -75,7 +72,6 @@ def _passage(film: Film) -> dict[str, Any]:
         "characters": list(film.text),
         "steps": film.steps,
         "nats": np.round(film.nats, 4),
-        "state": film.name,
         "units": rows,
         "surprise": _small(film.row_nats, _SURPRISING),
     }
