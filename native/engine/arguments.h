@@ -196,11 +196,11 @@ struct Generation {
     float* kept_logits;            // [B, length, V rounded up]: what each was drawn from, or null
     const Choice* choice;          // [B]
     int64_t unknown;               // a character never written, or -1
-    // With n-grams (ngrams.h; 0: none) the first layer reads vectors, in float32: its packed_input is that, and it has
+    // With a context (context.h; 0: none) the first layer reads vectors, in float32: its packed_input is that, and it has
     // input_bias and projected instead of a table.
-    int64_t ngrams = 0, ngram_rows = 0, embedding = 0;  // embedding: their width
-    const float *embedding_weight = nullptr, *ngram_table = nullptr;  // [V, width], [rows, width]
-    int64_t* past = nullptr;       // [B, ngrams - 1], in and out
+    int64_t ngrams = 0, ngram_rows = 0, matches = 0, embedding = 0;  // embedding: their width
+    const float *embedding_weight = nullptr, *context_table = nullptr;  // [V, width], [rows, width]
+    int64_t* past = nullptr;       // [B, memory], in and out
     float* vectors = nullptr;      // [B, width] scratch
 };
 

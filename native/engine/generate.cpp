@@ -1,8 +1,9 @@
 #include "engine/generate.h"
 
 #include <cstring>
+#include <vector>
 
-#include "engine/ngrams.h"
+#include "engine/context.h"
 #include "engine/sampler.h"
 
 namespace storycell {
@@ -12,6 +13,11 @@ Status generate_streams(const Kernels& kernels, const Generation& a, int64_t fir
     const int64_t gates = kCells[a.cell].gates;
     const auto element = static_cast<size_t>(kElementBytes[a.precision]);
     Sampler sampler(kernels, a.characters, a.unknown);
+    const ContextShape shape{a.ngrams, a.ngram_rows, a.matches, a.characters};
+    std::vector<Context> contexts(static_cast<size_t>(shape.any() ? last - first : 0), Context(shape));
+    for (size_t b = 0; b < contexts.size(); ++b)
+        contexts[b].begin(a.past + (first + static_cast<int64_t>(b)) * shape.memory());
+    std::vector<int64_t> met(static_cast<size_t>(shape.met()));
     // Slot 1 of `hidden` holds the new states, slot 0 the old.
     const auto slot = [&](void* hidden, int64_t index) {
         return static_cast<char*>(hidden) + static_cast<size_t>(index * B * H) * element;
@@ -36,11 +42,12 @@ Status generate_streams(const Kernels& kernels, const Generation& a, int64_t fir
             r.reset_bias = layer.reset_bias;
             r.hidden = layer.hidden;
             r.carry = layer.carry;
-            if (l == 0 && a.ngrams) {
+            if (l == 0 && shape.any()) {
                 const int64_t D = a.embedding;
-                for (int64_t b = first; b < last; ++b)
-                    look_up(a.ngrams, a.ngram_rows, D, a.embedding_weight, a.ngram_table, a.current[b],
-                            a.past + b * (a.ngrams - 1), a.vectors + b * D);
+                for (int64_t b = first; b < last; ++b) {
+                    contexts[static_cast<size_t>(b - first)].meet(a.current[b], met.data());
+                    add_rows(shape, met.data(), D, a.embedding_weight, a.context_table, a.current[b], a.vectors + b * D);
+                }
                 const Product input{kFloat32, B, D, gates * H, a.vectors, D, layer.packed_input, layer.input_bias,
                                     layer.projected, back};
                 if (const Status bad = kernels.product(input, first, last)) return bad;
@@ -75,6 +82,8 @@ Status generate_streams(const Kernels& kernels, const Generation& a, int64_t fir
             a.out[b * a.length + n] = id;
         }
     }
+    for (size_t b = 0; b < contexts.size(); ++b)
+        contexts[b].end(a.past + (first + static_cast<int64_t>(b)) * shape.memory());
     return kOk;
 }
 

@@ -9,7 +9,7 @@
 #include "engine/folding.h"
 #include "engine/guarded.h"
 #include "engine/model_state.h"
-#include "engine/ngrams.h"
+#include "engine/context.h"
 #include "engine/pool.h"
 
 namespace storycell {
@@ -43,7 +43,7 @@ class Network {
 public:
     Network(const NetworkWeights& w, int64_t elements)
         : cell(w.cell), L(w.layers), H(w.units), V(w.characters), G(kCells[w.cell].gates), P(whole_lanes(w.units)),
-          W(whole_lanes(w.characters)), N(w.ngrams), R(w.ngram_rows), D(whole_lanes(w.embedding)), precision(elements),
+          W(whole_lanes(w.characters)), context{w.ngrams, w.ngram_rows, w.matches, w.characters}, D(whole_lanes(w.embedding)), precision(elements),
           layers(static_cast<size_t>(w.layers)) {}
 
     Status pack(const NetworkWeights& w, int threads) {
@@ -54,10 +54,10 @@ public:
             TRY(pack_gates(w.layer[k].recurrent, H, P, G > 1, precision, threads, layer.recurrent));
             if (k) TRY(pack_gates(w.layer[k].input, H, P, false, precision, threads, layer.input));
         }
-        if (N) {  // float32 in every precision
+        if (context.any()) {  // float32 in every precision
             TRY(pack_gates(w.layer[0].input, w.embedding, D, false, kFloat32, threads, layers[0].input));
             resize_rows(w.embedding_weight, V, w.embedding, D, embedding.room(V * D));
-            resize_rows(w.ngram_table, R, w.embedding, D, ngrams.room(R * D));
+            resize_rows(w.context_table, context.rows(), w.embedding, D, context_table.room(context.rows() * D));
         } else {
             TRY(make_table(w, threads));
         }
@@ -71,12 +71,13 @@ public:
         const int64_t B = a.streams, BP = B * P, rows = a.logits ? std::min(kRows, kLogits / W) : kRows;
         const int64_t most = std::min(a.steps, std::max<int64_t>(1, rows / B));  // steps
         Buffer h, c, one, two, inputs, every_cell, row_logits, row_losses, read_vectors;
-        std::vector<int64_t> past = remembered(a.past, B);
-        float* const vectors = N ? read_vectors.room(most * B * D) : nullptr;
+        const bool looks_up = context.any();
+        std::vector<Context> contexts = remembered(a.past, B);
+        float* const vectors = looks_up ? read_vectors.room(most * B * D) : nullptr;
         pad_state(a.hidden, B, h);
         pad_state(cell == kLstm ? a.cell : nullptr, B, c);
         float *above = one.room((most + 1) * BP), *below = L > 1 ? two.room((most + 1) * BP) : above;
-        float* const projected = L > 1 || N ? inputs.room(most * BP * G) : nullptr;
+        float* const projected = L > 1 || looks_up ? inputs.room(most * BP * G) : nullptr;
         float* const cells = a.cells && cell == kLstm ? every_cell.room((most + 1) * BP) : nullptr;
         float* const logits = a.logits ? row_logits.room(most * B * W) : nullptr;
         float* const losses = a.losses ? row_losses.room(most * B) : nullptr;
@@ -92,8 +93,8 @@ public:
                     copy(cells, c.data() + k * BP, BP);
                 }
                 copy(above, h.data() + k * BP, BP);
-                if (k == 0 && N) TRY(look_up_all(a, t, n, past.data(), vectors, threads));
-                if (k || N) {
+                if (k == 0 && looks_up) TRY(look_up_all(a, t, n, contexts, vectors, threads));
+                if (k || looks_up) {
                     const int64_t in = k ? P : D;
                     const Product p{0, n * B, in, G * P, k ? below + BP : vectors, in, layers[k].input.data(),
                                     layers[k].bias.data(), projected, 0};
@@ -127,7 +128,8 @@ public:
         }
         if (a.final_hidden) resize_rows(h.data(), L * B, P, H, a.final_hidden);
         if (a.final_cell && cell == kLstm) resize_rows(c.data(), L * B, P, H, a.final_cell);
-        if (a.final_past) std::copy(past.begin(), past.end(), a.final_past);
+        for (int64_t b = 0; looks_up && a.final_past && b < B; ++b)
+            contexts[static_cast<size_t>(b)].end(a.final_past + b * context.memory());
         return kOk;
     }
 
@@ -147,14 +149,15 @@ public:
             const PackedLayer& layer = layers[k];
             float* hidden = slots.data() + 2 * slot * k;
             TRY(storycell_convert(precision, h.data() + k * BP, hidden, BP, threads));
-            const bool reads = k || N;
+            const bool reads = k || context.any();
             all[k] = {layer.recurrent.data(), reads ? layer.input.data() : nullptr, reads ? nullptr : table.data(),
                       reads ? layer.bias.data() : nullptr, layer.reset_bias.data(), hidden, carry.data() + k * BP,
                       reads ? projected.data() : nullptr};
         }
         Generation g{cell, precision, L, B, P, V, a.length, all.data(), output.data(), output_bias.data(),
                      logits.data(), a.current, a.random, a.out, kept.data(), a.choice, a.unknown,
-                     N, R, D, embedding.data(), ngrams.data(), a.past, N ? vectors.room(B * D) : nullptr};
+                     context.ngrams, context.ngram_rows, context.matches, D, embedding.data(), context_table.data(), a.past,
+                     context.any() ? vectors.room(B * D) : nullptr};
         TRY(storycell_generate(&g, threads));
         for (int64_t k = 0; k < L && cell != kGru; ++k)
             TRY(storycell_widen(precision, slots.data() + 2 * slot * k, h.data() + k * BP, BP, threads));
@@ -166,9 +169,9 @@ public:
 
     bool reads() const { return precision == kFloat32; }
     bool has_cell() const { return cell == kLstm; }
-    bool remembers() const { return N; }
+    bool remembers() const { return context.any(); }
     Status check_past(const int64_t* past, int64_t B) const {
-        for (int64_t i = 0; N && past && i < B * (N - 1); ++i)
+        for (int64_t i = 0; past && i < B * context.memory(); ++i)
             if (past[i] < 0 || past[i] >= V) return kBadCharacter;
         return kOk;
     }
@@ -180,12 +183,13 @@ private:
     };
 
     int64_t cell, L, H, V, G, P, W;  // P, W: units and characters in whole lanes
-    int64_t N, R, D;                 // longest n-gram (0: none), rows of their table, width of the input in whole lanes
+    ContextShape context;
+    int64_t D;                       // width of the input in whole lanes
     int64_t precision;
     bool finite = true;  // its matrices, where bytes would not show what is not
     std::vector<PackedLayer> layers;
     Buffer table, output, output_bias;  // table [V, G*P]: what a character adds to the first layer's gates
-    Buffer embedding, ngrams;           // instead of it: [V, D], [R, D]
+    Buffer embedding, context_table;    // instead of it, with a context: [V, D], [rows, D]
 
     // Each gate's block of rows is followed by zeros up to whole lanes, and so is each row: padded units stay zero.
     void pad_gates(const float* source, int64_t columns, int64_t padded, float* out) const {
@@ -210,30 +214,35 @@ private:
             if (!all_finite(w.layer[k].recurrent, G * H * H) || (k && !all_finite(w.layer[k].input, G * H * H)) ||
                 !all_finite(layers[k].bias.data(), G * P) || !all_finite(layers[k].reset_bias.data(), P))
                 return false;
-        if (N)
+        if (context.any())
             return all_finite(w.layer[0].input, G * H * w.embedding) && all_finite(embedding.data(), V * D) &&
-                   all_finite(ngrams.data(), R * D);
+                   all_finite(context_table.data(), context.rows() * D);
         return all_finite(table.data(), V * G * P);
     }
 
-    std::vector<int64_t> remembered(const int64_t* past, int64_t B) const {
-        std::vector<int64_t> to(static_cast<size_t>(N ? B * (N - 1) : 0));
-        if (past) std::copy_n(past, to.size(), to.begin());
+    std::vector<Context> remembered(const int64_t* past, int64_t B) const {
+        std::vector<Context> to(static_cast<size_t>(context.any() ? B : 0), Context(context));
+        for (size_t b = 0; b < to.size(); ++b)
+            to[b].begin(past ? past + static_cast<int64_t>(b) * context.memory() : nullptr);
         return to;
     }
 
     // What the first layer reads of n steps from t on, [n, B, D].
-    Status look_up_all(const Reading& a, int64_t t, int64_t n, int64_t* past, float* to, int threads) const {
+    Status look_up_all(const Reading& a, int64_t t, int64_t n, std::vector<Context>& contexts, float* to,
+                       int threads) const {
         const int64_t B = a.streams;
         for (int64_t i = 0; i < B * n; ++i) {
             const int64_t id = a.ids[i / n * a.steps + t + i % n];
             if (id < 0 || id >= V) return kBadCharacter;
         }
         return split(B, 8, threads, [&](int64_t first, int64_t last) {
+            std::vector<int64_t> met(static_cast<size_t>(context.met()));
             for (int64_t b = first; b < last; ++b)
-                for (int64_t i = 0; i < n; ++i)
-                    look_up(N, R, D, embedding.data(), ngrams.data(), a.ids[b * a.steps + t + i], past + b * (N - 1),
-                            to + (i * B + b) * D);
+                for (int64_t i = 0; i < n; ++i) {
+                    const int64_t id = a.ids[b * a.steps + t + i];
+                    contexts[static_cast<size_t>(b)].meet(id, met.data());
+                    add_rows(context, met.data(), D, embedding.data(), context_table.data(), id, to + (i * B + b) * D);
+                }
             return kOk;
         });
     }
@@ -278,9 +287,9 @@ Status check(const NetworkWeights& w, int64_t precision, int threads) {
         !between(w.layers, 1, 1024) || !between(w.units, 1, 1 << 16) || !between(w.characters, 1, 1 << 21) ||
         !between(w.embedding, 0, 1 << 16))
         return kBadSize;
-    if (w.ngrams && (!between(w.ngrams, 2, kLongestNgram) || !between(w.ngram_rows, 1, kMostNgramRows) || !w.embedding))
-        return kBadSize;
-    if (w.ngrams && !w.ngram_table) return kMissing;
+    const ContextShape context{w.ngrams, w.ngram_rows, w.matches, w.characters};
+    if (!context.fits() || (context.any() && !w.embedding)) return kBadSize;
+    if (context.any() && !w.context_table) return kMissing;
     if (!w.layer || !w.output || !w.output_bias || !w.embedding != !w.embedding_weight) return kMissing;
     for (int64_t k = 0; k < w.layers; ++k) {
         const NetworkLayer& layer = w.layer[k];
@@ -302,6 +311,27 @@ int storycell_network_create(const NetworkWeights* weights, int64_t precision, i
         auto network = std::make_unique<Network>(*weights, precision);
         TRY(network->pack(*weights, threads));
         *made = network.release();
+        return kOk;
+    });
+}
+
+int storycell_context_rows(int64_t ngrams, int64_t ngram_rows, int64_t matches, int64_t characters, int64_t streams,
+                           int64_t steps, const int64_t* ids, const int64_t* past, int64_t* rows) {
+    const ContextShape shape{ngrams, ngram_rows, matches, characters};
+    if (!ids || !rows) return kMissing;
+    if (!between(streams, 1, kMost) || !between(steps, 1, kMost) || !between(characters, 1, 1 << 21) || !shape.any() ||
+        !shape.fits())
+        return kBadSize;
+    const auto known = [&](int64_t id) { return id >= 0 && id < characters; };
+    if (!std::all_of(ids, ids + streams * steps, known) ||
+        (past && !std::all_of(past, past + streams * shape.memory(), known)))
+        return kBadCharacter;
+    return guarded([&] {
+        Context context(shape);
+        for (int64_t b = 0; b < streams; ++b) {
+            context.begin(past ? past + b * shape.memory() : nullptr);
+            for (int64_t t = 0; t < steps; ++t, rows += shape.met()) context.meet(*ids++, rows);
+        }
         return kOk;
     });
 }

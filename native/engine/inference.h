@@ -20,8 +20,8 @@ struct NetworkWeights {         // all of them; nothing is kept of the pointers
     const float* embedding_weight;  // [V, D], or null with embedding 0
     const NetworkLayer* layer;      // [layers]
     const float *output, *output_bias;  // [V, H], [V]
-    int64_t ngrams = 0, ngram_rows = 0;  // ngrams.h; 0: none
-    const float* ngram_table = nullptr;  // [rows, D]
+    int64_t ngrams = 0, ngram_rows = 0, matches = 0;  // context.h; 0: none
+    const float* context_table = nullptr;             // [rows, D]
 };
 
 // Characters to be read, and what is wanted of that; a null is not computed. Only a network packed for float32 reads.
@@ -34,7 +34,7 @@ struct Reading {
     float* losses;                     // [B, T] nats
     float* logits;                     // [B, T, V]
     float *hiddens, *cells;            // [L, B, T, H] every state on the way
-    const int64_t* past = nullptr;     // [B, ngrams - 1] characters before, the latest first; null: zeros
+    const int64_t* past = nullptr;     // [B, memory] characters before, the latest first; null: zeros
     int64_t* final_past = nullptr;     // those after, or null
 };
 
@@ -48,12 +48,17 @@ struct Writing {                       // characters to be generated
     const Choice* choice;              // [B]
     int64_t* out;                      // [B, length]
     float* logits;                     // [B, length, V] what each was drawn from, or null
-    int64_t* past = nullptr;           // [B, ngrams - 1] of a network with n-grams, in and out
+    int64_t* past = nullptr;           // [B, memory] of a network with a context, in and out
 };
 
 class Network;
 
 }  // namespace storycell
+
+// The rows [B, T, met] that ids [B, T] meet after past [B, memory], null for zeros (context.h).
+STORYCELL_API int storycell_context_rows(int64_t ngrams, int64_t ngram_rows, int64_t matches, int64_t characters,
+                                         int64_t streams, int64_t steps, const int64_t* ids, const int64_t* past,
+                                         int64_t* rows);
 
 // Packs weights for products in `precision`: that of whole numbers of 8 bits is for generation only.
 STORYCELL_API int storycell_network_create(const storycell::NetworkWeights* weights, int64_t precision, int threads,

@@ -70,19 +70,20 @@ STRUCT(GenerationLayer, FIELD(packed_recurrent), FIELD(packed_input), FIELD(tabl
 STRUCT(Generation, FIELD(cell), FIELD(precision), FIELD(layers), FIELD(streams), FIELD(units), FIELD(characters),
        FIELD(length), FIELD(layer), FIELD(packed_output), FIELD(output_bias), FIELD(logits), FIELD(current),
        FIELD(random), FIELD(out), FIELD(kept_logits), FIELD(choice), FIELD(unknown), FIELD(ngrams),
-       FIELD(ngram_rows), FIELD(embedding), FIELD(embedding_weight), FIELD(ngram_table), FIELD(past), FIELD(vectors))
+       FIELD(ngram_rows), FIELD(matches), FIELD(embedding), FIELD(embedding_weight), FIELD(context_table), FIELD(past), FIELD(vectors))
 STRUCT(Tensor, FIELD(value), FIELD(grad), FIELD(mean), FIELD(square), FIELD(step), FIELD(count), FIELD(rate),
        FIELD(decay), FIELD(beta1), FIELD(beta2), FIELD(epsilon))
 STRUCT(Tensors, FIELD(tensors), FIELD(tensor), FIELD(factor), FIELD(sums))
 STRUCT(ModelConfig, FIELD(cell), FIELD(layers), FIELD(units), FIELD(characters), FIELD(embedding), FIELD(gate_bias),
-       FIELD(precision), FIELD(threads), FIELD(dropout), FIELD(weight_dropout), FIELD(embedding_dropout), FIELD(ngrams), FIELD(ngram_rows))
+       FIELD(precision), FIELD(threads), FIELD(dropout), FIELD(weight_dropout), FIELD(embedding_dropout), FIELD(ngrams), FIELD(ngram_rows),
+       FIELD(matches))
 STRUCT(Chunk, FIELD(streams), FIELD(steps), FIELD(ids), FIELD(targets), FIELD(resets), FIELD(carries), FIELD(seed),
        FIELD(soft), FIELD(share), FIELD(nats), FIELD(norm))
 STRUCT(Update, FIELD(method), FIELD(rate), FIELD(clip), FIELD(decay), FIELD(beta1), FIELD(beta2))
 STRUCT(NetworkLayer, FIELD(input), FIELD(recurrent), FIELD(input_bias), FIELD(recurrent_bias))
 STRUCT(NetworkWeights, FIELD(cell), FIELD(layers), FIELD(units), FIELD(characters), FIELD(embedding),
        FIELD(embedding_weight), FIELD(layer), FIELD(output), FIELD(output_bias), FIELD(ngrams),
-       FIELD(ngram_rows), FIELD(ngram_table))
+       FIELD(ngram_rows), FIELD(matches), FIELD(context_table))
 STRUCT(Reading, FIELD(streams), FIELD(steps), FIELD(ids), FIELD(targets), FIELD(hidden), FIELD(cell),
        FIELD(final_hidden), FIELD(final_cell), FIELD(losses), FIELD(logits), FIELD(hiddens), FIELD(cells), FIELD(past),
        FIELD(final_past))

@@ -8,7 +8,6 @@
 #include "engine/folding.h"
 #include "engine/kernels.h"
 #include "engine/model_state.h"
-#include "engine/ngrams.h"
 #include "engine/pool.h"
 
 namespace storycell {
@@ -27,7 +26,7 @@ Status drop(int64_t precision, int64_t count, uint64_t seed, double share, const
 Model::Model(const ModelConfig& c)
     : config(c), threads(static_cast<int>(c.threads)), H(whole_lanes(c.units)), V(c.characters), VW(whole_lanes(V)),
       G(kCells[c.cell].gates), S(kCells[c.cell].saved), D(whole_lanes(c.embedding ? c.embedding : V)),
-      table(c.ngrams, c.ngram_rows, c.embedding, D) {
+      table({c.ngrams, c.ngram_rows, c.matches, c.characters}, c.embedding, D) {
     char name[48];
     if (c.embedding) embedding = add("embedding.weight", V, c.embedding, V, false);
     layers.resize(static_cast<size_t>(c.layers));
@@ -47,11 +46,11 @@ Model::Model(const ModelConfig& c)
     }
     output = add("output.weight", V, c.units, V, true);
     output_bias = add("output.bias", V, 0, V, false);
-    if (c.ngrams) {  // last, so that everything else lies as it does without
-        ngrams = static_cast<int64_t>(parameters.size());
+    if (table.shape.any()) {  // last, so that everything else lies as it does without
+        context = static_cast<int64_t>(parameters.size());
         Parameter p{};
-        std::snprintf(p.name, sizeof p.name, "ngram_table.weight");
-        p.rows = c.ngram_rows, p.columns = c.embedding, p.units = c.ngram_rows, p.stride = D, p.table = true;
+        std::snprintf(p.name, sizeof p.name, "context_table.weight");
+        p.rows = p.units = table.rows, p.columns = c.embedding, p.stride = D, p.table = true;
         parameters.push_back(p);
     }
     for (auto& kind : present) kind.assign(parameters.size(), 0);
@@ -73,8 +72,8 @@ int64_t Model::add(const char* name, int64_t rows, int64_t columns, int64_t unit
 }
 
 void Model::keep(int kind) {
-    if (ngrams >= 0 && kind == kSum && !table.sum.data()) table.sum.zeros(table.rows);
-    if (ngrams >= 0 && kind == kAverage && !table.average.data()) table.average.zeros(table.rows * D);
+    if (context >= 0 && kind == kSum && !table.sum.data()) table.sum.zeros(table.rows);
+    if (context >= 0 && kind == kAverage && !table.average.data()) table.average.zeros(table.rows * D);
     if (numbers[kind].data() || kind == kSum) return;
     numbers[kind].zeros(kind == kStep ? static_cast<int64_t>(parameters.size()) : total);
 }
@@ -156,7 +155,7 @@ Status Model::fold(Folded& to, const float* embedded) const {
         fold_biases(config.cell, H, H, biased ? at(kWeight, layer.input_bias) : nullptr,
                     biased ? at(kWeight, layer.recurrent_bias) : nullptr, to.bias[k].room(G * H), nullptr);
     }
-    if (ngrams >= 0) return kOk;
+    if (context >= 0) return kOk;
     const float* rows = embedded ? embedded : embedding < 0 ? nullptr : at(kWeight, embedding);
     return fold_table(V, G * H, D, at(kWeight, layers[0].input), rows, to.bias[0].data(), to.table.room(V * G * H),
                       to.packed, threads);
@@ -191,7 +190,7 @@ Status Model::prepare(const Chunk& chunk) {
             TRY(pack(precision, H, H, G > 1 ? G : 0, weight, 1, H, layer.packed_recurrent));
             TRY(pack(precision, kCells[config.cell].back * H, H, 0, weight, H, 1, layer.packed_recurrent_back));
         }
-        if (known || (k == 0 && ngrams < 0)) continue;
+        if (known || (k == 0 && context < 0)) continue;
         const float* weight = at(kWeight, layer.input);
         const int64_t in = k ? H : D;
         TRY(pack(precision, in, G * H, 0, weight, 1, in, layer.packed_input));
@@ -220,7 +219,7 @@ Status Model::gradient(Chunk& chunk) {
     precision = config.precision;
     if (!rounds() && blas_wins(B / threads, H)) precision = kBlas;
     TRY(prepare(chunk));
-    if (ngrams >= 0) TRY(look_up(chunk));
+    if (context >= 0) TRY(look_up(chunk));
     for (int64_t k = 0; k < config.layers; ++k) TRY(forward(k, chunk));
     TRY(loss(chunk));
     for (int64_t k = config.layers - 1; k >= 0; --k) TRY(backward(k, chunk));
@@ -230,7 +229,7 @@ Status Model::gradient(Chunk& chunk) {
     return kOk;
 }
 
-// What the first layer reads where characters meet n-grams.
+// What the first layer reads where characters meet rows of their context.
 Status Model::look_up(const Chunk& chunk) {
     for (int64_t i = 0; i < B * T; ++i)
         if (chunk.ids[i] < 0 || chunk.ids[i] >= V) return kBadCharacter;
@@ -271,7 +270,7 @@ Status Model::forward(int64_t k, const Chunk& chunk) {
     if (config.cell == kLstm) layer.cells.room((T + 1) * BH);
     TRY(start(layer, chunk));
     Recurrence a = recurrence(layer);
-    if (k == 0 && ngrams < 0) {
+    if (k == 0 && context < 0) {
         a.characters = V, a.ids = chunk.ids, a.ids_stream_stride = T, a.ids_step_stride = 1;
         a.table = folded.table.data();
     } else {
@@ -352,7 +351,7 @@ Status Model::backward(int64_t k, const Chunk& chunk) {
     float* last = last_sums.zeros(H);      // gru: of those that meet the input's last gate
     float* grad = at(kGradient, layer.recurrent);
     TransposedProduct g = to_weight(layer, 0, G * H, grad, all);
-    if (k == 0 && ngrams < 0) {
+    if (k == 0 && context < 0) {
         float* table = grad_table.room(V * G * H);
         if (!gru) {
             g.table_grad = table, g.ids = chunk.ids, g.ids_stream_stride = T, g.ids_step_stride = 1;
@@ -402,7 +401,7 @@ Status Model::input_gradient(Layer& layer, const float* read, int64_t width, flo
     return static_cast<Status>(storycell_product(&p, threads));
 }
 
-// From the gradient of what the first layer read, those of the embedding and of the rows of n-grams.
+// From the gradient of what the first layer read, those of the embedding and of the rows that were met.
 Status Model::vectors_to_weights() {
     float* to = at(kGradient, embedding);
     TRY(table.spread(grad_vectors.data(), V, to, threads));
@@ -436,7 +435,7 @@ Status Model::table_to_weights() {
 
 // The norm of the whole gradient.
 Status Model::measure() {
-    tensors.assign(parameters.size() - (ngrams >= 0), Tensor{});
+    tensors.assign(parameters.size() - (context >= 0), Tensor{});
     int64_t blocks = 0;
     for (size_t i = 0; i < tensors.size(); ++i) {
         tensors[i].grad = at(kGradient, static_cast<int64_t>(i)), tensors[i].count = parameters[i].count();
@@ -446,7 +445,7 @@ Status Model::measure() {
     TRY(storycell_gradient_squares(&a, threads));
     double squares = 0;
     for (int64_t i = 0; i < blocks; ++i) squares += block_sums.data()[i];
-    if (ngrams >= 0) TRY(table.squares(squares, threads));
+    if (context >= 0) TRY(table.squares(squares, threads));
     norm = std::sqrt(squares);
     return kOk;
 }
@@ -463,7 +462,7 @@ Status Model::apply(const Update& u) {
     if (!std::isfinite(norm) || !std::isfinite(nats)) return kNotFinite;
     const double factor = u.clip > 0 && u.clip < norm ? u.clip / (norm + kTiny) : 1.0;
     TRY(u.method == kSgd ? descend(u.rate * factor) : adapt(u, factor));
-    if (ngrams >= 0) {
+    if (context >= 0) {
         TRY(table.move(factor, u.rate, u.method == kSgd, threads));
         present[kSum].back() |= u.method != kSgd;
         table.carry_on();
@@ -492,7 +491,7 @@ Status Model::descend(double rate) {
 Status Model::adapt(const Update& u, double factor) {
     for (int kind : {kMean, kSquare, kStep}) keep(kind);
     if (u.method == kMuon) keep(kMomentum);
-    if (ngrams >= 0) keep(kSum);
+    if (context >= 0) keep(kSum);
     tensors.clear(), tensors.reserve(parameters.size());
     matrices.clear(), matrices.reserve(parameters.size());
     for (size_t n = 0; n < parameters.size(); ++n) {
@@ -535,7 +534,7 @@ Status Model::average(double decay) {
     TRY(split(total / 16, 4096, threads, [&](int64_t first, int64_t last) {
         return move(numbers[kWeight].data(), numbers[kAverage].data(), first, last);
     }));
-    if (ngrams < 0) return kOk;
+    if (context < 0) return kOk;
     return split(table.rows * D / 16, 4096, threads, [&](int64_t first, int64_t last) {
         return move(table.weight.data(), table.average.data(), first, last);
     });
@@ -573,7 +572,7 @@ void Model::write_state(int64_t count, const float* hidden, const float* cell) {
         layers[k].cell.swap(all[2 * k + 1]);
     }
     carried_streams = count;
-    table.past.assign(static_cast<size_t>(ngrams < 0 ? 0 : count * (config.ngrams - 1)), 0);
+    table.past.assign(static_cast<size_t>(context < 0 ? 0 : count * table.shape.memory()), 0);
 }
 
 }  // namespace storycell
@@ -585,8 +584,8 @@ Model* storycell_model_create(const ModelConfig* c) {
     if (!c || c->cell < 0 || c->cell >= kCellCount || c->precision < 0 || c->precision > 1 || c->threads < 1 ||
         c->threads > 1024 || c->layers < 1 || c->layers > 1024 || c->units < 1 || c->units > (1 << 16) ||
         c->characters < 1 || c->characters > (1 << 21) || c->embedding < 0 || c->embedding > (1 << 16) ||
-        (c->ngrams && (c->ngrams < 2 || c->ngrams > kLongestNgram || !c->embedding || c->ngram_rows < 1 ||
-                       c->ngram_rows > kMostNgramRows)) ||
+        !ContextShape{c->ngrams, c->ngram_rows, c->matches, c->characters}.fits() ||
+        ((c->ngrams || c->matches) && !c->embedding) ||
         !share(c->dropout) || !share(c->weight_dropout) || !share(c->embedding_dropout))
         return nullptr;
     if ((c->units + 16) * (c->characters + c->units + 16) > kMostNumbers / (8 * c->layers)) return nullptr;

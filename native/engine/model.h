@@ -10,7 +10,7 @@ namespace storycell {
 struct ModelConfig {  // embedding 0: one-hot characters; shares that are dropped in [0, 1)
     int64_t cell, layers, units, characters, embedding, gate_bias, precision, threads;
     double dropout, weight_dropout, embedding_dropout;
-    int64_t ngrams, ngram_rows;  // the longest n-gram whose row is added to the embedding (0: none), and how many rows
+    int64_t ngrams, ngram_rows, matches;  // context.h; 0: none
 };
 
 struct Chunk {  // characters to learn from
@@ -32,7 +32,7 @@ struct Update {  // clip 0: not; the betas are AdamW's, and Muon's for what is n
 };
 
 // What is kept of every parameter; kStep is one number. kMomentum is Muon's, kAverage the running mean of the weights,
-// kSum the sum of all squares, which Adagrad keeps of the n-grams' table, and is kept of nothing else.
+// kSum the sum of all squares, which Adagrad keeps of the context's table, and is kept of nothing else.
 enum Kind : int { kWeight = 0, kGradient = 1, kMean = 2, kSquare = 3, kStep = 4, kMomentum = 5, kAverage = 6, kSum = 7 };
 constexpr int kKinds = 8;
 
@@ -59,7 +59,7 @@ STORYCELL_API int storycell_model_forget(storycell::Model* model, int kind);  //
 // outputs [T, B, H] of layer k.
 STORYCELL_API int storycell_model_gradient(storycell::Model* model, storycell::Chunk* chunk);
 STORYCELL_API uint64_t storycell_model_seed(uint64_t seed, int64_t mask);
-// The gradient between `gradient` and `apply`, for whoever adds up those of several processes. All but the table of n-grams
+// The gradient between `gradient` and `apply`, for whoever adds up those of several processes. All but the context's table
 // as it lies in memory, zeros up to whole lanes included: `count` numbers, in the same place as long as the model lives.
 // Of the table the rows that have a gradient, in rising order, and their gradients [rows, columns]; other rows than it
 // had may be given. `measure` takes the norm of what is there then, which `apply` clips by.
@@ -80,7 +80,6 @@ STORYCELL_API int64_t storycell_model_streams(const storycell::Model* model);
 STORYCELL_API int storycell_model_read_state(const storycell::Model* model, float* hidden, float* cell);
 STORYCELL_API int storycell_model_write_state(storycell::Model* model, int64_t streams, const float* hidden,
                                               const float* cell);
-// The characters that its streams remember for their n-grams, [B, ngrams - 1], the latest first; after `write_state`,
-// which forgets them.
+// The characters that its streams remember, [B, memory], the latest first; after `write_state`, which forgets them.
 STORYCELL_API int storycell_model_read_past(const storycell::Model* model, int64_t* past);
 STORYCELL_API int storycell_model_write_past(storycell::Model* model, const int64_t* past);

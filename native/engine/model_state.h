@@ -7,7 +7,7 @@
 #include "engine/guarded.h"
 #include "engine/model.h"
 #include "engine/muon.h"
-#include "engine/ngram_table.h"
+#include "engine/context_table.h"
 
 namespace storycell {
 
@@ -23,7 +23,7 @@ struct Parameter {
     int64_t rows, columns, units, stride, offset;
     bool decays;
     bool recurrent;  // a matrix of a recurrent layer: what Muon moves
-    bool table;      // of n-grams: its numbers are in NgramTable
+    bool table;      // of the context: its numbers are in ContextTable
     int64_t row(int64_t r) const { return r / units * whole_lanes(units) + r % units; }
     int64_t memory_rows() const { return rows / units * whole_lanes(units); }
     int64_t count() const { return memory_rows() * stride; }
@@ -59,7 +59,7 @@ public:
     const int64_t H, V, VW, G, S, D;
     std::vector<Parameter> parameters;
     std::vector<Layer> layers;
-    int64_t embedding = -1, ngrams = -1, output = -1, output_bias = -1;  // parameters, or -1
+    int64_t embedding = -1, context = -1, output = -1, output_bias = -1;  // parameters, or -1
     uint64_t version = 1;                                   // raised whenever a weight changes
 
     float* at(int kind, int64_t index) { return numbers[kind].data() + parameters[index].offset; }
@@ -87,7 +87,7 @@ public:
 
     int64_t streams() const { return carried_streams; }
     void read_state(float* hidden, float* cell) const;
-    NgramTable table;  // with it the first layer reads vectors; without, it looks up what a character adds to its gates
+    ContextTable table;  // with it the first layer reads vectors; without, it looks up what a character adds to its gates
     void write_state(int64_t count, const float* hidden, const float* cell);
 
 private:

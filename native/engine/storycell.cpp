@@ -10,7 +10,7 @@
 #include "engine/generate.h"
 #include "engine/kernels.h"
 #include "engine/layout.h"
-#include "engine/ngrams.h"
+#include "engine/context.h"
 #include "engine/pool.h"
 #include "engine/through_time.h"
 
@@ -95,16 +95,18 @@ Status check(const Generation& a) {
     if (!a.layer || !a.packed_output || !a.output_bias || !a.logits || !a.current || !a.random ||
         !a.out || !a.choice)
         return kMissing;
-    if (a.ngrams) {
-        if (a.ngrams < 2 || a.ngrams > kLongestNgram || a.ngram_rows < 1 || !lanes_ok(a.embedding)) return kBadSize;
-        if (!a.embedding_weight || !a.ngram_table || !a.past || !a.vectors) return kMissing;
-        if (const Status bad = check_characters(a.past, a.streams, a.ngrams - 1, a.ngrams - 1, 1, a.characters))
-            return bad;
+    const ContextShape context{a.ngrams, a.ngram_rows, a.matches, a.characters};
+    if (!context.fits()) return kBadSize;
+    if (context.any()) {
+        if (!lanes_ok(a.embedding)) return kBadSize;
+        if (!a.embedding_weight || !a.context_table || !a.past || !a.vectors) return kMissing;
+        const int64_t P = context.memory();
+        if (const Status bad = check_characters(a.past, a.streams, P, P, 1, a.characters)) return bad;
     }
     for (int64_t l = 0; l < a.layers; ++l) {
         const GenerationLayer& layer = a.layer[l];
         if (!layer.packed_recurrent || !layer.hidden) return kMissing;
-        if (l == 0 && !a.ngrams ? !layer.table : !layer.packed_input || !layer.projected) return kMissing;
+        if (l == 0 && !context.any() ? !layer.table : !layer.packed_input || !layer.projected) return kMissing;
         if (a.cell != kRnn && !layer.carry) return kMissing;
         if (a.cell == kGru && !layer.reset_bias) return kMissing;
     }

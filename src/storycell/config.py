@@ -48,17 +48,25 @@ class ModelSettings(StrictModel):
         0, ge=0, le=16, description="longest n-gram that adds a learnt row to the embedding, 2 to 16; 0: none"
     )
     ngram_rows: PositiveInt = Field(65_536, le=2**26, description="rows of the table that all n-grams share")
+    matches: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="longest match, with what stood in the story before, that adds a learnt row to the embedding, "
+        "2 to 64; 0: none",
+    )
     gate_bias: bool = Field(True, description="biases inside the gates")
     forget_bias: float = Field(-1.0, ge=-100, le=100, description="where the LSTM's forget-gate biases start")
 
     @model_validator(mode="after")
-    def _ngrams_fit(self) -> "ModelSettings":
-        if self.ngrams == 1:
-            raise ValueError("ngrams = 1: it must be 0 or at least 2")
-        if self.ngrams and not self.embedding:
-            raise ValueError(
-                f"ngrams = {self.ngrams}: they are added to the embedding, and embedding is 0; set ngrams to 0 too"
-            )
+    def _context_fits(self) -> "ModelSettings":
+        for name, longest in (("ngrams", self.ngrams), ("matches", self.matches)):
+            if longest == 1:
+                raise ValueError(f"{name} = 1: it must be 0 or at least 2")
+            if longest and not self.embedding:
+                raise ValueError(
+                    f"{name} = {longest}: they are added to the embedding, and embedding is 0; set {name} to 0 too"
+                )
         return self
 
 

@@ -12,9 +12,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from storycell.context import Context
+
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
-State = dict[str, Floats]  # name -> [L B H]: "h", and "c" of an LSTM; with n-grams "past" [1 B N-1] (storycell.ngrams)
+State = dict[str, Floats]  # name -> [L B H]: "h", and "c" of an LSTM; with a context "past" [1 B P] (storycell.context)
 Values = dict[str, Floats]  # every gate and state of one layer's step, by name: [N H]
 Held = Mapping[tuple[str, int, int], float]  # (name of the value, layer, unit), both from 0 -> what it is kept at
 Hold = Callable[[str, Any], Any]  # (name, value as computed [N H]) -> the value to go on with
@@ -52,7 +54,7 @@ class LanguageModel(Protocol):
     hidden_size: int
     num_layers: int
     embedding_size: int  # 0: one-hot characters
-    ngrams: int  # the longest n-gram that adds a row to the embedding; 0: none does
+    context: Context  # what is added to the embedding
     cell: str
     state_names: tuple[str, ...]  # the first is what a layer shows to the one above
     can_hold: bool  # whether values of a step can be held
@@ -98,7 +100,7 @@ class LanguageModel(Protocol):
         """The state after ids `[B T]`."""
 
     def states(self, ids: Any, state: State | None = None) -> State:
-        """The states after each of ids `[B T]`, by name: `[L B T H]`; with n-grams `past [1 B T N-1]`."""
+        """The states after each of ids `[B T]`, by name: `[L B T H]`; what a context remembers is no part of them."""
 
     def generate(
         self, fed: Any, state: State, random: Any, choices: list[Choice], chars: int, *, logits: bool = False
@@ -110,7 +112,7 @@ class LanguageModel(Protocol):
         """
 
     def inputs(self, ids: Any, past: Any = None) -> Floats:
-        """What the first layer reads: ids `[N]` -> `[N D]`; with n-grams after `past [N N-1]`, None for zeros."""
+        """What the first layer reads: ids `[B T]` -> `[B T D]`; with a context after `past [B P]`, None for zeros."""
 
     def layer_step(self, layer: int, x: Floats, state: Values, hold: Hold = unheld) -> Values:
         """One step of a layer on inputs `[N D]` and the state before, `[N H]` by name: every value of the step.

@@ -8,7 +8,7 @@ import torch
 from support.engine_pairs import V, chunk, distance, tensor
 from support.instruction_sets import needs_kernel
 
-from storycell import ngrams
+from storycell import context
 from storycell.config import TrainSettings
 from storycell.engine import EngineModel
 from storycell.nn.model import CharLM
@@ -51,21 +51,21 @@ def plain_rows(line: list[int], count: int) -> list[int]:
             break
     h, rows = 0, []
     for n in range(N):
-        h = (h * ngrams.FACTOR + (seen[n] if n < len(seen) else 0) + 1) % ngrams.PRIME
+        h = (h * context.FACTOR + (seen[n] if n < len(seen) else 0) + 1) % context.PRIME
         rows.append(h % count)
     return rows[1:]
 
 
 def test_rows_are_those_of_the_documentation() -> None:
     ids, _ = text(3, 40)
-    rows, past = ngrams.rows_of(ids, np.zeros((3, N - 1)), 1000)
+    rows, past = context.rows_of(ids, np.zeros((3, N - 1)), 1000)
     for b in range(3):
         for t in range(40):
             assert rows[b, t].tolist() == plain_rows(ids[b, : t + 1].tolist(), 1000)
     pieces, past_by_pieces = [], np.zeros((3, N - 1))
     for t in (0, 1, 3, 20):
         end = {0: 1, 1: 3, 3: 20, 20: 40}[t]
-        piece, past_by_pieces = ngrams.rows_of(ids[:, t:end], past_by_pieces, 1000)
+        piece, past_by_pieces = context.rows_of(ids[:, t:end], past_by_pieces, 1000)
         pieces.append(piece)
     assert np.array_equal(np.concatenate(pieces, axis=1), rows)
     assert np.array_equal(past, past_by_pieces)
@@ -87,8 +87,8 @@ def test_gradients_of_parts_of_the_streams_add_up_to_that_of_all() -> None:
             losses.append(share * engine.gradient(ids[own], targets[own], carries=True)[0])
             sums += share * engine.gradients
             met, of_rows = engine.row_gradients()
-            assert np.array_equal(met, np.unique(ngrams.rows_of(ids[own], pasts(engine, own), ROWS)[0]))
-            assert np.array_equal(of_rows, engine.read("gradient")[ngrams.TABLE][met])
+            assert np.array_equal(met, np.unique(context.rows_of(ids[own], pasts(engine, own), ROWS)[0]))
+            assert np.array_equal(of_rows, engine.read("gradient")[context.TABLE][met])
             rows[met] += share * of_rows
         assert sum(losses) == pytest.approx(nats, abs=1e-6)
         met = np.flatnonzero(np.abs(rows).sum(axis=1))
@@ -169,26 +169,26 @@ def test_training_is_the_references(optimizer: str) -> None:
         nats, _ = engine.gradient(ids, targets, carries=True)
         assert nats == pytest.approx(loss.item(), rel=1e-4)
         engine.apply(0.01, optimizer=optimizer, clip=0.5, decay=0.1)
-    assert distance(engine.read()[ngrams.TABLE], model.get_parameter(ngrams.TABLE).detach()) < 1e-4
+    assert distance(engine.read()[context.TABLE], model.get_parameter(context.TABLE).detach()) < 1e-4
     sums = engine.read("sum")
     if optimizer == "sgd":
         assert not sums
     else:
-        theirs = torchs.state[model.get_parameter(ngrams.TABLE)]["sum"]
-        assert set(sums) == {ngrams.TABLE}
-        assert distance(sums[ngrams.TABLE], theirs) < 1e-4
+        theirs = torchs.state[model.get_parameter(context.TABLE)]["sum"]
+        assert set(sums) == {context.TABLE}
+        assert distance(sums[context.TABLE], theirs) < 1e-4
 
 
 def test_rows_that_were_not_met_stay_as_they_are_to_the_bit() -> None:
     engine = EngineModel(V, 17, 1, embedding_size=9, ngrams=N, ngram_rows=5000)
     engine.initialise(1)
     before = np.random.default_rng(0).normal(0, 1, (5000, 9)).astype(np.float32)
-    engine.write({ngrams.TABLE: before})
+    engine.write({context.TABLE: before})
     ids, targets = text(3, 8)
-    met = np.unique(ngrams.rows_of(ids, np.zeros((3, N - 1)), 5000)[0])
+    met = np.unique(context.rows_of(ids, np.zeros((3, N - 1)), 5000)[0])
     engine.gradient(ids, targets)
     engine.apply(0.01, optimizer="muon", decay=0.5)
-    moved = np.flatnonzero((engine.read()[ngrams.TABLE] != before).any(1))
+    moved = np.flatnonzero((engine.read()[context.TABLE] != before).any(1))
     assert np.array_equal(moved, met)
 
 
@@ -200,7 +200,7 @@ def test_the_past_is_carried_from_chunk_to_chunk_and_forgotten_at_a_reset() -> N
     engine.gradient(ids, targets, carries=True)
     engine.apply(0.0, optimizer="sgd")
     state = engine.state()
-    _, past = ngrams.rows_of(ids, np.zeros((4, N - 1)), ROWS)
+    _, past = context.rows_of(ids, np.zeros((4, N - 1)), ROWS)
     assert np.array_equal(state["past"], past[None])
     resets = np.array([False, True, False, True])
     nats, _ = engine.gradient(later, later_targets, carries=True, resets=resets)
@@ -262,22 +262,22 @@ def test_a_restored_snapshot_goes_on_to_the_bit(optimizer: str) -> None:
     expected = steps(whole, range(6))
     found = steps(second, range(3, 6))
     assert found.keys() == expected.keys()
-    assert f"average.{ngrams.TABLE}" in found
+    assert f"average.{context.TABLE}" in found
     for name, value in expected.items():
         assert np.array_equal(value, found[name]), name
 
 
 def test_the_running_mean_has_the_table_too() -> None:
     _, engine = pair()
-    before = engine.read()[ngrams.TABLE]
+    before = engine.read()[context.TABLE]
     engine.average(0.5)
     engine.gradient(*text(5, 9))
     engine.apply(0.1)
-    now = engine.read()[ngrams.TABLE]
+    now = engine.read()[context.TABLE]
     engine.average(0.75)
     with engine.averaged():
-        assert distance(engine.read()[ngrams.TABLE], 0.75 * before + 0.25 * now) < EXACT
-    assert np.array_equal(engine.read()[ngrams.TABLE], now)
+        assert distance(engine.read()[context.TABLE], 0.75 * before + 0.25 * now) < EXACT
+    assert np.array_equal(engine.read()[context.TABLE], now)
 
 
 def test_sizes_and_states_that_do_not_fit_are_refused() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from support.instruction_sets import needs_kernel
 
-from storycell import ngrams
+from storycell import context
 from storycell.engine import EngineNetwork
 from storycell.language_model import Choice
 from storycell.nn.adapter import TorchModel
@@ -24,7 +24,7 @@ def both(cell: str = "lstm", L: int = 2, **keywords: str) -> tuple[EngineNetwork
     """An engine's network and a reference in float64 with the same weights."""
     lm = CharLM(V, H, L, cell, embedding_size=D, backend="reference", precision="fp32", ngrams=N, ngram_rows=ROWS)
     with torch.no_grad():
-        lm.get_parameter(ngrams.TABLE).normal_(0, 1, generator=torch.Generator().manual_seed(3))
+        lm.get_parameter(context.TABLE).normal_(0, 1, generator=torch.Generator().manual_seed(3))
     weights = {name: p.detach().numpy() for name, p in lm.named_parameters()}
     return EngineNetwork(weights, cell, ngrams=N, **keywords), TorchModel(lm.eval().double())
 
@@ -146,7 +146,7 @@ def test_copies_keep_their_n_grams() -> None:
     assert np.array_equal(network.with_weights(network.weights()).logits(ids)[0], network.logits(ids)[0])
     untrained = network.copy_untrained(1)
     assert untrained.ngrams == N
-    assert not untrained.weights()[ngrams.TABLE].any()
+    assert not untrained.weights()[context.TABLE].any()
 
 
 def test_networks_and_states_that_do_not_fit_are_refused() -> None:
@@ -156,7 +156,7 @@ def test_networks_and_states_that_do_not_fit_are_refused() -> None:
         with pytest.raises(ValueError, match="n-grams"):
             EngineNetwork(weights, ngrams=wrong)
     with pytest.raises(ValueError, match="n-grams"):
-        EngineNetwork({name: w for name, w in weights.items() if name != ngrams.TABLE}, ngrams=N)
+        EngineNetwork({name: w for name, w in weights.items() if name != context.TABLE}, ngrams=N)
     state = network.zero_state(2)
     with pytest.raises(ValueError, match="a state must have h, c, past"):
         network.logits(text(2, 5), {"h": state["h"], "c": state["c"]})

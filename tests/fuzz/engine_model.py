@@ -10,10 +10,10 @@ import struct
 
 import numpy as np
 
+from storycell.context import PAST, TABLE
 from storycell.engine import EngineModel
 from storycell.engine.library import CELLS
 from storycell.engine.model import OPTIMIZERS
-from storycell.ngrams import PAST, TABLE
 
 LONGEST = 300
 SEEDS = [

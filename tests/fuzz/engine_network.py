@@ -9,10 +9,10 @@ import struct
 
 import numpy as np
 
+from storycell.context import PAST
 from storycell.engine import EngineNetwork
 from storycell.engine.cells import CELLS, weight_shapes
 from storycell.language_model import Choice
-from storycell.ngrams import PAST
 
 SEEDS = [
     bytes([0, 9, 4, 8, 1, 3, 5, 0, 1, 0]) + struct.pack("<3dq", 0.8, 1.0, 0.0, 0) + bytes(range(30)),

@@ -12,7 +12,7 @@ from support.instruction_sets import needs_kernel
 from support.tiny_runs import TEXT, command
 
 import storycell
-from storycell import Report, ngrams
+from storycell import Report, context
 from storycell.cli.main import main
 from storycell.config import resolve
 from storycell.errors import SettingsError
@@ -99,13 +99,13 @@ def test_engine_and_torch_learn_alike() -> None:
 
 def test_the_table_is_stored_in_bytes_and_a_loss_hardly_sees_it(run: Path) -> None:
     stored = safetensors.numpy.load_file(run / "model.safetensors")
-    assert stored[ngrams.TABLE].dtype == np.int8
+    assert stored[context.TABLE].dtype == np.int8
     last = safetensors.numpy.load_file(run / "last.safetensors")
     exact = {name.removeprefix("model."): t for name, t in last.items() if name.startswith("model.")}
-    rounded = ngrams.from_bytes(stored)
-    table = exact[ngrams.TABLE]
+    rounded = context.from_bytes(stored)
+    table = exact[context.TABLE]
     assert np.abs(table).max() > 0.1
-    assert (np.abs(rounded[ngrams.TABLE] - table) <= np.abs(table).max(1, keepdims=True) / 253).all()
+    assert (np.abs(rounded[context.TABLE] - table) <= np.abs(table).max(1, keepdims=True) / 253).all()
     model = storycell.load(run)
     ids = np.concatenate([[0], model.vocab.prompt_ids(TEXT[:400].partition("<|")[0])[0]])
     losses = [model.network.with_weights(w).nats(ids[None, :-1], ids[None, 1:])[0].mean() for w in (exact, rounded)]
@@ -113,11 +113,11 @@ def test_the_table_is_stored_in_bytes_and_a_loss_hardly_sees_it(run: Path) -> No
 
 
 def test_rows_of_zeros_are_stored_as_zeros() -> None:
-    weights = {ngrams.TABLE: np.zeros((3, 2), np.float32), "output.bias": np.ones(2, np.float32)}
-    weights[ngrams.TABLE][1] = [0.5, -1.0]
-    back = ngrams.from_bytes(ngrams.in_bytes(weights))
+    weights = {context.TABLE: np.zeros((3, 2), np.float32), "output.bias": np.ones(2, np.float32)}
+    weights[context.TABLE][1] = [0.5, -1.0]
+    back = context.from_bytes(context.in_bytes(weights))
     assert back.keys() == weights.keys()
-    assert back[ngrams.TABLE].tolist() == [[0, 0], [pytest.approx(64 / 127), -1], [0, 0]]
+    assert back[context.TABLE].tolist() == [[0, 0], [pytest.approx(64 / 127), -1], [0, 0]]
 
 
 def test_a_run_reads_alike_however_it_is_opened(run: Path) -> None:
@@ -195,12 +195,12 @@ def test_another_run_starts_from_the_table_where_the_characters_are_the_same(
 ) -> None:
     settings = {"steps": 1, "lr": 1e-9, "streams": 4, "chunk": 16, "evaluations": 1, "threads": 1}
     same = storycell.train(text, out=tmp_path / "same", init=run, **settings).path
-    table = load_run(run).network.weights()[ngrams.TABLE]
-    assert np.abs(load_run(same).network.weights()[ngrams.TABLE] - table).max() < 1e-4
+    table = load_run(run).network.weights()[context.TABLE]
+    assert np.abs(load_run(same).network.weights()[context.TABLE] - table).max() < 1e-4
     more = tmp_path / "more.txt"
     more.write_text(TEXT.replace("cat", "ĉaŭ"), encoding="utf-8")
     other = load_run(storycell.train(more, out=tmp_path / "other", init=run, **settings).path)
-    assert np.abs(other.network.weights()[ngrams.TABLE]).max() < 1e-4  # its characters have other ids
+    assert np.abs(other.network.weights()[context.TABLE]).max() < 1e-4  # its characters have other ids
     assert other.config.settings.model.ngrams == 5
 
 

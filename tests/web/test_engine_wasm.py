@@ -17,9 +17,9 @@ import playwright.sync_api as playwright
 import pytest
 from support.browser import CHROMIUM, FLAGS
 
+from storycell.context import TABLE
 from storycell.engine import EngineModel
 from storycell.language_model import Choice
-from storycell.ngrams import TABLE
 
 NODE = shutil.which("node")
 TOOLS = Path(__file__).parents[2] / "tools"

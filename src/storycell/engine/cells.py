@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from storycell.context import TABLE
 from storycell.language_model import Hold, unheld
-from storycell.ngrams import TABLE
 
 Array = npt.NDArray[np.floating[Any]]
 Arrays = dict[str, Array]
@@ -156,11 +156,17 @@ def sigmoid(x: Array) -> Array:
 
 
 def weight_shapes(
-    vocab_size: int, hidden_size: int, layers: int, cell: str, embedding_size: int, gate_bias: bool, ngram_rows: int = 0
+    vocab_size: int,
+    hidden_size: int,
+    layers: int,
+    cell: str,
+    embedding_size: int,
+    gate_bias: bool,
+    context_rows: int = 0,
 ) -> dict[str, tuple[int, ...]]:
     """The shape of every parameter of a character model, by torch's names, in their order.
 
-    `ngram_rows` is how many rows its table of n-grams has; 0: there is none.
+    `context_rows` is how many rows its context's table has; 0: there is none.
     """
     V, H, D = vocab_size, hidden_size, embedding_size or vocab_size
     shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (V, D)} if embedding_size else {}
@@ -168,7 +174,7 @@ def weight_shapes(
         layer = CELLS[cell].shapes(H if k else D, H, gate_bias)
         shapes |= {f"recurrent.{name}_l{k}": shape for name, shape in layer.items()}
     shapes |= {"output.weight": (V, H), "output.bias": (V,)}
-    return shapes | ({TABLE: (ngram_rows, D)} if ngram_rows else {})
+    return shapes | ({TABLE: (context_rows, D)} if context_rows else {})
 
 
 def layer_weights(weights: Mapping[str, Any], layer: int) -> Arrays:

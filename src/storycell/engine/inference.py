@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell import threads
+from storycell.context import PAST, TABLE, Context
 from storycell.engine import library
 from storycell.engine.cells import CELLS, layer_weights, weight_shapes
 from storycell.engine.random import draw_weights
 from storycell.language_model import Choice, Floats, Generated, Hold, Integers, State, Values, unheld
-from storycell.ngrams import LONGEST, PAST, TABLE, pasts_of, rows_of
 from storycell.types import UNKNOWN
 
 _quietly = np.errstate(over="ignore", invalid="ignore")  # damaged weights give numbers that are not finite, no warning
@@ -43,6 +43,7 @@ class EngineNetwork:
         cell: str = "lstm",
         *,
         ngrams: int = 0,
+        matches: int = 0,
         generates_in: str = "fp32",
         forget_bias: float = -1.0,
         threads: int | None = None,
@@ -62,9 +63,9 @@ class EngineNetwork:
         except (KeyError, ValueError, IndexError):
             raise ValueError(f"these are not the weights of a character model: {shapes}") from None
         self.num_layers = sum("weight_hh" in name for name in shapes)
-        self.ngrams, self._rows = ngrams, len(self._weights.get(TABLE, ()))
-        if not (2 <= ngrams <= LONGEST and self._rows and self.embedding_size if ngrams else not self._rows):
-            raise ValueError(f"{self._rows} rows of n-grams of up to {ngrams} characters are not those of a model")
+        self.context = Context.of(ngrams, matches, len(self._weights.get(TABLE, ())), self.vocab_size)
+        if self.context and not self.embedding_size:
+            raise ValueError("rows of a context are added to an embedding, and these weights have none")
         self.gate_bias = "recurrent.bias_ih_l0" in shapes
         if shapes != self._shapes():
             raise ValueError(f"these are not the weights of a character model with the cell {cell!r}: {shapes}")
@@ -82,7 +83,7 @@ class EngineNetwork:
             self.cell,
             self.embedding_size,
             self.gate_bias,
-            self._rows,
+            self.context.rows,
         )
 
     def weights(self) -> dict[str, Floats]:
@@ -109,7 +110,8 @@ class EngineNetwork:
         return EngineNetwork(
             weights,
             self.cell,
-            ngrams=self.ngrams,
+            ngrams=self.context.ngrams,
+            matches=self.context.matches,
             generates_in=self.generates_in,
             forget_bias=self.forget_bias,
             threads=self.threads,
@@ -120,12 +122,12 @@ class EngineNetwork:
         return self
 
     def zero_state(self, B: int) -> State:
-        """Zeros `[L B H]` by name, and with n-grams `past [1 B N-1]`."""
+        """Zeros `[L B H]` by name, and with a context `past [1 B P]`."""
         return {name: np.zeros(shape, np.float32) for name, shape in self._state_shapes(B).items()}
 
     def _state_shapes(self, B: int) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(self.state_names, (self.num_layers, B, self.hidden_size))
-        return shapes | ({PAST: (1, B, self.ngrams - 1)} if self.ngrams else {})
+        return shapes | ({PAST: (1, B, self.context.memory)} if self.context else {})
 
     def logits(self, ids: Any, state: State | None = None) -> tuple[Floats, State]:
         """ids `[B T]` -> logits `[B T V]` and the state after them."""
@@ -152,9 +154,6 @@ class EngineNetwork:
             name: np.empty((self.num_layers, *ids.shape, self.hidden_size), np.float32) for name in self.state_names
         }
         self._read(ids, state, hiddens=every["h"], cells=every.get("c"))
-        if self.ngrams:
-            before = (state or self.zero_state(len(ids)))[PAST][0]
-            every[PAST] = pasts_of(ids, before).astype(np.float32)[None]
         return every
 
     def _read(self, ids: Integers, state: State | None, **wanted: npt.NDArray[Any] | None) -> State:
@@ -171,12 +170,12 @@ class EngineNetwork:
         return self._with_past(after, past)
 
     def _past(self, state: State | None, B: int) -> Integers:
-        """The characters that n-grams remember before a call, `[B N-1]`, which it moves on; empty without n-grams."""
-        shape = B, max(self.ngrams - 1, 0)
-        return np.zeros(shape, np.int64) if state is None or not self.ngrams else state[PAST][0].astype(np.int64)
+        """The characters that are remembered before a call, `[B P]`, which it moves on."""
+        shape = B, self.context.memory
+        return np.zeros(shape, np.int64) if state is None or not self.context else state[PAST][0].astype(np.int64)
 
     def _with_past(self, state: State, past: Integers) -> State:
-        return state | {PAST: past.astype(np.float32)[None]} if self.ngrams else state
+        return state | {PAST: past.astype(np.float32)[None]} if self.context else state
 
     def generate(
         self, fed: Any, state: State, random: Any, choices: list[Choice], chars: int, *, logits: bool = False
@@ -207,18 +206,28 @@ class EngineNetwork:
         return Generated(ids, kept, self._with_past(after, past), drawn.astype(np.int64))
 
     def inputs(self, ids: Any, past: Any = None) -> Floats:
-        """ids `[N]` -> what the first layer reads, `[N D]`, with n-grams after `past [N N-1]`."""
-        ids = self._check_known(self._integers("ids", ids))
+        """ids `[B T]` -> what the first layer reads, `[B T D]`, with a context after `past [B P]`."""
+        ids = self._check_known(self._ids("ids", ids))
         if self.embedding_size:
             vectors: Floats = self._weights["embedding.weight"][ids]
-            if self.ngrams:
-                past = np.zeros((*ids.shape, self.ngrams - 1)) if past is None else np.asarray(past)
-                flat = past.reshape(-1, self.ngrams - 1)
-                rows, _ = rows_of(ids.reshape(-1, 1), flat, self._rows)
-                vectors = vectors + self._weights[TABLE][rows[:, 0]].sum(1).reshape(vectors.shape)
+            if self.context:
+                vectors = vectors + self._weights[TABLE][self._rows_of(ids, past)].sum(2)
             return vectors
         one_hot: Floats = (ids[..., None] == np.arange(self.vocab_size)).astype(np.float32)
         return one_hot
+
+    def _rows_of(self, ids: Integers, past: Any) -> Integers:
+        """As `Context.rows_of`, by the engine."""
+        context, (B, T) = self.context, ids.shape
+        before = np.zeros((B, context.memory), np.int64) if past is None else np.asarray(past).astype(np.int64)
+        before = np.ascontiguousarray(before)
+        if before.shape != (B, context.memory):
+            raise ValueError(f"a past of shape {list(before.shape)}: it must be {[B, context.memory]}")
+        rows = np.empty((B, T, context.met), np.int64)
+        sizes = context.ngrams, context.ngram_rows, context.matches, context.vocab_size, B, T
+        places = (array.ctypes.data for array in (ids, before, rows))
+        library.check(library.library().storycell_context_rows(*sizes, *places))
+        return rows
 
     @_quietly
     def layer_step(self, layer: int, x: Floats, state: Values, hold: Hold = unheld) -> Values:
@@ -261,10 +270,9 @@ class EngineNetwork:
     def _walk(self, ids: Integers, state: list[Values]) -> list[list[Values]]:
         """Every value of every layer after each of ids `[N K]`."""
         path: list[list[Values]] = []
-        past = state[0].get(PAST)
-        pasts = None if past is None else np.concatenate([past[:, None], pasts_of(ids, past)], axis=1)
+        vectors = self.inputs(ids, state[0].get(PAST))
         for t in range(ids.shape[1]):
-            x, before = self.inputs(ids[:, t], None if pasts is None else pasts[:, t]), path[-1] if path else state
+            x, before = vectors[:, t], path[-1] if path else state
             path.append([])
             for k in range(self.num_layers):
                 path[-1].append(self.layer_step(k, x, before[k]))
@@ -342,8 +350,9 @@ class _Packed:
         )
         if network.embedding_size:
             a.embedding_weight = weights["embedding.weight"].ctypes.data
-        if network.ngrams:
-            a.ngrams, a.ngram_rows, a.ngram_table = network.ngrams, network._rows, weights[TABLE].ctypes.data
+        if context := network.context:
+            a.ngrams, a.ngram_rows, a.matches = context.ngrams, context.ngram_rows, context.matches
+            a.context_table = weights[TABLE].ctypes.data
         made, create = ctypes.c_void_p(), library.library().storycell_network_create
         library.check(
             create(ctypes.byref(a), library.GENERATES_IN[precision], network.threads_used, ctypes.byref(made))

@@ -122,8 +122,8 @@ class Generation(Struct):
 
     _fields_ = _parse_fields(
         "i:cell precision layers streams units characters length p:layer packed_output output_bias logits current"
-        " random out kept_logits choice i:unknown ngrams ngram_rows embedding"
-        " p:embedding_weight ngram_table past vectors"
+        " random out kept_logits choice i:unknown ngrams ngram_rows matches embedding"
+        " p:embedding_weight context_table past vectors"
     )
 
 
@@ -144,7 +144,7 @@ class ModelConfig(Struct):
 
     _fields_ = _parse_fields(
         "i:cell layers units characters embedding gate_bias precision threads"
-        " d:dropout weight_dropout embedding_dropout i:ngrams ngram_rows"
+        " d:dropout weight_dropout embedding_dropout i:ngrams ngram_rows matches"
     )
 
 
@@ -170,8 +170,8 @@ class NetworkWeights(Struct):
     """A network's weights, to be packed for reading."""
 
     _fields_ = _parse_fields(
-        "i:cell layers units characters embedding p:embedding_weight layer output output_bias i:ngrams ngram_rows"
-        " p:ngram_table"
+        "i:cell layers units characters embedding p:embedding_weight layer output output_bias i:ngrams"
+        " ngram_rows matches p:context_table"
     )
 
 
@@ -223,6 +223,7 @@ def library() -> ctypes.CDLL:
     for what, functions in (
         ("model", _MODEL_FUNCTIONS),
         ("network", _NETWORK_FUNCTIONS),
+        ("context", _CONTEXT_FUNCTIONS),
         ("teacher", _TEACHER_FUNCTIONS),
     ):
         for name, result, *arguments in functions:
@@ -264,6 +265,9 @@ _NETWORK_FUNCTIONS: tuple[tuple[Any, ...], ...] = (
     ("free", None, _ptr),
     ("read", _int, _ptr, _ptr, _int),
     ("write", _int, _ptr, _ptr, _int),
+)
+_CONTEXT_FUNCTIONS: tuple[tuple[Any, ...], ...] = (
+    ("rows", _int, _i64, _i64, _i64, _i64, _i64, _i64, _ptr, _ptr, _ptr),
 )
 _TEACHER_FUNCTIONS: tuple[tuple[Any, ...], ...] = (
     ("create", _ptr, _ptr, _i64, _i64, _i64),

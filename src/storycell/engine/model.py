@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storycell.context import PAST, Context
 from storycell.engine import random
 from storycell.engine.inference import EngineNetwork
 from storycell.engine.library import CELLS, PRECISIONS, Chunk, ModelConfig, Update, check, library
-from storycell.ngrams import PAST
 
-# What the library keeps of each tensor, by number; `sum [R]` of the table of n-grams alone.
+# What the library keeps of each tensor, by number; `sum [R]` of the context's table alone.
 KINDS = {
     "weight": 0,
     "gradient": 1,
@@ -47,7 +47,7 @@ class EngineModel:
 
     Weights start at zero: `initialise` or `write` them. `embedding_size` 0 feeds one-hot characters. `precision` is
     `fp32` or `bf16`, which rounds what goes into the products of `gradient`. The dropouts hold in `gradient` alone.
-    `ngrams` is the longest n-gram whose row, of `ngram_rows`, is added to the embedding (`storycell.ngrams`).
+    `ngrams`, `ngram_rows` and `matches` are those of its `storycell.context.Context`.
     `ValueError` for a size out of range.
     """
 
@@ -67,6 +67,7 @@ class EngineModel:
         embedding_dropout: float = 0.0,
         ngrams: int = 0,
         ngram_rows: int = 0,
+        matches: int = 0,
     ) -> None:
         if cell not in CELLS:
             raise ValueError(f"the engine has no cell {cell!r}; it has {', '.join(CELLS)}")
@@ -81,8 +82,8 @@ class EngineModel:
         config = ModelConfig(CELLS[cell], layers, hidden_size, vocab_size, embedding_size, gate_bias)
         config.precision, config.threads = PRECISIONS[precision], threads
         config.dropout, config.weight_dropout, config.embedding_dropout = dropout, weight_dropout, embedding_dropout
-        self.ngrams = config.ngrams = ngrams
-        config.ngram_rows = ngram_rows if ngrams else 0
+        config.ngrams, config.ngram_rows, config.matches = ngrams, ngram_rows if ngrams else 0, matches
+        self.context = Context(ngrams, ngram_rows if ngrams else 0, matches, vocab_size)
         self._model: int | None = self._library.storycell_model_create(ctypes.byref(config))
         if not self._model:
             raise ValueError("a size of the model is out of range, or there is not enough memory for it")
@@ -115,7 +116,8 @@ class EngineModel:
 
     def network(self, **keywords: Any) -> EngineNetwork:
         """The weights of now, to evaluate and generate with; learning goes on and leaves it. `keywords` are its own."""
-        return EngineNetwork(self.read(), self.cell, **{"ngrams": self.ngrams, "threads": self.threads, **keywords})
+        context = {"ngrams": self.context.ngrams, "matches": self.context.matches}
+        return EngineNetwork(self.read(), self.cell, **{**context, "threads": self.threads, **keywords})
 
     def write(self, tensors: Mapping[str, Any], kind: str = "weight") -> None:
         """Set tensors of a kind; `ValueError`, and nothing set, for a name or shape that is not this model's."""
@@ -135,15 +137,15 @@ class EngineModel:
     def state(self) -> dict[str, Floats]:
         """What the chunk applied last left to be carried on, `[L B H]` by name; empty where there is none.
 
-        With n-grams also the latest characters, `past [1 B N-1]`.
+        With a context also the latest characters, `past [1 B P]`.
         """
         B = self._library.storycell_model_streams(self._model)
         state = {name: np.empty(self._state_shape(B), np.float32) for name in self.state_names if B}
         if B:
             places = [array.ctypes.data for array in state.values()]
             check(self._library.storycell_model_read_state(self._model, *[*places, None][:2]))
-        if B and self.ngrams:
-            past = np.empty((1, B, self.ngrams - 1), np.int64)
+        if B and self.context:
+            past = np.empty((1, B, self.context.memory), np.int64)
             check(self._library.storycell_model_read_past(self._model, past.ctypes.data))
             state[PAST] = past.astype(np.float32)
         return state
@@ -154,7 +156,7 @@ class EngineModel:
         B = arrays[0].shape[1] if arrays else 0
         places = [a.ctypes.data for a in arrays[: len(self.state_names)]]
         check(self._library.storycell_model_write_state(self._model, B, *[*places, None, None][:2]))
-        if B and self.ngrams:
+        if B and self.context:
             past = np.ascontiguousarray(arrays[-1], np.int64)
             check(self._library.storycell_model_write_past(self._model, past.ctypes.data))
 
@@ -163,8 +165,8 @@ class EngineModel:
         B = arrays[0].shape[1] if arrays and arrays[0].ndim == 3 else 0
         if any(a.shape != self._state_shape(B) for a in arrays):
             raise ValueError(f"a state of shapes {[a.shape for a in arrays]}: this model's are {self._state_shape(B)}")
-        if B and self.ngrams:
-            past, shape = np.asarray(state[PAST]), (1, B, self.ngrams - 1)
+        if B and self.context:
+            past, shape = np.asarray(state[PAST]), (1, B, self.context.memory)
             if past.shape != shape or not np.isin(past, range(self.vocab_size)).all():
                 raise ValueError(f"a past of shape {past.shape}: this model's is {shape}, of its characters")
             arrays.append(past)
@@ -211,7 +213,7 @@ class EngineModel:
 
     @property
     def gradients(self) -> Floats:
-        """The gradient `[count]` of all but the table of n-grams, one after the other, to read and to change in place.
+        """The gradient `[count]` of all but the context's table, one after the other, to read and to change in place.
 
         It is the engine's own memory, the same as long as the model lives; of use between `gradient` and `apply`, for
         adding up those of several processes. `measure` has to follow a change. Between rows are zeros, which must stay.
@@ -221,14 +223,14 @@ class EngineModel:
         return np.ctypeslib.as_array((ctypes.c_float * count.value).from_address(place))
 
     def row_gradients(self) -> tuple[NDArray[np.int64], Floats]:
-        """The rows of the table of n-grams that have a gradient, rising, and copies of their gradients `[rows D]`."""
+        """The rows of the context's table that have a gradient, rising, and copies of their gradients `[rows D]`."""
         rows = np.empty(self._library.storycell_model_met(self._model), np.int64)
         gradients = np.empty((len(rows), self.embedding_size), np.float32)
         check(self._library.storycell_model_read_met(self._model, rows.ctypes.data, gradients.ctypes.data))
         return rows, gradients
 
     def set_row_gradients(self, rows: NDArray[np.int64], gradients: Floats) -> None:
-        """Give these rows of the table of n-grams, rising, a gradient `[rows D]`, and no others."""
+        """Give these rows of the context's table, rising, a gradient `[rows D]`, and no others."""
         rows, gradients = np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(gradients, np.float32)
         if gradients.shape != (len(rows), self.embedding_size):
             raise ValueError(f"gradients {gradients.shape} of {len(rows)} rows of {self.embedding_size}")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storycell.context import TABLE
 from storycell.engine.cells import spectral_radius
-from storycell.ngrams import TABLE
 from storycell.types import UNKNOWN
 
 EMBEDDING_STD = 4.0  # wide, so that a character is heard over the recurrence from the first step (LOG.md)

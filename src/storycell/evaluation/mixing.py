@@ -46,7 +46,7 @@ class MixedModel:
             raise ValueError(f"an n-gram of {ngram.V} ids beside a model of {lm.vocab_size}")
         self.lm, self.ngram, self.mix = lm, ngram, mix
         self.vocab_size, self.hidden_size, self.num_layers = lm.vocab_size, lm.hidden_size, lm.num_layers
-        self.embedding_size, self.ngrams = lm.embedding_size, lm.ngrams
+        self.embedding_size, self.context = lm.embedding_size, lm.context
         self.cell, self.state_names = lm.cell, lm.state_names
         self.can_hold = False
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from storycell.context import rows_of
 from storycell.errors import ExportError
 from storycell.export.network import Network
-from storycell.ngrams import rows_of
 
 Float = npt.NDArray[np.float64]
 

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell.config import ModelSettings
+from storycell.context import TABLE
 from storycell.engine.cells import CELLS
 from storycell.errors import ExportError
 from storycell.language_model import LanguageModel
-from storycell.ngrams import TABLE
 from storycell.runs.network import new_model
 
 Array = npt.NDArray[np.float32]

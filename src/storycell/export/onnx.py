@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from storycell.context import FACTOR, PRIME
 from storycell.engine.cells import CELLS
 from storycell.errors import ExportError
 from storycell.export.encoding import BYTE, Scaled, Weights
 from storycell.export.network import Network, Shape
-from storycell.ngrams import FACTOR, PRIME
 
 _OPSET = 13  # of December 2020, onnxruntime 1.6; the first with these rules of Split and Unsqueeze
 _IR_VERSION = 7  # of the same time

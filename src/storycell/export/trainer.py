@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from storycell import ngrams
+from storycell import context
 from storycell.atomic import write_atomically
 from storycell.data.stories.corpus import generate
 from storycell.data.vocab import SEPARATOR, Vocabulary
@@ -72,10 +72,10 @@ def write(
     facts, weights = None, ""
     if model is not None and vocab is not None:
         shape = {"cell": model.cell, "layers": model.num_layers, "units": model.hidden_size}
-        weights_by_name = ngrams.in_bytes(model.weights())
+        weights_by_name = context.in_bytes(model.weights())
         shape |= {"embedding": model.embedding_size}
         if model.ngrams:
-            shape |= {"ngrams": model.ngrams, "ngramRows": len(weights_by_name[ngrams.TABLE])}
+            shape |= {"ngrams": model.ngrams, "ngramRows": len(weights_by_name[context.TABLE])}
         facts = {"name": name, "characters": vocab.characters, "shape": shape}
         weights = wasm.deflate(pack_tensors({key: _rounded(w) for key, w in weights_by_name.items()}, {}))
     parts = {

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from storycell.context import PAST
 from storycell.errors import NotFiniteError, SettingsError
 from storycell.generation.constraints import Constraint, begin
 from storycell.generation.slicing import Pace
 from storycell.language_model import Choice, Floats, Held, Hold, Integers, LanguageModel, State, unheld
 from storycell.language_model import Generated as Rows
-from storycell.ngrams import PAST, pasts_of
 from storycell.types import BOUNDARY, UNKNOWN
 
 PROMPT_PIECE = 4096  # characters of a prompt that are read in one pass
@@ -221,14 +221,14 @@ def held_step(lm: LanguageModel, held: Held) -> Step:
     holds = [hold_of(layer, held) for layer in range(lm.num_layers)]
 
     def step(fed: Integers, state: State) -> tuple[Floats, State]:
-        past = state[PAST][0] if lm.ngrams else None
-        x, layers = lm.inputs(fed, past), []
+        past = state[PAST][0] if lm.context else None
+        x, layers = lm.inputs(fed[:, None], past)[:, 0], []
         for k, hold in enumerate(holds):
             layers.append(lm.layer_step(k, x, {name: state[name][k] for name in lm.state_names}, hold))
             x = layers[-1][lm.state_names[0]]
         after = {name: np.stack([values[name] for values in layers]) for name in lm.state_names}
         if past is not None:
-            after[PAST] = pasts_of(fed[:, None], past).astype(past.dtype).swapaxes(0, 1)
+            after[PAST] = lm.context.past_after(fed[:, None], past).astype(past.dtype)[None]
         return lm.output(x), after
 
     return step

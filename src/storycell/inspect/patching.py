@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from storycell.context import PAST
 from storycell.data.vocab import Vocabulary
 from storycell.errors import SettingsError
 from storycell.generation.sampler import Sampling, Stream, advance
 from storycell.inspect.pairs import FACTS, Pair, pairs
 from storycell.inspect.trace import probabilities
 from storycell.language_model import LanguageModel, State
-from storycell.ngrams import PAST
 from storycell.types import BOUNDARY
 
 Floats = npt.NDArray[np.float64]

@@ -67,4 +67,6 @@ def changed(model: LanguageModel, layer: int, scale: Any, shift: Any) -> Languag
         weights[weight] = (W * scale).astype(np.float32)
     if has_bias:
         return model.with_weights(weights)
-    return EngineNetwork(weights, model.cell, ngrams=model.ngrams, generates_in=model.generates_in)
+    return EngineNetwork(
+        weights, model.cell, ngrams=model.context.ngrams, matches=model.context.matches, generates_in=model.generates_in
+    )

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from storycell.context import PAST
 from storycell.engine.cells import CELLS
 from storycell.errors import SettingsError
 from storycell.language_model import LanguageModel
-from storycell.ngrams import PAST
 from storycell.types import BOUNDARY, Ids
 
 Floats = npt.NDArray[np.float64]
@@ -58,7 +58,7 @@ def unit_step(model: LanguageModel, read: Ids | Sequence[int], layer: int, unit:
     ids = np.asarray(read, np.int64)
     is_first = len(ids) == 1 or ids[-1] == BOUNDARY
     state = model.zero_state(1) if is_first else model.state_after(ids[np.newaxis, :-1])
-    x = model.inputs(ids[-1:], state[PAST][0] if PAST in state else None)
+    x = model.inputs(ids[np.newaxis, -1:], state[PAST][0] if PAST in state else None)[0]
     output = model.state_names[0]
     for k in range(layer + 1):
         before = {name: state[name][k] for name in model.state_names}

@@ -14,16 +14,17 @@ layer, none within `_APART` characters of the row or of each other.
 import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from storycell.context import PAST
 from storycell.data.vocab import Vocabulary
 from storycell.errors import CorpusError, SettingsError
 from storycell.evaluation import evaluator
 from storycell.language_model import LanguageModel, State
-from storycell.ngrams import PAST
 from storycell.types import BOUNDARY, Ids
 
 Array = npt.NDArray[np.floating[Any]]
@@ -104,11 +105,17 @@ class Trace:
 
     def state_at(self, rows: npt.NDArray[np.int64]) -> State:
         """The state of the model after the characters in these rows of `states`, as `LanguageModel` takes it."""
-        found = {}
-        for name in self.states[0]:
-            layers = [layer[name][rows] for layer in self.states if name in layer]
-            found[name] = np.stack(layers).astype(np.float32)
+        found = {
+            name: np.stack([layer[name][rows] for layer in self.states]).astype(np.float32) for name in self.states[0]
+        }
+        if self.model.context:
+            found[PAST] = self.model.context.past_before(self.all_ids, rows + 1)[None].astype(np.float32)
         return found
+
+    @cached_property
+    def inputs(self) -> Array:
+        """What the first layer reads at each row of `states`, `[rows D]`."""
+        return self.model.inputs(self.all_ids[np.newaxis])[0]
 
     @property
     def output(self) -> str:
@@ -138,7 +145,7 @@ class Trace:
         begins = ids == BOUNDARY
         if begins.any():
             before = {name: np.where(begins[:, None], 0, value) for name, value in before.items()}
-        x = self.states[layer - 1][self.output][_slice(rows)] if layer else self.model.inputs(ids, before.get(PAST))
+        x = (self.states[layer - 1][self.output] if layer else self.inputs)[_slice(rows)]
         return self.model.layer_step(layer, x, before)
 
     def _check(self, name: str, layer: int) -> tuple[str, int]:
@@ -218,11 +225,7 @@ def _states(model: LanguageModel, ids: Ids) -> list[dict[str, Array]]:
                 line[: end - first] = ids[first : min(end, first + width)]
             every = model.states(chunk, state)
             kept = kept or [
-                {
-                    name: np.empty((len(ids), value.shape[-1]), value.dtype)
-                    for name, value in every.items()
-                    if k < len(value)  # one past for all layers
-                }
+                {name: np.empty((len(ids), value.shape[-1]), value.dtype) for name, value in every.items()}
                 for k in range(model.num_layers)
             ]
             for name, value in every.items():
@@ -231,7 +234,10 @@ def _states(model: LanguageModel, ids: Ids) -> list[dict[str, Array]]:
                         n = min(width, end - first)
                         kept[k][name][first : first + n] = value[k, b, :n]
             going_on = sum(length > width for length in lengths)
-            state = {name: np.ascontiguousarray(value[:, :going_on, -1]) for name, value in every.items()}
+            after = {name: np.ascontiguousarray(value[:, :going_on, -1]) for name, value in every.items()}
+            if model.context:
+                after[PAST] = model.context.past_after(chunk, state[PAST][0])[np.newaxis, :going_on].astype(np.float32)
+            state = after
             rows = [(first + width, end) for first, end in rows[:going_on]]
     return kept
 

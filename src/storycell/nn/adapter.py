@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from storycell.context import PAST
 from storycell.language_model import Choice, Floats, Generated, Hold, Integers, State, Values, unheld
-from storycell.ngrams import PAST, pasts_of
 from storycell.nn.backends.backend import Scorer
 from storycell.nn.backends.native import library
 from storycell.nn.backends.native.backend import NativeBackend
@@ -34,7 +34,7 @@ class TorchModel:
     def __init__(self, lm: CharLM) -> None:
         self.lm = lm
         self.vocab_size, self.hidden_size, self.num_layers = lm.vocab_size, lm.hidden_size, lm.num_layers
-        self.embedding_size, self.cell, self.ngrams = lm.embedding_size, lm.cell, lm.ngrams
+        self.embedding_size, self.cell, self.context = lm.embedding_size, lm.cell, lm.context
         self._cell = registry.get_cell(lm.cell)
         self.state_names = self._cell.state_names
         self.can_hold = "hold" in inspect.signature(self._cell.step).parameters
@@ -45,7 +45,7 @@ class TorchModel:
     def value_names(self) -> tuple[str, ...]:
         """The names of a step's values, in the order of computation."""
         zero = {name: np.zeros((1, self.hidden_size), np.float32) for name in self.state_names}
-        return tuple(self.layer_step(0, self.inputs(np.zeros(1, np.int64)), zero))
+        return tuple(self.layer_step(0, self.inputs(np.zeros((1, 1), np.int64))[0], zero))
 
     @property
     def backend(self) -> str:
@@ -89,8 +89,9 @@ class TorchModel:
             embedding_size=lm.embedding_size,
             gate_bias="bias_ih" in lm.recurrent.layers()[0],
             forget_bias=lm.forget_bias,
-            ngrams=lm.ngrams,
-            ngram_rows=0 if lm.ngram_table is None else len(lm.ngram_table.weight),
+            ngrams=lm.context.ngrams,
+            ngram_rows=lm.context.ngram_rows,
+            matches=lm.context.matches,
             backend=lm.backend.name,
             seed=seed,
         ).to(lm.output.weight)
@@ -100,9 +101,9 @@ class TorchModel:
         return _Frozen(self.lm)
 
     def zero_state(self, B: int) -> State:
-        """Zeros `[L B H]` by name, and with n-grams `past [1 B N-1]`."""
+        """Zeros `[L B H]` by name, and with a context `past [1 B P]`."""
         zeros = {name: np.zeros((self.num_layers, B, self.hidden_size), np.float32) for name in self.state_names}
-        return zeros | ({PAST: np.zeros((1, B, self.ngrams - 1), np.float32)} if self.ngrams else {})
+        return zeros | ({PAST: np.zeros((1, B, self.context.memory), np.float32)} if self.context else {})
 
     def logits(self, ids: Any, state: State | None = None) -> tuple[Floats, State]:
         """ids `[B T]` -> logits `[B T V]` and the state after them."""
@@ -145,11 +146,7 @@ class TorchModel:
         starts = {name: np.stack([state[name] for state in before], axis=2) for name in before[0]}
         every = self._run_stepwise(padded, {name: s.reshape(len(s), -1, s.shape[-1]) for name, s in starts.items()})
         shape = (self.num_layers, B, pieces * width, self.hidden_size)
-        found = {name: values.reshape(shape)[:, :, :T] for name, values in every.items()}
-        if self.ngrams:
-            past = (state or self.zero_state(B))[PAST][0]
-            found[PAST] = pasts_of(ids, past).astype(np.float32)[None]
-        return found
+        return {name: values.reshape(shape)[:, :, :T] for name, values in every.items()}
 
     def _run_stepwise(self, ids: Integers, state: State) -> State:
         """The same, one character of all rows after the other."""
@@ -159,7 +156,7 @@ class TorchModel:
         every = {name: np.empty(size, dtype) for name in self.state_names}
         with self._reading():
             layers = [{name: self._tensor(state[name][k]) for name in self.state_names} for k in range(self.num_layers)]
-            vectors = self.lm.vectors(self._ids(ids), self._tensor(state[PAST][0]) if self.ngrams else None)
+            vectors = self.lm.vectors(self._ids(ids), self._tensor(state[PAST][0]) if self.context else None)
             for t in range(ids.shape[1]):
                 x = vectors[:, t]
                 for k, w in enumerate(weights):
@@ -172,8 +169,8 @@ class TorchModel:
     def generate(
         self, fed: Any, state: State, random: Any, choices: list[Choice], chars: int, *, logits: bool = False
     ) -> Generated | None:
-        """By the native kernel, in one call; None on any other backend, and with n-grams."""
-        if not isinstance(self.lm.backend, NativeBackend) or self.ngrams:
+        """By the native kernel, in one call; None on any other backend, and with a context."""
+        if not isinstance(self.lm.backend, NativeBackend) or self.context:
             return None
         with library.one_torch_thread():
             written = self._generator().generate(
@@ -188,12 +185,9 @@ class TorchModel:
         return Generated(written.ids.numpy(), kept, _arrays(written.state), written.random.numpy())
 
     def inputs(self, ids: Any, past: Any = None) -> Floats:
-        """ids `[N]` -> what the first layer reads, `[N D]`, with n-grams after `past [N N-1]`."""
-        ids = np.asarray(ids)
+        """ids `[B T]` -> what the first layer reads, `[B T D]`, with a context after `past [B P]`."""
         with self._reading():
-            flat = None if past is None else self._tensor(np.reshape(past, (-1, self.ngrams - 1)))
-            vectors = self.lm.vectors(self._ids(ids.reshape(-1, 1)), flat)[:, 0]
-            return _array(vectors.reshape(*ids.shape, -1))
+            return _array(self.lm.vectors(self._ids(ids), None if past is None else self._tensor(past)))
 
     def layer_step(self, layer: int, x: Floats, state: Values, hold: Hold = unheld) -> Values:
         """The cell's own lines, on inputs `[N D]` and state `[N H]`."""

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from storycell import ngrams as hashing
 from storycell.config import ModelSettings
+from storycell.context import PAST, Context
 from storycell.errors import BackendError, SettingsError
 from storycell.nn.backends import choice
 from storycell.nn.backends.backend import Backend, Network, Scorer
@@ -96,6 +96,7 @@ class CharLM(nn.Module):
         forget_bias: float = -1.0,
         ngrams: int = 0,
         ngram_rows: int = 65_536,
+        matches: int = 0,
         backend: str = "auto",
         precision: str = "auto",
         seed: int = 1,
@@ -107,17 +108,18 @@ class CharLM(nn.Module):
                 raise SettingsError(f"{name} = {size}: it must be at least 1")
         self.vocab_size, self.hidden_size, self.num_layers, self.cell = vocab_size, hidden_size, layers, cell
         self.embedding_size, self.dropout, self.forget_bias = embedding_size, dropout, forget_bias
-        self.weight_dropout, self.embedding_dropout, self.ngrams = weight_dropout, embedding_dropout, ngrams
-        if ngrams and not embedding_size:
-            raise SettingsError(f"ngrams = {ngrams}: n-grams are added to an embedding, and embedding is 0")
+        self.weight_dropout, self.embedding_dropout = weight_dropout, embedding_dropout
+        self.context = Context(ngrams, ngram_rows if ngrams else 0, matches, vocab_size)
+        if self.context and not embedding_size:
+            raise SettingsError(f"{self.context}: its rows are added to an embedding, and embedding is 0")
         self.embedding = None
         if embedding_size:
             self.embedding = nn.Embedding(vocab_size, embedding_size, dtype=torch.float32, device=device)
         self.recurrent = Recurrent(cell, embedding_size or vocab_size, hidden_size, layers, gate_bias, device)
         self.output = nn.Linear(hidden_size, vocab_size, dtype=torch.float32, device=device)
-        self.ngram_table = None
-        if ngrams:
-            self.ngram_table = nn.Embedding(ngram_rows, embedding_size, dtype=torch.float32, device=device)
+        self.context_table = None
+        if self.context:
+            self.context_table = nn.Embedding(self.context.rows, embedding_size, dtype=torch.float32, device=device)
         self.use(backend, precision)
         self.writing_precision = "fp32"
         self.initialise(seed)
@@ -138,6 +140,7 @@ class CharLM(nn.Module):
             forget_bias=model.forget_bias,
             ngrams=model.ngrams,
             ngram_rows=model.ngram_rows,
+            matches=model.matches,
             **keywords,
         )
 
@@ -202,15 +205,15 @@ class CharLM(nn.Module):
             self.embedding.weight[UNKNOWN : UNKNOWN + 1] = 0.0  # never trained: an unknown character says nothing
         else:
             self.recurrent.get_parameter("weight_ih_l0")[:, UNKNOWN : UNKNOWN + 1] = 0.0
-        if self.ngram_table is not None:
-            self.ngram_table.weight.zero_()
+        if self.context_table is not None:
+            self.context_table.weight.zero_()
 
     def zero_state(self, B: int) -> State:
         """The state before a text begins: zeros `[L B H]`."""
         weight = self.output.weight
         shape = (self.num_layers, B, self.hidden_size)
         zeros = {name: weight.new_zeros(shape) for name in registry.get_cell(self.cell).state_names}
-        return zeros | ({hashing.PAST: weight.new_zeros((1, B, self.ngrams - 1))} if self.ngrams else {})
+        return zeros | ({PAST: weight.new_zeros((1, B, self.context.memory))} if self.context else {})
 
     def forward(
         self, ids: torch.Tensor, state: State | None = None, targets: torch.Tensor | None = None
@@ -229,27 +232,28 @@ class CharLM(nn.Module):
         return out, self._detach(state | past)
 
     def _begin(self, ids: torch.Tensor, state: State | None) -> tuple[Network, State, State]:
-        """The network that reads ids `[B T]`, the state before them, and what n-grams remember after them."""
+        """The network that reads ids `[B T]`, the state before them, and what is remembered after them."""
         state = self.zero_state(ids.shape[0]) if state is None else state
         network = self.network()
-        if self.ngram_table is None:
+        if self.context_table is None:
             return network, state, {}
-        added, past = self._look_up(self.ngram_table.weight, ids, state[hashing.PAST][0])
-        states = {name: value for name, value in state.items() if name != hashing.PAST}
-        return replace(network, ngrams=added), states, {hashing.PAST: past[None]}
+        past = state[PAST][0]
+        after = torch.from_numpy(self.context.past_after(ids.cpu().numpy(), past.cpu().numpy())).to(past)
+        states = {name: value for name, value in state.items() if name != PAST}
+        added = self._look_up(self.context_table.weight, ids, past)
+        return replace(network, context=added), states, {PAST: after[None]}
 
-    @staticmethod
-    def _look_up(table: torch.Tensor, ids: torch.Tensor, past: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """ids `[B T]` after `past [B N-1]` -> the sum of their rows, `[B T D]`, and the past after them."""
-        rows, after = hashing.rows_of(ids.cpu().numpy(), past.cpu().numpy(), len(table))
-        return table[torch.from_numpy(rows).to(ids.device)].sum(2), torch.from_numpy(after).to(table)
+    def _look_up(self, table: torch.Tensor, ids: torch.Tensor, past: torch.Tensor) -> torch.Tensor:
+        """ids `[B T]` after `past [B P]` -> the sum of the rows that they meet, `[B T D]`."""
+        rows = self.context.rows_of(ids.cpu().numpy(), past.cpu().numpy())
+        return table[torch.from_numpy(rows).to(ids.device)].sum(2)
 
     def vectors(self, ids: torch.Tensor, past: torch.Tensor | None = None) -> torch.Tensor:
-        """What the first layer reads: ids `[B T]` -> `[B T D]`; with n-grams after `past [B N-1]`, None for zeros."""
+        """What the first layer reads: ids `[B T]` -> `[B T D]`; with a context after `past [B P]`, None for zeros."""
         network = self.network()
-        if self.ngram_table is not None:
-            past = self.output.weight.new_zeros(len(ids), self.ngrams - 1) if past is None else past
-            network = replace(network, ngrams=self._look_up(self.ngram_table.weight, ids, past)[0])
+        if self.context_table is not None:
+            past = self.output.weight.new_zeros(len(ids), self.context.memory) if past is None else past
+            network = replace(network, context=self._look_up(self.context_table.weight, ids, past))
         return network.vectors(ids)
 
     def nats(self, ids: torch.Tensor, targets: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
@@ -262,7 +266,7 @@ class CharLM(nn.Module):
 
     def scorer(self) -> Scorer:
         """`nats` with the weights as they are now, for many calls: ids and targets `[B T]`, the state before them."""
-        if self.ngrams:
+        if self.context:
             return self.nats
         return self.backend.scorer(self.network())
 

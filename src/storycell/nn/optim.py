@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from storycell.config import TrainSettings
-from storycell.ngrams import TABLE
+from storycell.context import TABLE
 from storycell.nn.backends.native import adam as kernel
 from storycell.nn.model import CharLM
 
@@ -35,7 +35,7 @@ POLYNOMIALS = (  # a, b, c of each iteration: singular values from 0.01 to 1 com
     (2.6613, -1.9772, 0.4526),
 )
 _TINY = 1e-7
-TABLE_RATE = 50.0  # of the learning rate, for the n-grams' table (LOG.md)
+TABLE_RATE = 50.0  # of the learning rate, for the context's table (LOG.md)
 _TINY_SUM = 1e-20
 
 
@@ -170,7 +170,7 @@ class OptimizerGroup:
 
 
 def build_optimizer(model: CharLM, settings: TrainSettings) -> OptimizerGroup:
-    """The optimiser of the settings. Only matrices decay: biases, embedding and n-grams do not."""
+    """The optimiser of the settings. Only matrices decay: biases, embedding and context do not."""
     named = dict(model.named_parameters())
     tables = [named.pop(TABLE)] if TABLE in named and settings.optimizer != "sgd" else []
     others = [name for name, p in named.items() if p.dim() == 1 or name.startswith("embedding")]

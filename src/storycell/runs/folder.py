@@ -26,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from storycell import atomic, extras, ngrams
+from storycell import atomic, context, extras
 from storycell.config import Settings, StrictModel, validate
 from storycell.data.vocab import Vocabulary
 from storycell.engine.library import CELLS
@@ -184,12 +184,12 @@ class RunFolder:
 
         The table of n-grams is rounded to bytes.
         """
-        self._save("model.safetensors", ngrams.in_bytes(weights), about)
+        self._save("model.safetensors", context.in_bytes(weights), about)
 
     def load_weights(self, shapes: Shapes) -> tuple[dict[str, Floats], dict[str, Any]]:
         """The best weights in float32, checked to have the `shapes` of the model they are for, and their metadata."""
         stored, about = self._load("model.safetensors")
-        weights = ngrams.from_bytes(stored)
+        weights = context.from_bytes(stored)
         self._refuse_misfit("model.safetensors", weights, shapes)
         return {name: weight.astype(np.float32, copy=False) for name, weight in weights.items()}, about
 
@@ -235,7 +235,7 @@ class RunFolder:
         """The weights of a step in float32, checked to have the `shapes` of the model they are for."""
         name = _checkpoint(step)
         stored, about = self._load(name)
-        weights = ngrams.from_bytes(stored)
+        weights = context.from_bytes(stored)
         self._refuse_misfit(name, weights, shapes)
         if about.get("step") != step:
             raise RunFolderError(f"{self.path / name} holds the weights of another step; restore it from a copy")
@@ -319,7 +319,7 @@ def _in_16_bits(weights: Mapping[str, Any]) -> dict[str, Array]:
         name: np.clip(weight, -_LARGEST_16, _LARGEST_16).astype(np.float16)
         if weight.ndim > 1 and weight.dtype.kind == "f"
         else weight
-        for name, weight in ngrams.in_bytes(weights).items()
+        for name, weight in context.in_bytes(weights).items()
     }
 
 

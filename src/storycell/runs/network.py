@@ -8,6 +8,7 @@ from typing import Any
 
 from storycell import extras
 from storycell.config import ModelSettings
+from storycell.context import Context
 from storycell.data.vocab import Vocabulary
 from storycell.engine import EngineNetwork
 from storycell.engine.cells import weight_shapes
@@ -83,13 +84,18 @@ def _open_network(
 
 def _engine_network(weights: dict[str, Floats], model: ModelSettings, precision: str) -> EngineNetwork:
     return EngineNetwork(
-        weights, model.cell, ngrams=model.ngrams, generates_in=precision, forget_bias=model.forget_bias
+        weights,
+        model.cell,
+        ngrams=model.ngrams,
+        matches=model.matches,
+        generates_in=precision,
+        forget_bias=model.forget_bias,
     )
 
 
 def shapes_of(model: ModelSettings, V: int) -> dict[str, tuple[int, ...]]:
     """The shapes of the weights of such a network in the engine, for a vocabulary of V ids."""
-    rows = model.ngram_rows if model.ngrams else 0
+    rows = Context(model.ngrams, model.ngram_rows, model.matches, V).rows
     return weight_shapes(V, model.hidden, model.layers, model.cell, model.embedding, model.gate_bias, rows)
 
 

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from storycell import threads
 from storycell.config import Settings
+from storycell.context import TABLE
 from storycell.engine import EngineModel, EngineNetwork
 from storycell.engine.cells import spectral_radius
 from storycell.language_model import Floats
-from storycell.ngrams import TABLE
 from storycell.training.learner import Kept, Layout, Soft, draws_seed
 from storycell.training.processes import ProcessGroup
 
@@ -55,6 +55,7 @@ class EngineLearner:
             embedding_dropout=model.embedding_dropout,
             ngrams=model.ngrams,
             ngram_rows=model.ngram_rows,
+            matches=model.matches,
         )
         self.engine.initialise(training.seed, model.forget_bias)
         self._processes, self._share = processes or ProcessGroup(), np.float32(share)
@@ -80,8 +81,8 @@ class EngineLearner:
         }
         if TABLE in moments and optimizer != "sgd":
             moments[TABLE] = MOMENTS["table"]
-        past = max(0, engine.ngrams - 1)
-        return Layout(engine.shapes, moments, engine.state_names, engine.num_layers, engine.hidden_size, past)
+        sizes = engine.num_layers, engine.hidden_size, engine.context.memory
+        return Layout(engine.shapes, moments, engine.state_names, *sizes)
 
     def gradient(
         self,
@@ -105,7 +106,7 @@ class EngineLearner:
         gradients = self.engine.gradients
         gradients *= self._share
         self._processes.add_up(gradients)
-        if self.engine.ngrams:
+        if self.engine.context:
             rows, of_rows = self.engine.row_gradients()
             self.engine.set_row_gradients(*self._processes.add_up_rows(rows, of_rows * self._share))
         return self.engine.measure()

@@ -35,7 +35,7 @@ class Layout:
     state_names: tuple[str, ...]
     layers: int
     hidden: int
-    past: int = 0  # characters that each stream carries for its n-grams, as the state `past [1 B past]`
+    past: int = 0  # characters that each stream remembers, as the state `past [1 B past]`
 
 
 def draws_seed(settings: TrainSettings, step: int, rank: int = 0) -> int:

@@ -28,13 +28,13 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
 from storycell import loss
 from storycell.config import StrictModel, validate
+from storycell.context import PAST
 from storycell.data.tokens import Prepared
 from storycell.errors import ResumeError, SettingsError
 from storycell.evaluation import evaluator
 from storycell.evaluation.texts import evaluate_split
 from storycell.generation.generate import generate_text
 from storycell.language_model import Floats
-from storycell.ngrams import PAST
 from storycell.runs.default_prompt import default_prompt
 from storycell.runs.folder import LOGS, RunConfig, RunFolder, is_checkpoint, most_checkpoints
 from storycell.runs.tensors import Array

@@ -20,6 +20,7 @@ import numpy as np
 
 from storycell import config, extras, threads
 from storycell.config import BUDGETS, Settings, TrainSettings
+from storycell.context import TABLE
 from storycell.data import batches, corpus
 from storycell.data.resumable import Progress, no_progress
 from storycell.data.survey import build_vocabulary
@@ -29,7 +30,6 @@ from storycell.engine import library
 from storycell.engine.teacher import MOST_CHARACTERS, Teacher
 from storycell.errors import ResumeError, SettingsError
 from storycell.language_model import Floats
-from storycell.ngrams import TABLE
 from storycell.runs import default_prompt
 from storycell.runs import folder as folder_module
 from storycell.runs.folder import RunConfig, RunFolder, TextRecord, refuse_occupied

@@ -67,7 +67,7 @@ class TorchLearner:
             registry.get_cell(lm.cell).state_names,
             lm.num_layers,
             lm.hidden_size,
-            max(0, lm.ngrams - 1),
+            lm.context.memory,
         )
 
     def gradient(

@@ -31,13 +31,13 @@ class Network:
     output_bias: torch.Tensor  # [V]
     dropout: float  # between layers and before the output; 0 when not training
     bf16: bool  # whether matmul inputs are rounded to bf16
-    ngrams: torch.Tensor | None = None  # [B T D] that the n-grams of the chunk add to the embedding
+    context: torch.Tensor | None = None  # [B T D] that is added to the embedding for it
 
     def vectors(self, ids: torch.Tensor) -> torch.Tensor:
         """What the first layer reads: ids `[B T]` -> `[B T D]`."""
         if self.embedding is not None:
             vectors = F.embedding(ids, self.embedding)
-            return vectors if self.ngrams is None else vectors + self.ngrams
+            return vectors if self.context is None else vectors + self.context
         return F.one_hot(ids, len(self.output_bias)).to(self.output_weight.dtype)
 
 

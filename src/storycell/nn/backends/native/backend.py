@@ -60,7 +60,7 @@ class NativeBackend(Backend):
 
     def hidden(self, network: Network, ids: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """As `Backend.hidden`, the first layer by table. Vectors where n-grams are added."""
-        if network.ngrams is not None:
+        if network.context is not None:
             return super().hidden(network, ids, state)
         folded = fold(network.cell, network.layers, network.embedding, characters=True)
         assert folded.table is not None
@@ -71,7 +71,7 @@ class NativeBackend(Backend):
         self, network: Network, ids: torch.Tensor, targets: torch.Tensor, state: State
     ) -> tuple[torch.Tensor, State]:
         """As `Backend.mean_nats`, fused. Vectors where n-grams are added."""
-        if network.ngrams is not None:
+        if network.context is not None:
             return super().mean_nats(network, ids, targets, state)
         folded = fold(network.cell, network.layers, network.embedding, characters=True)
         call = _call(folded, ids, network.dropout, network.bf16, len(network.layers))
@@ -86,7 +86,7 @@ class NativeBackend(Backend):
         self, network: Network, ids: torch.Tensor, targets: torch.Tensor, state: State
     ) -> tuple[torch.Tensor, State]:
         """As `Backend.nats`, fused."""
-        if network.ngrams is not None:
+        if network.context is not None:
             return super().nats(network, ids, targets, state)
         return self.scorer(network)(ids, targets, state)
 

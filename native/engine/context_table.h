@@ -1,4 +1,4 @@
-// The table of n-grams of a model that learns: every character adds the rows of its n-grams (ngrams.h) to the embedding.
+// The context's table of a model that learns: every character adds the rows that it meets (context.h) to the embedding.
 // Only rows that a chunk met have a gradient, and only they are moved, by Adagrad (Duchi, Hazan & Singer 2011,
 // https://jmlr.org/papers/v12/duchi11a.html) with one sum for each row: rows that are met rarely keep their high rate.
 //
@@ -12,19 +12,21 @@
 
 #include "engine/arguments.h"
 #include "engine/buffer.h"
+#include "engine/context.h"
 
 namespace storycell {
 
-class NgramTable {
+class ContextTable {
 public:
     static constexpr double kRate = 50.0;  // of the learning rate; LOG.md has others
 
-    // `longest` 0: there is none, and nothing else may be called.
-    NgramTable(int64_t longest, int64_t rows, int64_t columns, int64_t width);
+    // With neither n-grams nor matches there is none, and nothing else may be called.
+    ContextTable(const ContextShape& shape, int64_t columns, int64_t width);
 
-    const int64_t longest, rows, columns, width;  // width: columns in whole lanes
+    const ContextShape shape;
+    const int64_t rows, columns, width;  // width: columns in whole lanes
     Buffer weight, sum, average;         // [rows, width]; sum: [rows]
-    std::vector<int64_t> past;           // [B, longest - 1]: what is carried to the next chunk (ngrams.h)
+    std::vector<int64_t> past;           // [B, memory]: what is carried to the next chunk
 
     // Looks up a chunk [B, T]: to[T*B, width] = rows of `embedding` [V, width] and of the table.
     Status look_up(int64_t streams, int64_t steps, const int64_t* ids, const uint8_t* resets, bool carries,
@@ -45,7 +47,8 @@ private:
     int64_t B = 0, T = 0;
     const int64_t* ids_ = nullptr;
     std::vector<int32_t> slot;   // [rows]: place among `met`, or -1
-    std::vector<int32_t> places; // [T*B, longest - 1]: slots
+    std::vector<int64_t> here;   // [B, T, met]: rows
+    std::vector<int32_t> places; // [T*B, met]: slots
     std::vector<int64_t> met;    // rows, in the order in which they were met
     std::vector<int64_t> next_past;
     std::vector<double> sums;

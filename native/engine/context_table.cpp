@@ -1,10 +1,9 @@
-#include "engine/ngram_table.h"
+#include "engine/context_table.h"
 
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
-#include "engine/ngrams.h"
 #include "engine/pool.h"
 
 namespace storycell {
@@ -30,38 +29,44 @@ void fetch(const float* row, int64_t count, bool to_write) {
 
 }  // namespace
 
-NgramTable::NgramTable(int64_t longest, int64_t rows, int64_t columns, int64_t width)
-    : longest(longest), rows(rows), columns(columns), width(width) {
-    if (!longest) return;
+ContextTable::ContextTable(const ContextShape& shape, int64_t columns, int64_t width)
+    : shape(shape), rows(shape.rows()), columns(columns), width(width) {
+    if (!shape.any()) return;
     weight.zeros(rows * width);
     slot.assign(static_cast<size_t>(rows), -1);
 }
 
-Status NgramTable::look_up(int64_t streams, int64_t steps, const int64_t* ids, const uint8_t* resets, bool carries,
-                           const float* embedding, float* to, int threads) {
-    const int64_t N = longest - 1;
+Status ContextTable::look_up(int64_t streams, int64_t steps, const int64_t* ids, const uint8_t* resets, bool carries,
+                             const float* embedding, float* to, int threads) {
+    const int64_t N = shape.met(), P = shape.memory();
     for (const int64_t row : met) slot[static_cast<size_t>(row)] = -1;
     met.clear();
     B = streams, T = steps, ids_ = ids;
-    places.resize(static_cast<size_t>(B * T * N));
+    here.resize(static_cast<size_t>(B * T * N));
+    places.resize(here.size());
     met.reserve(static_cast<size_t>(std::min(rows, B * T * N)));
-    next_past.assign(static_cast<size_t>(B * N), 0);
-    std::vector<int64_t> here(static_cast<size_t>(N));
-    for (int64_t b = 0; b < B; ++b) {
-        int64_t* own = next_past.data() + b * N;
-        if (carries && !past.empty() && !(resets && resets[b])) std::copy_n(past.data() + b * N, N, own);
-        for (int64_t t = 0; t < T; ++t) {
-            meet(longest, rows, ids[b * T + t], own, here.data());
-            for (int64_t n = 0; n < N; ++n) {
-                int32_t& place = slot[static_cast<size_t>(here[n])];
-                if (place < 0) {
-                    place = static_cast<int32_t>(met.size());
-                    met.push_back(here[n]);
-                }
-                places[static_cast<size_t>((t * B + b) * N + n)] = place;
-            }
+    next_past.assign(static_cast<size_t>(B * P), 0);
+    const bool goes_on = carries && !past.empty();
+    const Status bad = split(B, 1, threads, [&](int64_t first, int64_t last) {
+        Context context(shape);
+        for (int64_t b = first; b < last; ++b) {
+            context.begin(goes_on && !(resets && resets[b]) ? past.data() + b * P : nullptr);
+            for (int64_t t = 0; t < T; ++t) context.meet(ids[b * T + t], here.data() + (b * T + t) * N);
+            context.end(next_past.data() + b * P);
         }
-    }
+        return kOk;
+    });
+    if (bad) return bad;
+    for (int64_t i = 0; i < B * T; ++i)
+        for (int64_t n = 0; n < N; ++n) {
+            const int64_t row = here[static_cast<size_t>(i * N + n)];
+            int32_t& place = slot[static_cast<size_t>(row)];
+            if (place < 0) {
+                place = static_cast<int32_t>(met.size());
+                met.push_back(row);
+            }
+            places[static_cast<size_t>((i % T * B + i / T) * N + n)] = place;
+        }
     return split(T * B, 256, threads, [&](int64_t first, int64_t last) {
         for (int64_t r = first; r < last; ++r) {
             const int32_t* place = places.data() + r * N;
@@ -76,8 +81,8 @@ Status NgramTable::look_up(int64_t streams, int64_t steps, const int64_t* ids, c
 }
 
 // Threads share the columns, and each adds up all rows in their order.
-Status NgramTable::spread(const float* from, int64_t characters, float* embedding, int threads) {
-    const int64_t N = longest - 1;
+Status ContextTable::spread(const float* from, int64_t characters, float* embedding, int threads) {
+    const int64_t N = shape.met();
     float* const to = gradient.room(static_cast<int64_t>(met.capacity()) * width);  // no later chunk asks for more
     return split(width / 16, 1, threads, [&](int64_t first, int64_t last) {
         const int64_t at = first * 16, count = (last - first) * 16;
@@ -95,7 +100,7 @@ Status NgramTable::spread(const float* from, int64_t characters, float* embeddin
     });
 }
 
-Status NgramTable::squares(double& sum_of_squares, int threads) {
+Status ContextTable::squares(double& sum_of_squares, int threads) {
     const auto all = static_cast<int64_t>(met.size()) * width, block = kBlockRows * width;
     sums.reserve(met.capacity() / kBlockRows + 1);
     sums.assign(static_cast<size_t>((all + block - 1) / block), 0.0);
@@ -113,13 +118,13 @@ Status NgramTable::squares(double& sum_of_squares, int threads) {
     return status;
 }
 
-void NgramTable::dense_gradient(float* to) const {
+void ContextTable::dense_gradient(float* to) const {
     std::fill_n(to, rows * width, 0.0f);
     for (size_t m = 0; m < met.size(); ++m)
         std::copy_n(gradient.data() + static_cast<int64_t>(m) * width, width, to + met[m] * width);
 }
 
-void NgramTable::read_met(int64_t* to, float* gradients) const {
+void ContextTable::read_met(int64_t* to, float* gradients) const {
     std::vector<int32_t> order(met.size());
     std::iota(order.begin(), order.end(), 0);
     std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return met[a] < met[b]; });
@@ -129,7 +134,7 @@ void NgramTable::read_met(int64_t* to, float* gradients) const {
     }
 }
 
-void NgramTable::write_met(int64_t count, const int64_t* from, const float* gradients) {
+void ContextTable::write_met(int64_t count, const int64_t* from, const float* gradients) {
     met.reserve(static_cast<size_t>(count));
     float* const to = gradient.zeros(static_cast<int64_t>(met.capacity()) * width);
     for (const int64_t row : met) slot[static_cast<size_t>(row)] = -1;
@@ -140,7 +145,7 @@ void NgramTable::write_met(int64_t count, const int64_t* from, const float* grad
     }
 }
 
-Status NgramTable::move(double factor, double rate, bool descends, int threads) {
+Status ContextTable::move(double factor, double rate, bool descends, int threads) {
     return split(static_cast<int64_t>(met.size()), 256, threads, [&](int64_t first, int64_t last) {
         for (int64_t m = first; m < last; ++m) {
             const float* from = gradient.data() + m * width;
