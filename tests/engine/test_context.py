@@ -1,4 +1,4 @@
-"""The rows that characters meet: `Context.rows_of` against its documentation, and the engine against `Context.rows_of`."""
+"""The rows that characters meet: `Context.rows_of` against its documentation, and the engine against that."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A network with a context (n-grams, matches, both) as the engine reads and generates with it, against the reference."""
+"""A network with n-grams, matches or both as the engine reads and generates with it, against the reference."""
 
 import numpy as np
 import pytest
