@@ -8,7 +8,8 @@ from support.instruction_sets import needs_kernel
 
 from storycell import context
 from storycell.context import MEMORY, Context
-from storycell.engine import EngineModel, EngineNetwork, library
+from storycell.engine import EngineModel, EngineNetwork
+from storycell.engine.inference import context_rows
 from storycell.language_model import Choice, State
 from storycell.types import BOUNDARY
 
@@ -87,20 +88,6 @@ def plain_rows(context_: Context, line: list[int]) -> list[int]:
     return [*of_ngrams, (context_.ngram_rows if context_.ngrams else 0) + row]
 
 
-def engine_rows(context_: Context, ids: np.ndarray, past: np.ndarray | None = None) -> np.ndarray:
-    B, T = ids.shape
-    ids = np.ascontiguousarray(ids, np.int64)
-    rows = np.full((B, T, context_.met), -1, np.int64)
-    before = None if past is None else np.ascontiguousarray(past, np.int64)
-    sizes = context_.ngrams, context_.ngram_rows, context_.matches, context_.vocab_size, B, T
-    library.check(
-        library.library().storycell_context_rows(
-            *sizes, ids.ctypes.data, None if before is None else before.ctypes.data, rows.ctypes.data
-        )
-    )
-    return rows
-
-
 def texts(length: int) -> np.ndarray:
     """`[B T]`: the real one and all adversarial ones."""
     return np.stack([real(length), *(adversarial(kind, length) for kind in ADVERSARIAL)])
@@ -139,7 +126,7 @@ def test_a_place_as_far_away_as_one_may_be_is_seen_and_none_beyond() -> None:
         for gap, seen in ((MEMORY - M - 1, True), (MEMORY - M, False)):
             between = 4 + np.arange(gap) % 190
             ids = np.concatenate([story, between, story])[None]
-            for rows in (one.rows_of(ids, np.zeros((1, MEMORY))), engine_rows(one, ids)):
+            for rows in (one.rows_of(ids, np.zeros((1, MEMORY))), context_rows(one, ids)):
                 assert (rows[0, -1, 0] == 200 + 4) == seen, (M, gap)
 
 
@@ -150,7 +137,22 @@ def test_the_engines_rows_are_these_to_the_last_one(name: str) -> None:
     one = CONTEXTS[name]
     ids = texts(2 * LINE + 1500)
     expected = one.rows_of(ids, np.zeros((len(ids), one.memory)))
-    assert np.array_equal(engine_rows(one, ids), expected)
+    assert np.array_equal(context_rows(one, ids), expected)
+
+
+@needs_kernel
+def test_rows_of_what_is_no_text_are_refused() -> None:
+    one = CONTEXTS["both"]
+    with pytest.raises(ValueError, match=r"a past of shape \[1, 1023\]: it must be \[1, 1024\]"):
+        context_rows(one, [[2, 3]], np.zeros((1, 1023)))
+    for ids, past in (([[2, V]], 0), ([[-1]], 0), ([[2]], V), ([[2]], -1)):
+        with pytest.raises(IndexError):
+            context_rows(one, ids, np.full((1, MEMORY), past))
+    for rows, wrong in ((10, (1, 0)), (10, (17, 0)), (V, (0, 1)), (65 * V, (0, 65)), (V, (0, 2)), (2 * V, (3, 2))):
+        with pytest.raises(ValueError, match=f"a table of {rows} rows is not that of n-grams"):
+            Context.of(*wrong, rows, V)
+    assert Context.of(3, 2, 2 * V + 1, V) == Context(3, 1, 2, V)
+    assert not Context.of(0, 0, 0, V)
 
 
 @needs_kernel
@@ -158,13 +160,13 @@ def test_the_engines_rows_are_these_to_the_last_one(name: str) -> None:
 def test_a_text_in_pieces_has_the_rows_of_the_whole(name: str) -> None:
     one = CONTEXTS[name]
     ids = texts(LINE + 300)
-    whole = engine_rows(one, ids)
+    whole = context_rows(one, ids)
     sizes = [1, 1, 2, 5, 40, 700, 1, MEMORY, 1000]
     past, at = np.zeros((len(ids), one.memory), np.int64), 0
     while at < ids.shape[1]:
         size = sizes.pop(0) if sizes else ids.shape[1] - at
         piece = ids[:, at : at + size]
-        assert np.array_equal(engine_rows(one, piece, past), whole[:, at : at + size]), at
+        assert np.array_equal(context_rows(one, piece, past), whole[:, at : at + size]), at
         if size < 100:
             assert np.array_equal(one.rows_of(piece, past), whole[:, at : at + size]), at
         past, at = one.past_after(piece, past), at + size

@@ -6,9 +6,9 @@ another machine does not quietly compute something else. Under `torchrun` every 
 runs a `TrainLoop`, the others a `TrainWorker`.
 
 `transfer_weights` is what `--init` does. Every parameter that belongs to a character moves with it; a new character
-keeps its fresh input weights and starts less likely than any of the donor's. So do the rows of matches, each of which is
-of a length and a character. Rows of n-grams are found by the ids of their characters: where characters are new, and ids
-are others, they start again at zero.
+keeps its fresh input weights and starts less likely than any of the donor's. Rows of matches, each of a length and a
+character, move so too. Rows of n-grams are found by the ids of their characters: where characters are new, and ids are
+others, they start again at zero.
 """
 
 import os
