@@ -267,7 +267,7 @@ import { Characters } from "./learn/corpus.js";
 const settings = { ...given.settings, steps: 10 }, before = Trainer.begin(engine, given.text, settings);
 for (let k = 0; k < 10; k++) before.learn();
 const donor = { weights: before.model.read(), vocab: before.data.vocab, shape: before.shape };
-const trainer = Trainer.begin(engine, given.text + given.added, {}, { donor });
+const trainer = Trainer.begin(engine, given.text + given.added, { steps: 10 }, { donor });
 const table = (one) => Array.from(one.model.read()["context_table.weight"]);
 const ids = donor.vocab.characters.map((one) => trainer.data.vocab.ids.get(one));
 say({ before: table(before), after: table(trainer), ids,
