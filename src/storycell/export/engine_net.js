@@ -12,8 +12,10 @@ export function engineNet(engine, plain, precision) {
   const states = values.filter((name) => name === "h" || name === "c");
   const next = new WeakMap(), whole = new WeakSet(); // the logits of what follows a trace; traces with their gates
   const spare = plain.newTrace();
+  let latest = {}; // the trace that was made last, and its state, from which most steps go on
 
   function stateOf(trace) {
+    if (trace === latest.trace) return latest.state;
     const state = Object.fromEntries(states.map((name) => [name, new Float32Array(L * H)]));
     for (const name of states)
       for (let l = 0; l < L; l++) state[name].set(trace.subarray(plain.placeOf(l, name, 0), plain.placeOf(l, name, H)), l * H);
@@ -26,6 +28,7 @@ export function engineNet(engine, plain, precision) {
     for (const name of states)
       for (let l = 0; l < L; l++) after.set(state[name].subarray(l * H, (l + 1) * H), plain.placeOf(l, name, 0));
     if (P) after.set(state.past, pastAt);
+    latest = { trace: after, state };
     next.set(after, logits);
     whole.delete(after);
   }

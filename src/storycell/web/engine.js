@@ -58,6 +58,14 @@ export class Engine {
   floats(at, count) { return new Float32Array(this.call.memory.buffer, at, count); }
   words(at, count) { return new Uint32Array(this.call.memory.buffer, at, count); }
   longs(at, count) { return new BigInt64Array(this.call.memory.buffer, at, count); }
+
+  // A copy of ids that lie as `longs`, many times faster than by way of BigInts: their upper halves are 0.
+  ids(at, count) {
+    const words = new Int32Array(this.call.memory.buffer, at, 2 * count), out = new Float32Array(count);
+    for (let k = 0; k < count; k++) out[k] = words[2 * k];
+    return out;
+  }
+
   get memoryBytes() { return this.call.memory.buffer.byteLength; }
 
   text(at) {
@@ -260,7 +268,7 @@ export class Model {
     if (this.memory) {
       const many = B * this.memory, at = this.#room.longs("past", many);
       this.engine.check(this.engine.call.storycell_model_read_past(this.#at, at));
-      values.past = Float32Array.from(this.engine.longs(at, many), Number);
+      values.past = this.engine.ids(at, many);
     }
     return { B, values };
   }
@@ -323,6 +331,7 @@ export class Model {
 export class Network {
   #at;
   #room;
+  #past = null; // of the state given last
 
   constructor(engine, shape, weights, precision) {
     this.engine = engine;
@@ -387,15 +396,19 @@ export class Network {
     return { ids, state: next, logits: logits ? engine.floats(logits, length * this.characters).slice() : null };
   }
 
-  // Where the characters before lie, which a call moves on; 0 where none are remembered.
+  // Where the characters before lie, which a call moves on; 0 where none are remembered. Those of the state that the call
+  // before gave lie there already.
   #pastOf(state) {
-    return this.memory ? this.#room.longs("past", state?.past ?? new Float32Array(this.memory)) : 0;
+    if (!this.memory) return 0;
+    const isThere = state?.past && state.past === this.#past;
+    this.#past = null;
+    return isThere ? this.#room.bytes("past", 8 * this.memory) : this.#room.longs("past", state?.past ?? new Float32Array(this.memory));
   }
 
   #stateOf(hidden, cell, past) {
     const { engine } = this, count = this.layers * this.units, state = { h: engine.floats(hidden, count).slice() };
     if (this.cell === "lstm") state.c = engine.floats(cell, count).slice();
-    if (past) state.past = Float32Array.from(engine.longs(past, this.memory), Number);
+    if (past) state.past = this.#past = engine.ids(past, this.memory);
     return state;
   }
 
