@@ -57,8 +57,8 @@ export class Trainer {
   static begin(engine, text, settings = {}, { name = "mine", donor = null } = {}) {
     const data = prepare(text, donor?.vocab ?? null), fitted = { ...DEFAULTS, ...(settings.embedding === 0 ? { matches: 0 } : {}), ...settings };
     if (donor) {
-      const { cell, layers, units, embedding, ngrams = 0, ngramRows = DEFAULTS.ngram_rows, matches = 0 } = donor.shape, gate_bias = "recurrent.bias_ih_l0" in donor.weights;
-      Object.assign(fitted, { cell, layers, hidden: units, embedding, ngrams, ngram_rows: ngramRows, matches, gate_bias, lr: settings.lr ?? DEFAULTS.lr / 4 });
+      const { cell, layers, units, embedding, ngrams = 0, ngramRows, matches = 0 } = donor.shape, gate_bias = "recurrent.bias_ih_l0" in donor.weights;
+      Object.assign(fitted, { cell, layers, hidden: units, embedding, ngrams, ngram_rows: ngramRows || DEFAULTS.ngram_rows, matches, gate_bias, lr: settings.lr ?? DEFAULTS.lr / 4 });
     }
     const trainer = new Trainer(engine, data, fitted, name);
     const fresh = drawWeights(trainer.model, fitted.seed);
