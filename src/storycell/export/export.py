@@ -148,8 +148,8 @@ def probe(model: LanguageModel) -> list[list[int]]:
     written = [row + [BOUNDARY] * (_COLUMNS - len(row)) for row in written]
     times = 2 if model.context.matches else 1
     spread = np.linspace(0, model.vocab_size - 1, half * _COLUMNS // times).astype(int)
-    others = np.where(spread == UNKNOWN, BOUNDARY, spread).reshape(-1, half).T
-    return written + np.tile(others, times).tolist()
+    others = np.where(spread == UNKNOWN, BOUNDARY, spread).reshape(-1, half).T.tolist()
+    return written + [row * times for row in others]
 
 
 def largest(a: Logits, b: Logits) -> float:
