@@ -65,7 +65,8 @@ def test_a_slower_machine_gets_no_larger_a_network_and_at_last_a_smaller_one() -
     assert network_of(fitted(10 * MB, 1.0, minutes=10)) == WIDE
     assert network_of(fitted(10 * MB, 0.5, minutes=10)) == NARROW
     assert network_of(fitted(MB, 1.0, minutes=1.5)) == WIDE
-    assert network_of(fitted(MB, 0.25, minutes=1.5)) == NARROW
+    assert network_of(fitted(MB, 0.5, minutes=1.5)) == NARROW
+    assert network_of(fitted(MB, 0.25, minutes=1.5)) == SHALLOW
 
 
 def test_what_is_chosen_is_never_expected_to_do_worse_than_the_network_of_base() -> None:
