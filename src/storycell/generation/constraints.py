@@ -275,6 +275,11 @@ class Rules:
         `SettingsError` where no text can be as the rules say.
         """
         found: Constraint | None = None
+        if self and vocab.kind == "pieces":
+            raise SettingsError(
+                f"{self._said()}: rules go character by character, and this model predicts pieces of words; train "
+                "one of characters for it, without --vocab pieces"
+            )
         if self.rhyme is not None:
             most = self.max_chars or most
             found = rhyme.Scheme(self.rhyme, vocab, self._alphabet(vocab), most, rhyme.dictionary())
@@ -361,7 +366,7 @@ def header_of(
         header = "".join(given[name] + LABEL_END for name in labels)
         return vocab.prompt_ids(header)[0]
     if vocab.kind != "characters":
-        raise SettingsError(f"a model of bytes has to be told all its labels: {', '.join(labels)}")
+        raise SettingsError(f"a model of {vocab.kind} has to be told all its labels: {', '.join(labels)}")
     pattern = ""
     for name, values in labels.items():
         chosen = [given[name]] if name in given else values
