@@ -354,6 +354,7 @@ class Model:
         """
         from storycell.inspect.step import unit_step
 
+        self.vocab.refuse_pieces("the step of a unit")
         return unit_step(self.network, [BOUNDARY, *self.vocab.prompt_ids(text)[0]], layer, unit)
 
     def film(self, text: str) -> "Film":
@@ -364,6 +365,7 @@ class Model:
         """
         from storycell.inspect.film import film, reel_of
 
+        self.vocab.refuse_pieces("looking inside a model")
         reel = reel_of(RunFolder(self.path), self.network)
         return film(reel, self.vocab, encode_text(text, self.vocab), self.config.settings.training.seed)
 

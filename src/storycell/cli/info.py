@@ -94,7 +94,7 @@ def _run(name: str) -> dict[str, Any]:
         "characters": f"{config.text.train_chars:,} to train on, {config.text.valid_chars:,} held out",
         "network": f"{network.cell}, {network.layers} x {network.hidden}, embedding {network.embedding or 'one-hot'}",
         "n_grams": (
-            f"of 2 to {network.ngrams} characters, in {network.ngram_rows:,} rows" if network.ngrams else "none"
+            f"of 2 to {network.ngrams} {model.vocab.kind}, in {network.ngram_rows:,} rows" if network.ngrams else "none"
         ),
         "saved_bytes": (Path(model.path) / "model.safetensors").stat().st_size,
         "vocabulary": f"{len(model.vocab)} ids ({model.vocab.kind})",

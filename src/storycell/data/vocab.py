@@ -31,6 +31,7 @@ LONGEST_HEADER = 4096  # ids of a story's labels
 _CODE_POINTS = 0x110000
 _ASCII = bytes(range(0x80))
 _CONTINUATION = bytes(range(0x80, 0xC0))  # the bytes of a character in UTF-8 after its first
+_SPELT_AT_A_TIME = 1 << 20  # ids
 _FORMAT, _FORMAT_OF_PIECES = 1, 2  # of vocab.json; a storycell from before there were pieces refuses the second
 
 Kind = Literal["characters", "bytes", "pieces"]
@@ -82,6 +83,33 @@ class Vocabulary:
     def count_chars(self, ids: Ids) -> int:
         """How many characters some ids stand for, boundaries included (of bytes: how many bytes)."""
         return int(self.lengths[ids].sum()) if self.kind == "pieces" else len(ids)
+
+    def refuse_pieces(self, what: str, instead: str = "train a model without --vocab pieces for it") -> None:
+        """Raise `SettingsError` where ids are pieces of words, which `what` cannot do with."""
+        if self.kind == "pieces":
+            raise SettingsError(
+                f"{what} goes character by character, and this model predicts pieces of words; {instead}"
+            )
+
+    @cached_property
+    def spelling(self) -> "Vocabulary":
+        """The vocabulary of the single characters of one of pieces; of others, itself."""
+        return replace(self, kind="characters", merges=()) if self.kind == "pieces" else self
+
+    def spell(self, ids: Ids) -> Ids:
+        """Ids `[n]` in those of their single characters, which are of `spelling`, `[chars]`."""
+        if self.kind != "pieces":
+            return ids
+        spelling = self.spelling
+        letters = [[BOUNDARY], [UNKNOWN], *(spelling.ids_of_codes(_codes(text)) for text in self.texts)]
+        flat, starts = np.concatenate(letters).astype(spelling.dtype), np.cumsum(self.lengths) - self.lengths
+        parts = [flat[:0]]
+        for at in range(0, len(ids), _SPELT_AT_A_TIME):
+            part = np.asarray(ids[at : at + _SPELT_AT_A_TIME], np.int64)
+            lengths = self.lengths[part]
+            before = np.cumsum(lengths) - lengths
+            parts.append(flat[np.arange(lengths.sum()) + np.repeat(starts[part] - before, lengths)])
+        return np.concatenate(parts)
 
     @cached_property
     def _encoder(self) -> pieces.Encoder:
@@ -145,6 +173,12 @@ class Vocabulary:
         """The ids of a text's beginning that are the same whatever follows, and what of the text is after them."""
         ids, rest = self.encode_part(BOUNDARY_BYTE.join(story.encode() for story in story_lines(text)), ends=False)
         return ids.tolist(), rest.decode()
+
+    def ids_of_text(self, text: str) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """Any string -> ids `[n]`; unknown characters, lone surrogates too, get `UNKNOWN`; nothing is a boundary."""
+        if self.kind == "pieces":
+            return np.frombuffer(self._encoder.encode(self._encoder.words(text)), self.dtype)
+        return self.ids_of_codes(_codes(text))
 
     def ids_of_codes(self, codes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.unsignedinteger[Any]]:
         """Code points `[n]` -> ids `[n]`; unknown characters get `UNKNOWN`, and nothing is a boundary."""
