@@ -20,6 +20,7 @@ WRONG: dict[str, list[Any]] = {
     "embedding_dropout": [1.0, float("nan")],
     "ngrams": [-1, 1, 17, 2.0, None],
     "ngram_rows": [0, -1, 10**9],
+    "matches": [-1, 1, 65, 2.0, None],
     "gate_bias": [1, "yes", None],
     "forget_bias": [float("inf"), 1e39, "1"],
     "streams": [0, 10**9],

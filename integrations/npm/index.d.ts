@@ -10,6 +10,7 @@ export interface Settings {
   embedding?: number;
   ngrams?: number;
   ngram_rows?: number;
+  matches?: number;
   streams?: number;
   chunk?: number;
   steps?: number;

@@ -39,14 +39,12 @@ struct ContextShape {
 };
 
 // A stream's past, and the rows of the characters that come after it one by one. Places where the same two characters
-// stand are linked, the latest first: few are compared for each character.
+// stand are linked, the latest first: few are compared for each character. Only the first character after `begin` is
+// compared with all places, since to link them takes longer, and where text is written step by step there is no second.
 class Context {
 public:
     explicit Context(const ContextShape& shape)
         : shape_(shape), memory_(shape.memory()), line_(static_cast<size_t>(memory_ + kRoom)) {
-        if (!shape.matches) return;
-        earlier_.resize(line_.size());
-        latest_.resize(kPairs);
     }
 
     // Goes on after past[memory]; null: after nothing.
@@ -54,8 +52,8 @@ public:
         int64_t known = 0;
         while (past && known < memory_ && past[known]) ++known;
         end_ = seen_ = 0;
-        std::fill(latest_.begin(), latest_.end(), -1);
-        while (known) append(static_cast<int32_t>(past[--known]));
+        is_linked_ = false, is_first_ = true;
+        while (known) line_[static_cast<size_t>(end_++)] = static_cast<int32_t>(past[--known]);
     }
 
     void end(int64_t* past) const {
@@ -79,6 +77,7 @@ private:
 
     ContextShape shape_;
     int64_t memory_, end_ = 0, seen_ = 0;    // the text is line[seen, end), as far as it is remembered
+    bool is_linked_ = false, is_first_ = true;
     std::vector<int32_t> line_;
     std::vector<int32_t> latest_, earlier_;  // [pairs], [place]: where a pair ended last, and before that
 
@@ -89,17 +88,24 @@ private:
         if (end_ == static_cast<int64_t>(line_.size())) {
             const int64_t first = std::max(seen_, end_ - memory_), count = end_ - first;
             std::memmove(line_.data(), line_.data() + first, static_cast<size_t>(count) * sizeof(int32_t));
-            seen_ = end_ = 0;
-            std::fill(latest_.begin(), latest_.end(), -1);
-            while (end_ < count) link(end_++);
+            seen_ = 0, end_ = count;
+            is_linked_ = false;
         }
         line_[static_cast<size_t>(end_)] = id;
-        link(end_++);
+        if (is_linked_) link(end_);
+        ++end_;
         if (!id) seen_ = end_;
     }
 
+    void link_all() {
+        earlier_.resize(line_.size());
+        latest_.assign(kPairs, -1);
+        for (int64_t at = seen_ + 1; at < end_; ++at) link(at);
+        is_linked_ = true;
+    }
+
     void link(int64_t at) {
-        if (!shape_.matches || at <= seen_) return;
+        if (at <= seen_) return;
         int32_t& latest = latest_[pair(at)];
         earlier_[static_cast<size_t>(at)] = latest;
         latest = static_cast<int32_t>(at);
@@ -110,13 +116,16 @@ private:
         return (a * 31 + static_cast<uint32_t>(line_[static_cast<size_t>(at)])) % kPairs;
     }
 
-    int64_t longest_match() const {
+    int64_t longest_match() {
+        if (!is_linked_ && !is_first_) link_all();
+        is_first_ = false;
         const int32_t *line = line_.data(), t = static_cast<int32_t>(end_ - 1), seen = static_cast<int32_t>(seen_);
         if (t <= seen) return 0;
         const auto most = static_cast<int32_t>(shape_.matches);
         const int32_t first = std::max(seen + 1, t - static_cast<int32_t>(memory_) + most - 1);
         int32_t longest = 1, at = -1;
-        for (int32_t p = earlier_[static_cast<size_t>(t)]; p >= first; p = earlier_[static_cast<size_t>(p)]) {
+        const auto before_it = [&](int32_t p) { return is_linked_ ? earlier_[static_cast<size_t>(p)] : p - 1; };
+        for (int32_t p = before_it(t); p >= first; p = before_it(p)) {
             if (p - longest < seen || line[p - longest] != line[t - longest]) continue;
             int32_t n = 0;
             while (n < most && p - n >= seen && line[p - n] == line[t - n]) ++n;

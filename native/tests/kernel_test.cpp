@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/context.h"
 #include "engine/inference.h"
 #include "engine/kernels.h"
 #include "engine/pool.h"
@@ -462,7 +463,7 @@ void recurrence(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_t H
 }
 
 // A network of plain weights: what it reads in one pass and in two is the same, and it writes from where it has read.
-void network(int64_t cell, int64_t L, int64_t H, int64_t V, int64_t D, bool biases) {
+void network(int64_t cell, int64_t L, int64_t H, int64_t V, int64_t D, bool biases, bool has_context) {
     const int64_t G = kCells[cell].gates, B = 3, T = 800;  // longer than what is read in one piece
     const bool is_lstm = cell == kLstm;
     std::vector<std::vector<float>> kept;
@@ -473,6 +474,10 @@ void network(int64_t cell, int64_t L, int64_t H, int64_t V, int64_t D, bool bias
         layers.push_back({input, recurrent, biases ? weight(G * H) : nullptr, biases ? weight(G * H) : nullptr});
     }
     NetworkWeights w{cell, L, H, V, D, D ? weight(V * D) : nullptr, layers.data(), weight(V * H), weight(V)};
+    if (has_context) w.ngrams = 3, w.ngram_rows = 29, w.matches = 6, w.context_table = weight((29 + 6 * V) * D);
+    const size_t remembered = has_context ? static_cast<size_t>(B * kMemory) : 0;
+    std::vector<int64_t> past(remembered), half_past(remembered), all_past(remembered);
+    const auto given = [&](std::vector<int64_t>& from) { return has_context ? from.data() : nullptr; };
     Network* made = nullptr;
     survives_lack_of_memory("a network packed", [&] {
         storycell_network_free(made);
@@ -495,6 +500,7 @@ void network(int64_t cell, int64_t L, int64_t H, int64_t V, int64_t D, bool bias
     std::vector<float> h(states), c(states), losses(texts), logits(texts * V), hiddens(states * T), cells(states * T);
     Reading r{B, T, ids.data(), ids.data(), nullptr, nullptr, h.data(), is_lstm ? c.data() : nullptr,
               losses.data(), logits.data(), hiddens.data(), is_lstm ? cells.data() : nullptr};
+    r.final_past = given(past);
     survives_lack_of_memory("a text read", [&] { return storycell_network_read(made, &r, 2); });
     for (float x : losses) expect(std::isfinite(x) && x > 0, "finite loss");
     for (int64_t k = 0; k < L; ++k)
@@ -506,11 +512,13 @@ void network(int64_t cell, int64_t L, int64_t H, int64_t V, int64_t D, bool bias
     std::vector<float> half_h(states), half_c(states), all_h(states), all_c(states);
     Reading half{B, 300, first.data(), nullptr, nullptr, nullptr, half_h.data(), half_c.data(), nullptr, nullptr,
                  nullptr, nullptr};
+    half.final_past = given(half_past);
     expect(!storycell_network_read(made, &half, 1), "half of a text");
     Reading rest{B, 500, second.data(), nullptr, half_h.data(), half_c.data(), all_h.data(), all_c.data(), nullptr,
                  nullptr, nullptr, nullptr};
+    rest.past = given(half_past), rest.final_past = given(all_past);
     expect(!storycell_network_read(made, &rest, 3), "the other half");
-    expect(all_h == h && (!is_lstm || all_c == c), "two halves are the whole");
+    expect(all_h == h && (!is_lstm || all_c == c) && all_past == past, "two halves are the whole");
 
     std::vector<int64_t> current(B, 0), out(static_cast<size_t>(B * 9));
     std::vector<uint32_t> random(static_cast<size_t>(B * 4), 7);
@@ -518,6 +526,7 @@ void network(int64_t cell, int64_t L, int64_t H, int64_t V, int64_t D, bool bias
     std::vector<float> drawn(static_cast<size_t>(B * 9 * V));
     Writing a{B, 9, 1, h.data(), c.data(), all_h.data(), all_c.data(), current.data(), random.data(), how.data(),
               out.data(), drawn.data()};
+    a.past = given(past);
     for (Network* n : {made, rounded, whole}) {
         survives_lack_of_memory("a text written", [&] { return storycell_network_write(n, &a, 2); });
         for (int64_t id : out) expect(id >= 0 && id < V && id != 1, "character written");
@@ -552,6 +561,12 @@ void network(int64_t cell, int64_t L, int64_t H, int64_t V, int64_t D, bool bias
     refused(kBadSize, a.length, 0, write, "nothing to write refused");
     refused(kBadSize, how[1].temperature, 0.0, write, "temperature 0 refused");
     refused(kBadCharacter, current[2], V, write, "a bad first character refused");
+    if (has_context) {
+        refused(kMissing, a.past, nullptr, write, "writing without a past refused");
+        refused(kBadCharacter, past[remembered - 1], V, write, "a past of other characters refused");
+        r.past = past.data();
+        refused(kBadCharacter, past[0], -1, read, "and a negative one");
+    }
 
     Network* none = made;
     const auto create = [&] { return storycell_network_create(&w, 0, 2, &none); };
@@ -562,6 +577,12 @@ void network(int64_t cell, int64_t L, int64_t H, int64_t V, int64_t D, bool bias
     refused(kMissing, w.output, nullptr, create, "no output refused");
     refused(kMissing, w.embedding_weight, D ? nullptr : w.output, create, "half an embedding refused");
     refused(kMissing, layers[0].input, nullptr, create, "half a layer refused");
+    if (has_context) {
+        refused(kMissing, w.context_table, nullptr, create, "a context without a table refused");
+        refused(kBadSize, w.matches, kLongestMatch + 1, create, "too long a match refused");
+        refused(kBadSize, w.matches, 1, create, "a match of one refused");
+        refused(kBadSize, w.ngrams, 1, create, "an n-gram of one refused");
+    }
     refused(kMissing, layers[0].input_bias, biases ? nullptr : w.output, create, "half a bias refused");
     expect(!none, "what was not made is null");
     expect(storycell_network_create(&w, 0, 0, &none) == kBadSize, "no threads refused");
@@ -569,6 +590,47 @@ void network(int64_t cell, int64_t L, int64_t H, int64_t V, int64_t D, bool bias
     storycell_network_free(rounded);
     storycell_network_free(whole);
     storycell_network_free(nullptr);
+}
+
+// The rows of a text, by comparing all places; and again in two pieces, so long that a line of characters is moved.
+void context_rows(const ContextShape& shape, int64_t few) {
+    const int64_t B = 2, T = 2 * kMemory + 3000, M = shape.matches, V = shape.characters, P = shape.memory(), N = shape.met();
+    std::vector<int64_t> ids(static_cast<size_t>(B * T)), rows(static_cast<size_t>(B * T * N));
+    for (int64_t& id : ids) id = std::rand() % 700 ? 1 + std::rand() % few : 0;
+    const auto call = [&](int64_t streams, int64_t steps, const int64_t* of, const int64_t* past, int64_t* to) {
+        return storycell_context_rows(shape.ngrams, shape.ngram_rows, M, V, streams, steps, of, past, to);
+    };
+    survives_lack_of_memory("rows", [&] { return call(B, T, ids.data(), nullptr, rows.data()); });
+    for (int64_t b = 0; b < B; ++b) {
+        const int64_t* line = &ids[static_cast<size_t>(b * T)];
+        for (int64_t t = 0, begin = 0; t < T; ++t) {
+            if (!line[t]) begin = t + 1;
+            if (t % 7 && t < T - 300) continue;
+            int64_t longest = 1, row = 0;
+            for (int64_t d = 1; M && d <= P - M + 1 && t - d >= begin; ++d) {
+                int64_t n = 0;
+                while (n < M && t - d - n >= begin && line[t - n] == line[t - d - n]) ++n;
+                if (n > longest) longest = n, row = (n - 1) * V + line[t - d + 1];
+            }
+            if (M) expect(rows[static_cast<size_t>((b * T + t + 1) * N - 1)] == shape.of_ngrams() + row, "a match's row");
+        }
+        const int64_t first = 1777;
+        std::vector<int64_t> past(static_cast<size_t>(P)), piece(static_cast<size_t>((T - first) * N));
+        for (int64_t n = 0; n < P && n < first && line[first - 1 - n]; ++n) past[static_cast<size_t>(n)] = line[first - 1 - n];
+        const std::vector<int64_t> rest(line + first, line + T);
+        expect(!call(1, T - first, rest.data(), past.data(), piece.data()), "rows after a past");
+        expect(std::equal(piece.begin(), piece.end(), rows.begin() + (b * T + first) * N), "are those of the whole");
+        past[0] = V;
+        expect(call(1, 1, rest.data(), past.data(), piece.data()) == kBadCharacter, "an unknown past refused");
+    }
+    expect(call(1, 0, ids.data(), nullptr, rows.data()) == kBadSize, "no characters refused");
+    expect(call(1, 1, nullptr, nullptr, rows.data()) == kMissing, "rows of nothing refused");
+    expect(call(1, 1, ids.data(), nullptr, nullptr) == kMissing, "rows to nothing refused");
+    ids[0] = V;
+    expect(call(1, 1, ids.data(), nullptr, rows.data()) == kBadCharacter, "an unknown character refused");
+    for (int64_t wrong : {int64_t{1}, int64_t{-1}, kLongestMatch + 1})
+        expect(storycell_context_rows(0, 0, wrong, V, 1, 1, rows.data(), nullptr, rows.data()) == kBadSize, "a match refused");
+    expect(storycell_context_rows(0, 0, 0, V, 1, 1, rows.data(), nullptr, rows.data()) == kBadSize, "no context refused");
 }
 
 // Three tensors of awkward sizes: the same step by the formulas, in doubles.
@@ -632,6 +694,10 @@ int main(int count, char** words) {
     units_shared(kLstm, kFloat32, 3, 70, 144, true);  // before there is another thread
     failing_threads();
 #endif
+    context_rows({0, 0, 16, 5}, 2);
+    context_rows({3, 29, 2, 5}, 4);
+    context_rows({16, 101, kLongestMatch, 5}, 1);
+    context_rows({4, 7, 0, 5}, 4);
     const struct {
         const char* isa;
         int (*simd_failures)();
@@ -684,8 +750,9 @@ int main(int count, char** words) {
         bytes_read();
         grids();
         for (int64_t cell : {0, 1, 2}) {
-            network(cell, 1, 1, 2, 0, false);
-            network(cell, 3, 19, 21, 5, true);
+            network(cell, 1, 1, 2, 0, false, false);
+            network(cell, 3, 19, 21, 5, true, false);
+            network(cell, 1, 17, 6, 3, true, true);
         }
         optimiser_step();
         failures += model_failures();

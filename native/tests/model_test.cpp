@@ -8,6 +8,7 @@
 #include <numeric>
 #include <vector>
 
+#include "engine/context.h"
 #include "engine/kernels.h"
 #include "engine/model.h"
 #include "tests/scarce_memory.h"
@@ -24,10 +25,10 @@ void expect(bool ok, const char* what) {
     std::printf("FAILED: %s (%s)\n", what, storycell_isa());
 }
 
-constexpr int64_t kCharacters = 19, kStreams = 5, kLength = 4;
+constexpr int64_t kCharacters = 19, kStreams = 5, kLength = 4, kNgramRows = 50;
 
-ModelConfig config(int64_t cell, int64_t precision, int64_t ngrams = 0) {
-    return {cell, 2, 17, kCharacters, 9, 1, precision, 2, 0.2, 0.3, 0.4, ngrams, ngrams ? 50 : 0};
+ModelConfig config(int64_t cell, int64_t precision, int64_t ngrams = 0, int64_t matches = 0) {
+    return {cell, 2, 17, kCharacters, 9, 1, precision, 2, 0.2, 0.3, 0.4, ngrams, ngrams ? kNgramRows : 0, matches};
 }
 
 // Everything of a model that a failure must leave as it was.
@@ -47,7 +48,7 @@ std::vector<float> everything(const Model* m) {
     if (B) expect(!storycell_model_read_state(m, state.data(), cell.data()), "a state is read");
     all.insert(all.end(), state.begin(), state.end());
     all.insert(all.end(), cell.begin(), cell.end());
-    std::vector<int64_t> past(static_cast<size_t>(16 * B));
+    std::vector<int64_t> past(static_cast<size_t>(kMemory * B));
     if (B) expect(!storycell_model_read_past(m, past.data()), "the past is read");
     all.insert(all.end(), past.begin(), past.end());
     return all;
@@ -88,7 +89,7 @@ struct Text {
     Chunk chunk{};
     explicit Text(int64_t streams = kStreams) {
         for (int64_t i = 0; i < streams * kLength; ++i) {
-            ids.push_back(std::rand() % kCharacters);
+            ids.push_back(std::rand() % 5 ? 1 + std::rand() % 2 : std::rand() % kCharacters);  // so that some match
             targets.push_back(std::rand() % kCharacters);
         }
         chunk = {streams, kLength, ids.data(), targets.data(), nullptr, 1, 7, 0, 0};
@@ -115,8 +116,9 @@ Model* created(const ModelConfig& c) {
     }
 }
 
-void learning(int64_t cell, int64_t precision, int64_t method, int64_t ngrams) {
-    Model* m = created(config(cell, precision, ngrams));
+void learning(int64_t cell, int64_t precision, int64_t method, int64_t ngrams, int64_t matches) {
+    Model* m = created(config(cell, precision, ngrams, matches));
+    const int64_t of_context = (ngrams ? kNgramRows : 0) + matches * kCharacters;
     give_weights(m);
     Text text;
     const Update update{method, 0.01, 0.5, 0.1, 0.9, 0.99};
@@ -130,21 +132,22 @@ void learning(int64_t cell, int64_t precision, int64_t method, int64_t ngrams) {
         return storycell_model_write_state(m, kStreams, state.data(), state.data());
     });
 
-    if (ngrams) {
-        std::vector<int64_t> rows(50);
+    if (of_context) {
+        const auto count = static_cast<size_t>(of_context);
+        std::vector<int64_t> rows(count);
         std::iota(rows.begin(), rows.end(), 0);
-        const std::vector<float> gradients(50 * 9, 0.5f);
-        expect(!storycell_model_gradient(m, &text.chunk) && storycell_model_met(m) < 50, "a gradient of some rows");
-        expect(!storycell_model_write_met(m, 50, rows.data(), gradients.data()), "a gradient of all rows");
-        std::vector<int64_t> rows_back(50);
-        std::vector<float> gradients_back(50 * 9);
-        expect(storycell_model_met(m) == 50, "all rows");
+        const std::vector<float> gradients(count * 9, 0.5f);
+        expect(!storycell_model_gradient(m, &text.chunk) && storycell_model_met(m) < of_context, "a gradient of some rows");
+        expect(!storycell_model_write_met(m, of_context, rows.data(), gradients.data()), "a gradient of all rows");
+        std::vector<int64_t> rows_back(count);
+        std::vector<float> gradients_back(count * 9);
+        expect(storycell_model_met(m) == of_context, "all rows");
         unharmed_by_lack_of_memory("a gradient that is read", m, [&] {
             return storycell_model_read_met(m, rows_back.data(), gradients_back.data());
         });
         expect(rows_back == rows && gradients_back == gradients, "comes back");
         double norm = 0;
-        expect(!storycell_model_measure(m, &norm) && norm >= 0.5 * std::sqrt(50 * 9.0), "is measured");
+        expect(!storycell_model_measure(m, &norm) && norm >= 0.5 * std::sqrt(static_cast<double>(of_context) * 9), "is measured");
         expect(!storycell_model_apply(m, &update), "and applied");
     }
 
@@ -184,7 +187,7 @@ void learning(int64_t cell, int64_t precision, int64_t method, int64_t ngrams) {
 
     float nan = std::numeric_limits<float>::quiet_NaN();
     std::vector<float> bias(kCharacters, nan);
-    const int64_t last = storycell_model_tensors(m) - (ngrams ? 2 : 1);
+    const int64_t last = storycell_model_tensors(m) - (of_context ? 2 : 1);
     expect(!storycell_model_write(m, kWeight, last, bias.data()), "a bias is written");
     expect(!storycell_model_gradient(m, &text.chunk), "a gradient that is not finite");
     const auto broken = everything(m);
@@ -216,7 +219,10 @@ void refusals() {
         bad([=](ModelConfig& c) { c.threads = x; });
         bad([=](ModelConfig& c) { c.ngrams = x, c.ngram_rows = 50; });
         bad([=](ModelConfig& c) { c.ngrams = 3, c.ngram_rows = x; });
+        bad([=](ModelConfig& c) { c.matches = x; });
     }
+    for (int64_t x : {int64_t{1}, kLongestMatch + 1}) bad([=](ModelConfig& c) { c.matches = x; });
+    bad([](ModelConfig& c) { c.matches = 4, c.embedding = 0; });
     for (double x : {-0.1, 1.0, std::nan("")}) {
         bad([=](ModelConfig& c) { c.dropout = x; });
         bad([=](ModelConfig& c) { c.weight_dropout = x; });
@@ -358,7 +364,8 @@ int model_failures() {
             for (int64_t m : {16, 80, 144, 208}) products(precision, rows, m, 48, 16 * (1 + rows % 5));
         for (int64_t cell : {0, 1, 2})
             for (int64_t method : {kAdamW, kSgd, kMuon})
-                for (int64_t ngrams : {0, 4}) learning(cell, precision, method, ngrams);
+                for (int64_t ngrams : {0, 4})
+                    for (int64_t matches : {0, 3}) learning(cell, precision, method, ngrams, matches);
     }
     return failures;
 }

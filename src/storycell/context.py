@@ -140,6 +140,11 @@ class Context:
         return total
 
 
+def of_matches(table: Any, matches: int, vocab_size: int) -> Any:
+    """The rows of matches in a table `[R D]`, `[M V D]`: of a length and the character that follows; a view."""
+    return table[len(table) - matches * vocab_size :].reshape(matches, vocab_size, -1)
+
+
 def in_bytes(weights: Mapping[str, Any]) -> dict[str, Any]:
     """Weights as `model.safetensors` stores them: the table, if there is one, as int8 with a scale for each row."""
     if TABLE not in weights:

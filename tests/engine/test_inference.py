@@ -241,7 +241,7 @@ def test_damaged_weights_are_stepped_through_without_a_warning() -> None:
     _, network = pair()
     damaged = network.with_weights({name: np.full_like(w, np.inf) for name, w in network.weights().items()})
     layer = {name: np.zeros((1, 17), np.float32) for name in "hc"}
-    values = damaged.layer_step(0, damaged.inputs([2]), layer)
+    values = damaged.layer_step(0, damaged.inputs([[2]])[:, 0], layer)
     assert np.isnan(damaged.output(values["h"])).all()
     assert np.isnan(damaged.state_gradients([[2, 3]], [4], [layer] * 2)["h", 0]).all()
 
@@ -279,7 +279,7 @@ def test_steps_of_the_layers_are_the_whole_text(cell: str, embedding: int) -> No
     ids, start = ids_of(4, 6), state_of(network, 4)
     state = [{name: value[k] for name, value in start.items()} for k in range(2)]
     for t in range(6):
-        x = network.inputs(ids[:, t])
+        x = network.inputs(ids[:, t : t + 1])[:, 0]
         assert x.shape == (4, embedding or V)
         for k in range(2):
             values = network.layer_step(k, x, state[k])
@@ -318,13 +318,14 @@ def test_bad_input_is_refused_with_what_is_wrong() -> None:
             lambda wrong=wrong: network.logits([[2, wrong]]),
             lambda wrong=wrong: network.nats([[2, 3]], [[wrong, 3]]),
             lambda wrong=wrong: network.state_after([[wrong]]),
-            lambda wrong=wrong: network.inputs([wrong]),
+            lambda wrong=wrong: network.inputs([[wrong]]),
             lambda wrong=wrong: network.generate([2, wrong], state, random, CHOICES[:2], 3),
         ):
             with pytest.raises(IndexError, match="outside the vocabulary"):
                 call()
     for call, message in (
         (lambda: network.logits([2, 3]), r"ids must be \[B T\]"),
+        (lambda: network.inputs([2, 3]), r"ids must be \[B T\]"),
         (lambda: network.logits(np.zeros((2, 0), np.int64)), "at least one character"),
         (lambda: network.logits(ids * 1.0), "whole numbers"),
         (lambda: network.nats(ids, ids[:, :2]), "one shape"),

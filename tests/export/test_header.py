@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.int8_reference import Int8Reference
-from support.random_models import CHARACTERS, KINDS, PROMPT, model
+from support.random_models import CHARACTERS, KINDS, PROMPT, context_of, model
 
 import storycell
 from storycell.data.vocab import BYTES
@@ -20,7 +20,7 @@ from storycell.export.export import export
 from storycell.export.network import Network
 from storycell.types import BOUNDARY, UNKNOWN
 
-PLAIN = [kind for kind in KINDS if not kind.endswith("ngrams")]
+PLAIN = [kind for kind in KINDS if not any(context_of(kind))]
 COMPILER = shutil.which("cc")
 QEMU = shutil.which("qemu-system-arm")
 BOARD = Path(__file__).parents[1] / "support" / "cortex_m"
@@ -97,8 +97,9 @@ def test_every_cell_computes_what_the_int8_reference_computes(kind: str, tmp_pat
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in PLAIN])
-def test_n_grams_are_refused(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"ngrams = 4.*--ngrams 0"):
+def test_n_grams_and_matches_are_refused(kind: str, tmp_path: Path) -> None:
+    ngrams, matches = context_of(kind)
+    with pytest.raises(ExportError, match=rf"ngrams = {ngrams}, matches = {matches}\).*--ngrams 0 --matches 0"):
         export(model(kind), CHARACTERS, tmp_path / "story.h")
     assert not list(tmp_path.iterdir())
 

@@ -11,7 +11,7 @@ import pytest
 from support.accessibility import serious_violations
 from support.browser import needs_chromium, open_browser
 from support.lists import train_spells
-from support.random_models import CHARACTERS, PROMPT, ROUNDED, logits_after, model, text
+from support.random_models import CHARACTERS, PROMPT, ROUNDED, context_of, logits_after, model, text
 
 import storycell
 from storycell.data.stories import corpus
@@ -176,19 +176,21 @@ def test_every_cell_computes_what_the_run_computes(
         opened.close()
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_with_ngrams_too_the_engine_leaves_the_trace_of_plain_javascript_and_generates_in_int8(
-    browser: playwright.Browser, cell: str, tmp_path: Path
+@pytest.mark.parametrize("kind", [kind for kind in ROUNDED if any(context_of(kind))])
+def test_with_a_context_too_the_engine_leaves_the_trace_of_plain_javascript_and_generates_in_int8(
+    browser: playwright.Browser, kind: str, tmp_path: Path
 ) -> None:
-    made = model(f"{cell}-L2-H7-D3-ngrams")
+    made = model(kind)
     export(made, CHARACTERS, tmp_path / "story.html", "fp32")
     opened = Opened(browser, tmp_path / "story.html")
     engine, plain = (np.array(trace) for trace in opened.page.evaluate(TRACES, "a bad\n<|endoftext|>\ncab"))
     ids = CHARACTERS.prompt_ids("cab")[0]
-    assert plain[-3:].tolist() == ids[::-1]  # what it remembers; before it lies a boundary
+    past = plain[-made.context.memory :].tolist()
+    assert past == ids[::-1] + [0] * (made.context.memory - 3)  # what it remembers; before it lies a boundary
     assert engine == pytest.approx(plain, abs=1e-4)
     opened.page.select_option("#precision", "int8")
-    fast = EngineNetwork(Network.of(made).as_model().weights(), cell, ngrams=4, generates_in="int8")
+    (ngrams, matches), weights = context_of(kind), Network.of(made).as_model().weights()
+    fast = EngineNetwork(weights, made.cell, ngrams=ngrams, matches=matches, generates_in="int8")
     assert opened.generate(PROMPT, 60, 0.8, 4) == text(fast, PROMPT, 60, 0.8, 4)
     opened.close()
 
@@ -386,7 +388,11 @@ def test_the_numbers_of_a_step_are_pythons(browser: playwright.Browser, demo_fil
 
 
 @pytest.mark.parametrize(
-    "kind", ["lstm-L2-H7-D3-ngrams", "gru-L2-H7-D3-ngrams", "gru-L2-H7-D0-no bias", "rnn-L3-H16-D40-bias"]
+    "kind",
+    [
+        *("lstm-L2-H7-D3-ngrams", "gru-L2-H7-D3-ngrams", "lstm-L2-H7-D3-ngrams-matches", "gru-L2-H7-D3-matches"),
+        *("gru-L2-H7-D0-no bias", "rnn-L3-H16-D40-bias"),
+    ],
 )
 def test_the_numbers_of_a_step_are_pythons_for_every_cell(
     browser: playwright.Browser, kind: str, tmp_path: Path
@@ -465,7 +471,11 @@ SHOWN = """([layer, addition, prompt]) => {
 
 
 @pytest.mark.parametrize(
-    "kind", ["lstm-L2-H7-D3-ngrams", "gru-L2-H7-D0-no bias", "rnn-L3-H16-D40-bias", "lstm-L1-H5-D2-bias"]
+    "kind",
+    [
+        *("lstm-L2-H7-D3-ngrams", "lstm-L2-H7-D3-ngrams-matches", "rnn-L2-H7-D3-matches"),
+        *("gru-L2-H7-D0-no bias", "rnn-L3-H16-D40-bias", "lstm-L1-H5-D2-bias"),
+    ],
 )
 def test_a_steered_page_computes_what_the_steered_run_does(
     browser: playwright.Browser, kind: str, tmp_path: Path

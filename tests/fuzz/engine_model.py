@@ -1,7 +1,7 @@
 """The engine's learning through its binding: a program of calls read from bytes; each is done, or refused as promised.
 
 Sizes come first, then one call after another: gradients of any ids and soft targets, steps of every optimiser at any
-rate, states and snapshots, weights of any numbers, gradients and rows of n-grams as other processes would give them.
+rate, states and snapshots, weights of any numbers, gradients and rows of the context as other processes give them.
 What must hold: no error but those that are promised; what is refused changes nothing; a snapshot that is restored is
 the same to the bit; a finite gradient is applied.
 """
@@ -10,21 +10,23 @@ import struct
 
 import numpy as np
 
-from storycell.context import PAST, TABLE
+from storycell.context import PAST
 from storycell.engine import EngineModel
 from storycell.engine.library import CELLS
 from storycell.engine.model import OPTIMIZERS
 
 LONGEST = 300
 SEEDS = [
-    bytes([0, 6, 4, 8, 1, 1, 0, 0]) + bytes([0, 3, 5, 1, 1, 0, 0, 0, 2, 3, 4, 5, 4, 5] * 3),
-    bytes([1, 30, 0, 17, 2, 0, 7, 1]) + bytes([0, 1, 1, 2, 1, 3, 7, 2, 4, 3, 0, 0, 5, 1, 6]),
-    bytes([2, 1, 9, 33, 0, 1, 2, 2]) + bytes([3, 0, 16, 9, 1, 200, 2, 0, 3, 4, 0, 9, 9, 9]),
-    bytes([1, 9, 5, 250, 1, 1, 0, 2, 5, 30])
+    bytes([0, 6, 4, 8, 1, 1, 0, 0, 0, 0, 0]) + bytes([0, 3, 5, 1, 1, 0, 0, 0, 2, 3, 4, 5, 4, 5] * 3),
+    bytes([1, 30, 0, 17, 2, 0, 7, 1, 0, 0, 0]) + bytes([0, 1, 1, 2, 1, 3, 7, 2, 4, 3, 0, 0, 5, 1, 6]),
+    bytes([2, 1, 9, 33, 0, 1, 2, 2, 0, 0, 0]) + bytes([3, 0, 16, 9, 1, 200, 2, 0, 3, 4, 0, 9, 9, 9]),
+    bytes([1, 9, 5, 250, 1, 1, 0, 2, 5, 30, 0])
     + bytes([0, 1, 0, 4, 3, 3, 3, 3, 0, 1, 1, 9, 1, 2, 3, 0, 0, 6, 2, 1, 7] * 3),
-    bytes([0, 12, 7, 16, 2, 1, 4, 3, 4, 200])
+    bytes([0, 12, 7, 16, 2, 1, 4, 3, 4, 200, 16])
     + bytes([0, 2, 3, 1, 5, 5, 1, 0, 0, 1, 0, 3, 4, 5, 6, 7, 1, 1, 3, 2, 0, 6, 9] * 3),
-    bytes([0, 12, 0, 16, 1, 1, 4, 1, 0, 0])
+    bytes([0, 6, 7, 16, 1, 1, 4, 2, 0, 0, 13])
+    + bytes([0, 2, 8, 2, 3, 2, 3, 2, 1, 0, 0, 1, 0, 3, 4, 5, 6, 7, 3, 2, 1, 2, 3, 4, 5, 6, 7, 8, 5, 6] * 2),
+    bytes([0, 12, 0, 16, 1, 1, 4, 1, 0, 0, 0])
     + bytes([5, 0, 0, 192, 127, 0, 2, 2, 0, 1, 1, 0])
     + struct.pack("<2f", 1e30, -0.0),
 ]
@@ -64,7 +66,7 @@ def one_input(data: bytes) -> None:
     )
     H = 144 if H == 10 else H  # wide enough for threads to share its units
     bias, how, threads = given.byte() % 2 == 1, given.byte(), given.byte() % 4
-    ngrams, ngram_rows = max(0, given.byte() % 20 - 1), given.byte()
+    ngrams, ngram_rows, matches = max(0, given.byte() % 20 - 1), given.byte(), max(0, given.byte() % 80 - 10)
     share = _SHARES[how // 2 % len(_SHARES)]
     drops = {
         name: share for k, name in enumerate(("dropout", "weight_dropout", "embedding_dropout")) if how >> k + 4 & 1
@@ -81,10 +83,12 @@ def one_input(data: bytes) -> None:
             threads=threads,
             ngrams=ngrams,
             ngram_rows=ngram_rows,
+            matches=matches,
             **drops,
         )
     except ValueError:
-        fits = not ngrams or (2 <= ngrams <= 16 and ngram_rows and D)
+        fits = not ngrams or (2 <= ngrams <= 16 and ngram_rows)
+        fits = fits and (not matches or 2 <= matches <= 64) and (D or not (ngrams or matches))
         good = min(V, H, L, threads) >= 1 and all(0 <= s < 1 for s in drops.values())
         assert not (fits and good), "good sizes are refused"
         return
@@ -141,8 +145,8 @@ def _call(
         B = given.byte() % 18
         shape = (model.num_layers, B, model.hidden_size)
         state = {name: given.numbers(int(np.prod(shape))).reshape(shape) for name in model.state_names} if B else {}
-        past = np.resize([given.byte() % 40 for _ in range(5)], (1, B, max(0, model.ngrams - 1)))
-        if B and model.ngrams:
+        past = np.resize([given.byte() % 40 for _ in range(5)], (1, B, model.context.memory))
+        if B and model.context:
             state[PAST] = past
         try:
             model.set_state(state)
@@ -162,7 +166,7 @@ def _call(
         try:
             model.set_row_gradients(rows, values)
         except ValueError:
-            had = model.shapes[TABLE][0] if model.ngrams else 0
+            had = model.context.rows
             assert (np.diff(rows) < 1).any() or rows.max(initial=-1) >= had, "good rows are refused"
         try:
             norm = model.measure()

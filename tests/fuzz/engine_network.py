@@ -12,6 +12,7 @@ import numpy as np
 from storycell.context import PAST
 from storycell.engine import EngineNetwork
 from storycell.engine.cells import CELLS, weight_shapes
+from storycell.engine.inference import context_rows
 from storycell.language_model import Choice
 
 SEEDS = [
@@ -21,6 +22,7 @@ SEEDS = [
     bytes([0, 5, 2, 3, 1, 2, 4, 0, 0, 1])
     + struct.pack("<3dq", 1e-300, float("nan"), float("nan"), 2**63 - 1)
     + struct.pack("<4f", float("inf"), float("nan"), 1e30, -0.0),
+    bytes([0, 5, 2, 3, 1, 2, 8, 198, 1, 1]) + struct.pack("<3dq", 0.8, 1.0, 0.0, 0) + bytes([4, 3, 4, 3, 4, 2] * 3),
     bytes([0, 5, 2, 3, 1, 2, 4, 12, 1, 1]) + struct.pack("<3dq", 0.0, 1.0, 0.0, 0) + bytes([250, 251, 252, 7] * 3),
 ]
 _HEAD = struct.Struct("<3dq")
@@ -34,19 +36,26 @@ def one_input(data: bytes) -> None:
     V, H, L, B, T = (1 + data[k] % most for k, most in ((1, 40), (3, 40), (4, 3), (5, 17), (6, 9)))
     D, how, biases, threads = data[2] % 20, data[7], data[8] % 2 == 1, 1 + data[9] % 3
     ngrams = 2 + data[9] // 3 % 15 if D and how & 64 else 0
+    matches = 2 + data[5] % 63 if D and how & 128 else 0
+    rows = (1 + data[9] if ngrams else 0) + matches * V
     temperature, top_p, min_p, top_k = _HEAD.unpack_from(data, 10)
     numbers = _numbers(rest)
     weights = {
         name: np.resize(np.roll(numbers, k), shape)
-        for k, (name, shape) in enumerate(weight_shapes(V, H, L, cell, D, biases, ngrams and 1 + data[9]).items())
+        for k, (name, shape) in enumerate(weight_shapes(V, H, L, cell, D, biases, rows).items())
     }
     network = EngineNetwork(
-        weights, cell, ngrams=ngrams, generates_in=("fp32", "bf16", "int8")[how % 3], threads=threads
+        weights,
+        cell,
+        ngrams=ngrams,
+        matches=matches,
+        generates_in=("fp32", "bf16", "int8")[how % 3],
+        threads=threads,
     )
     ids = _ids(rest, V, B, T, how)
     state = {name: np.resize(numbers, zero.shape) for name, zero in network.zero_state(B).items()} if how & 2 else None
-    if state and ngrams:
-        state[PAST] = np.resize(ids % V, (1, B, ngrams - 1))
+    if state and network.context:
+        state[PAST] = np.resize(ids % V, (1, B, network.context.memory))
     outside = bool(((ids < 0) | (ids >= V)).any())
     try:
         nats, after = network.nats(ids, np.roll(ids, 1), state)
@@ -56,8 +65,13 @@ def one_input(data: bytes) -> None:
     assert not outside, "an id outside the vocabulary is taken"
     assert nats.shape == ids.shape
     every = network.states(ids, state)
-    for name, value in after.items():
-        assert np.array_equal(every[name][:, :, -1], value, equal_nan=True), "states differ"
+    if network.context:
+        past = network.zero_state(B)[PAST][0] if state is None else state[PAST][0]
+        rows = network.context.rows_of(ids, past)
+        assert np.array_equal(context_rows(network.context, ids, past), rows), "other rows than the reference's"
+        assert np.array_equal(after[PAST][0], network.context.past_after(ids, past)), "another past"
+    for name, value in every.items():
+        assert np.array_equal(value[:, :, -1], after[name], equal_nan=True), "states differ"
     choices = [Choice(temperature, top_p, min_p, top_k, how & 16 == 16)] * B
     random = np.full((B, 4), 1 + how)
     try:

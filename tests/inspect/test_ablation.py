@@ -54,7 +54,7 @@ def test_a_steered_layer_shows_the_direction_on_top_at_every_step(cell: str) -> 
         state = [{n: np.zeros((1, 12), np.float32) for n in model.state_names} for _ in range(2)]
         expected = []
         for k in ids:
-            x = model.inputs(np.array([k]))
+            x = model.inputs(np.array([[k]]))[0]
             for n in range(2):
                 shift = addition if n == layer else 0
                 state[n] = model.layer_step(n, x, {**state[n], "h": state[n]["h"] + shift})

@@ -20,12 +20,12 @@ from storycell.types import BOUNDARY
 CLOSE = 1e-5  # of float32 sums of a few hundred terms
 
 
-def drawn(cell: str, embedding: int, ngrams: int = 0) -> LanguageModel:
-    shapes = weight_shapes(20, 12, 2, cell, embedding, True, 64 if ngrams else 0)
+def drawn(cell: str, embedding: int, ngrams: int = 0, matches: int = 0) -> LanguageModel:
+    shapes = weight_shapes(20, 12, 2, cell, embedding, True, (64 if ngrams else 0) + matches * 20)
     weights = draw_weights(shapes, cell, 12, 1, -1.0)
     random = np.random.default_rng(1)
     weights = {name: (w + random.normal(0, 0.3, w.shape)).astype(np.float32) for name, w in weights.items()}
-    return EngineNetwork(weights, cell, ngrams=ngrams)
+    return EngineNetwork(weights, cell, ngrams=ngrams, matches=matches)
 
 
 def squashed(step: UnitStep, cell: str) -> dict[str, float]:
@@ -38,9 +38,11 @@ def squashed(step: UnitStep, cell: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-@pytest.mark.parametrize(("embedding", "ngrams"), [(0, 0), (6, 0), (6, 3)])
-def test_the_sums_of_a_step_make_its_gates_and_it_is_a_row_of_the_trace(cell: str, embedding: int, ngrams: int) -> None:
-    model, ids = drawn(cell, embedding, ngrams), np.array([BOUNDARY, 3, 7, 2, 3, 19, 4])
+@pytest.mark.parametrize(("embedding", "ngrams", "matches"), [(0, 0, 0), (6, 0, 0), (6, 3, 0), (6, 0, 5), (6, 3, 5)])
+def test_the_sums_of_a_step_make_its_gates_and_it_is_a_row_of_the_trace(
+    cell: str, embedding: int, ngrams: int, matches: int
+) -> None:
+    model, ids = drawn(cell, embedding, ngrams, matches), np.array([BOUNDARY, 3, 7, 2, 19, 3, 7, 2])
     vocab = storycell.load("demo").vocab
     path = trace(model, ids, vocab)
     for layer in range(2):

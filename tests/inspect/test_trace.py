@@ -148,7 +148,7 @@ def test_a_held_gate_changes_the_lines_below_it(cell: str, name: str) -> None:
     lm = network(cell, layers=1)
     model, random = TorchModel(lm), np.random.default_rng(1)
     state = {n: random.standard_normal((3, 12)) for n in model.state_names}
-    x = model.inputs(np.array([5, 9, 2]))
+    x = model.inputs(np.array([[5, 9, 2]]))[0]
     before = model.layer_step(0, x, state)
     after = model.layer_step(0, x, state, hold_of(0, {(name, 0, 4): 0.25}))
     assert np.array_equal(after[name][:, 4], np.full(3, 0.25))
@@ -173,7 +173,7 @@ def test_every_value_of_every_cell_can_be_held(cell: str) -> None:
     zero = {name: value[0] for name, value in model.zero_state(2).items()}
     for name in model.value_names:
         hold = hold_of(0, {(name, 0, 3): 0.125, (name, 0, 7): 0.5})
-        value = model.layer_step(0, model.inputs(np.array([4, 6])), zero, hold)[name]
+        value = model.layer_step(0, model.inputs(np.array([[4, 6]]))[0], zero, hold)[name]
         assert value[:, [3, 7]].tolist() == [[0.125, 0.5]] * 2
 
 

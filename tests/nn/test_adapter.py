@@ -42,7 +42,7 @@ def test_steps_of_the_layers_are_the_whole_chunk(cell: str) -> None:
     ids = np.random.default_rng(1).integers(2, V, (4, 5))
     state = [{name: value[k] for name, value in model.zero_state(4).items()} for k in range(L)]
     for t in range(5):
-        x = model.inputs(ids[:, t])
+        x = model.inputs(ids[:, t : t + 1])[:, 0]
         for k in range(L):
             values = model.layer_step(k, x, state[k])
             assert tuple(values) == model.value_names
@@ -70,7 +70,7 @@ def test_all_states_are_those_after_each_character_however_they_are_cut(
 def test_a_held_value_stays_and_changes_what_follows_from_it() -> None:
     _, model = made("lstm")
     state = {name: np.ones((1, H), np.float32) for name in "hc"}
-    x = model.inputs(np.array([4]))
+    x = model.inputs(np.array([[4]]))[0]
     held = model.layer_step(0, x, state, lambda name, v: np.where(np.arange(H) == 2, 0.0, v) if name == "f" else v)
     free = model.layer_step(0, x, state)
     assert held["f"][0, 2] == 0.0
@@ -87,7 +87,7 @@ def test_gradients_with_h_cut_pass_through_the_forget_gates_alone() -> None:
     before = state
     forget = []
     for t in range(4):
-        x, after = model.inputs(ids[:, t]), []
+        x, after = model.inputs(ids[:, t : t + 1])[:, 0], []
         for k in range(L):
             values = model.layer_step(k, x, before[k])
             after.append({name: values[name] for name in "hc"})

@@ -5,13 +5,16 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from support import tiny_runs
 from support.live_server import Served, in_this_process
 
 import storycell
+from storycell.context import PAST
 from storycell.errors import SettingsError
 from storycell.generation.sampler import Sampling
-from storycell.types import RESERVED
+from storycell.types import BOUNDARY, RESERVED
 
 pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not installed")
 
@@ -38,6 +41,37 @@ def test_going_on_from_a_saved_state_is_going_on_from_the_text(served: Served) -
     assert further["chars"] == len(A + B)
     for _ in range(2):  # using a state does not change it
         assert written(served, "", state=further["id"])["text"] == expected
+
+
+@pytest.mark.parametrize(("ngrams", "matches"), [(4, 0), (0, 16), (4, 16)])
+def test_a_saved_state_remembers_the_characters_that_the_next_ones_match(
+    tmp_path: Path, ngrams: int, matches: int
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(tiny_runs.TEXT, encoding="utf-8")
+    context = {"ngrams": ngrams, "ngram_rows": 200, "matches": matches}
+    run = storycell.train(
+        str(text), out=tmp_path / "run", quiet=True, steps=60, lr=0.02, threads=1, **tiny_runs.NETWORK, **context
+    )
+    lm = run.model.network
+    long, more = "Once upon a time Ann had 3 red balls. Cleo had 71.\n" * 25, "Once upon a time "
+    asked = {"max_tokens": 40, "seed": 4, "temperature": 0.9}
+
+    async def scene() -> None:
+        async with in_this_process(run.model) as ask:
+            expected = (await ask("/v1/completions", {"prompt": long + more, **asked})).choice()["text"]
+            saved = (await ask("/v1/states", {"prompt": long})).json
+            for _ in range(2):  # using a state does not change it
+                asked_on = {"prompt": more, "state": saved["id"], **asked}
+                assert (await ask("/v1/completions", asked_on)).choice()["text"] == expected
+            assert len(expected) > 10
+
+    asyncio.run(scene())
+    ids = [[BOUNDARY, *run.model.vocab.encode(long)]]
+    state, after = lm.state_after(ids, lm.zero_state(1)), [run.model.vocab.encode(more)]
+    assert state[PAST].shape == (1, 1, 1024 if matches else 3)
+    forgetful = {**state, PAST: np.zeros_like(state[PAST])}
+    assert np.abs(lm.logits(after, state)[0] - lm.logits(after, forgetful)[0]).max() > 0.1
 
 
 def test_the_state_after_a_text_can_be_saved_also_where_a_stop_ended_it(served: Served) -> None:

@@ -27,18 +27,37 @@ KINDS = {
     for cell in ("lstm", "gru", "rnn")
     for L, H, D, bias in ((1, 5, 2, True), (2, 7, 0, False), (3, 16, 40, True))
 }
-# With n-grams of up to 4 characters in 29 rows.
-KINDS |= {f"{cell}-L2-H7-D3-ngrams": (cell, 2, 7, 3, cell != "gru") for cell in ("lstm", "gru", "rnn")}
+# With n-grams of up to 4 characters in 29 rows, with matches of up to 5, and with both.
+CONTEXTS = {"ngrams": (4, 0), "ngrams-matches": (4, 5), "matches": (0, 5)}
+KINDS |= {
+    f"{cell}-L2-H7-D3-{context}": (cell, 2, 7, 3, cell != "gru")
+    for context in CONTEXTS
+    for cell in ("lstm", "gru", "rnn")
+}
 # Each kind with one rounding, and each size, embedding and cell with all three.
 ROUNDED = {kind: ("fp32", "fp16", "int8")[(k + k // 3) % 3] for k, kind in enumerate(KINDS)}
-PROMPT = "a é”😀\nbad"
+PROMPT = "a é”😀\nbad a é”😀\nbad a ?"  # what has stood before, and what it did not go on with
+
+
+def context_of(kind: str) -> tuple[int, int]:
+    """The longest n-gram and the longest match of a kind, 0 where it has none."""
+    return CONTEXTS.get(kind.split("-", 4)[-1], (0, 0))
 
 
 def model(kind: str, vocab: Vocabulary = CHARACTERS) -> LanguageModel:
     """A model with weights wide enough that its gates open and close, and not so wide that it is chaotic."""
     cell, L, H, D, bias = KINDS[kind]
-    grams = 4 if kind.endswith("ngrams") else 0
-    sizes = ModelSettings(cell=cell, layers=L, hidden=H, embedding=D, gate_bias=bias, ngrams=grams, ngram_rows=29)
+    ngrams, matches = context_of(kind)
+    sizes = ModelSettings(
+        cell=cell,
+        layers=L,
+        hidden=H,
+        embedding=D,
+        gate_bias=bias,
+        ngrams=ngrams,
+        ngram_rows=29,
+        matches=matches,
+    )
     drawn, random = new_model(len(vocab), sizes), np.random.default_rng(5)
     return drawn.with_weights({n: random.normal(0, 1.5 * H**-0.5, w.shape) for n, w in drawn.weights().items()})
 

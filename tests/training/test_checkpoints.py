@@ -72,7 +72,7 @@ def test_without_being_asked_for_there_are_none(story_file: Path, tmp_path: Path
     assert not (run.path / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("changes", [{}, {"average": 0.9}, {"ngrams": 4, "ngram_rows": 64}])
+@pytest.mark.parametrize("changes", [{}, {"average": 0.9}, {"ngrams": 4, "ngram_rows": 64, "matches": 5}])
 @pytest.mark.usefixtures("trained_by")
 def test_a_run_cut_and_resumed_has_the_checkpoints_of_one_that_was_not(
     changes: dict[str, Any], story_file: Path, tmp_path: Path

@@ -17,6 +17,7 @@ from support.distributed_training import Ended, Ranks, environment, send, wait_f
 from test_resume import assert_equal_runs
 
 import storycell
+from storycell.context import TABLE
 from storycell.data.batches import Streams, Windows
 from storycell.errors import SettingsError
 from storycell.runs.folder import RunFolder
@@ -110,15 +111,16 @@ def test_several_processes_learn_what_one_does(
     assert len(losses(run)) == STEPS
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_the_engine_adds_up_the_rows_of_n_grams_too(
-    count: int, ranks: Ranks, training_text: Path, tmp_path: Path
+@pytest.mark.parametrize(("count", "matches"), [(2, 0), (4, 0), (2, 6), (3, 6)])
+def test_the_engine_adds_up_the_rows_of_n_grams_and_matches_too(
+    count: int, matches: int, ranks: Ranks, training_text: Path, tmp_path: Path
 ) -> None:
     """And Muon, whose step is no sum over numbers, is the same to rounding."""
-    more = ["--ngrams=3", "--ngram-rows=3001", "--optimizer=muon", "--average=0.9"]
+    more = ["--ngrams=3", "--ngram-rows=3001", f"--matches={matches}", "--optimizer=muon", "--average=0.9"]
     one, several = (trained(ranks, n, training_text, tmp_path / f"run{n}", *more) for n in (1, count))
     assert_same_losses(several, one)
-    moved = [storycell.load(run).lm.ngram_table.weight.detach().numpy() for run in (one, several)]
+    moved = [storycell.load(run).network.weights()[TABLE] for run in (one, several)]
+    assert not matches or np.abs(moved[0][3001:]).sum() > 0
     assert np.array_equal(np.abs(moved[0]).sum(axis=1) > 0, np.abs(moved[1]).sum(axis=1) > 0)
     np.testing.assert_allclose(moved[1], moved[0], atol=SAME)
 
@@ -136,7 +138,7 @@ def test_every_process_of_the_engine_has_the_same_weights_to_the_bit(
     ranks: Ranks, training_text: Path, tmp_path: Path
 ) -> None:
     """Though each drew others, has streams of its own and drops what it likes: after every step they are one model."""
-    more = ["--ngrams=3", "--dropout=0.2", "--optimizer=muon", f"--steps={STEPS}"]
+    more = ["--ngrams=3", "--matches=6", "--dropout=0.2", "--optimizer=muon", f"--steps={STEPS}"]
     faults = {rank: {"digests": str(tmp_path / f"digests{rank}")} for rank in range(3)}
     ended = ranks.run(3, "train", training_text, "--out", tmp_path / "run", *FLAGS, *more, faults=faults)
     assert ended.codes == [0] * 3, ended.said

@@ -40,7 +40,7 @@ def test_every_value_of_every_cell_has_a_name(cell: str) -> None:
     model = TorchModel(CharLM(5, 3, 1, cell))
     assert set(model.value_names) <= set(names.VALUES)
     zero = {name: value[0] for name, value in model.zero_state(1).items()}
-    values = model.layer_step(0, model.inputs(np.array([2])), zero)
+    values = model.layer_step(0, model.inputs(np.array([[2]]))[0], zero)
     for symbol, value in values.items():
         if names.VALUES[symbol].is_gate and cell != "minlstm":  # whose shares of a gate are computed later
             assert bool(((value >= 0) & (value <= 1)).all()), symbol

@@ -17,7 +17,7 @@ import playwright.sync_api as playwright
 import pytest
 from support.browser import CHROMIUM, FLAGS
 
-from storycell.context import TABLE
+from storycell.context import MEMORY, TABLE, Context
 from storycell.engine import EngineModel
 from storycell.language_model import Choice
 
@@ -26,7 +26,8 @@ TOOLS = Path(__file__).parents[2] / "tools"
 WEB = Path(str(resources.files("storycell.web")))
 MODULES = ("engine.wasm", "engine-relaxed.wasm")
 Run = Callable[..., Any]
-ROWS = 61  # of a table of n-grams
+ROWS = 61  # of n-grams
+CONTEXTS = [(0, 0), (5, 0), (0, 16), (5, 4)]  # the longest n-gram and match
 ROUNDING = 5e-3  # of weights that 30 steps have moved, each step as far as the last digits of its gradient say
 BEGIN = """
 const { Engine, drawWeights } = await import(given.source);
@@ -111,14 +112,17 @@ for (let step = 0; step < given.steps; step++) {
 
 
 @pytest.mark.parametrize(
-    ("cell", "layers", "D", "ngrams"),
-    [("lstm", 1, 8, 0), ("lstm", 2, 0, 0), ("gru", 2, 8, 0), ("rnn", 1, 8, 0), ("lstm", 1, 8, 8), ("gru", 2, 8, 4)],
+    ("cell", "layers", "D", "ngrams", "matches"),
+    [
+        *[("lstm", 1, 8, 0, 0), ("lstm", 2, 0, 0, 0), ("gru", 2, 8, 0, 0), ("rnn", 1, 8, 0, 0)],
+        *[("lstm", 1, 8, 8, 0), ("gru", 2, 8, 4, 0), ("lstm", 1, 8, 0, 16), ("gru", 2, 8, 4, 5)],
+    ],
 )
-def test_a_model_learns_as_pythons_does(run: Run, cell: str, layers: int, D: int, ngrams: int) -> None:
+def test_a_model_learns_as_pythons_does(run: Run, cell: str, layers: int, D: int, ngrams: int, matches: int) -> None:
     V, H, B, T, steps = 23, 20, 3, 12, 30
     ids, targets = chunk(V, B, T)
     config = {"cell": cell, "layers": layers, "units": H, "characters": V, "embedding": D}
-    config |= {"ngrams": ngrams, "ngramRows": ROWS}
+    config |= {"ngrams": ngrams, "ngramRows": ROWS, "matches": matches}
     given = {"config": config, "B": B, "T": T, "steps": steps, "optimizer": "muon" if layers > 1 else "adamw"}
     said = run(
         TRAIN + "return say({ losses, first, last: model.read() });",
@@ -126,7 +130,7 @@ def test_a_model_learns_as_pythons_does(run: Run, cell: str, layers: int, D: int
         targets=targets.ravel().tolist(),
         **given,
     )
-    model = EngineModel(V, H, layers, cell, embedding_size=D, ngrams=ngrams, ngram_rows=ROWS)
+    model = EngineModel(V, H, layers, cell, embedding_size=D, ngrams=ngrams, ngram_rows=ROWS, matches=matches)
     model.initialise(1)
     assert model.read().keys() == said["first"].keys()
     for name, weight in model.read().items():
@@ -139,7 +143,11 @@ def test_a_model_learns_as_pythons_does(run: Run, cell: str, layers: int, D: int
     assert said["losses"][-1]["nats"] < 0.9 * said["losses"][0]["nats"]
     for name, weight in model.read().items():
         assert said["last"][name] == pytest.approx(weight.ravel(), abs=ROUNDING), name
-    assert not ngrams or np.abs(said["last"][TABLE]).max() > 0.1
+    if context := model.context:
+        table = np.abs(said["last"][TABLE]).reshape(context.rows, D).max(1)
+        of_ngrams, of_matches = table[: context.ngram_rows], table[context.ngram_rows :]
+        assert not ngrams or of_ngrams.max() > 0.1
+        assert not matches or of_matches[V * (matches - 1) :].max() > 0.1  # of the longest matches, too
 
 
 def test_the_loss_after_300_steps_is_pythons(run: Run) -> None:
@@ -157,14 +165,14 @@ def test_the_loss_after_300_steps_is_pythons(run: Run) -> None:
     assert found == pytest.approx(nats, abs=1e-3)
 
 
-@pytest.mark.parametrize("ngrams", [0, 5])
+@pytest.mark.parametrize(("ngrams", "matches"), CONTEXTS)
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_a_network_generates_and_scores_as_pythons_does(run: Run, precision: str, ngrams: int) -> None:
+def test_a_network_generates_and_scores_as_pythons_does(run: Run, precision: str, ngrams: int, matches: int) -> None:
     V, H = 23, 48
-    model = EngineModel(V, H, 2, "lstm", embedding_size=8, ngrams=ngrams, ngram_rows=ROWS)
+    model = EngineModel(V, H, 2, "lstm", embedding_size=8, ngrams=ngrams, ngram_rows=ROWS, matches=matches)
     model.initialise(5)
-    if ngrams:
-        model.write({TABLE: np.random.default_rng(6).normal(0, 1, (ROWS, 8))})
+    if model.context:
+        model.write({TABLE: np.random.default_rng(6).normal(0, 1, (model.context.rows, 8))})
     network = model.network(generates_in=precision)
     weights = {name: weight.ravel().tolist() for name, weight in model.read().items()}
     program = """
@@ -187,16 +195,16 @@ const rest = reads ? network.read(ids.slice(100, -1), ids.slice(101), { state: h
 return say({ greedy: ids, drawn: drawn.ids, slow, nats: read?.nats, parts: half && [...half.nats, ...rest],
   hiddens: read?.hiddens, h: state.h, past: state.past });"""
     shape = {"cell": "lstm", "layers": 2, "units": H, "characters": V, "embedding": 8}
-    shape |= {"ngrams": ngrams, "ngramRows": ROWS} if ngrams else {}
+    shape |= ({"ngrams": ngrams, "ngramRows": ROWS} if ngrams else {}) | ({"matches": matches} if matches else {})
     said = run(program, weights=weights, shape=shape, precision=precision)
     choices = [Choice(temperature, 1.0, 0.0, 0, greedy) for temperature, greedy in ((1.0, 1), (0.9, 0))]
     zero, random = network.zero_state(1), np.array([[1, 2, 3, 4]])
     greedy, drawn = (network.generate(np.array([0]), zero, random, [choice], 300) for choice in choices)
     assert said["greedy"] == said["slow"] == greedy.ids[0].tolist()
     assert said["drawn"] == drawn.ids[0].tolist()
-    if ngrams:
+    if model.context:
         assert said["past"] == greedy.state["past"].ravel().tolist()
-        assert len(said["past"]) == ngrams - 1
+        assert len(said["past"]) == (MEMORY if matches else ngrams - 1)
     if precision == "fp32":
         assert said["h"] == pytest.approx(greedy.state["h"].ravel(), abs=1e-5)
         text = np.array([said["greedy"]])
@@ -205,8 +213,8 @@ return say({ greedy: ids, drawn: drawn.ids, slow, nats: read?.nats, parts: half 
         assert said["hiddens"] == pytest.approx(network.states(text[:, :-1])["h"].ravel(), abs=1e-4)
 
 
-@pytest.mark.parametrize("ngrams", [0, 4])
-def test_a_snapshot_goes_on_to_the_bit(run: Run, ngrams: int) -> None:
+@pytest.mark.parametrize(("ngrams", "matches"), CONTEXTS)
+def test_a_snapshot_goes_on_to_the_bit(run: Run, ngrams: int, matches: int) -> None:
     V, H, B, T = 23, 20, 3, 12
     ids, targets = chunk(V, B, T)
     program = (
@@ -222,12 +230,59 @@ return say({ names: Object.keys(saved), same: JSON.stringify(model.read()) === J
   moved: JSON.stringify(model.read()) !== JSON.stringify(first) });"""
     )
     config = {"cell": "lstm", "layers": 2, "units": H, "characters": V, "embedding": 8}
-    config |= {"ngrams": ngrams, "ngramRows": ROWS} if ngrams else {}
+    config |= ({"ngrams": ngrams, "ngramRows": ROWS} if ngrams else {}) | ({"matches": matches} if matches else {})
     given = {"config": config, "B": B, "T": T, "steps": 5, "optimizer": "muon"}
     said = run(program, ids=ids.ravel().tolist(), targets=targets.ravel().tolist(), **given)
-    model = EngineModel(V, H, 2, "lstm", embedding_size=8, ngrams=ngrams, ngram_rows=ROWS)
+    model = EngineModel(V, H, 2, "lstm", embedding_size=8, ngrams=ngrams, ngram_rows=ROWS, matches=matches)
     model.initialise(1)
     model.gradient(ids, targets, carries=True)
     model.apply(1e-3, optimizer="muon")
     assert (said["same"], said["moved"]) == (True, True)
     assert set(said["names"]) == set(model.snapshot())
+
+
+def stories_of(kind: str, V: int, length: int) -> np.ndarray:
+    """Ids in which much comes again: of few characters, with long repeats, and with boundaries."""
+    random = np.random.default_rng(len(kind))
+    few = random.integers(2, 4, length)
+    if kind == "long repeats":
+        few = np.tile(random.integers(2, V, 700), length // 700 + 1)[:length]
+        few[random.integers(0, length, length // 90)] = 2
+    few[random.random(length) < (0.01 if kind == "boundaries" else 1e-4)] = 0
+    return few
+
+
+@pytest.mark.parametrize("kind", ["few characters", "long repeats", "boundaries"])
+@pytest.mark.parametrize(("ngrams", "matches"), CONTEXTS[1:])
+def test_what_is_read_in_pieces_meets_the_rows_that_python_says(run: Run, kind: str, ngrams: int, matches: int) -> None:
+    """Of a network whose state is the number of each row that a character met, to the last one."""
+    V, length = 9, 4000
+    ids, context = stories_of(kind, V, length), Context(ngrams, ROWS if ngrams else 0, matches, V)
+    # h = tanh(the sum of the rows' vectors): one unit for each row, and one that all rows add to.
+    D = H = context.rows
+    weights = {"embedding.weight": np.zeros((V, D)), TABLE: np.eye(context.rows, D)}
+    weights |= {"recurrent.weight_ih_l0": np.eye(H, D), "recurrent.weight_hh_l0": np.zeros((H, H))}
+    weights |= {"output.weight": np.zeros((V, H)), "output.bias": np.zeros(V)}
+    shape = {"cell": "rnn", "layers": 1, "units": H, "characters": V, "embedding": D, "ngrams": ngrams}
+    program = """
+const typed = ([name, values]) => [name, Float32Array.from(values)];
+const network = engine.createNetwork(given.shape, Object.fromEntries(Object.entries(given.weights).map(typed)));
+const met = [];
+let state = null;
+for (let at = 0; at < given.ids.length; at += given.piece) {
+  const read = network.read(given.ids.slice(at, at + given.piece), null, { state, wantsStates: true });
+  state = read.state;
+  for (let t = 0; t * given.shape.units < read.hiddens.length; t++) {
+    const here = read.hiddens.subarray(t * given.shape.units, (t + 1) * given.shape.units), rows = [];
+    here.forEach((value, row) => { for (let k = 0; k < Math.round(Math.atanh(value)); k++) rows.push(row); });
+    met.push(rows);
+  }
+}
+return say(met);"""
+    shape |= {"ngramRows": context.ngram_rows, "matches": matches}
+    lists = {name: weight.ravel().tolist() for name, weight in weights.items()}
+    said = run(program, weights=lists, shape=shape, ids=ids.tolist(), piece=777)
+    expected = np.sort(context.rows_of(ids[None], np.zeros((1, context.memory))), axis=2)[0]
+    assert said == expected.tolist()
+    if matches:  # none, and the longest, are met
+        assert {0, matches - 1} <= set((expected.max(1) - context.ngram_rows) // V)

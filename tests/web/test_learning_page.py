@@ -1,5 +1,6 @@
 """The page that learns, in Chromium: a text in, a model out, without network, mouse, or messages in the console."""
 
+import base64
 import contextlib
 import io
 import json
@@ -22,8 +23,11 @@ from support.browser import CHROMIUM, FLAGS, needs_chromium
 
 import storycell
 from storycell.cli import main
+from storycell.config import ModelSettings
+from storycell.context import TABLE
 from storycell.data.stories.corpus import generate
 from storycell.export.trainer import export_trainer
+from storycell.runs.network import new_model
 from storycell.runs.tensors import read_tensors
 from storycell.training.start import resume
 
@@ -119,6 +123,7 @@ def unpacked(path: Path) -> Path:
 
 def test_a_model_learns_and_opens_in_python_with_the_same_loss(opened: Opened, tmp_path: Path) -> None:
     assert opened.page.get_attribute("body", "data-engine") in ("simd128", "relaxed")
+    opened.page.select_option("#matches", "0")
     opened.begin(steps=120)
     told = opened.await_done()
     assert opened.page.locator("#curve path").count() == 2
@@ -163,6 +168,31 @@ def test_a_closed_page_goes_on_where_it_was(opened: Opened) -> None:
     opened.page.close()
     opened.open()
     assert opened.page.is_visible("#setup")
+
+
+KEEP = """text => new Promise((resolve, reject) => {
+  const bytes = Uint8Array.from(atob(text), (byte) => byte.charCodeAt(0)), asked = indexedDB.open("storycell-learn", 1);
+  asked.onerror = reject;
+  asked.onsuccess = () => {
+    const work = asked.result.transaction("runs", "readwrite");
+    work.objectStore("runs").put({ bytes, running: false }, "current");
+    work.oncomplete = () => { asked.result.close(); resolve(); };
+  };
+})"""
+
+
+def test_a_training_that_an_older_page_kept_goes_on(opened: Opened, tmp_path: Path) -> None:
+    older = Path(__file__).parents[1] / "golden" / "older-page.zip"
+    opened.page.evaluate(KEEP, base64.b64encode(older.read_bytes()).decode())
+    opened.page.close()
+    opened.open()
+    assert (opened.page.inner_text("#steps-done"), opened.page.inner_text("#train")) == ("40 of 60", "Train")
+    opened.page.click("#train")
+    told, expected = opened.await_done(), json.loads(older.with_suffix(".json").read_text())
+    assert told == pytest.approx(expected["after"], abs=1e-3)
+    run = unpacked(opened.saved(tmp_path))
+    assert {TABLE, "output.bias"} <= storycell.load(run).network.weights().keys()
+    assert resume(run, text=str(run / "text.txt"), steps=70).summary["step"] == 70
 
 
 def crash(opened: Opened) -> None:
@@ -314,21 +344,30 @@ def test_the_demo_learns_on(opened: Opened, tmp_path: Path) -> None:
     assert json.loads((unpacked(opened.saved(tmp_path)) / "config.json").read_text())["init"] == "demo"
 
 
-def test_ngrams_are_learnt_and_looked_up(browser: playwright.Browser, tmp_path: Path) -> None:
-    donor = random_models.model("gru-L2-H7-D3-ngrams")
+@pytest.mark.parametrize(("ngrams", "matches"), [(4, 0), (0, 16), (4, 16)])
+def test_ngrams_and_matches_are_learnt_and_looked_up(
+    browser: playwright.Browser, tmp_path: Path, ngrams: int, matches: int
+) -> None:
+    sizes = ModelSettings(cell="gru", layers=2, hidden=7, embedding=3, ngrams=ngrams, ngram_rows=29, matches=matches)
+    drawn, random = new_model(len(random_models.CHARACTERS), sizes), np.random.default_rng(5)
+    donor = drawn.with_weights({name: random.normal(0, 0.5, w.shape) for name, w in drawn.weights().items()})
     export_trainer(donor, random_models.CHARACTERS, tmp_path / "learn.html", name="grams")
     opened = Opened(browser, tmp_path / "learn.html")
-    opened.page.select_option("#ngrams", "4")
+    assert (opened.page.input_value("#ngrams"), opened.page.input_value("#matches")) == ("0", "16")
+    opened.page.select_option("#ngrams", str(ngrams))
+    opened.page.select_option("#matches", str(matches))
     opened.begin(steps=40)
     told = opened.await_done()
     run = storycell.load(unpacked(opened.saved(tmp_path)))
-    assert (run.network.ngrams, run.config.settings.model.ngram_rows) == (4, 32_768)
+    assert (run.network.context.ngrams, run.network.context.matches) == (ngrams, matches)
+    assert run.config.settings.model.ngram_rows == 32_768
     held_out = "".join(story + "<|endoftext|>\n" for story in held_out_stories(run.path, tmp_path))
     assert run.evaluate(held_out).loss_nats == pytest.approx(told, abs=5e-3)  # the table is stored in bytes
     opened.page.click("#new")
     opened.page.wait_for_selector("#setup:not([hidden])")
     opened.page.select_option("#donor", label="grams")
     assert opened.page.is_disabled("#ngrams")
+    assert opened.page.is_disabled("#matches")
     opened.page.fill("#text", "a bad cab\n" * 40)
     opened.page.fill("#steps", "10")
     opened.page.fill("#rate", "-4")
@@ -336,9 +375,9 @@ def test_ngrams_are_learnt_and_looked_up(browser: playwright.Browser, tmp_path: 
     opened.await_done()
     (tmp_path / "second").mkdir()
     made = storycell.load(unpacked(opened.saved(tmp_path / "second")))
-    assert made.network.ngrams == 4
-    table = donor.weights()["ngram_table.weight"]
-    moved = np.abs(made.network.weights()["ngram_table.weight"] - table).max()
+    assert made.network.context == donor.context
+    table = donor.weights()[TABLE]
+    moved = np.abs(made.network.weights()[TABLE] - table).max()
     assert 0.01 < moved < 0.1 < np.abs(table).max()  # it began with the donor's, and learnt
     opened.close()
 

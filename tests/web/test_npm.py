@@ -33,7 +33,11 @@ PROGRAM = """
 export async function run({ Model, Trainer }, given) {
 const bytes = (text) => Uint8Array.from(atob(text), (byte) => byte.charCodeAt(0));
 const run = (texts) => Object.fromEntries(Object.entries(texts).map(([name, text]) => [name, bytes(text)]));
-const files = run(given.files), grams = await Model.load(run(given.ngrams));
+const files = run(given.files), contexts = {};
+for (const [name, texts] of Object.entries(given.contexts)) {
+  const found = await Model.load(run(texts)), read = found.generate("Once", { chars: 60, greedy: true });
+  contexts[name] = [read, [...found.score(read.repeat(2))], found.shape.matches];
+}
 const model = await Model.load(files), int8 = await Model.load(files, { precision: "int8" });
 const settings = { hidden: 24, embedding: 8, streams: 4, chunk: 16, steps: 36, seed: 2 };
 const trainer = await Trainer.begin(given.text, settings);
@@ -50,7 +54,7 @@ return {
   nats: [...model.score("Once upon a time")], trace: model.trace("Once").c.length,
   looks, steps: [trainer.step, again.step], evaluated: [trainer.evaluate(), again.evaluate()], refused,
   learnt: learnt.generate("", { chars: 20 }).length,
-  ngrams: [grams.generate("Once", { chars: 60, greedy: true }), [...grams.score("Once upon")]],
+  contexts, matches: trainer.model().shape.matches,
 };
 }
 """
@@ -104,28 +108,43 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ngrams(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with n-grams."""
-    folder = tmp_path_factory.mktemp("ngrams")
+def contexts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs with n-grams, with matches, and with both."""
+    folder = tmp_path_factory.mktemp("contexts")
     (folder / "text.txt").write_text(STORIES, encoding="utf-8")
-    sizes = {"hidden": 24, "embedding": 8, "streams": 4, "chunk": 16, "steps": 40, "ngrams": 4, "ngram_rows": 300}
-    return storycell.train(str(folder / "text.txt"), out=folder / "run", quiet=True, **sizes).path
+    sizes = {"hidden": 24, "embedding": 8, "streams": 4, "chunk": 16, "steps": 40, "ngram_rows": 300}
+    return {
+        f"{ngrams} {matches}": storycell.train(
+            str(folder / "text.txt"),
+            out=folder / f"{ngrams}-{matches}",
+            quiet=True,
+            **sizes,
+            ngrams=ngrams,
+            matches=matches,
+        ).path
+        for ngrams, matches in ((4, 0), (0, 16), (4, 8))
+    }
 
 
 @pytest.fixture(scope="module")
-def given(ngrams: Path) -> dict[str, Any]:
-    names = ("config.json", "vocab.json", "model.safetensors")
-    files, with_ngrams = (
-        {name: base64.b64encode((folder / name).read_bytes()).decode() for name in names}
-        for folder in (demo_folder(), ngrams)
-    )
-    return {"files": files, "ngrams": with_ngrams, "text": STORIES}
+def given(contexts: dict[str, Path]) -> dict[str, Any]:
+    def files(folder: Path) -> dict[str, str]:
+        names = ("config.json", "vocab.json", "model.safetensors")
+        return {name: base64.b64encode((folder / name).read_bytes()).decode() for name in names}
+
+    runs = {name: files(folder) for name, folder in contexts.items()}
+    return {"files": files(demo_folder()), "contexts": runs, "text": STORIES}
 
 
-def check(said: dict[str, Any], ngrams: Path) -> None:
-    made = storycell.load(ngrams)
-    assert said["ngrams"][0] == made.generate("Once", 60, greedy=True)
-    assert said["ngrams"][1] == pytest.approx(made.score("Once upon"), abs=1e-4)
+def check(said: dict[str, Any], contexts: dict[str, Path]) -> None:
+    assert said["contexts"].keys() == contexts.keys()
+    for name, path in contexts.items():
+        made = storycell.load(path)
+        written, nats, matches = said["contexts"][name]
+        assert written == made.generate("Once", 60, greedy=True)
+        assert nats == pytest.approx(made.score(2 * written), abs=1e-4)  # what is written twice matches
+        assert matches == made.network.context.matches
+    assert said["matches"] == 16  # of a training that was not told
     model, int8 = storycell.load(), storycell.load(precision="int8")
     assert said["greedy"] == model.generate("One day", 300, greedy=True)
     # Hidden states are rounded to 127ths: where a browser has no fused multiply-add, one in many is rounded otherwise.
@@ -150,13 +169,17 @@ def run_program(words: list[str], package: Path, given: dict[str, Any]) -> dict[
 
 
 @pytest.mark.parametrize("program", ["program.mjs", "node_worker.mjs"])
-def test_it_generates_and_learns_under_node(package: Path, given: dict[str, Any], ngrams: Path, program: str) -> None:
-    check(run_program([str(NODE), program], package, given), ngrams)
+def test_it_generates_and_learns_under_node(
+    package: Path, given: dict[str, Any], contexts: dict[str, Path], program: str
+) -> None:
+    check(run_program([str(NODE), program], package, given), contexts)
 
 
 @pytest.mark.skipif(DENO is None, reason="no Deno here")
 @pytest.mark.parametrize("program", ["program.mjs", "deno_worker.mjs"])
-def test_it_generates_and_learns_in_deno(package: Path, given: dict[str, Any], ngrams: Path, program: str) -> None:
+def test_it_generates_and_learns_in_deno(
+    package: Path, given: dict[str, Any], contexts: dict[str, Path], program: str
+) -> None:
     words = [
         str(DENO),
         "run",
@@ -167,7 +190,7 @@ def test_it_generates_and_learns_in_deno(package: Path, given: dict[str, Any], n
         "--allow-read=.",
         program,
     ]
-    check(run_program(words, package, given), ngrams)
+    check(run_program(words, package, given), contexts)
 
 
 @pytest.fixture
@@ -179,7 +202,7 @@ def address(package: Path) -> Iterator[str]:
 @needs_chromium
 @pytest.mark.parametrize("is_worker", [False, True], ids=["page", "worker"])
 def test_it_generates_and_learns_in_a_browser(
-    address: str, given: dict[str, Any], ngrams: Path, is_worker: bool
+    address: str, given: dict[str, Any], contexts: dict[str, Path], is_worker: bool
 ) -> None:
     here = f"""async (given) => {{
       const library = await import("{address}/node_modules/storycell/index.js");
@@ -191,14 +214,15 @@ def test_it_generates_and_learns_in_a_browser(
         page = browser.new_page()
         page.goto(f"{address}/node_modules/storycell/README.md")
         program = f"(given) => ({ASK_WORKER})('{address}/worker.mjs', given)" if is_worker else here
-        check(page.evaluate(program, given), ngrams)
+        check(page.evaluate(program, given), contexts)
         browser.close()
 
 
 TYPES = """
 import { Model, Trainer, type Look, type Settings } from "storycell";
 
-const settings: Settings = { cell: "gru", hidden: 64, ngrams: 8, ngram_rows: 65536, optimizer: "muon", clip: null };
+const context: Settings = { ngrams: 8, ngram_rows: 65536, matches: 16 };
+const settings: Settings = { cell: "gru", hidden: 64, optimizer: "muon", clip: null, ...context };
 const looks: Look[] = [];
 const trainer: Trainer = await Trainer.begin("a text", settings);
 await trainer.train({ onLook: (look) => looks.push(look), signal: new AbortController().signal });
@@ -208,7 +232,8 @@ const model: Model = await Model.load(zip, { precision: "int8" });
 const text: string = model.generate("Once", { chars: 10, topK: 5, seed: 18446744073709551615n });
 for (const character of model.stream("Once", { greedy: true })) character.toUpperCase();
 const scores: Float32Array = model.score(text), { h, c } = model.trace(text);
-const sum: number = scores[0] + h[0] + (c?.[0] ?? 0) + model.shape.units + (model.shape.ngrams ?? 0) + (nats ?? 0);
+const { units, ngrams = 0, matches = 0 } = model.shape;
+const sum: number = scores[0] + h[0] + (c?.[0] ?? 0) + units + ngrams + matches + (nats ?? 0);
 trainer.free(), again.free(), model.free();
 export default [sum, trainer.step, trainer.isDone, trainer.parameters, trainer.learn(), trainer.look().chars_per_s];
 

@@ -211,23 +211,10 @@ class EngineNetwork:
         if self.embedding_size:
             vectors: Floats = self._weights["embedding.weight"][ids]
             if self.context:
-                vectors = vectors + self._weights[TABLE][self._rows_of(ids, past)].sum(2)
+                vectors = vectors + self._weights[TABLE][context_rows(self.context, ids, past)].sum(2)
             return vectors
         one_hot: Floats = (ids[..., None] == np.arange(self.vocab_size)).astype(np.float32)
         return one_hot
-
-    def _rows_of(self, ids: Integers, past: Any) -> Integers:
-        """As `Context.rows_of`, by the engine."""
-        context, (B, T) = self.context, ids.shape
-        before = np.zeros((B, context.memory), np.int64) if past is None else np.asarray(past).astype(np.int64)
-        before = np.ascontiguousarray(before)
-        if before.shape != (B, context.memory):
-            raise ValueError(f"a past of shape {list(before.shape)}: it must be {[B, context.memory]}")
-        rows = np.empty((B, T, context.met), np.int64)
-        sizes = context.ngrams, context.ngram_rows, context.matches, context.vocab_size, B, T
-        places = (array.ctypes.data for array in (ids, before, rows))
-        library.check(library.library().storycell_context_rows(*sizes, *places))
-        return rows
 
     @_quietly
     def layer_step(self, layer: int, x: Floats, state: Values, hold: Hold = unheld) -> Values:
@@ -377,3 +364,21 @@ def _softmax(logits: Floats) -> Floats:
     probabilities: Floats = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities /= probabilities.sum(axis=-1, keepdims=True)
     return probabilities
+
+
+def context_rows(context: Context, ids: Any, past: Any = None) -> Integers:
+    """As `Context.rows_of`, by the engine: ids `[B T]` after `past [B P]`, None for zeros -> `[B T K]`.
+
+    `IndexError` for an id outside the vocabulary, `ValueError` for another shape of `past`.
+    """
+    ids = np.ascontiguousarray(ids, np.int64)
+    B, T = ids.shape
+    before = np.zeros((B, context.memory), np.int64) if past is None else np.asarray(past).astype(np.int64)
+    before = np.ascontiguousarray(before)
+    if before.shape != (B, context.memory):
+        raise ValueError(f"a past of shape {list(before.shape)}: it must be {[B, context.memory]}")
+    rows = np.empty((B, T, context.met), np.int64)
+    sizes = context.ngrams, context.ngram_rows, context.matches, context.vocab_size, B, T
+    places = (array.ctypes.data for array in (ids, before, rows))
+    library.check(library.library().storycell_context_rows(*sizes, *places))
+    return rows

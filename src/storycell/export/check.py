@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from storycell.context import rows_of
 from storycell.errors import ExportError
 from storycell.export.network import Network
 
@@ -29,16 +28,14 @@ def require_close(path: Path, error: float, expected: Float) -> None:
 
 def logits(network: Network, ids: list[int]) -> Float:
     """The logits after each of `ids [T]`: `[T, V]`."""
-    shape = network.shape
+    shape, context = network.shape, network.shape.context
     w = {name: array.astype(np.float64) for name, array in network.tensors.items()}
     states = [{name: np.zeros(shape.H) for name in ("h", "c")} for _ in range(shape.L)]
     rows = []
-    past = np.zeros((1, max(shape.N - 1, 0)), np.int64)
-    for k in ids:
+    for k, met in zip(ids, context.rows_of([ids], np.zeros((1, context.memory)))[0], strict=True):
         x = w["embedding"][k] if shape.D else np.eye(1, shape.V, k)[0]
-        if shape.N:
-            met, past = rows_of([[k]], past, shape.R)
-            x = x + w["ngrams"][met[0, 0]].sum(0)
+        if context:
+            x = x + w["context"][met].sum(0)
         for layer, state in enumerate(states):
             own = {name: w[f"{name}_l{layer}"] for name in ("weight_ih", "weight_hh", "bias")}
             own["bias_hn"] = w.get(f"bias_hn_l{layer}", np.zeros(0))

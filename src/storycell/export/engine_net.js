@@ -6,18 +6,20 @@
 // `plain` is the network of runtime.js, `precision` "fp32" or "int8" (whole numbers, for speed). In int8 the text that is
 // given (`read`) is read in float32, as `storycell sample` does.
 export function engineNet(engine, plain, precision) {
-  const { values, H, L, N, shape, pastAt } = plain;
+  const { values, H, L, P, shape, pastAt } = plain;
   const exact = engine.createNetwork(shape, plain.weights(), "fp32");
   const network = precision === "fp32" ? exact : engine.createNetwork(shape, plain.weights(), precision);
   const states = values.filter((name) => name === "h" || name === "c");
   const next = new WeakMap(), whole = new WeakSet(); // the logits of what follows a trace; traces with their gates
   const spare = plain.newTrace();
+  let latest = {}; // the trace that was made last, and its state, from which most steps go on
 
   function stateOf(trace) {
+    if (trace === latest.trace) return latest.state;
     const state = Object.fromEntries(states.map((name) => [name, new Float32Array(L * H)]));
     for (const name of states)
       for (let l = 0; l < L; l++) state[name].set(trace.subarray(plain.placeOf(l, name, 0), plain.placeOf(l, name, H)), l * H);
-    if (N) state.past = trace.subarray(pastAt);
+    if (P) state.past = trace.subarray(pastAt);
     return state;
   }
 
@@ -25,7 +27,8 @@ export function engineNet(engine, plain, precision) {
     const { state, logits } = by.step(id, before && stateOf(before));
     for (const name of states)
       for (let l = 0; l < L; l++) after.set(state[name].subarray(l * H, (l + 1) * H), plain.placeOf(l, name, 0));
-    if (N) after.set(state.past, pastAt);
+    if (P) after.set(state.past, pastAt);
+    latest = { trace: after, state };
     next.set(after, logits);
     whole.delete(after);
   }

@@ -23,10 +23,10 @@ _NUMBER = re.compile(r"-?[\d.]+(?:e[+-]?\d+)?")
 
 def stored(network: Network) -> Network:
     """The network as the header has it: a row of the first table for each character, the other matrices in bytes."""
-    if network.shape.N:
+    if network.shape.context:
         raise ExportError(
-            f"a header for small machines has no room for n-grams, and this model has them (ngrams = "
-            f"{network.shape.N}); export it as .c, or train one with --ngrams 0"
+            f"a header for small machines has no room for n-grams and matches, and this model has them (ngrams = "
+            f"{network.shape.N}, matches = {network.shape.M}); export it as .c, or train one with --ngrams 0 --matches 0"
         )
     one_hot = network.one_hot()
     tensors = {

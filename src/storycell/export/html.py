@@ -61,6 +61,7 @@ def write(
     model = {
         **{"name": name, "about": about, "cell": shape.cell, "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L},
         **({"N": shape.N, "R": shape.R} if shape.N else {}),
+        **({"M": shape.M} if shape.M else {}),
         **({"labels": features.labels} if features.labels else {}),
         **{"weights": weights, "kind": vocab.kind, "characters": vocab.characters},
         **({"steer": asdict(features.steer)} if features.steer else {}),
@@ -114,7 +115,7 @@ def read(text: str) -> Network:
         )
         facts = json.loads(model)
         shape = Shape(
-            facts["cell"], *(int(facts[axis]) for axis in "VDHL"), *(int(facts.get(axis, 0)) for axis in "NR")
+            facts["cell"], *(int(facts[axis]) for axis in "VDHL"), *(int(facts.get(axis, 0)) for axis in "NRM")
         )
         return encoding.decode(weights, shape, check_rounding(facts["weights"]))
     except (TypeError, KeyError, ValueError) as error:

@@ -2,7 +2,7 @@
 
 The tensors of a model are simplified without changing what they compute: two biases that are only ever added become
 one, and an embedding is multiplied by the first layer's weights, which leaves one-hot characters, where the product is
-smaller than the two and no n-grams are added to it. Every runtime computes with the product, and multiplying takes
+smaller than the two and no context is added to it. Every runtime computes with the product, and multiplying takes
 milliseconds; it is size that decides, since a file is kept and sent for longer than it takes to open.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell.config import ModelSettings
-from storycell.context import TABLE
+from storycell.context import TABLE, Context
 from storycell.engine.cells import CELLS
 from storycell.errors import ExportError
 from storycell.language_model import LanguageModel
@@ -25,7 +25,8 @@ Array = npt.NDArray[np.float32]
 class Shape:
     """The sizes of a network; D is 0 where characters enter as one-hot vectors.
 
-    N is the longest n-gram that adds one of R rows to the embedding (`storycell.ngrams`), 0 where none does.
+    N is the longest n-gram, of R rows, and M the longest match that add a row to the embedding (`storycell.context`), 0
+    where none does.
     """
 
     cell: str
@@ -35,18 +36,24 @@ class Shape:
     L: int
     N: int = 0
     R: int = 0
+    M: int = 0
 
     @property
     def G(self) -> int:  # noqa: N802 - the axis
         """Gates of the cell."""
         return CELLS[self.cell].gates
 
+    @property
+    def context(self) -> Context:
+        """What is added to the embedding."""
+        return Context(self.N, self.R, self.M, self.V)
+
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor by name, in the order in which files store them."""
         rows = self.G * self.H
         shapes: dict[str, tuple[int, ...]] = {"embedding": (self.V, self.D)} if self.D else {}
-        if self.N:
-            shapes["ngrams"] = (self.R, self.D)
+        if self.context:
+            shapes["context"] = (self.context.rows, self.D)
         for k in range(self.L):
             shapes[f"weight_ih_l{k}"] = (rows, self.H if k else self.D or self.V)
             shapes[f"weight_hh_l{k}"] = (rows, self.H)
@@ -73,15 +80,16 @@ class Network:
         if spoilt:
             raise ExportError(f"{spoilt} holds numbers that are not finite; there is no model to export")
         sizes = model.vocab_size, model.embedding_size, model.hidden_size, model.num_layers
-        shape = Shape(model.cell, *sizes, model.ngrams, len(weights.get(TABLE, ())))
+        context = model.context
+        shape = Shape(model.cell, *sizes, context.ngrams, context.ngram_rows, context.matches)
         tensors: dict[str, npt.NDArray[np.float64]] = {}
         for k in range(shape.L):
             tensors |= _layer(shape, k, weights)
         tensors |= {"output": weights["output.weight"], "output_bias": weights["output.bias"]}
         if shape.D:
             embedding, first = weights["embedding.weight"], tensors["weight_ih_l0"]
-            if shape.N:
-                tensors |= {"embedding": embedding, "ngrams": weights[TABLE]}
+            if shape.context:
+                tensors |= {"embedding": embedding, "context": weights[TABLE]}
             elif shape.V * len(first) <= embedding.size + first.size:
                 shape = Shape(shape.cell, shape.V, 0, shape.H, shape.L)
                 tensors["weight_ih_l0"] = first @ embedding.T
@@ -103,13 +111,19 @@ class Network:
         """A model with these tensors: the run as the file has it."""
         shape = self.shape
         sizes = ModelSettings(
-            cell=shape.cell, layers=shape.L, hidden=shape.H, embedding=shape.D, ngrams=shape.N, ngram_rows=shape.R or 1
+            cell=shape.cell,
+            layers=shape.L,
+            hidden=shape.H,
+            embedding=shape.D,
+            ngrams=shape.N,
+            ngram_rows=shape.R or 1,
+            matches=shape.M,
         )
         weights = {"output.weight": self.tensors["output"], "output.bias": self.tensors["output_bias"]}
         if shape.D:
             weights["embedding.weight"] = self.tensors["embedding"]
-        if shape.N:
-            weights[TABLE] = self.tensors["ngrams"]
+        if shape.context:
+            weights[TABLE] = self.tensors["context"]
         for k in range(shape.L):
             bias_hh = np.zeros_like(self.tensors[f"bias_l{k}"])
             if shape.cell == "gru":

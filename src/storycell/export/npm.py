@@ -77,7 +77,7 @@ def export_npm(
 ) -> Export:
     """Write a package into a folder that is not there yet or empty; `weights` is fp16 (the default) or fp32.
 
-    With fp16 a table of n-grams is stored in bytes. Read back and compared, as `export` does. Raises `ExportError`,
+    With fp16 the table of a context is stored in bytes. Read back and compared, as `export` does. Raises `ExportError`,
     also for models that are no `CELLS` of characters.
     """
     folder, name = Path(folder).resolve(), show_name(name)
@@ -91,10 +91,10 @@ def export_npm(
     network = Network.of(model)  # refuses weights that are not finite
     params = sum(weight.size for weight in model.weights().values())
     settings: dict[str, Any] = {"cell": model.cell, "layers": model.num_layers, "hidden": model.hidden_size}
-    settings |= {"embedding": model.embedding_size, "ngrams": model.ngrams}
+    settings |= {"embedding": model.embedding_size, "ngrams": model.context.ngrams, "matches": model.context.matches}
     settings["gate_bias"] = "recurrent.bias_ih_l0" in model.weights()
-    if model.ngrams:
-        settings["ngram_rows"] = network.shape.R
+    if model.context.ngrams:
+        settings["ngram_rows"] = model.context.ngram_rows
     given = model.weights() if chosen == "fp32" else context.in_bytes(model.weights())
     stored = {key: _stored(weight, chosen) for key, weight in given.items()}
     parts = {

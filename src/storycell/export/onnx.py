@@ -1,7 +1,7 @@
 """One step of a network as an ONNX graph, and its logits by the `onnx` package's reference evaluator, for the check.
 
 Inputs are `ids [B]` and the states `[L B H]` (`h`, and `c` of the LSTM), outputs `logits [B V]` and `h_next`, `c_next`.
-With n-grams there is one more, `past [1 B N-1]`: the latest characters, as numbers (`storycell.ngrams`).
+With n-grams or matches there is one more, `past [1 B P]`: the latest characters, as numbers (`storycell.context`).
 
 Plain products and activations stand in place of ONNX's own LSTM operator, whose gates are in another order and whose
 sequences are of no use for a step. Programs ship old runtimes, so the graph is of the oldest opset that has operators
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from storycell.context import FACTOR, PRIME
+from storycell.context import FACTOR, PRIME, Context
 from storycell.engine.cells import CELLS
 from storycell.errors import ExportError
 from storycell.export.encoding import BYTE, Scaled, Weights
@@ -58,6 +58,12 @@ class _Graph:
         self.constants.append(self.numpy.from_array(np.asarray(array, order="C"), name))
         return name
 
+    def whole(self, name: str, value: int | list[int]) -> str:
+        """Whole numbers, stored once for all who ask for that name."""
+        if not any(constant.name == name for constant in self.constants):
+            self.constant(name, np.array(value, np.int64))
+        return name
+
     def matrix(self, name: str, matrix: npt.NDArray[np.float32]) -> str:
         """A float32 matrix `[rows, columns]`, stored as the rounding says."""
         if self.weights == "int8":
@@ -85,8 +91,8 @@ def write(network: Network, weights: Weights, facts: dict[str, str]) -> bytes:
     old = {state: _layers_of(graph, state, shape.L) for state in states}
     new: dict[str, list[str]] = {state: [] for state in states}
     x = graph.op("Gather", names["embedding"], "ids") if shape.D else ""
-    if shape.N:
-        x = _add_ngrams(graph, x, names["ngrams"], shape)
+    if shape.context:
+        x = _add_context(graph, x, names["context"], shape)
     for k in range(shape.L):
         weight, bias = names[f"weight_ih_l{k}"], names[f"bias_l{k}"]
         if x:
@@ -106,7 +112,7 @@ def write(network: Network, weights: Weights, facts: dict[str, str]) -> bytes:
     value = helper.make_tensor_value_info
 
     def past(name: str) -> list[Any]:
-        return [value(name, kinds.FLOAT, [1, "B", shape.N - 1])] if shape.N else []
+        return [value(name, kinds.FLOAT, [1, "B", shape.context.memory])] if shape.context else []
 
     made = helper.make_graph(
         graph.nodes,
@@ -127,28 +133,61 @@ def write(network: Network, weights: Weights, facts: dict[str, str]) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _add_ngrams(graph: _Graph, x: str, table: str, shape: Shape) -> str:
-    """The vectors `[B D]` with the rows of the n-grams that end with each of `ids`; and `past_next`."""
-
-    def number(name: str, n: int) -> str:
-        return graph.constant(name, np.array(n, np.int64))
-
-    one, factor, prime = number("one", 1), number("factor", FACTOR), number("prime", PRIME)
-    rows, axis = number("rows", shape.R), graph.constant("past_axis", np.array([1]))
-    kinds, first = _onnx().TensorProto, graph.constant("first_axis", np.array([0]))
-    past = graph.op("Cast", graph.op("Squeeze", "past", first), to=kinds.INT64)
-    goes_on = graph.op("Cast", graph.op("Cast", "ids", to=kinds.BOOL), to=kinds.INT64)
-    before = graph.op("Mul", past, graph.op("Unsqueeze", goes_on, axis))  # nothing, where a boundary is read
-    h, columns = graph.op("Add", "ids", one), [graph.op("Unsqueeze", "ids", axis)]
-    for n in range(shape.N - 1):
-        column = graph.op("Gather", before, number(f"past_{n}", n), axis=1)
-        columns.append(graph.op("Unsqueeze", column, axis))
-        h = graph.op("Add", graph.op("Add", graph.op("Mul", h, factor), column), one)
-        h = graph.op("Mod", h, prime)
-        x = graph.op("Add", x, graph.op("Gather", table, graph.op("Mod", h, rows)))
-    after = graph.op("Cast", graph.op("Concat", *columns[:-1], axis=1), to=kinds.FLOAT)
+def _add_context(graph: _Graph, x: str, table: str, shape: Shape) -> str:
+    """The vectors `[B D]` with the rows that each of `ids` meets after `past`; and `past_next`."""
+    context, kinds = shape.context, _onnx().TensorProto
+    first, axis = graph.whole("first_axis", [0]), graph.whole("past_axis", [1])
+    ids = graph.op("Cast", graph.op("Unsqueeze", "ids", axis), to=kinds.FLOAT)
+    goes_on = graph.op("Cast", graph.op("Cast", ids, to=kinds.BOOL), to=kinds.FLOAT)
+    before = graph.op("Mul", graph.op("Squeeze", "past", first), goes_on)  # nothing, where a boundary is read
+    line = graph.op("Concat", ids, before, axis=1)  # [B P+1]: a character and those before it
+    after = graph.op("Slice", line, first, graph.whole("memory", [context.memory]), axis)
     graph.op("Unsqueeze", after, first, name="past_next")
+    if context.ngrams:
+        one, factor, prime = graph.whole("one", 1), graph.whole("factor", FACTOR), graph.whole("prime", PRIME)
+        rows, h = graph.whole("rows", context.ngram_rows), graph.op("Add", "ids", one)
+        for n in range(1, context.ngrams):
+            character = graph.op("Gather", line, graph.whole(f"past_{n}", n), axis=1)
+            h = graph.op("Add", graph.op("Mul", h, factor), graph.op("Cast", character, to=kinds.INT64))
+            h = graph.op("Mod", graph.op("Add", h, one), prime)
+            x = graph.op("Add", x, graph.op("Gather", table, graph.op("Mod", h, rows)))
+    if context.matches:
+        x = graph.op("Add", x, graph.op("Gather", table, _match_row(graph, line, axis, context)))
     return x
+
+
+def _match_row(graph: _Graph, line: str, axis: str, context: Context) -> str:
+    """The row `[B]` of the longest match that ends with the first character of `line [B P+1]`.
+
+    The places at distances 1 to W are compared side by side, character by character: as long as all were equal, one more
+    of them agrees.
+    """
+    M, W, kinds = context.matches, context.memory - context.matches + 1, _onnx().TensorProto
+
+    def sliced(x: str, begin: int, end: int) -> str:
+        bounds = graph.whole(f"{x}_from_{begin}", [begin]), graph.whole(f"{x}_before_{end}", [end])
+        return graph.op("Slice", x, *bounds, axis)
+
+    def number(name: str, value: float) -> str:
+        return graph.constant(name, np.array(value, np.float32))
+
+    zero, one = number("zero", 0), number("one_agrees", 1)
+    read = sliced(line, 0, M)
+    read = graph.op("Where", graph.op("Equal", read, zero), number("no_character", -1), read)  # a 0 agrees with nothing
+    agrees, counts = "", []
+    for k in range(M):
+        equal = graph.op("Equal", sliced(line, k + 1, k + 1 + W), sliced(read, k, k + 1))
+        agrees = graph.op("And", agrees, equal) if k else equal
+        counts.append(graph.op("Cast", agrees, to=kinds.FLOAT))
+    n = graph.op("Sum", *counts)  # [B W]
+    longest, at = graph.op("ReduceMax", n, axes=[1]), graph.op("ArgMax", n, axis=1)  # [B 1], of several the latest
+    longer = graph.op("Cast", graph.op("Sub", longest, one), to=kinds.INT64)
+    follows = graph.op("Cast", graph.op("GatherElements", line, at, axis=1), to=kinds.INT64)
+    row = graph.op("Add", graph.op("Mul", longer, graph.whole("characters", context.vocab_size)), follows)
+    row = graph.op("Where", graph.op("Greater", longest, one), row, graph.whole("no_match", 0))
+    return graph.op(
+        "Add", graph.op("Squeeze", row, axis), graph.whole("match_rows", context.rows - M * context.vocab_size)
+    )
 
 
 def _layers_of(graph: _Graph, state: str, L: int) -> list[str]:

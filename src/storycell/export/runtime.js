@@ -72,8 +72,10 @@ const storycell = (() => {
     const rows = (n) => Math.ceil(n / 4) * 4; // products give four numbers at once
     const reader = new Reader(model.text, model.weights);
     const embedding = D ? reader.matrix(V, D) : null;
-    const N = model.N || 0, R = model.R || 0; // the longest n-gram that adds one of R rows to the embedding
-    const ngrams = N ? reader.matrix(R, D) : null;
+    // The context: the longest n-gram, of R rows, and the longest match that add a row to the embedding; how many
+    // characters it remembers (see context.py of storycell).
+    const N = model.N || 0, R = model.R || 0, M = model.M || 0, P = M ? 1024 : Math.max(0, N - 1);
+    const context = P ? reader.matrix(R + M * V, D) : null;
     const stored = [];
     for (let l = 0; l < L; l++) {
       stored.push({
@@ -86,13 +88,13 @@ const storycell = (() => {
     const output = reader.matrix(V, H), outputBias = reader.vector(V);
 
     // All matrices in one array, four rows interleaved: each number of x meets four neighbouring weights.
-    const M = new Float32Array(rows(GH) * ((D || 0) + H) * 1 + rows(GH) * 2 * H * (L - 1) + rows(V) * H);
+    const W = new Float32Array(rows(GH) * ((D || 0) + H) * 1 + rows(GH) * 2 * H * (L - 1) + rows(V) * H);
     let used = 0;
     const packed = (matrix, count, width) => {
       const start = used;
       for (let j = 0; j < rows(count); j += 4)
         for (let k = 0; k < width; k++)
-          for (let i = 0; i < 4; i++) M[used++] = j + i < count ? matrix[(j + i) * width + k] : 0;
+          for (let i = 0; i < 4; i++) W[used++] = j + i < count ? matrix[(j + i) * width + k] : 0;
       return start;
     };
     const inputs = stored.map((w, l) => (l || D ? packed(w.ih, GH, l ? H : D) : -1));
@@ -108,10 +110,10 @@ const storycell = (() => {
         let s = 0, t = 0, u = 0, v = 0;
         for (let k = 0; k < width; k++, at += 4) {
           const number = x[k];
-          s += M[at] * number;
-          t += M[at + 1] * number;
-          u += M[at + 2] * number;
-          v += M[at + 3] * number;
+          s += W[at] * number;
+          t += W[at + 1] * number;
+          u += W[at + 2] * number;
+          v += W[at + 3] * number;
         }
         to[j] += s;
         to[j + 1] += t;
@@ -120,21 +122,42 @@ const storycell = (() => {
       }
     }
 
-    // With n-grams: the embedding and a row for each n-gram that ends with the character, found by a hash of it and the
-    // characters before, which a trace remembers behind its values: the last one first, 0 from the last boundary on.
+    // With a context: the embedding, a row for each n-gram that ends with the character, found by a hash, and one for the
+    // longest match. A trace remembers P characters behind its values: the last one first, 0 from the last boundary on.
+    const line = new Float32Array(P + 1); // the character and those before it
     function metInput(id, before, after) {
-      const seen = (n) => (id && before ? before[pastAt + n] : 0);
+      line.fill(0);
+      line[0] = id;
+      if (id && before) line.set(before.subarray(pastAt), 1);
+      after.set(line.subarray(0, P), pastAt);
       for (let k = 0; k < D; k++) x[k] = embedding[id * D + k];
-      for (let n = 0, hash = id + 1; n < N - 1; n++) {
-        hash = (hash * 1999993 + seen(n) + 1) % 2147483647; // below 2^53
-        const row = (hash % R) * D;
-        for (let k = 0; k < D; k++) x[k] += ngrams[row + k];
+      const add = (row) => {
+        for (let k = 0; k < D; k++) x[k] += context[row * D + k];
+      };
+      for (let n = 1, hash = id + 1; n < N; n++) {
+        hash = (hash * 1999993 + line[n] + 1) % 2147483647; // below 2^53
+        add(hash % R);
       }
-      for (let n = N - 2; n > 0; n--) after[pastAt + n] = seen(n - 1);
-      after[pastAt] = id;
+      if (M) add(R + longestMatch());
       a.fill(0);
       a.set(stored[0].bias);
       addProduct(a, inputs[0], GH, D);
+    }
+
+    // Of all places where the latest characters stood before, the one that agrees with most of them (up to M), the latest of
+    // several: n of them and what follows there as (n - 1) V + c, or 0.
+    function longestMatch() {
+      let longest = 1, at = 0;
+      for (let d = 1; d <= P - M + 1 && line[d]; d++) {
+        if ((line[d] !== line[0]) | (line[d + longest] !== line[longest])) continue; // one branch, seldom taken
+        let n = 1;
+        while (n < M && line[n] && line[d + n] === line[n]) n++;
+        if (n <= longest) continue;
+        longest = n;
+        at = d;
+        if (n === M) break;
+      }
+      return at && (longest - 1) * V + line[at - 1];
     }
 
     const table = new Array(V); // what a character adds to the first layer's gates, made when it is first read
@@ -192,7 +215,7 @@ const storycell = (() => {
           a.set(stored[l].bias);
           for (let k = 0; k < H; k++) x[k] = after[at - layer + hidden + k];
           addProduct(a, inputs[l], GH, H);
-        } else if (N) {
+        } else if (P) {
           metInput(id, before, after);
         } else {
           a.set(firstInput(id));
@@ -244,8 +267,8 @@ const storycell = (() => {
     // enters as a row of weights. Of a GRU's candidate n the part of h is still to be multiplied by r.
     function sums(l, unit, id, before, after) {
       const { ih, hh, bias, hn } = stored[l], at = l * layer;
-      if (!l && N) metInput(id, before, after);
-      const fed = l ? after.slice(at - layer + hidden, at) : N ? x.slice(0, D) : D ? embedding.slice(id * D, (id + 1) * D) : null;
+      if (!l && P) metInput(id, before, after);
+      const fed = l ? after.slice(at - layer + hidden, at) : P ? x.slice(0, D) : D ? embedding.slice(id * D, (id + 1) * D) : null;
       const h = before ? before.slice(at + hidden, at + layer) : new Float32Array(H);
       const product = (matrix, row, numbers) => numbers.reduce((total, number, k) => total + matrix[row * numbers.length + k] * number, 0);
       const parts = values.slice(0, G).map((name, n) => {
@@ -261,7 +284,7 @@ const storycell = (() => {
     // All tensors by the names that the engine (engine.js) knows them by; biases have been added to one another.
     function weights() {
       const out = embedding ? { "embedding.weight": embedding } : {};
-      if (N) out["ngram_table.weight"] = ngrams;
+      if (context) out["context_table.weight"] = context;
       stored.forEach(({ ih, hh, bias, hn }, l) => {
         const other = new Float32Array(GH);
         if (hn) other.set(hn, 2 * H);
@@ -272,11 +295,11 @@ const storycell = (() => {
     }
 
     return {
-      values, V, H, L, N, pastAt, step, sums, show, logits, weights,
-      shape: { cell, layers: L, units: H, characters: V, embedding: D, ngrams: N, ngramRows: R },
+      values, V, H, L, P, pastAt, step, sums, show, logits, weights,
+      shape: { cell, layers: L, units: H, characters: V, embedding: D, ngrams: N, ngramRows: R, matches: M },
       read: step, // of what is given; where text is generated in int8, that is still read in float32
       fill() {}, // what a trace may lack: nothing here
-      newTrace: () => new Float32Array(pastAt + Math.max(0, N - 1)),
+      newTrace: () => new Float32Array(pastAt + P),
       placeOf: (l, name, unit) => l * layer + values.indexOf(name) * H + unit,
     };
   }

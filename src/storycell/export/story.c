@@ -21,8 +21,9 @@
 #include <string.h>
 #include <time.h>
 
-/* The model: V characters, D numbers of embedding (0: one-hot), H units in each of L layers, G gates; NGRAMS is the
-   longest n-gram of characters that adds one of ROWS rows to the embedding (0: none). */
+/* The model: V characters, D numbers of embedding (0: one-hot), H units in each of L layers, G gates. NGRAMS is the
+   longest n-gram of characters, of ROWS rows, and MATCHES the longest match of the latest characters with earlier ones,
+   that add a row of `context` to the embedding (0: none). */
 #define LSTM 0
 #define GRU 1
 #define RNN 2
@@ -36,16 +37,17 @@
 #define GH (G * H)
 #define X (D ? D : V) /* width into the first layer */
 #define V_PADDED ((V + 15) / 16 * 16)
+#define CONTEXT_ROWS (ROWS + MATCHES * V)
+#define PAST (MATCHES ? 1024 : NGRAMS - 1) /* characters that are remembered */
 
 static const char *const weights[STRINGS]; /* see the end */
 
 /* Matrices lie transposed: an input's weights to all gates are neighbours, so that `add_product` runs along them. */
 static float embedding[D ? V : 1][D ? D : 1];
-#if NGRAMS
-static float ngrams[ROWS][D];
-static int past[NGRAMS]; /* the latest characters, the last one first; 0 from the last boundary on */
-#endif
-#if !NGRAMS
+#if NGRAMS || MATCHES
+static float context[CONTEXT_ROWS][D];
+static int line[PAST + 1]; /* the latest characters, the last one first; 0 from the last boundary on */
+#else
 static float table[V][GH]; /* what each character adds to the gates of the first layer, its bias included */
 static char is_in_table[V];
 #endif
@@ -115,7 +117,7 @@ static void take_vector(float *to, int count) {
 
 /* A matrix is stored row by row; `to` gets its columns as rows of `width` numbers, or its rows if not `transposed`. */
 static void take_matrix(float *to, int rows, int columns, int width, int transposed) {
-    static float scales[GH + V + ROWS];
+    static float scales[GH + V + CONTEXT_ROWS];
     if (WEIGHTS == INT8) take_vector(scales, rows);
     bytes_left = 0;
     for (int j = 0; j < rows; ++j)
@@ -128,8 +130,8 @@ static void take_matrix(float *to, int rows, int columns, int width, int transpo
 
 static void load(void) {
     if (D) take_matrix(&embedding[0][0], V, D, D, 0);
-#if NGRAMS
-    take_matrix(&ngrams[0][0], ROWS, D, D, 0);
+#if NGRAMS || MATCHES
+    take_matrix(&context[0][0], CONTEXT_ROWS, D, D, 0);
 #endif
     for (int l = 0; l < L; ++l) {
         take_matrix(&input[l][0][0], GH, l ? H : X, GH, 1);
@@ -180,18 +182,46 @@ static inline float sigmoid(float x) {
 
 static inline float hyperbolic_tangent(float x) { return 2.0f * sigmoid(2.0f * x) - 1.0f; }
 
-#if NGRAMS
-/* The embedding and a row for each n-gram that ends with the character, found by a hash. */
+#if MATCHES
+/* Of all places where the latest characters stood before, the one that agrees with most of them (up to MATCHES), the
+   latest of several: n of them and what follows there as (n - 1) V + c, or 0. */
+static int longest_match(void) {
+    int longest = 1, at = 0;
+    for (int d = 1; d <= PAST - MATCHES + 1 && line[d]; ++d) {
+        if ((line[d] != line[0]) | (line[d + longest] != line[longest])) continue; /* one branch, seldom taken */
+        int n = 1;
+        while (n < MATCHES && line[n] && line[d + n] == line[n]) ++n;
+        if (n <= longest) continue;
+        longest = n;
+        at = d;
+        if (n == MATCHES) break;
+    }
+    return at ? (longest - 1) * V + line[at - 1] : 0;
+}
+#endif
+
+#if NGRAMS || MATCHES
+static void add_row(float *restrict x, uint64_t row) {
+    for (int k = 0; k < D; ++k) x[k] += context[row][k];
+}
+
+/* The embedding, a row for each n-gram that ends with the character, found by a hash, and that of the longest match. */
 static const float *first_input(int id) {
     static float x[D], a[GH];
-    uint64_t hash = (uint64_t)id + 1;
+    if (id) memmove(line + 1, line, sizeof line - sizeof *line);
+    else memset(line, 0, sizeof line);
+    line[0] = id;
     memcpy(x, embedding[id], sizeof x);
-    for (int n = 0; n < NGRAMS - 1; ++n) {
-        hash = (hash * 1999993 + (uint64_t)(id ? past[n] : 0) + 1) % 2147483647;
-        for (int k = 0; k < D; ++k) x[k] += ngrams[hash % ROWS][k];
+#if NGRAMS
+    uint64_t hash = (uint64_t)id + 1;
+    for (int n = 1; n < NGRAMS; ++n) {
+        hash = (hash * 1999993 + (uint64_t)line[n] + 1) % 2147483647;
+        add_row(x, hash % ROWS);
     }
-    for (int n = NGRAMS - 2; n > 0; --n) past[n] = id ? past[n - 1] : 0;
-    past[0] = id;
+#endif
+#if MATCHES
+    add_row(x, (uint64_t)(ROWS + longest_match()));
+#endif
     memcpy(a, bias[0], sizeof a);
     add_gates(a, x, &input[0][0][0], D);
     return a;

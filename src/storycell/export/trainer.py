@@ -42,7 +42,7 @@ class TrainerPage:
 def export_trainer(model: LanguageModel, vocab: Vocabulary, path: str | Path, *, name: str = "a model") -> TrainerPage:
     """Write the page; a training in it can start from `model`, whose weights are stored in float16.
 
-    A table of n-grams is stored in bytes.
+    The table of a context is stored in bytes.
     """
     path = Path(path)
     if path.suffix != ".html":
@@ -74,8 +74,8 @@ def write(
         shape = {"cell": model.cell, "layers": model.num_layers, "units": model.hidden_size}
         weights_by_name = context.in_bytes(model.weights())
         shape |= {"embedding": model.embedding_size}
-        if model.ngrams:
-            shape |= {"ngrams": model.ngrams, "ngramRows": len(weights_by_name[context.TABLE])}
+        if met := model.context:
+            shape |= {"ngrams": met.ngrams, "ngramRows": met.ngram_rows, "matches": met.matches}
         facts = {"name": name, "characters": vocab.characters, "shape": shape}
         weights = wasm.deflate(pack_tensors({key: _rounded(w) for key, w in weights_by_name.items()}, {}))
     parts = {
@@ -95,7 +95,7 @@ def write(
 
 
 def _rounded(weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """As the page stores it: in float16, but for a table of n-grams, which is in bytes."""
+    """As the page stores it: in float16, but for the table of a context, which is in bytes."""
     return weight if weight.dtype == np.int8 else weight.astype(np.float16)
 
 

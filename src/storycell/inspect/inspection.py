@@ -22,6 +22,7 @@ from storycell.inspect import trace as neighbours
 from storycell.inspect.ablation import Ablation, ablation
 from storycell.inspect.authors import MemoryAuthors, memory_authors
 from storycell.inspect.cards import Card, card
+from storycell.inspect.copying import Copying, copying
 from storycell.inspect.features import Feature, features
 from storycell.inspect.film import Film, Reel
 from storycell.inspect.gradients import GradientFlow
@@ -99,6 +100,7 @@ class Inspection:
     contexts: list[ContextLoss]
     places: list[PlaceLoss]
     mistakes: dict[str, list[MistakeKind]]  # by the name of the model
+    copying: Copying | None  # of a model with n-grams or matches
     authors: MemoryAuthors | None  # of an LSTM or a GRU
     carriers: list[Carriers]  # of the facts of the embedded stories; none where their characters are unknown
     transplants: list[Transplant]  # of the facts that the model carries
@@ -151,6 +153,7 @@ def _gather(
     probed = pool.submit(lambda: probe(path, untrained, features(path.text) | dict(extra)))
     true = pool.submit(truth, path)
     doses = pool.submit(dose_curves, path)
+    copied = pool.submit(copying, path)
     losses = pool.submit(lambda: (memory.context_losses(path), memory.place_losses(path)))
     flows = _flows(pool, path, untrained, second, subject, against)
     wrong = pool.submit(_mistakes, subject, path, against, second)
@@ -175,6 +178,7 @@ def _gather(
         contexts=contexts,
         places=places,
         mistakes=wrong.result(),
+        copying=copied.result(),
         authors=authors.result(),
         carriers=carried.result()[0],
         transplants=carried.result()[1],

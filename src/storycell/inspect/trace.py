@@ -115,7 +115,8 @@ class Trace:
     @cached_property
     def inputs(self) -> Array:
         """What the first layer reads at each row of `states`, `[rows D]`."""
-        return self.model.inputs(self.all_ids[np.newaxis])[0]
+        inputs: Array = self.model.inputs(self.all_ids[np.newaxis])
+        return inputs[0]
 
     @property
     def output(self) -> str:
@@ -127,25 +128,47 @@ class Trace:
         """The name of the state that keeps: the cell state where there is one, otherwise the output."""
         return "c" if "c" in self.model.state_names else self.output
 
-    def _nats(self) -> npt.NDArray[np.float64]:
-        """The loss of each character: from the row before it, the first boundary's included."""
-        h, nats = self.states[-1][self.output], np.empty(len(self))
+    def nats_reading(self, inputs: Array) -> npt.NDArray[np.float64]:
+        """The loss `[T]` of each character, had the one before it been read as a row of `inputs [T+1 D]`.
+
+        The states before that one are as they were: all characters are changed at once, and none feels another's.
+        """
+        nats = np.empty(len(self))
         for a in range(0, len(self), _BULK):
-            targets = self.ids[a : a + _BULK]
-            logits = self.model.output(h[a : a + len(targets)])
-            best = logits.max(-1, keepdims=True)
-            total = np.exp(logits - best).sum(-1, dtype=np.float64)
-            nats[a : a + len(targets)] = np.log(total) + best[:, 0] - logits[np.arange(len(targets)), targets]
+            rows = range(a, min(a + _BULK, len(self)))
+            x = inputs[a : rows.stop]
+            for layer in range(self.layers):
+                x = self._step(layer, rows, x)[self.output]
+            nats[a : rows.stop] = self._nats_after(x, a)
         return nats
 
-    def _step(self, layer: int, rows: range) -> dict[str, Array]:
-        """All values at some rows (those of `states`, evenly spaced) at once, from the states before them."""
+    def _nats(self) -> npt.NDArray[np.float64]:
+        """The loss of each character: from the row before it, the first boundary's included."""
+        h = self.states[-1][self.output]
+        parts = [self._nats_after(h[a : min(a + _BULK, len(self))], a) for a in range(0, len(self), _BULK)]
+        return np.concatenate(parts)
+
+    def _nats_after(self, h: Array, first: int) -> npt.NDArray[np.float64]:
+        """The loss of each character from `first` on, from what the last layer showed before it, `[n H]`."""
+        targets = self.ids[first : first + len(h)]
+        logits = self.model.output(h)
+        best = logits.max(-1, keepdims=True)
+        total = np.exp(logits - best).sum(-1, dtype=np.float64)
+        nats: npt.NDArray[np.float64] = np.log(total) + best[:, 0] - logits[np.arange(len(targets)), targets]
+        return nats
+
+    def _step(self, layer: int, rows: range, x: Array | None = None) -> dict[str, Array]:
+        """All values at some rows (those of `states`, evenly spaced) at once, from the states before them.
+
+        `x` is what the layer reads there, by default what it did read.
+        """
         ids = self.all_ids[_slice(rows)]
         before = {name: value[_slice(rows, -1)] for name, value in self.states[layer].items()}
         begins = ids == BOUNDARY
         if begins.any():
             before = {name: np.where(begins[:, None], 0, value) for name, value in before.items()}
-        x = (self.states[layer - 1][self.output] if layer else self.inputs)[_slice(rows)]
+        if x is None:
+            x = (self.states[layer - 1][self.output] if layer else self.inputs)[_slice(rows)]
         return self.model.layer_step(layer, x, before)
 
     def _check(self, name: str, layer: int) -> tuple[str, int]:

@@ -182,7 +182,7 @@ class RunFolder:
     def save_weights(self, weights: Mapping[str, Any], about: dict[str, Any]) -> None:
         """Write `model.safetensors`: the best weights so far, by torch's names; `about` becomes its metadata.
 
-        The table of n-grams is rounded to bytes.
+        The context's table is rounded to bytes.
         """
         self._save("model.safetensors", context.in_bytes(weights), about)
 
@@ -288,7 +288,8 @@ class RunFolder:
         self.write(name, tensors.pack_tensors(state, {**about, "vocab": self._vocab_digest}))
 
     def _load(self, name: str) -> tuple[dict[str, Array], dict[str, Any]]:
-        state, about = tensors.read_tensors(self.path / name)
+        stored, about = tensors.read_tensors(self.path / name)
+        state = {_name_of_now(key): value for key, value in stored.items()}
         if about.pop("vocab", None) != self._vocab_digest:
             raise RunFolderError(
                 f"{self.path / name} was not written with the vocab.json beside it: one of the two was replaced or "
@@ -305,6 +306,11 @@ class RunFolder:
             )
 
 
+def _name_of_now(name: str) -> str:
+    """A tensor's name; in runs of older versions the context's table, which held n-grams alone, has another."""
+    return re.sub(r"(^|\.)ngram_table\.", r"\1context_table.", name)
+
+
 _LARGEST_16 = float(np.finfo(np.float16).max)
 _CHECKPOINT = re.compile(r"step-([0-9]{1,15})\.safetensors")
 
@@ -314,7 +320,7 @@ def _checkpoint(step: int) -> str:
 
 
 def _in_16_bits(weights: Mapping[str, Any]) -> dict[str, Array]:
-    """Matrices as float16, a table of n-grams as int8, vectors as they are."""
+    """Matrices as float16, the context's table as int8, vectors as they are."""
     return {
         name: np.clip(weight, -_LARGEST_16, _LARGEST_16).astype(np.float16)
         if weight.ndim > 1 and weight.dtype.kind == "f"

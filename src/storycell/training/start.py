@@ -6,8 +6,9 @@ another machine does not quietly compute something else. Under `torchrun` every 
 runs a `TrainLoop`, the others a `TrainWorker`.
 
 `transfer_weights` is what `--init` does. Every parameter that belongs to a character moves with it; a new character
-keeps its fresh input weights and starts less likely than any of the donor's. Rows of n-grams are found by the ids of
-their characters, so where characters are new, and ids are others, the table starts again at zero.
+keeps its fresh input weights and starts less likely than any of the donor's. Rows of matches, each of a length and a
+character, move so too. Rows of n-grams are found by the ids of their characters: where characters are new, and ids are
+others, they start again at zero.
 """
 
 import os
@@ -20,7 +21,7 @@ import numpy as np
 
 from storycell import config, extras, threads
 from storycell.config import BUDGETS, Settings, TrainSettings
-from storycell.context import TABLE
+from storycell.context import TABLE, of_matches
 from storycell.data import batches, corpus
 from storycell.data.resumable import Progress, no_progress
 from storycell.data.survey import build_vocabulary, survey
@@ -58,9 +59,12 @@ def fit_items(train_chars: int, *, keeps_network: bool = False) -> dict[str, Any
 
 
 def transfer_weights(
-    fresh: dict[str, Floats], vocab: Vocabulary, given: dict[str, Floats], given_vocab: Vocabulary
+    fresh: dict[str, Floats], vocab: Vocabulary, given: dict[str, Floats], given_vocab: Vocabulary, matches: int = 0
 ) -> dict[str, Floats]:
-    """The `given` weights, spread out for `vocab`, which contains theirs; what is new is as in the `fresh` ones."""
+    """The `given` weights, spread out for `vocab`, which contains theirs; what is new is as in the `fresh` ones.
+
+    `matches` is the longest match that has rows in the context's table of both, 0 where none has.
+    """
     place = {text: k for k, text in enumerate(vocab.texts, RESERVED)}
     rows = [*range(RESERVED), *(place[text] for text in given_vocab.texts)]
     weights = {name: weight.copy() for name, weight in fresh.items()}
@@ -73,6 +77,11 @@ def transfer_weights(
             weight[:, rows] = given[name]
         elif name != TABLE or vocab.texts == given_vocab.texts:
             weight[:] = given[name]
+        elif matches:
+            mine, theirs = (
+                of_matches(table, matches, len(v)) for table, v in ((weight, vocab), (given[name], given_vocab))
+            )
+            mine[:, rows] = theirs
     return weights
 
 
@@ -142,7 +151,9 @@ def train(
             planned = plan_best(
                 group, chosen, prepared, keeps_network=donor is not None or not _NETWORK.isdisjoint(settings)
             )
-            changes = {k: v for k, v in planned.changes.items() if donor is None or not k.startswith("ngram")}
+            changes = {
+                k: v for k, v in planned.changes.items() if donor is None or not k.startswith(("ngram", "matches"))
+            }
             chosen = resolve_settings(group, _choose_settings(recipe, donor, {**changes, **settings}))
             reason = planned.reason
         elif recipe == "items":
@@ -363,7 +374,7 @@ def _weight_shapes(settings: Settings, vocab_size: int) -> dict[str, tuple[int, 
 def _take_weights(learner: Learner, vocab: Vocabulary, donor: LoadedRun) -> None:
     fresh = learner.model.weights()
     given = donor.network.weights()
-    weights = transfer_weights(fresh, vocab, given, donor.vocab)
+    weights = transfer_weights(fresh, vocab, given, donor.vocab, donor.network.context.matches)
     learner.restore({f"model.{name}": weight for name, weight in weights.items()})
 
 

@@ -12,7 +12,8 @@
 export const CELLS = ["lstm", "gru", "rnn"];
 export const GATES = { lstm: 4, gru: 3, rnn: 1 };
 export const KINDS = { weight: 0, gradient: 1, exp_avg: 2, exp_avg_sq: 3, step: 4, momentum_buffer: 5, average: 6, sum: 7 };
-export const TABLE = "ngram_table.weight"; // of the n-grams, [R, D]; the optimiser keeps one `sum` for each row
+export const TABLE = "context_table.weight"; // of n-grams and matches, [R, D]; the optimiser keeps one `sum` for each row
+const MEMORY = 1024; // characters that matches look back at: kMemory of native/engine/context.h
 const OPTIMIZER_STATE = ["exp_avg", "exp_avg_sq", "step", "momentum_buffer", "sum"];
 const METHODS = { adamw: [0, 0.9, 0.99], adam: [0, 0.9, 0.999], sgd: [1, 0, 0], muon: [2, 0.9, 0.99] };
 const PRECISIONS = { fp32: 0, bf16: 1, int8: 2 };
@@ -22,6 +23,9 @@ const WORDS = { int64: "BigInt64", uint64: "BigUint64", double: "Float64", point
 const NO_FILES = { wasi_snapshot_preview1: { fd_close: () => 8 } };
 
 export class EngineError extends Error {}
+
+// P: how many characters before the next a stream remembers, for its n-grams and matches.
+const memoryOf = ({ ngrams, matches }) => (matches ? MEMORY : Math.max(0, ngrams - 1));
 
 export class Engine {
   #layout = new Map();
@@ -54,6 +58,14 @@ export class Engine {
   floats(at, count) { return new Float32Array(this.call.memory.buffer, at, count); }
   words(at, count) { return new Uint32Array(this.call.memory.buffer, at, count); }
   longs(at, count) { return new BigInt64Array(this.call.memory.buffer, at, count); }
+
+  // A copy of ids that lie as `longs`, many times faster than by way of BigInts: their upper halves are 0.
+  ids(at, count) {
+    const words = new Int32Array(this.call.memory.buffer, at, 2 * count), out = new Float32Array(count);
+    for (let k = 0; k < count; k++) out[k] = words[2 * k];
+    return out;
+  }
+
   get memoryBytes() { return this.call.memory.buffer.byteLength; }
 
   text(at) {
@@ -157,22 +169,22 @@ class Room {
 
 // A model of native/engine/model.h. `config` is {cell, layers, units, characters, embedding}, and as they are wanted
 // {gateBias: true, precision: "fp32", dropout, weightDropout, embeddingDropout}; with `ngrams` the longest n-gram of which a
-// row, of `ngramRows`, is added to the embedding. Its weights start at zero.
+// row, of `ngramRows`, is added to the embedding, with `matches` the longest match. Its weights start at zero.
 export class Model {
   #at;
   #room;
 
   constructor(engine, config) {
-    const { cell = "lstm", layers = 1, units, characters, embedding = 64, gateBias = true, precision = "fp32", ngrams = 0 } = config;
+    const { cell = "lstm", layers = 1, units, characters, embedding = 64, gateBias = true, precision = "fp32", ngrams = 0, matches = 0 } = config;
     const ngramRows = ngrams ? config.ngramRows : 0;
     this.engine = engine;
-    Object.assign(this, { cell, layers, units, characters, embedding, gateBias, ngrams, ngramRows });
+    Object.assign(this, { cell, layers, units, characters, embedding, gateBias, ngrams, ngramRows, matches });
     this.#room = engine.room();
     this.#at = engine.call.storycell_model_create(this.#room.struct("ModelConfig", {
       cell: CELLS.indexOf(cell), layers, units, characters, embedding, gate_bias: gateBias ? 1 : 0,
       precision: PRECISIONS[precision], threads: 1, dropout: config.dropout ?? 0,
       weight_dropout: config.weightDropout ?? 0, embedding_dropout: config.embeddingDropout ?? 0,
-      ngrams, ngram_rows: ngramRows,
+      ngrams, ngram_rows: ngramRows, matches,
     }));
     if (!this.#at) throw new EngineError("a size of the model is out of range, or there is not enough memory for it");
     this.shapes = {}; // by name
@@ -188,6 +200,7 @@ export class Model {
   }
 
   get parameters() { return Object.values(this.shapes).reduce((sum, shape) => sum + product(shape), 0); }
+  get memory() { return memoryOf(this); }
 
   // The shape of what is kept of a tensor.
   #shapeOf(name, kind) {
@@ -244,18 +257,18 @@ export class Model {
     return true;
   }
 
-  // What the chunk applied last left to be carried on: {h: [L, B, H], c}, and B; empty where there is none. With n-grams also
-  // the latest characters, past: [1, B, N - 1].
+  // What the chunk applied last left to be carried on: {h: [L, B, H], c}, and B; empty where there is none. With n-grams or
+  // matches also the latest characters, past: [1, B, P].
   state() {
     const B = Number(this.engine.call.storycell_model_streams(this.#at)), count = this.layers * B * this.units;
     if (!B) return { B, values: {} };
     const h = this.#room.floats("state h", count), c = this.#room.floats("state c", count);
     this.engine.check(this.engine.call.storycell_model_read_state(this.#at, h, c));
     const places = { h, c }, values = Object.fromEntries(this.stateNames.map((name) => [name, this.engine.floats(places[name], count).slice()]));
-    if (this.ngrams) {
-      const many = B * (this.ngrams - 1), at = this.#room.longs("past", many);
+    if (this.memory) {
+      const many = B * this.memory, at = this.#room.longs("past", many);
       this.engine.check(this.engine.call.storycell_model_read_past(this.#at, at));
-      values.past = Float32Array.from(this.engine.longs(at, many), Number);
+      values.past = this.engine.ids(at, many);
     }
     return { B, values };
   }
@@ -263,7 +276,7 @@ export class Model {
   setState(values, B) {
     const h = B ? this.#room.floats("state h", values.h) : 0, c = B && values.c ? this.#room.floats("state c", values.c) : 0;
     this.engine.check(this.engine.call.storycell_model_write_state(this.#at, BigInt(B), h, c));
-    if (B && this.ngrams) this.engine.check(this.engine.call.storycell_model_write_past(this.#at, this.#room.longs("past", values.past)));
+    if (B && this.memory) this.engine.check(this.engine.call.storycell_model_write_past(this.#at, this.#room.longs("past", values.past)));
   }
 
   // Copies of all that the next step depends on, {name: {shape, values}} by the names of a run's last.safetensors.
@@ -275,7 +288,7 @@ export class Model {
         out[`optimizer.${name}.${kind}`] = { shape: this.#shapeOf(name, kind), values };
     const { B, values: state } = this.state();
     for (const [name, values] of Object.entries(state))
-      out[`state.${name}`] = { shape: name === "past" ? [1, B, this.ngrams - 1] : [this.layers, B, this.units], values };
+      out[`state.${name}`] = { shape: name === "past" ? [1, B, this.memory] : [this.layers, B, this.units], values };
     for (const [name, values] of Object.entries(this.read("average"))) out[`average.${name}`] = { shape: this.shapes[name], values };
     return out;
   }
@@ -299,8 +312,8 @@ export class Model {
 
   // The weights of now, to score and generate with; learning goes on and leaves it.
   network(precision = "fp32") {
-    const { cell, layers, units, characters, embedding, ngrams, ngramRows } = this;
-    return this.engine.createNetwork({ cell, layers, units, characters, embedding, ngrams, ngramRows }, this.read(), precision);
+    const { cell, layers, units, characters, embedding, ngrams, ngramRows, matches } = this;
+    return this.engine.createNetwork({ cell, layers, units, characters, embedding, ngrams, ngramRows, matches }, this.read(), precision);
   }
 
   free() {
@@ -312,15 +325,17 @@ export class Model {
 // ---- Reading and generating ----
 
 // Weights, packed once, of native/engine/inference.h. `shape` is {cell, layers, units, characters, embedding}, embedding 0 for
-// one-hot characters, and {ngrams, ngramRows} where it looks n-grams up; `weights` are Float32Arrays by torch's names. A state
-// is {h, c} of [L, H], null for zeros; with n-grams also {past}, the latest N - 1 characters, the last one first.
+// one-hot characters, and {ngrams, ngramRows} where it looks n-grams up, {matches} where it looks for the longest match;
+// `weights` are Float32Arrays by torch's names. A state is {h, c} of [L, H], null for zeros; with n-grams or matches also {past},
+// the latest P characters, the last one first.
 export class Network {
   #at;
   #room;
+  #past = null; // of the state given last
 
   constructor(engine, shape, weights, precision) {
     this.engine = engine;
-    Object.assign(this, shape, { precision, ngrams: shape.ngrams ?? 0 });
+    Object.assign(this, shape, { precision, ngrams: shape.ngrams ?? 0, matches: shape.matches ?? 0 });
     this.#room = engine.room();
     const scratch = engine.room(), { layers, embedding } = shape, bytes = engine.structBytes("NetworkLayer");
     try {
@@ -335,7 +350,7 @@ export class Network {
         cell: CELLS.indexOf(shape.cell), layers, units: shape.units, characters: shape.characters, embedding,
         embedding_weight: embedding ? place("embedding.weight") : 0, layer,
         output: place("output.weight"), output_bias: place("output.bias"),
-        ngrams: this.ngrams, ngram_rows: this.ngrams ? shape.ngramRows : 0, ngram_table: this.ngrams ? place(TABLE) : 0,
+        ngrams: this.ngrams, ngram_rows: this.ngrams ? shape.ngramRows : 0, matches: this.matches, context_table: this.memory ? place(TABLE) : 0,
       });
       const made = scratch.bytes("made", 16);
       engine.check(engine.call.storycell_network_create(all, BigInt(PRECISIONS[precision]), 1, made));
@@ -347,6 +362,8 @@ export class Network {
     this.#room.floats("hidden", count);
     this.#room.floats("cell", count);
   }
+
+  get memory() { return memoryOf(this); }
 
   // Reads a character from a state: the logits of the next, and the new state.
   step(id, state = null) {
@@ -379,15 +396,19 @@ export class Network {
     return { ids, state: next, logits: logits ? engine.floats(logits, length * this.characters).slice() : null };
   }
 
-  // Where the characters before lie, which a call moves on; 0 without n-grams.
+  // Where the characters before lie, which a call moves on; 0 where none are remembered. Those of the state that the call
+  // before gave lie there already.
   #pastOf(state) {
-    return this.ngrams ? this.#room.longs("past", state?.past ?? new Float32Array(this.ngrams - 1)) : 0;
+    if (!this.memory) return 0;
+    const isThere = state?.past && state.past === this.#past;
+    this.#past = null;
+    return isThere ? this.#room.bytes("past", 8 * this.memory) : this.#room.longs("past", state?.past ?? new Float32Array(this.memory));
   }
 
   #stateOf(hidden, cell, past) {
     const { engine } = this, count = this.layers * this.units, state = { h: engine.floats(hidden, count).slice() };
     if (this.cell === "lstm") state.c = engine.floats(cell, count).slice();
-    if (past) state.past = Float32Array.from(engine.longs(past, this.ngrams - 1), Number);
+    if (past) state.past = this.#past = engine.ids(past, this.memory);
     return state;
   }
 

@@ -23,6 +23,8 @@ export interface Shape {
   /** The longest n-gram whose row, of so many, is added to the embedding; 0 or left out: there are none. */
   ngrams?: number;
   ngramRows?: number;
+  /** The longest match whose row is added to the embedding; 0 or left out: there are none. */
+  matches?: number;
 }
 
 /** A model that was trained anywhere: it generates, scores and is looked into. */

@@ -49,7 +49,7 @@ export class Model {
     const { settings: { model }, text } = JSON.parse(decoder.decode(files["config.json"])), vocab = Characters.fromJson(decoder.decode(files["vocab.json"]));
     const shape = {
       cell: model.cell, layers: model.layers, units: model.hidden, characters: vocab.size, embedding: model.embedding,
-      ngrams: model.ngrams ?? 0, ngramRows: model.ngram_rows,
+      ngrams: model.ngrams ?? 0, ngramRows: model.ngram_rows, matches: model.matches ?? 0,
     };
     return new Model(engine, shape, weightsOf(readTensors(files["model.safetensors"]).tensors), vocab, precision, text?.labels);
   }

@@ -77,7 +77,8 @@ async function takeFile(file) {
 // ---- Training ----
 
 const chosen = () => ({
-  cell: $("cell").value, hidden: Number($("hidden").value), layers: Number($("layers").value), ngrams: Number($("ngrams").value), ngram_rows: NGRAM_ROWS, steps: Math.max(10, Number($("steps").value) || 10),
+  cell: $("cell").value, hidden: Number($("hidden").value), layers: Number($("layers").value), ngrams: Number($("ngrams").value), ngram_rows: NGRAM_ROWS,
+  matches: Number($("matches").value), steps: Math.max(10, Number($("steps").value) || 10),
   lr: 10 ** Number($("rate").value),
 });
 
@@ -335,7 +336,7 @@ showRate();
 const facts = JSON.parse($("donor-facts").textContent);
 if (facts) $("donor").append(new Option(facts.name, "yes"));
 $("donor").addEventListener("change", () => {
-  for (const id of ["cell", "hidden", "layers", "ngrams"]) $(id).disabled = $("donor").value !== "";
+  for (const id of ["cell", "hidden", "layers", "ngrams", "matches"]) $(id).disabled = $("donor").value !== "";
 });
 
 async function load() {

@@ -59,12 +59,13 @@ export function packTensors(tensors, about) {
   return out;
 }
 
-// The bytes of a file -> {tensors, about}; float16 is widened.
+// The bytes of a file -> {tensors, about}; float16 is widened. Pages of before there were matches called the table otherwise.
 export function readTensors(bytes) {
   const size = Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
   const { __metadata__: metadata, ...entries } = JSON.parse(decoder.decode(bytes.subarray(8, 8 + size)));
   const tensors = {};
-  for (const [name, { dtype, shape, data_offsets: [start, end] }] of Object.entries(entries)) {
+  for (const [stored, { dtype, shape, data_offsets: [start, end] }] of Object.entries(entries)) {
+    const name = stored.replace("ngram_table.", "context_table.");
     const data = bytes.slice(8 + size + start, 8 + size + end).buffer;
     if (dtype === "F32") tensors[name] = { shape, values: new Float32Array(data) };
     else if (dtype === "I8") tensors[name] = { shape, values: new Int8Array(data) };
@@ -74,8 +75,8 @@ export function readTensors(bytes) {
   return { tensors, about: JSON.parse(metadata.about) };
 }
 
-// model.safetensors stores the table of n-grams in bytes, with a scale for each row (ngrams.py of storycell).
-const SCALE = "ngram_table.scale";
+// model.safetensors stores the context's table in bytes, with a scale for each row (context.py of storycell).
+const SCALE = "context_table.scale";
 
 export function inBytes(tensors) {
   if (!tensors[TABLE]) return tensors;

@@ -12,8 +12,8 @@ const SAMPLE_CHARS = 240;
 const BEGINNING = "Once upon a";
 
 export const DEFAULTS = {
-  cell: "lstm", layers: 1, hidden: 128, embedding: 64, ngrams: 0, ngram_rows: 65_536, streams: 16, chunk: 64, lr: 6e-3, steps: 4000, seed: 1,
-  reset: 0.03, warmup: 0.02, final_lr: 0.02, weight_decay: 0.05, clip: 1, optimizer: "adamw", schedule: "cosine",
+  cell: "lstm", layers: 1, hidden: 128, embedding: 64, ngrams: 0, ngram_rows: 65_536, matches: 16, streams: 16, chunk: 64, lr: 6e-3,
+  steps: 4000, seed: 1, reset: 0.03, warmup: 0.02, final_lr: 0.02, weight_decay: 0.05, clip: 1, optimizer: "adamw", schedule: "cosine",
 };
 
 // The learning rate when the share `spent` of the budget is used up.
@@ -25,7 +25,7 @@ export function learningRate({ lr, warmup, final_lr, schedule }, spent) {
 }
 
 // The weights of a donor, spread out for a vocabulary that contains its own; what is new is as in the `fresh` ones.
-export function transferWeights(shapes, fresh, vocab, given, givenVocab) {
+export function transferWeights({ shapes, matches }, fresh, vocab, given, givenVocab) {
   const rows = [BOUNDARY, UNKNOWN, ...givenVocab.characters.map((character) => vocab.ids.get(character))];
   const least = given["output.bias"].subarray(RESERVED).reduce((a, b) => Math.min(a, b)), weights = {};
   for (const [name, drawn] of Object.entries(fresh)) {
@@ -39,8 +39,15 @@ export function transferWeights(shapes, fresh, vocab, given, givenVocab) {
       const out = drawn.slice(), before = from.length / shapes[name][0];
       for (let j = 0; j < shapes[name][0]; j++) rows.forEach((row, k) => { out[j * columns + row] = from[j * before + k]; });
       weights[name] = out;
-    } else if (name === TABLE && vocab.size !== givenVocab.size) weights[name] = drawn; // other ids meet other rows
-    else weights[name] = from.slice();
+    } else if (name === TABLE && vocab.size !== givenVocab.size) {
+      // Other ids meet other rows of n-grams; the last rows are those of matches, with one character each.
+      const out = drawn.slice(), R = shapes[name][0], before = from.length / columns;
+      for (let n = 1; n <= matches; n++) {
+        const at = before - n * givenVocab.size, to = R - n * vocab.size;
+        rows.forEach((row, k) => out.set(from.subarray((at + k) * columns, (at + k + 1) * columns), (to + row) * columns));
+      }
+      weights[name] = out;
+    } else weights[name] = from.slice();
   }
   return weights;
 }
@@ -48,14 +55,14 @@ export function transferWeights(shapes, fresh, vocab, given, givenVocab) {
 export class Trainer {
   // A new model for a text. `settings` are some of DEFAULTS; `donor` is {weights, vocab, shape} to start from.
   static begin(engine, text, settings = {}, { name = "mine", donor = null } = {}) {
-    const data = prepare(text, donor?.vocab ?? null), fitted = { ...DEFAULTS, ...settings };
+    const data = prepare(text, donor?.vocab ?? null), fitted = { ...DEFAULTS, ...(settings.embedding === 0 ? { matches: 0 } : {}), ...settings };
     if (donor) {
-      const { cell, layers, units, embedding, ngrams = 0, ngramRows = DEFAULTS.ngram_rows } = donor.shape, gate_bias = "recurrent.bias_ih_l0" in donor.weights;
-      Object.assign(fitted, { cell, layers, hidden: units, embedding, ngrams, ngram_rows: ngramRows, gate_bias, lr: settings.lr ?? DEFAULTS.lr / 4 });
+      const { cell, layers, units, embedding, ngrams = 0, ngramRows, matches = 0 } = donor.shape, gate_bias = "recurrent.bias_ih_l0" in donor.weights;
+      Object.assign(fitted, { cell, layers, hidden: units, embedding, ngrams, ngram_rows: ngramRows || DEFAULTS.ngram_rows, matches, gate_bias, lr: settings.lr ?? DEFAULTS.lr / 4 });
     }
     const trainer = new Trainer(engine, data, fitted, name);
     const fresh = drawWeights(trainer.model, fitted.seed);
-    trainer.model.write(donor ? transferWeights(trainer.model.shapes, fresh, data.vocab, donor.weights, donor.vocab) : fresh);
+    trainer.model.write(donor ? transferWeights(trainer.model, fresh, data.vocab, donor.weights, donor.vocab) : fresh);
     trainer.init = donor ? "demo" : null;
     trainer.best = trainer.model.read();
     return trainer;
@@ -87,10 +94,10 @@ export class Trainer {
   }
 
   constructor(engine, data, settings, name) {
-    const { cell, layers, hidden: units, embedding, ngrams, ngram_rows: ngramRows, chunk: T } = settings, N = data.train.length;
+    const { cell, layers, hidden: units, embedding, ngrams, ngram_rows: ngramRows, matches = 0, chunk: T } = settings, N = data.train.length;
     if (N < T + 2) throw new Error(`The text has ${(N - 1).toLocaleString("en")} characters to train on, fewer than one chunk of ${T} and the one after it: give more text.`);
     Object.assign(this, { engine, data, settings, name, T, B: Math.min(settings.streams, Math.max(1, Math.floor(N / (T + 1)))) });
-    this.shape = { cell, layers, units, characters: data.vocab.size, embedding, ngrams, ngramRows };
+    this.shape = { cell, layers, units, characters: data.vocab.size, embedding, ngrams, ngramRows, matches };
     this.model = engine.createModel({
       ...this.shape, gateBias: settings.gate_bias ?? true, dropout: settings.dropout ?? 0,
       weightDropout: settings.weight_dropout ?? 0, embeddingDropout: settings.embedding_dropout ?? 0,
@@ -200,8 +207,8 @@ export class Trainer {
   #config() {
     const { settings: s, data } = this, { isa } = this.engine;
     const model = {
-      cell: s.cell, layers: s.layers, hidden: s.hidden, embedding: s.embedding, ngrams: s.ngrams, ngram_rows: s.ngram_rows, dropout: s.dropout ?? 0, weight_dropout: s.weight_dropout ?? 0,
-      embedding_dropout: s.embedding_dropout ?? 0, gate_bias: s.gate_bias ?? true, forget_bias: s.forget_bias ?? -1,
+      cell: s.cell, layers: s.layers, hidden: s.hidden, embedding: s.embedding, ngrams: s.ngrams, ngram_rows: s.ngram_rows, matches: s.matches ?? 0,
+      dropout: s.dropout ?? 0, weight_dropout: s.weight_dropout ?? 0, embedding_dropout: s.embedding_dropout ?? 0, gate_bias: s.gate_bias ?? true, forget_bias: s.forget_bias ?? -1,
     };
     const training = {
       streams: s.streams, chunk: s.chunk, batching: "streams", reset: s.reset, optimizer: s.optimizer, lr: s.lr, schedule: s.schedule,

@@ -1,5 +1,9 @@
-"""The n-gram table of the engine's model: rows, gradients and optimiser against the reference; state; resume."""
+"""The context's table of the engine's model: gradients and optimiser against the reference; state; resume.
 
+Everything with n-grams alone, with matches alone and with both; which rows are met is in test_context.py.
+"""
+
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,30 +14,46 @@ from support.instruction_sets import needs_kernel
 
 from storycell import context
 from storycell.config import TrainSettings
+from storycell.context import Context
 from storycell.engine import EngineModel
 from storycell.nn.model import CharLM
 from storycell.nn.optim import build_optimizer
 
 pytestmark = needs_kernel
 
-N, ROWS = 4, 37  # so few rows that n-grams collide
+CONTEXTS = {  # so few rows that n-grams collide
+    "n-grams": Context(4, 37, 0, V),
+    "matches": Context(0, 0, 6, V),
+    "both": Context(4, 37, 6, V),
+}
 EXACT = 1e-5  # difference over norm, against float64
 BF16 = 0.03
 
 
+@pytest.fixture(params=CONTEXTS)
+def one(request: pytest.FixtureRequest) -> Context:
+    return CONTEXTS[request.param]
+
+
 def text(B: int, T: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """ids and targets with many boundaries, character 0."""
+    """ids and targets of few characters, so that some match, and many boundaries, character 0."""
     ids, targets = chunk(B, T, seed)
-    return np.where(ids < 4, 0, ids), targets
+    return np.where(ids < 4, 0, np.where(ids < 18, 4 + ids % 3, ids)), targets
 
 
-def pair(cell: str = "lstm", L: int = 2, H: int = 17, D: int = 9, **keywords: Any) -> tuple[CharLM, EngineModel]:
+def sizes(one: Context) -> dict[str, int]:
+    return {"ngrams": one.ngrams, "ngram_rows": one.ngram_rows, "matches": one.matches}
+
+
+def pair(
+    one: Context, cell: str = "lstm", L: int = 2, H: int = 17, D: int = 9, **keywords: Any
+) -> tuple[CharLM, EngineModel]:
     """A reference in float64 and an engine, whose table has been learnt."""
-    model = CharLM(V, H, L, cell, embedding_size=D, backend="reference", precision="fp32", ngrams=N, ngram_rows=ROWS)
-    engine = EngineModel(V, H, L, cell, embedding_size=D, ngrams=N, ngram_rows=ROWS, **keywords)
+    model = CharLM(V, H, L, cell, embedding_size=D, backend="reference", precision="fp32", **sizes(one))
+    engine = EngineModel(V, H, L, cell, embedding_size=D, **sizes(one), **keywords)
     with torch.no_grad():
-        assert model.ngram_table is not None
-        model.ngram_table.weight.normal_(0, 2, generator=torch.Generator().manual_seed(3))
+        assert model.context_table is not None
+        model.context_table.weight.normal_(0, 2, generator=torch.Generator().manual_seed(3))
     engine.write({name: p.detach().numpy() for name, p in model.named_parameters()})
     return model.double(), engine
 
@@ -42,38 +62,9 @@ def settings(optimizer: str) -> TrainSettings:
     return TrainSettings.model_validate({"optimizer": optimizer, "lr": 0.01, "weight_decay": 0.1})
 
 
-def plain_rows(line: list[int], count: int) -> list[int]:
-    """The rows of a line's last character, as the documentation words it."""
-    seen: list[int] = []
-    for id in reversed(line):
-        seen.append(id)
-        if id == 0:
-            break
-    h, rows = 0, []
-    for n in range(N):
-        h = (h * context.FACTOR + (seen[n] if n < len(seen) else 0) + 1) % context.PRIME
-        rows.append(h % count)
-    return rows[1:]
-
-
-def test_rows_are_those_of_the_documentation() -> None:
-    ids, _ = text(3, 40)
-    rows, past = context.rows_of(ids, np.zeros((3, N - 1)), 1000)
-    for b in range(3):
-        for t in range(40):
-            assert rows[b, t].tolist() == plain_rows(ids[b, : t + 1].tolist(), 1000)
-    pieces, past_by_pieces = [], np.zeros((3, N - 1))
-    for t in (0, 1, 3, 20):
-        end = {0: 1, 1: 3, 3: 20, 20: 40}[t]
-        piece, past_by_pieces = context.rows_of(ids[:, t:end], past_by_pieces, 1000)
-        pieces.append(piece)
-    assert np.array_equal(np.concatenate(pieces, axis=1), rows)
-    assert np.array_equal(past, past_by_pieces)
-
-
-def test_gradients_of_parts_of_the_streams_add_up_to_that_of_all() -> None:
+def test_gradients_of_parts_of_the_streams_add_up_to_that_of_all(one: Context) -> None:
     """As several processes do it: each adds its own, weighed by its streams; all take the same step."""
-    engines = [pair()[1] for _ in range(3)]
+    engines = [pair(one)[1] for _ in range(3)]
     whole, parts = engines[0], engines[1:]
     with pytest.raises(ValueError, match="no gradient"):
         whole.measure()
@@ -81,13 +72,13 @@ def test_gradients_of_parts_of_the_streams_add_up_to_that_of_all() -> None:
         ids, targets = text(5, 9, step)
         nats, norm = whole.gradient(ids, targets, carries=True)
         assert whole.measure() == norm
-        losses, sums, rows = [], np.zeros_like(whole.gradients), np.zeros((ROWS, 9), np.float32)
+        losses, sums, rows = [], np.zeros_like(whole.gradients), np.zeros((one.rows, 9), np.float32)
         for engine, own in zip(parts, (slice(0, 2), slice(2, 5)), strict=True):
             share = len(ids[own]) / len(ids)
             losses.append(share * engine.gradient(ids[own], targets[own], carries=True)[0])
             sums += share * engine.gradients
             met, of_rows = engine.row_gradients()
-            assert np.array_equal(met, np.unique(context.rows_of(ids[own], pasts(engine, own), ROWS)[0]))
+            assert np.array_equal(met, np.unique(one.rows_of(ids[own], pasts(one, engine, own))))
             assert np.array_equal(of_rows, engine.read("gradient")[context.TABLE][met])
             rows[met] += share * of_rows
         assert sum(losses) == pytest.approx(nats, abs=1e-6)
@@ -104,16 +95,16 @@ def test_gradients_of_parts_of_the_streams_add_up_to_that_of_all() -> None:
         np.testing.assert_allclose(ours, value, atol=2e-5, err_msg=name)
 
 
-def pasts(engine: EngineModel, own: slice) -> np.ndarray:
+def pasts(one: Context, engine: EngineModel, own: slice) -> np.ndarray:
     state = engine.state()
-    return state["past"][0].astype(np.int64) if state else np.zeros((own.stop - own.start, N - 1), np.int64)
+    return state["past"][0].astype(np.int64) if state else np.zeros((own.stop - own.start, one.memory), np.int64)
 
 
-def test_rows_that_are_no_rows_or_do_not_rise_are_refused() -> None:
-    _, engine = pair()
+def test_rows_that_are_no_rows_or_do_not_rise_are_refused(one: Context) -> None:
+    _, engine = pair(one)
     engine.gradient(*text(5, 9))
     before = engine.row_gradients()
-    for bad in ([-1], [ROWS], [3, 3], [4, 3], range(ROWS + 1)):
+    for bad in ([-1], [one.rows], [3, 3], [4, 3], range(one.rows + 1)):
         rows = np.array([*bad], np.int64)
         with pytest.raises(ValueError, match="size"):
             engine.set_row_gradients(rows, np.zeros((len(rows), 9), np.float32))
@@ -125,8 +116,8 @@ def test_rows_that_are_no_rows_or_do_not_rise_are_refused() -> None:
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_loss_and_every_gradient_are_the_references(cell: str) -> None:
-    model, engine = pair(cell)
+def test_loss_and_every_gradient_are_the_references(cell: str, one: Context) -> None:
+    model, engine = pair(one, cell)
     for step, carries in enumerate((False, True, True)):
         ids, targets = text(5, 9, step)
         model.zero_grad()
@@ -143,8 +134,8 @@ def test_loss_and_every_gradient_are_the_references(cell: str) -> None:
         engine.apply(0.0, optimizer="sgd")
 
 
-def test_bf16_gradients_are_near_the_references() -> None:
-    model, engine = pair(H=32, D=16, precision="bf16")
+def test_bf16_gradients_are_near_the_references(one: Context) -> None:
+    model, engine = pair(one, H=32, D=16, precision="bf16")
     ids, targets = text(5, 9)
     loss, _ = model(tensor(ids), targets=tensor(targets))
     loss.backward()
@@ -155,8 +146,8 @@ def test_bf16_gradients_are_near_the_references() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "muon"])
-def test_training_is_the_references(optimizer: str) -> None:
-    model, engine = pair()
+def test_training_is_the_references(optimizer: str, one: Context) -> None:
+    model, engine = pair(one)
     torchs = build_optimizer(model, settings(optimizer))
     state = None
     for step in range(4):
@@ -179,28 +170,30 @@ def test_training_is_the_references(optimizer: str) -> None:
         assert distance(sums[context.TABLE], theirs) < 1e-4
 
 
-def test_rows_that_were_not_met_stay_as_they_are_to_the_bit() -> None:
-    engine = EngineModel(V, 17, 1, embedding_size=9, ngrams=N, ngram_rows=5000)
+def test_rows_that_were_not_met_stay_as_they_are_to_the_bit(one: Context) -> None:
+    one = replace(one, ngram_rows=5000 if one.ngrams else 0)
+    engine = EngineModel(V, 17, 1, embedding_size=9, **sizes(one))
     engine.initialise(1)
-    before = np.random.default_rng(0).normal(0, 1, (5000, 9)).astype(np.float32)
+    before = np.random.default_rng(0).normal(0, 1, (one.rows, 9)).astype(np.float32)
     engine.write({context.TABLE: before})
     ids, targets = text(3, 8)
-    met = np.unique(context.rows_of(ids, np.zeros((3, N - 1)), 5000)[0])
+    met = np.unique(one.rows_of(ids, np.zeros((3, one.memory))))
     engine.gradient(ids, targets)
     engine.apply(0.01, optimizer="muon", decay=0.5)
     moved = np.flatnonzero((engine.read()[context.TABLE] != before).any(1))
     assert np.array_equal(moved, met)
 
 
-def test_the_past_is_carried_from_chunk_to_chunk_and_forgotten_at_a_reset() -> None:
-    _, engine = pair()
+def test_the_past_is_carried_from_chunk_to_chunk_and_forgotten_at_a_reset(one: Context) -> None:
+    _, engine = pair(one)
     ids, targets = text(4, 6)
     later, later_targets = text(4, 6, 9)
-    ids[:, -1] = later[:, 0] = 9  # no boundary: the past is seen
+    ids[:, -1] = 9
+    later[:, :2] = 9  # no boundary: the past is seen, and a 9 has followed a 9 in it
     engine.gradient(ids, targets, carries=True)
     engine.apply(0.0, optimizer="sgd")
     state = engine.state()
-    _, past = context.rows_of(ids, np.zeros((4, N - 1)), ROWS)
+    past = one.past_after(ids, np.zeros((4, one.memory)))
     assert np.array_equal(state["past"], past[None])
     resets = np.array([False, True, False, True])
     nats, _ = engine.gradient(later, later_targets, carries=True, resets=resets)
@@ -212,8 +205,8 @@ def test_the_past_is_carried_from_chunk_to_chunk_and_forgotten_at_a_reset() -> N
     assert engine.gradient(later, later_targets, carries=True)[0] != nats
 
 
-def test_rows_of_a_batch_do_not_touch_each_other() -> None:
-    _, engine = pair()
+def test_rows_of_a_batch_do_not_touch_each_other(one: Context) -> None:
+    _, engine = pair(one)
     ids, targets = text(4, 6)
     engine.gradient(ids, targets)
     engine.apply(0.0, optimizer="sgd")
@@ -226,12 +219,10 @@ def test_rows_of_a_batch_do_not_touch_each_other() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_results_do_not_depend_on_threads_to_the_bit(precision: str) -> None:
-    found = []
+def test_results_do_not_depend_on_threads_to_the_bit(precision: str, one: Context) -> None:
+    found, wide = [], replace(one, ngram_rows=501 if one.ngrams else 0)
     for threads in (1, 2, 5):
-        engine = EngineModel(
-            V, 32, 2, embedding_size=48, ngrams=5, ngram_rows=501, precision=precision, threads=threads
-        )
+        engine = EngineModel(V, 32, 2, embedding_size=48, **sizes(wide), precision=precision, threads=threads)
         engine.initialise(1)
         for step in range(3):
             engine.gradient(*text(33, 20, step), carries=True)
@@ -244,7 +235,7 @@ def test_results_do_not_depend_on_threads_to_the_bit(precision: str) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "sgd"])
-def test_a_restored_snapshot_goes_on_to_the_bit(optimizer: str) -> None:
+def test_a_restored_snapshot_goes_on_to_the_bit(optimizer: str, one: Context) -> None:
     def steps(engine: EngineModel, numbers: range) -> dict[str, Any]:
         for step in numbers:
             engine.gradient(*text(5, 9, step), carries=True)
@@ -252,9 +243,9 @@ def test_a_restored_snapshot_goes_on_to_the_bit(optimizer: str) -> None:
             engine.average(0.9)
         return engine.snapshot()
 
-    _, whole = pair()
-    _, first = pair()
-    _, second = pair()
+    _, whole = pair(one)
+    _, first = pair(one)
+    _, second = pair(one)
     second.gradient(*text(5, 9, 7))  # what it did before is forgotten
     second.apply(0.1)
     second.average(0.5)
@@ -267,8 +258,8 @@ def test_a_restored_snapshot_goes_on_to_the_bit(optimizer: str) -> None:
         assert np.array_equal(value, found[name]), name
 
 
-def test_the_running_mean_has_the_table_too() -> None:
-    _, engine = pair()
+def test_the_running_mean_has_the_table_too(one: Context) -> None:
+    _, engine = pair(one)
     before = engine.read()[context.TABLE]
     engine.average(0.5)
     engine.gradient(*text(5, 9))
@@ -280,15 +271,16 @@ def test_the_running_mean_has_the_table_too() -> None:
     assert np.array_equal(engine.read()[context.TABLE], now)
 
 
-def test_sizes_and_states_that_do_not_fit_are_refused() -> None:
-    for wrong in ({"ngrams": 1}, {"ngrams": 17}, {"ngrams": -2}, {"ngram_rows": 0}, {"embedding_size": 0}):
+def test_sizes_and_states_that_do_not_fit_are_refused(one: Context) -> None:
+    of_ngrams = [{"ngrams": 1}, {"ngrams": 17}, {"ngrams": -2}, {"ngrams": 3, "ngram_rows": 0}]
+    for wrong in (*of_ngrams, {"matches": 1}, {"matches": 65}, {"matches": -1}, {"embedding_size": 0}):
         with pytest.raises(ValueError, match="size"):
-            EngineModel(V, 16, 1, **({"embedding_size": 9, "ngrams": 3, "ngram_rows": 9} | wrong))
-    _, engine = pair()
+            EngineModel(V, 16, 1, **({"embedding_size": 9, **sizes(one)} | wrong))
+    _, engine = pair(one)
     engine.gradient(*text(2, 5))
     engine.apply(0.1)
-    state = engine.state()
-    for wrong in (np.full((1, 2, N - 1), V), np.full((1, 2, N - 1), -1), np.zeros((1, 2, N))):
+    state, P = engine.state(), one.memory
+    for wrong in (np.full((1, 2, P), V), np.full((1, 2, P), -1), np.zeros((1, 2, P + 1))):
         with pytest.raises(ValueError, match="past"):
             engine.set_state(state | {"past": wrong})
     with pytest.raises(IndexError):

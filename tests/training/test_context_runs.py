@@ -1,4 +1,4 @@
-"""Runs with n-grams: trained, cut and resumed, opened, evaluated, looked into, generated with, exported."""
+"""Runs with n-grams, matches or both: trained, resumed, opened, evaluated, looked into, generated with, exported."""
 
 import json
 from pathlib import Path
@@ -21,6 +21,7 @@ from storycell.inspect import patching
 from storycell.runs.network import load_run
 from storycell.training.engine_learner import EngineLearner
 from storycell.training.torch_learner import TorchLearner
+from storycell.types import RESERVED
 
 pytestmark = needs_kernel
 
@@ -29,14 +30,18 @@ TINY: dict[str, Any] = {
     "embedding": 5,
     "layers": 2,
     "optimizer": "muon",
-    "ngrams": 5,
-    "ngram_rows": 300,
     "streams": 4,
     "chunk": 16,
     "evaluations": 3,
     "threads": 1,
     "reset": 0.1,
 }
+CONTEXTS: dict[str, dict[str, int]] = {
+    "n-grams": {"ngrams": 5, "ngram_rows": 300, "matches": 0},
+    "matches": {"ngrams": 0, "matches": 6},
+    "both": {"ngrams": 5, "ngram_rows": 300, "matches": 6},
+}
+every_context = pytest.mark.parametrize("context_", CONTEXTS)
 
 
 class CutShort(Exception):  # noqa: N818 - it is no error
@@ -58,15 +63,20 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def run(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings = TINY | {"steps": 300, "lr": 0.01}
+@pytest.fixture(scope="module", params=["n-grams", "both"])
+def run(request: pytest.FixtureRequest, text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settings = TINY | CONTEXTS[request.param] | {"steps": 300, "lr": 0.01}
     return storycell.train(text, out=tmp_path_factory.mktemp("runs") / "tiny", **settings).path
 
 
+@every_context
 @pytest.mark.parametrize("backend", ["native", "reference"])
-def test_a_cut_training_goes_on_to_the_bit(backend: str, text: Path, tmp_path: Path) -> None:
-    settings = TINY | {"steps": 24, "save_every": 1e-6, "backend": backend, "average": 0.9, "precision": "fp32"}
+def test_a_cut_training_goes_on_to_the_bit(backend: str, context_: str, text: Path, tmp_path: Path) -> None:
+    settings = (
+        TINY
+        | CONTEXTS[context_]
+        | {"steps": 24, "save_every": 1e-6, "backend": backend, "average": 0.9, "precision": "fp32"}
+    )
     whole = storycell.train(text, out=tmp_path / "whole", **settings)
     with pytest.raises(CutShort):
         storycell.train(text, out=tmp_path / "cut", callback=crash_after(11), **settings)
@@ -75,15 +85,21 @@ def test_a_cut_training_goes_on_to_the_bit(backend: str, text: Path, tmp_path: P
         ours, theirs = (safetensors.numpy.load_file(path / name) for path in (whole.path, resumed.path))
         assert ours.keys() == theirs.keys()
         assert all(np.array_equal(ours[key], theirs[key]) for key in ours)
-    assert {"optimizer.ngram_table.weight.sum", "state.past", "average.ngram_table.weight"} <= ours.keys()
+    assert {f"optimizer.{context.TABLE}.sum", "state.past", f"average.{context.TABLE}"} <= ours.keys()
+    assert ours["state.past"].shape == (1, 4, 4 if context_ == "n-grams" else context.MEMORY)
 
 
-def test_engine_and_torch_learn_alike() -> None:
-    settings = resolve("base", **{**TINY, "steps": 5, "precision": "fp32", "backend": "reference", "device": "cpu"})
+@every_context
+def test_engine_and_torch_learn_alike(context_: str) -> None:
+    settings = resolve(
+        "base",
+        **{**TINY, **CONTEXTS[context_], "steps": 5, "precision": "fp32", "backend": "reference", "device": "cpu"},
+    )
     learners = [EngineLearner(settings, 23), TorchLearner.from_settings(settings, 23)]
     assert learners[0].layout == learners[1].layout
     kept = np.ones(4, bool)
     draws = np.random.default_rng(1).integers(0, 23, (5, 4, 17))
+    draws = np.where(draws > 6, 7 + draws % 3, draws)  # some are frequent, so that there are matches
     for step, ids in enumerate(draws):
         losses = [learner.gradient(ids[:, :-1], ids[:, 1:], step, kept) for learner in learners]
         assert losses[0] == pytest.approx(losses[1], rel=1e-4)
@@ -122,7 +138,8 @@ def test_rows_of_zeros_are_stored_as_zeros() -> None:
 
 def test_a_run_reads_alike_however_it_is_opened(run: Path) -> None:
     engine, reference = load_run(run), load_run(run, backend="reference")
-    assert engine.network.ngrams == reference.network.ngrams == 5
+    assert engine.network.context == reference.network.context
+    assert engine.network.context.ngrams == 5
     ids = np.array([[0, *engine.vocab.prompt_ids("Once upon a time Ann had")[0], 0, 5, 6]])
     ours, theirs = (loaded.network.logits(ids)[0] for loaded in (engine, reference))
     assert np.abs(ours - theirs).max() < 1e-4
@@ -150,7 +167,7 @@ def test_what_is_told_of_a_text_agrees(run: Path) -> None:
     x, state = lm.zero_state(1), []
     for id in ids[:10]:
         past = x["past"][0]
-        values = lm.layer_step(0, lm.inputs(np.array([id]), past), {name: x[name][0] for name in ("h", "c")})
+        values = lm.layer_step(0, lm.inputs(np.array([[id]]), past)[:, 0], {name: x[name][0] for name in ("h", "c")})
         state.append(values["i"][0])
         x = lm.state_after(np.array([[id]]), x)
     assert np.array(state[1:]) == pytest.approx(i[:9], abs=1e-5)
@@ -200,15 +217,29 @@ def test_another_run_starts_from_the_table_where_the_characters_are_the_same(
     more = tmp_path / "more.txt"
     more.write_text(TEXT.replace("cat", "ĉaŭ"), encoding="utf-8")
     other = load_run(storycell.train(more, out=tmp_path / "other", init=run, **settings).path)
-    assert np.abs(other.network.weights()[context.TABLE]).max() < 1e-4  # its characters have other ids
-    assert other.config.settings.model.ngrams == 5
+    one, another = load_run(run).network.context, other.network.context
+    assert (another.ngrams, another.ngram_rows, another.matches) == (5, 300, one.matches)
+    assert another.vocab_size == one.vocab_size + 2
+    found = other.network.weights()[context.TABLE]
+    assert np.abs(found[:300]).max() < 1e-4  # its characters have other ids, by which rows of n-grams are found
+    if one.matches:  # and its matches are of the same lengths and characters
+        old, new = load_run(run).vocab, other.vocab
+        place = [*range(RESERVED), *(new.characters.index(c) + RESERVED for c in old.characters)]
+        assert place != list(range(one.vocab_size))
+        mine, theirs = found[300:].reshape(6, -1, 5), table[300:].reshape(6, -1, 5)
+        assert np.abs(theirs[1:]).max() > 0.1
+        assert np.abs(mine[:, place] - theirs).max() < 1e-4
+        assert np.abs(np.delete(mine, place, axis=1)).max() < 1e-4
 
 
 def test_info_says_how_large_they_are(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     facts = json.loads(command(capsys, "info", run, "--json").out)["run"]
+    one = load_run(run).network.context
+    rows = 6 * one.vocab_size
     assert facts["n_grams"] == "of 2 to 5 characters, in 300 rows"
+    assert facts["matches"] == (f"of 2 to 6 characters, in {rows} rows" if one.matches else "none")
     assert facts["saved_bytes"] == (run / "model.safetensors").stat().st_size
-    assert facts["parameters"] > 300 * 5
+    assert facts["parameters"] > one.rows * 5
 
 
 @pytest.mark.parametrize("ending", ["html", "c", "onnx"])
@@ -221,7 +252,17 @@ def test_a_run_is_exported(ending: str, run: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"ngrams": 1}, "at least 2"), ({"ngrams": 17}, "at most 16"), ({"ngrams": 3, "embedding": 0}, "embedding is 0")],
+    [
+        ({"ngrams": 1}, "at least 2"),
+        ({"ngrams": 17}, "at most 16"),
+        (
+            {"ngrams": 3, "embedding": 0, "matches": 0},
+            "ngrams = 3: they are added to the embedding, and embedding is 0",
+        ),
+        ({"matches": 1}, "at least 2"),
+        ({"matches": 65}, "at most 64"),
+        ({"matches": 3, "embedding": 0, "ngrams": 0}, "matches = 3: .* and embedding is 0"),
+    ],
 )
 def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
@@ -230,7 +271,7 @@ def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: s
 
 def test_the_articles_recipes_have_none() -> None:
     for name in ("article-rnn-32", "article-lstm-32", "article-lstm-128", "article-lstm-128x2"):
-        assert resolve(name).model.ngrams == 0
+        assert resolve(name).model.ngrams == resolve(name).model.matches == 0
 
 
 def test_states_are_exchanged_and_changed_with_their_past(run: Path) -> None:

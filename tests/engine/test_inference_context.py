@@ -1,11 +1,11 @@
-"""A network with n-grams as the engine reads and generates with it, against the reference in float64."""
+"""A network with n-grams, matches or both as the engine reads and generates with it, against the reference."""
 
 import numpy as np
 import pytest
 import torch
 from support.instruction_sets import needs_kernel
 
-from storycell import context
+from storycell.context import TABLE, Context
 from storycell.engine import EngineNetwork
 from storycell.language_model import Choice
 from storycell.nn.adapter import TorchModel
@@ -14,23 +14,33 @@ from storycell.types import BOUNDARY
 
 pytestmark = needs_kernel
 
-V, H, D, N, ROWS = 19, 17, 9, 4, 41
+V, H, D = 19, 17, 9
+CONTEXTS = {"n-grams": Context(4, 41, 0, V), "matches": Context(0, 0, 5, V), "both": Context(4, 41, 5, V)}
 TIGHT = 1e-5  # of the largest
 CELLS = ["lstm", "gru", "rnn"]
 DRAWN, GREEDY = Choice(0.8, 1.0, 0.0, 0, False), Choice(1.0, 1.0, 0.0, 0, True)
 
 
-def both(cell: str = "lstm", L: int = 2, **keywords: str) -> tuple[EngineNetwork, TorchModel]:
+@pytest.fixture(params=CONTEXTS)
+def one(request: pytest.FixtureRequest) -> Context:
+    return CONTEXTS[request.param]
+
+
+def both(one: Context, cell: str = "lstm", L: int = 2, **keywords: str) -> tuple[EngineNetwork, TorchModel]:
     """An engine's network and a reference in float64 with the same weights."""
-    lm = CharLM(V, H, L, cell, embedding_size=D, backend="reference", precision="fp32", ngrams=N, ngram_rows=ROWS)
+    given = {"ngrams": one.ngrams, "matches": one.matches}
+    lm = CharLM(
+        V, H, L, cell, embedding_size=D, backend="reference", precision="fp32", ngram_rows=one.ngram_rows, **given
+    )
     with torch.no_grad():
-        lm.get_parameter(context.TABLE).normal_(0, 1, generator=torch.Generator().manual_seed(3))
+        lm.get_parameter(TABLE).normal_(0, 1, generator=torch.Generator().manual_seed(3))
     weights = {name: p.detach().numpy() for name, p in lm.named_parameters()}
-    return EngineNetwork(weights, cell, ngrams=N, **keywords), TorchModel(lm.eval().double())
+    return EngineNetwork(weights, cell, **given, **keywords), TorchModel(lm.eval().double())
 
 
 def text(B: int, T: int, seed: int = 1) -> np.ndarray:
     ids = np.random.default_rng(seed).integers(2, V, (B, T))
+    ids = np.where(ids < 13, 2 + ids % 3, ids)  # some are frequent, so that there are matches
     ids[:, 0] = BOUNDARY
     ids[::2, T // 2] = BOUNDARY  # a second story
     return ids
@@ -43,8 +53,8 @@ def close(a: object, b: object, tolerance: float = TIGHT) -> bool:
 
 @pytest.mark.parametrize("L", [1, 2])
 @pytest.mark.parametrize("cell", CELLS)
-def test_logits_losses_and_states_are_the_references(cell: str, L: int) -> None:
-    network, reference = both(cell, L)
+def test_logits_losses_and_states_are_the_references(one: Context, cell: str, L: int) -> None:
+    network, reference = both(one, cell, L)
     ids = text(3, 30)
     logits, state = network.logits(ids)
     expected, expected_state = reference.logits(ids)
@@ -58,12 +68,12 @@ def test_logits_losses_and_states_are_the_references(cell: str, L: int) -> None:
     assert every.keys() == expected_every.keys()
     for name, value in expected_every.items():
         assert close(every[name], value), name
-    assert np.array_equal(every["past"][0], ngrams.pasts_of(ids, np.zeros((3, N - 1))))
+    assert np.array_equal(state["past"][0], one.past_after(ids, np.zeros((3, one.memory))))
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_one_pass_is_chunked_is_step_by_step(cell: str) -> None:
-    for model in both(cell):
+def test_one_pass_is_chunked_is_step_by_step(one: Context, cell: str) -> None:
+    for model in both(one, cell):
         ids = text(3, 24)
         whole, end = model.logits(ids)
         for sizes in ([7, 1, 16], [1] * 24):
@@ -78,17 +88,17 @@ def test_one_pass_is_chunked_is_step_by_step(cell: str) -> None:
         layers = [{name: zero[name][k] for name in model.state_names} for k in range(2)]
         past = zero["past"][0]
         for t in range(24):  # by the lines of the cells
-            x = model.inputs(ids[:, t], past)
+            x = model.inputs(ids[:, t : t + 1], past)[:, 0]
             for k in range(2):
                 values = model.layer_step(k, x, layers[k])
                 layers[k], x = {name: values[name] for name in model.state_names}, values["h"]
-            past = ngrams.pasts_of(ids[:, t : t + 1], past)[:, 0]
+            past = one.past_after(ids[:, t : t + 1], past)
             assert close(model.output(x), whole[:, t])
 
 
-def test_a_story_is_read_as_if_nothing_were_before_it() -> None:
-    """But for the carried state, which is set back here: n-grams do not reach across a boundary."""
-    network, _ = both()
+def test_a_story_is_read_as_if_nothing_were_before_it(one: Context) -> None:
+    """But for the carried state, which is set back here: contexts do not reach across a boundary."""
+    network, _ = both(one)
     ids = text(1, 30)
     state = network.zero_state(1)
     first = network.state_after(ids, state)
@@ -100,8 +110,8 @@ def test_a_story_is_read_as_if_nothing_were_before_it() -> None:
     assert not np.array_equal(network.logits(ids[:, 1:])[0], inside)
 
 
-def test_rows_of_a_batch_do_not_touch_each_other() -> None:
-    network, _ = both()
+def test_rows_of_a_batch_do_not_touch_each_other(one: Context) -> None:
+    network, _ = both(one)
     ids = text(9, 20)
     together, _ = network.nats(ids[:, :-1], ids[:, 1:])
     for b in range(9):
@@ -111,8 +121,8 @@ def test_rows_of_a_batch_do_not_touch_each_other() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 @pytest.mark.parametrize("L", [1, 2])
 @pytest.mark.parametrize("cell", CELLS)
-def test_what_is_generated_is_what_the_logits_say(cell: str, L: int, precision: str) -> None:
-    network, _ = both(cell, L, generates_in=precision)
+def test_what_is_generated_is_what_the_logits_say(one: Context, cell: str, L: int, precision: str) -> None:
+    network, _ = both(one, cell, L, generates_in=precision)
     B, chars = 3, 40
     state = network.state_after(text(B, 12))
     fed = np.array([2, 3, 4])
@@ -130,8 +140,8 @@ def test_what_is_generated_is_what_the_logits_say(cell: str, L: int, precision: 
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_gradients_through_time_are_the_references(cell: str) -> None:
-    network, reference = both(cell)
+def test_gradients_through_time_are_the_references(one: Context, cell: str) -> None:
+    network, reference = both(one, cell)
     before = network.state_after(text(4, 12))
     start = [{name: value[k] for name, value in before.items() if k < len(value)} for k in range(2)]
     ids, targets = text(4, 6, 2)[:, 1:], np.array([2, 3, 4, 5])
@@ -140,23 +150,24 @@ def test_gradients_through_time_are_the_references(cell: str) -> None:
         assert close(gradient, expected[key], 1e-4), key
 
 
-def test_copies_keep_their_n_grams() -> None:
-    network, _ = both()
+def test_copies_keep_their_context(one: Context) -> None:
+    network, _ = both(one)
     ids = text(2, 10)
     assert np.array_equal(network.with_weights(network.weights()).logits(ids)[0], network.logits(ids)[0])
     untrained = network.copy_untrained(1)
-    assert untrained.ngrams == N
-    assert not untrained.weights()[context.TABLE].any()
+    assert untrained.context == network.context == one
+    assert not untrained.weights()[TABLE].any()
 
 
-def test_networks_and_states_that_do_not_fit_are_refused() -> None:
-    network, _ = both()
+def test_networks_and_states_that_do_not_fit_are_refused(one: Context) -> None:
+    network, _ = both(one)
     weights = network.weights()
-    for wrong in (0, 1, 17):
-        with pytest.raises(ValueError, match="n-grams"):
-            EngineNetwork(weights, ngrams=wrong)
+    for ngrams, matches in ((0, 0), (1, 0), (17, 0), (-1, 0), (0, 1), (0, 6), (0, 65), (0, -1), (0, 5), (4, 5)):
+        if (ngrams, matches) != (one.ngrams, one.matches):
+            with pytest.raises(ValueError, match="n-grams"):
+                EngineNetwork(weights, ngrams=ngrams, matches=matches)
     with pytest.raises(ValueError, match="n-grams"):
-        EngineNetwork({name: w for name, w in weights.items() if name != context.TABLE}, ngrams=N)
+        EngineNetwork({name: w for name, w in weights.items() if name != TABLE}, ngrams=one.ngrams, matches=one.matches)
     state = network.zero_state(2)
     with pytest.raises(ValueError, match="a state must have h, c, past"):
         network.logits(text(2, 5), {"h": state["h"], "c": state["c"]})
