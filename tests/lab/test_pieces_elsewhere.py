@@ -150,6 +150,7 @@ def test_exports_are_refused_and_leave_nothing(model: storycell.Model, tmp_path:
         ["sample", "RUN", "Once", "--with-ngram"],
         ["sample", "RUN", "Once", "--match=[a-z]+"],
         ["inspect", "demo", "TEXT", "--against", "RUN"],
+        ["serve", "RUN"],
     ],
 )
 def test_a_verb_that_cannot_do_with_pieces_says_so(

@@ -14,7 +14,8 @@ from support.tiny_runs import command
 
 import storycell
 from storycell import Report, loss
-from storycell.data.prepare import cache_folder
+from storycell.data.corpus import open_corpus
+from storycell.data.prepare import cache_folder, prepare
 from storycell.errors import ResumeError, SettingsError, VocabularyError
 from storycell.evaluation import evaluator
 from storycell.evaluation.texts import encode_text
@@ -299,6 +300,17 @@ def test_settings_that_are_of_characters_are_refused(text: Path, tmp_path: Path)
         with pytest.raises(SettingsError, match=said):
             storycell.train(text, out=tmp_path / "no", quiet=True, **{**TINY, "steps": 1, **wrong})
     assert not (tmp_path / "no").exists()
+
+
+def test_a_text_prepared_as_pieces_is_trained_on_as_such(text: Path, tmp_path: Path) -> None:
+    folder = prepare(open_corpus([str(text)]), tmp_path / "prepared", vocab="pieces:120").folder
+    settings = {name: value for name, value in TINY.items() if name not in ("vocab", "recipe")}
+    run = storycell.train(folder, out=tmp_path / "run", quiet=True, steps=1, **settings)
+    assert (run.model.vocab.kind, run.settings.recipe) == ("pieces", "pieces")
+    assert storycell.resume(run.path, steps=2, quiet=True).summary["step"] == 2
+    for wrong, said in (({"vocab": "characters"}, "prepared as pieces"), ({"recipe": "best"}, "recipe best")):
+        with pytest.raises(SettingsError, match=said):
+            storycell.train(folder, out=tmp_path / "no", quiet=True, steps=1, **{**settings, **wrong})
 
 
 def test_the_command_trains_samples_and_evaluates(

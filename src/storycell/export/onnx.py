@@ -185,9 +185,7 @@ def _match_row(graph: _Graph, line: str, axis: str, context: Context) -> str:
     follows = graph.op("Cast", graph.op("GatherElements", line, at, axis=1), to=kinds.INT64)
     row = graph.op("Add", graph.op("Mul", longer, graph.whole("characters", context.vocab_size)), follows)
     row = graph.op("Where", graph.op("Greater", longest, one), row, graph.whole("no_match", 0))
-    return graph.op(
-        "Add", graph.op("Squeeze", row, axis), graph.whole("match_rows", context.rows - M * context.vocab_size)
-    )
+    return graph.op("Add", graph.op("Squeeze", row, axis), graph.whole("match_rows", context.rows - M * context.vocab_size))
 
 
 def _layers_of(graph: _Graph, state: str, L: int) -> list[str]:

@@ -25,7 +25,7 @@ from storycell.context import TABLE, of_matches
 from storycell.data import batches, corpus
 from storycell.data.resumable import Progress, no_progress
 from storycell.data.survey import build_vocabulary, survey
-from storycell.data.tokens import Prepared
+from storycell.data.tokens import Prepared, open_prepared
 from storycell.data.vocab import Vocabulary, parse_kind
 from storycell.engine import library
 from storycell.engine.teacher import MOST_CHARACTERS, Teacher
@@ -121,15 +121,15 @@ def train(
     **settings: Any,
 ) -> TrainingResult:
     """Train a model on a text; the arguments are those of `storycell.train`."""
-    of_pieces = vocab is not None and parse_kind(vocab)[0] == "pieces"
-    recipe = recipe or ("items" if lines else "pieces" if of_pieces else "quick")
-    if of_pieces and recipe == "best":
+    words = name_texts(corpus.Named("stories") if text is None else text)
+    kind = _kind_of(words, vocab)
+    recipe = recipe or ("items" if lines else "pieces" if kind == "pieces" else "quick")
+    if kind == "pieces" and recipe == "best":
         raise SettingsError("--vocab pieces: the recipe best plans for characters; leave one of the two out")
-    vocab = vocab or ("pieces" if recipe == "pieces" and init is None else "characters")
     with joined() as group:
-        donor = None if init is None else _load_donor(init, vocab)
+        donor = None if init is None else _load_donor(init, vocab or "characters")
+        vocab = vocab or kind or ("pieces" if recipe == "pieces" else "characters")
         chosen = resolve_settings(group, _choose_settings(recipe, donor, settings))
-        words = name_texts(corpus.Named("stories") if text is None else text)
         out = Path(out) if out is not None else _free_name(words, recipe)
         refuse_occupied(out)
         record = TextRecord(
@@ -171,6 +171,18 @@ def train(
         )
         with _threads(group, chosen):
             return _join_training(group, run_config, prepared, callback, donor, reason).start(out)
+
+
+def _kind_of(words: list[str], vocab: str | None) -> str | None:
+    """What the ids are to stand for, as far as that is said: by the vocabulary asked for, or a prepared text."""
+    asked = None if vocab is None else parse_kind(vocab)[0]
+    folder = prepared_folder(words)
+    if folder is None:
+        return asked
+    there = open_prepared(folder).vocab.kind
+    if asked not in (None, there):
+        raise SettingsError(f"--vocab {vocab}: {folder} has been prepared as {there} already; leave it out")
+    return there
 
 
 _NETWORK = {"layers", "hidden"}
