@@ -48,7 +48,7 @@ def piece_texts(characters: str, merges: Merges) -> list[str]:
 class Encoder(dict[str, bytes]):
     """Words -> the ids of their pieces, as bytes of a type; a word that is new is cut when it is asked for."""
 
-    def __init__(self, characters: str, merges: Merges, dtype: type[np.unsignedinteger]) -> None:  # type: ignore[type-arg]
+    def __init__(self, characters: str, merges: Merges, dtype: type[np.unsignedinteger]) -> None:
         super().__init__()
         self._dtype = dtype
         self._find = word_pattern(characters).findall

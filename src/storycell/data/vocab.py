@@ -96,13 +96,14 @@ class Vocabulary:
         """The vocabulary of the single characters of one of pieces; of others, itself."""
         return replace(self, kind="characters", merges=()) if self.kind == "pieces" else self
 
-    def spell(self, ids: Ids) -> Ids:
+    def spell(self, ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Ids `[n]` in those of their single characters, which are of `spelling`, `[chars]`."""
         if self.kind != "pieces":
             return ids
         spelling = self.spelling
-        letters = [[BOUNDARY], [UNKNOWN], *(spelling.ids_of_codes(_codes(text)) for text in self.texts)]
-        flat, starts = np.concatenate(letters).astype(spelling.dtype), np.cumsum(self.lengths) - self.lengths
+        letters = spelling.ids_of_codes(_codes("".join(self.texts)))
+        flat = np.concatenate([np.arange(RESERVED, dtype=spelling.dtype), letters])
+        starts = np.cumsum(self.lengths) - self.lengths
         parts = [flat[:0]]
         for at in range(0, len(ids), _SPELT_AT_A_TIME):
             part = np.asarray(ids[at : at + _SPELT_AT_A_TIME], np.int64)
