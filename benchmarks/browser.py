@@ -41,7 +41,7 @@ from storycell.lab.bench.results import keep
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 TEXT = Path(__file__).parents[2] / "shared" / "data" / "shakespeare" / "input.txt"
-HIDDEN, B, T, V, EMBEDDING = 128, 16, 64, 80, 64
+HIDDEN, B, T, V, EMBEDDING, MATCHES = 128, 16, 64, 80, 64, 16
 NAMES_S, ENGINE_STEPS, PAGE_S = 20.0, 60, 2.5
 LETTERS = re.compile(r"[A-Z][a-z]{2,11}")
 PLAUSIBLE_NAMES, NEW_NAMES = 0.75, 3  # of a sample, and of all samples until then
@@ -272,7 +272,8 @@ def train_in_turns(page: Page, rounds: int) -> dict[str, Any]:
 def run_engine() -> None:
     """The same training in this process: a rate of processor time for each line that comes in."""
     print(isa(), flush=True)
-    model = EngineModel(V, HIDDEN, 1, "lstm", embedding_size=EMBEDDING, precision="fp32", threads=1)
+    sizes = {"embedding_size": EMBEDDING, "matches": MATCHES}
+    model = EngineModel(V, HIDDEN, 1, "lstm", **sizes, precision="fp32", threads=1)
     model.initialise(1)
     ids = np.random.default_rng(1).integers(0, V, (B, T + 1))
     for _ in sys.stdin:

@@ -155,6 +155,8 @@ class Settings(StrictModel):
         """These settings with some replaced, by their flat names: `with_changes(hidden=512, minutes=3)`."""
         if any(overrides.get(name) is not None for name in BUDGETS):
             overrides = {**dict.fromkeys(BUDGETS), **overrides}
+        if overrides.get("embedding") == 0:  # rows of a context are added to an embedding
+            overrides = {"ngrams": 0, "matches": 0, **overrides}
         groups = {"model": self.model.model_dump(), "training": self.training.model_dump()}
         for name, value in overrides.items():
             group = next((g for g, fields in groups.items() if name in fields), None)

@@ -10,9 +10,10 @@ Products stay below 2^53, so that C, JavaScript and ONNX compute the same rows.
 
 And one for the longest match, as in the match models of compressors (Mahoney 2005, "Adaptive Weighing of Context Models
 for Lossless Data Compression"): of all places of the story where the latest characters stood before, the one that
-agrees with the most of them (at most `matches`; the latest of several such). If n >= 2 agree and c follows them there,
-it is row `ngram_rows` + (n - 1) V + c, else row `ngram_rows`: so the network reads what would come next if the story
-repeated itself, and for how long it has. A recurrent network by itself copies badly.
+agrees with the most of them (at most `matches`; the latest of several such). It is at most P - `matches` + 1 characters
+back, so that all that may agree is remembered. If n >= 2 agree and c follows them there, it is row `ngram_rows` +
+(n - 1) V + c, else row `ngram_rows`: so the network reads what would come next if the story repeated itself, and for
+how long it has. A recurrent network by itself copies badly.
 
 A context sees nothing beyond a boundary: that and everything before it are characters 0, as is what lies before a text,
 and a 0 agrees with nothing. A stream remembers its P latest characters, the latest first, as `past` in its state

@@ -58,7 +58,8 @@ def test_the_command_writes_a_page_figures_and_numbers(
     assert told.code == 0, told.err
     summary = json.loads(told.out)
     assert summary["elapsed_s"] > 0
-    assert {"saturation", "gradients", "two-terms", "context", "places", "mistakes"} <= summary["figures"].keys()
+    shown = {"saturation", "gradients", "two-terms", "context", "matches", "places", "mistakes"}
+    assert shown <= summary["figures"].keys()
     for name, numbers in summary["figures"].items():
         assert json.loads((folder / f"{name}.json").read_text()) == numbers
         assert (folder / f"{name}.svg").read_text().rstrip().endswith("</svg>")

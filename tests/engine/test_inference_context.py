@@ -1,12 +1,14 @@
 """A network with n-grams, matches or both as the engine reads and generates with it, against the reference."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from support.instruction_sets import needs_kernel
 
 from storycell.context import TABLE, Context
-from storycell.engine import EngineNetwork
+from storycell.engine import EngineNetwork, inference
 from storycell.language_model import Choice
 from storycell.nn.adapter import TorchModel
 from storycell.nn.model import CharLM
@@ -94,6 +96,37 @@ def test_one_pass_is_chunked_is_step_by_step(one: Context, cell: str) -> None:
                 layers[k], x = {name: values[name] for name in model.state_names}, values["h"]
             past = one.past_after(ids[:, t : t + 1], past)
             assert close(model.output(x), whole[:, t])
+
+
+@pytest.mark.parametrize("is_built", [True, False])
+def test_torch_meets_the_rows_of_the_reference_however_they_are_found(
+    one: Context, is_built: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the engine, which is much faster, where it was built."""
+    found, plain = [], []
+    rows_of, context_rows = Context.rows_of, inference.context_rows
+
+    def by_engine(*given: Any) -> Any:
+        if not is_built:
+            raise ImportError
+        found.append(given)
+        return context_rows(*given)
+
+    def by_numpy(*given: Any) -> Any:
+        plain.append(given)
+        return rows_of(*given)
+
+    _, reference = both(one)
+    lm = reference.lm.float()
+    ids, past = text(3, 30), np.random.default_rng(2).integers(2, 5, (3, one.memory))
+    tensors = torch.from_numpy(ids), torch.from_numpy(past).float()
+    expected = lm.vectors(*tensors)
+    monkeypatch.setattr(inference, "context_rows", by_engine)
+    monkeypatch.setattr(Context, "rows_of", by_numpy)
+    assert torch.equal(lm.use("torch").vectors(*tensors), expected)
+    assert (len(found), len(plain)) == ((1, 0) if is_built else (0, 1))
+    assert torch.equal(lm.use("reference").vectors(*tensors), expected)
+    assert len(plain) == (1 if is_built else 2)
 
 
 def test_a_story_is_read_as_if_nothing_were_before_it(one: Context) -> None:

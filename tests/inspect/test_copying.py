@@ -173,5 +173,5 @@ def test_the_report_says_where_a_network_copies() -> None:
     assert "copies" not in page
     built, page = section(drawn(3, M))
     assert built.title == "Where it copies"
-    assert "Without the rows of its n-grams it is" in page
+    assert "with those of its n-grams left out" in page
     assert build(SimpleNamespace(copying=None)) is None  # type: ignore[arg-type]

@@ -17,11 +17,11 @@ from storycell.cli.main import main
 from storycell.config import resolve
 from storycell.errors import SettingsError
 from storycell.generation import sampler
-from storycell.inspect import patching
+from storycell.inspect import patching, shown
 from storycell.runs.network import load_run
 from storycell.training.engine_learner import EngineLearner
 from storycell.training.torch_learner import TorchLearner
-from storycell.types import RESERVED
+from storycell.types import RESERVED, UNKNOWN
 
 pytestmark = needs_kernel
 
@@ -291,3 +291,52 @@ def test_states_are_exchanged_and_changed_with_their_past(run: Path) -> None:
     assert at.keys() == again.keys()
     for name, value in again.items():
         assert at[name] == pytest.approx(value, abs=1e-5)
+
+
+def test_all_that_looks_into_a_model_knows_what_it_remembers(run: Path) -> None:
+    """Whole states with their past; and what is changed, held or exchanged keeps the context."""
+    model = storycell.load(run)
+    lm, story = model.network, TEXT[:300].partition("<|")[0]
+    trace = model.trace(story)
+    step = model.step(story, 1, 3)
+    assert step.after["h"] == pytest.approx(float(trace["h", 1][-1, 3]), abs=1e-5)
+    assert step.x == pytest.approx(np.array(trace["h", 0][-1]), abs=1e-5)
+    first = model.step(story, 0, 3)
+    assert first.x == pytest.approx(trace.inputs[-1], abs=1e-6)
+    shares = model.authors(story, 1, 4).shares
+    assert np.isfinite(shares).all()
+    flow = model.gradient_flow("\n".join(TEXT.split("<|endoftext|>\n")[:6]), lags=16)
+    assert all(np.isfinite(norms).all() for norms in flow.norms.values())
+    untrained = lm.copy_untrained(1)
+    assert untrained.context == lm.context
+    patched = model.patch("Once upon a time Ann", "'Good!' said cat", then=" number", chars=40, seed=3)
+    assert np.array_equal(patched.after, patched.source)
+    assert not np.array_equal(patched.before, patched.source)
+    own = model.patch("'Good!' said cat", "'Good!' said cat", then=" number", chars=40, seed=3)
+    assert own.text == patched.text
+    silent = shown.silenced(lm, 1, [2], 0.25)
+    assert silent.context == lm.context
+    ids = trace.all_ids[None]
+    same = shown.steered(lm, 1, np.zeros(12))
+    assert np.array_equal(same.logits(ids)[0], lm.logits(ids)[0])
+    assert not np.array_equal(silent.logits(ids)[0], lm.logits(ids)[0])
+
+
+def test_text_is_generated_with_units_held_as_it_is_step_by_step(run: Path) -> None:
+    model = storycell.load(run)
+    lm, hold = model.network, {("c", 1, 2): 0.5, ("o", 0, 3): 0.0}
+    prompt = "Once upon a time Ann had 1 “red” balls."
+    written = model.generate(prompt, chars=60, temperature=0.0, hold=hold)
+    assert written.startswith(prompt)
+    assert len(written) > len(prompt) + 20
+    step, state = sampler.held_step(lm, hold), lm.zero_state(1)
+    read = [0, *model.vocab.prompt_ids(prompt)[0]]
+    for id in read:
+        logits, state = step(np.array([id]), state)
+    for id in model.vocab.prompt_ids(written[len(prompt) :])[0]:
+        logits[:, UNKNOWN] = -np.inf
+        assert logits.argmax() == id
+        logits, state = step(np.array([id]), state)
+        read.append(id)
+    assert np.array_equal(state["past"][0], lm.context.past_after([read], np.zeros((1, lm.context.memory))))
+    assert written != model.generate(prompt, chars=60, temperature=0.0)

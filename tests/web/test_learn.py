@@ -160,7 +160,7 @@ def python_settings() -> dict[str, Any]:
     """The page's settings for `storycell.train`."""
     return {
         **{**SETTINGS, "layers": 1, "cell": "lstm", "reset": 0.03, "warmup": 0.02, "final_lr": 0.02, "dropout": 0.0},
-        **{"weight_decay": 0.05, "clip": 1.0, "precision": "fp32", "evaluations": 4},
+        **{"optimizer": "adamw", "weight_decay": 0.05, "clip": 1.0, "precision": "fp32", "evaluations": 4},
     }
 
 

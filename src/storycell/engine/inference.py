@@ -28,9 +28,9 @@ class EngineNetwork:
     """A model of `weights` (by torch's names; copied) with the cell `lstm`, `gru` or `rnn`; see `LanguageModel`.
 
     `generates_in` is the precision of the products in `write`: `fp32`, `bf16`, or `int8`, where weights are whole
-    numbers with a scale for each row, and hidden states 127ths (what the first layer reads with `ngrams` is float32 in
-    all of them; `storycell.ngrams` says what that is). `threads` is how many a call computes on, None as many
-    as `storycell.threads` says; results do not depend on it.
+    numbers with a scale for each row, and hidden states 127ths (what the first layer reads with `ngrams` or `matches`
+    is float32 in all of them; `storycell.context` says what that is). `threads` is how many a call computes on, None as
+    many as `storycell.threads` says; results do not depend on it.
     `ValueError` for weights that are not such a model's; `ImportError` where the engine was not built.
     """
 

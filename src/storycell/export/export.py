@@ -143,14 +143,18 @@ def run_logits(model: LanguageModel, ids: list[list[int]]) -> Logits:
 
 
 def probe(model: LanguageModel) -> list[list[int]]:
-    """Ids to compare on `[rows, columns]`: what the model itself generates, and others from all over its vocabulary."""
+    """Ids to compare on `[rows, columns]`: what the model itself generates, and others from all over its vocabulary.
+
+    The others come twice in a row where the model reads matches, so that these have all lengths.
+    """
     half = _ROWS // 2
     drawn = list(sampler.streams(model, [], sampler.Sampling(), list(range(half)), _COLUMNS - 1))
     written = [[BOUNDARY, *(BOUNDARY if row[k] is None else row[k] for row in drawn)] for k in range(half)]
     written = [row + [BOUNDARY] * (_COLUMNS - len(row)) for row in written]
-    spread = np.linspace(0, model.vocab_size - 1, half * _COLUMNS).astype(int)
-    others = np.where(spread == UNKNOWN, BOUNDARY, spread).reshape(_COLUMNS, half).T
-    return written + others.tolist()
+    times = 2 if model.context.matches else 1
+    spread = np.linspace(0, model.vocab_size - 1, half * _COLUMNS // times).astype(int)
+    others = np.where(spread == UNKNOWN, BOUNDARY, spread).reshape(-1, half).T.tolist()
+    return written + [row * times for row in others]
 
 
 def largest(a: Logits, b: Logits) -> float:

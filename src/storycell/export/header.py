@@ -26,7 +26,8 @@ def stored(network: Network) -> Network:
     if network.shape.context:
         raise ExportError(
             f"a header for small machines has no room for n-grams and matches, and this model has them (ngrams = "
-            f"{network.shape.N}, matches = {network.shape.M}); export it as .c, or train one with --ngrams 0 --matches 0"
+            f"{network.shape.N}, matches = {network.shape.M}); export it as .c, or train one with --ngrams 0 "
+            "--matches 0"
         )
     one_hot = network.one_hot()
     tensors = {

@@ -88,7 +88,7 @@ def export_npm(
         raise ExportError(
             f"a package generates with {', '.join(CELLS)} on characters, and {name} is another model; name another run"
         )
-    network = Network.of(model)  # refuses weights that are not finite
+    Network.of(model)  # refuses weights that are not finite
     params = sum(weight.size for weight in model.weights().values())
     settings: dict[str, Any] = {"cell": model.cell, "layers": model.num_layers, "hidden": model.hidden_size}
     settings |= {"embedding": model.embedding_size, "ngrams": model.context.ngrams, "matches": model.context.matches}

@@ -159,8 +159,8 @@ def _add_context(graph: _Graph, x: str, table: str, shape: Shape) -> str:
 def _match_row(graph: _Graph, line: str, axis: str, context: Context) -> str:
     """The row `[B]` of the longest match that ends with the first character of `line [B P+1]`.
 
-    The places at distances 1 to W are compared side by side, character by character: as long as all were equal, one more
-    of them agrees.
+    The places at distances 1 to W are compared side by side, one character further back at a time: where all were equal
+    so far, one more agrees.
     """
     M, W, kinds = context.matches, context.memory - context.matches + 1, _onnx().TensorProto
 
@@ -185,7 +185,9 @@ def _match_row(graph: _Graph, line: str, axis: str, context: Context) -> str:
     follows = graph.op("Cast", graph.op("GatherElements", line, at, axis=1), to=kinds.INT64)
     row = graph.op("Add", graph.op("Mul", longer, graph.whole("characters", context.vocab_size)), follows)
     row = graph.op("Where", graph.op("Greater", longest, one), row, graph.whole("no_match", 0))
-    return graph.op("Add", graph.op("Squeeze", row, axis), graph.whole("match_rows", context.rows - M * context.vocab_size))
+    return graph.op(
+        "Add", graph.op("Squeeze", row, axis), graph.whole("match_rows", context.rows - M * context.vocab_size)
+    )
 
 
 def _layers_of(graph: _Graph, state: str, L: int) -> list[str]:

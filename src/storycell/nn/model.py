@@ -19,7 +19,9 @@ from torch import nn
 
 from storycell.config import ModelSettings
 from storycell.context import PAST, Context
+from storycell.engine import inference
 from storycell.errors import BackendError, SettingsError
+from storycell.language_model import Floats, Integers
 from storycell.nn.backends import choice
 from storycell.nn.backends.backend import Backend, Network, Scorer
 from storycell.nn.cells import registry
@@ -245,8 +247,17 @@ class CharLM(nn.Module):
 
     def _look_up(self, table: torch.Tensor, ids: torch.Tensor, past: torch.Tensor) -> torch.Tensor:
         """ids `[B T]` after `past [B P]` -> the sum of the rows that they meet, `[B T D]`."""
-        rows = self.context.rows_of(ids.cpu().numpy(), past.cpu().numpy())
+        rows = self._rows_of(ids.cpu().numpy(), past.cpu().numpy())
         return table[torch.from_numpy(rows).to(ids.device)].sum(2)
+
+    def _rows_of(self, ids: Integers, past: Floats) -> Integers:
+        """By the engine where it was built, which finds matches 50 times as fast; the reference stays numpy."""
+        if self.backend.name == "reference":
+            return self.context.rows_of(ids, past)
+        try:
+            return inference.context_rows(self.context, ids, past)
+        except ImportError:
+            return self.context.rows_of(ids, past)
 
     def vectors(self, ids: torch.Tensor, past: torch.Tensor | None = None) -> torch.Tensor:
         """What the first layer reads: ids `[B T]` -> `[B T D]`; with a context after `past [B P]`, None for zeros."""

@@ -18,8 +18,8 @@ from storycell.language_model import Floats
 from storycell.training.learner import Kept, Layout, Soft, draws_seed
 from storycell.training.processes import ProcessGroup
 
-# What an optimiser keeps of a parameter. Muon does so of the recurrent layers' matrices alone; but for SGD the table of
-# n-grams has its own.
+# What an optimiser keeps of a parameter. Muon does so of the recurrent layers' matrices alone; but for SGD the
+# context's table has its own.
 MOMENTS = {
     "sgd": frozenset[str](),
     "adamw": frozenset({"step", "exp_avg", "exp_avg_sq"}),

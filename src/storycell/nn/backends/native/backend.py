@@ -59,7 +59,7 @@ class NativeBackend(Backend):
         return _hidden(_call(folded, None, dropout, bf16, len(layers)), folded, source, state)
 
     def hidden(self, network: Network, ids: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """As `Backend.hidden`, the first layer by table. Vectors where n-grams are added."""
+        """As `Backend.hidden`, the first layer by table. Vectors where rows of a context are added."""
         if network.context is not None:
             return super().hidden(network, ids, state)
         folded = fold(network.cell, network.layers, network.embedding, characters=True)
@@ -70,7 +70,7 @@ class NativeBackend(Backend):
     def mean_nats(
         self, network: Network, ids: torch.Tensor, targets: torch.Tensor, state: State
     ) -> tuple[torch.Tensor, State]:
-        """As `Backend.mean_nats`, fused. Vectors where n-grams are added."""
+        """As `Backend.mean_nats`, fused. Vectors where rows of a context are added."""
         if network.context is not None:
             return super().mean_nats(network, ids, targets, state)
         folded = fold(network.cell, network.layers, network.embedding, characters=True)
