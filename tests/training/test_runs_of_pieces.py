@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from support.instruction_sets import needs_kernel
-from support.tiny_runs import command
+from support.tiny_runs import command, process
 
 import storycell
 from storycell import Report, loss
@@ -311,6 +311,42 @@ def test_a_text_prepared_as_pieces_is_trained_on_as_such(text: Path, tmp_path: P
     for wrong, said in (({"vocab": "characters"}, "prepared as pieces"), ({"recipe": "best"}, "recipe best")):
         with pytest.raises(SettingsError, match=said):
             storycell.train(folder, out=tmp_path / "no", quiet=True, steps=1, **{**settings, **wrong})
+
+
+def test_standard_input_is_read_once(tmp_path: Path) -> None:
+    flags = [f"--{name}={value}" for name, value in TINY.items() if name not in ("vocab", "recipe")]
+    words = ["train", "-", "--vocab=pieces", "--pieces=100", "--steps=1", *flags, "--out", tmp_path / "run"]
+    done = process(*words, input=SHORT.encode())
+    assert done.code == 0, done.err
+    assert len(storycell.load(tmp_path / "run").vocab.merges) > 10
+
+
+def test_labels_that_are_left_open_are_drawn_by_the_model(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    rows = [f"{('tale', 'news')[k % 2]},1{k % 3},Once upon a time there were {k} cats" for k in range(120)]
+    table.write_text("\n".join(["genre,year,text", *rows]) + "\n", encoding="utf-8")
+    settings = TINY | {"vocab": "pieces:120", "steps": 250, "lr": 0.02}
+    model = storycell.train(table, out=tmp_path / "run", labels=["genre", "year"], quiet=True, **settings).model
+    assert model.labels["genre"] in (["tale", "news"], ["news", "tale"])
+    found = model.items(8, chars=20, seed=1)
+    assert {item.labels["genre"] for item in found.items} == {"tale", "news"}
+    assert all(item.labels["year"] in ("10", "11", "12") for item in found.items)
+    asked = model.items(3, labels={"genre": "news", "year": "11"}, prompt="Once up", chars=20, seed=1)
+    assert all(item.text.startswith("Once upon") for item in asked.items)
+    assert asked.items[0].labels == {"genre": "news", "year": "11"}
+    with pytest.raises(SettingsError, match="all its labels"):
+        model.generate("Once", labels={"genre": "news"})
+
+
+def test_a_prompt_may_hold_a_character_that_counts_as_unknown(model: storycell.Model) -> None:
+    made = model.generate("Once\r<|endoftext|>", chars=10, seed=1)
+    assert len(made.removeprefix("Once\n<|endoftext|>\n")) == 10
+    ids = [*model.vocab.encode("Once upon").tolist(), UNKNOWN]
+    settled, unsettled = find_unsettled(model.vocab, ids, "Once upon\u0416")
+    assert unsettled is not None
+    assert UNKNOWN in unsettled.ids
+    [stream] = sampler.start_streams(model.network, settled, Sampling(), [1], unsettled=unsettled)
+    assert stream.healed == unsettled.ids
 
 
 def test_the_command_trains_samples_and_evaluates(

@@ -495,6 +495,7 @@ class Beginnings:
             row[UNKNOWN] = -np.inf
             row -= row.max()
             row -= np.log(np.exp(row).sum())
+            row[UNKNOWN] = 0.0  # where a prompt holds one all the same, every way on has it behind it
             found = np.append(beyond, k) if at + 1 == len(unsettled.ids) else beyond
             self.paths += [(at, int(one)) for one in found]
             scores.append(behind + row[found])

@@ -23,6 +23,7 @@ from storycell import config, extras, threads
 from storycell.config import BUDGETS, Settings, TrainSettings
 from storycell.context import TABLE, of_matches
 from storycell.data import batches, corpus
+from storycell.data.prepare import prepare_cached
 from storycell.data.resumable import Progress, no_progress
 from storycell.data.survey import build_vocabulary, survey
 from storycell.data.tokens import Prepared, open_prepared
@@ -432,12 +433,15 @@ def _prepare_text(
         raise SettingsError(
             f"{record.words[0]} has been prepared already; --{flag} is for the text that it was made of"
         )
-    if not prepared_folder(record.words):
-        if vocab is not None and may_merge and vocab.kind != "bytes":
-            vocab = vocab.merge(build_vocabulary(open_text(record)[0]))
-        elif vocab is None and parse_kind(record.vocab)[0] == "pieces":  # found once: they are part of the run
-            vocab = survey(open_text(record)[0], record.vocab, progress or no_progress)[0]
-    return read_text(record, vocab, progress or no_progress)
+    progress = progress or no_progress
+    if prepared_folder(record.words):
+        return read_text(record, vocab, progress)
+    text, valid = open_text(record)  # once: standard input is there only once
+    if vocab is not None and may_merge and vocab.kind != "bytes":
+        vocab = vocab.merge(build_vocabulary(text))
+    elif vocab is None and parse_kind(record.vocab)[0] == "pieces":  # found once: they are part of the run
+        vocab = survey(text, record.vocab, progress)[0]
+    return prepare_cached(text, valid=valid, vocab=vocab or record.vocab, progress=progress)
 
 
 def _record_text(record: TextRecord, prepared: Prepared) -> TextRecord:
