@@ -123,7 +123,7 @@ def _codes_of(framed: Frame, vocab: Vocabulary) -> Symbols:
     """The code point (or byte) of every character, `[chars]`; of a boundary `_END`."""
     table = np.array([_END, 0, *map(ord, vocab.characters)], dtype=np.int32)
     characters = vocab.spell(framed.symbols)
-    codes = table[characters]
+    codes: Symbols = table[characters]
     codes[characters == UNKNOWN] = framed.escaped
     return codes
 
