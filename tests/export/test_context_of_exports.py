@@ -45,6 +45,19 @@ int main(void) {
     return 0;
 }
 """
+SMALL = """
+#include <stdio.h>
+#include "story.h"
+static struct story teller;
+int main(void) {
+    story_begin(&teller, 1);
+    for (int id; scanf("%d", &id) == 1;) {
+        story_step(&teller, id);
+        printf("%d ", story_longest_match(&teller));
+    }
+    return 0;
+}
+"""
 PLAIN = """
 const storycell = require(process.argv[1]), page = require("fs").readFileSync(process.argv[2], "utf8");
 const { ids } = JSON.parse(require("fs").readFileSync(0, "utf8"));
@@ -147,6 +160,19 @@ def test_the_c_program_meets_the_rows(context: str, flags: list[str], tmp_path: 
     if CONTEXTS[context][1]:
         assert np.array_equal(told[:, 0], rows[:, -1])
     assert np.abs(told[:, -V:] - logits).max() < EXACT
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler here")
+@pytest.mark.parametrize("context", [name for name, (ngrams, _) in CONTEXTS.items() if not ngrams])
+def test_the_header_for_small_machines_meets_the_rows(context: str, tmp_path: Path) -> None:
+    export(reader(context), CHARACTERS, tmp_path / "story.h")
+    (tmp_path / "small.c").write_text(SMALL)
+    flags = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    words = [str(COMPILER), "-std=c99", "-Wall", "-Wextra", "-Werror", *flags, "small.c", "-lm", "-o", "small"]
+    subprocess.run(words, cwd=tmp_path, check=True)
+    ids = " ".join(map(str, ids_of(CONTEXTS[context][1])))
+    done = subprocess.run([tmp_path / "small"], input=ids, capture_output=True, text=True, check=True)
+    assert np.array_equal(np.array(done.stdout.split(), int), expected(context)[0][:, -1])
 
 
 @pytest.mark.skipif(NODE is None, reason="no node here")

@@ -44,11 +44,15 @@ class Int8Reference:
         embedding = weights.get("embedding.weight")
         first = self.layers[0]["weight_ih"].T  # [D G*H]: with one-hot characters a row for each
         self.table = first if embedding is None else embedding @ first
+        self.first = first
 
-    def step(self, ids: npt.NDArray[np.int64], state: State) -> tuple[Floats, State]:
-        """Characters `[B]` and the state before, `[L B H]` by name: logits `[B V]` and the state after."""
+    def step(self, ids: npt.NDArray[np.int64], state: State, added: Floats | None = None) -> tuple[Floats, State]:
+        """Characters `[B]` and the state before, `[L B H]` by name: logits `[B V]` and the state after.
+
+        `added` `[B D]` are the rows of a context.
+        """
         after: dict[str, list[Floats]] = {name: [] for name in state}
-        x = self.table[ids]
+        x = self.table[ids] if added is None else self.table[ids] + added @ self.first
         for k, w in enumerate(self.layers):
             if k:
                 x = product(in_bytes(after["h"][k - 1]), self.inputs[k - 1])

@@ -2,7 +2,8 @@
 
 It computes what `--precision int8` computes: matrices are whole numbers from -127 to 127 with a scale for each row, the
 outputs that they multiply are 127ths, and what a character adds to the first layer's gates is a table of float32, so
-that no embedding is left to multiply. The arrays are constants, which compilers leave in flash.
+that no embedding is left to multiply. With matches there is one, since a row of theirs, in bytes, is added to it; it is
+multiplied in float32. The arrays are constants, which compilers leave in flash.
 """
 
 import re
@@ -22,28 +23,43 @@ _NUMBER = re.compile(r"-?[\d.]+(?:e[+-]?\d+)?")
 
 
 def stored(network: Network) -> Network:
-    """The network as the header has it: a row of the first table for each character, the other matrices in bytes."""
-    if network.shape.context:
+    """The network as the header has it: what a character adds to the first gates in float32, the rest in bytes."""
+    if network.shape.N:
         raise ExportError(
-            f"a header for small machines has no room for n-grams and matches, and this model has them (ngrams = "
-            f"{network.shape.N}, matches = {network.shape.M}); export it as .c, or train one with --ngrams 0 "
-            "--matches 0"
+            f"a header for small machines has no room for n-grams, and this model has them (ngrams = "
+            f"{network.shape.N}); export it as .c, or train one with --ngrams 0"
         )
-    one_hot = network.one_hot()
+    first = _multiplied_out(network)
     tensors = {
-        name: array if array.ndim == 1 or name == "weight_ih_l0" else Scaled.of(array, BYTE).matrix()
-        for name, array in one_hot.tensors.items()
+        name: array if array.ndim == 1 or name in ("embedding", "weight_ih_l0") else Scaled.of(array, BYTE).matrix()
+        for name, array in first.tensors.items()
     }
-    return Network(one_hot.shape, tensors)
+    return Network(first.shape, tensors)
+
+
+def _multiplied_out(network: Network) -> Network:
+    return network if network.shape.M else network.one_hot()
 
 
 def write(network: Network, vocab: Vocabulary, about: str, file_name: str) -> str:
     """The text of the header; `about` is a line on the model."""
-    one_hot = network.one_hot()
-    shape, tensors = one_hot.shape, one_hot.tensors
+    network = _multiplied_out(network)
+    shape, tensors, context = network.shape, network.tensors, network.shape.context
     arrays = [_array("uint32_t story_code_points", [str(ord(char)) for char in vocab.characters], "[STORY_V - 2]")]
-    arrays.append(_floats("story_first", tensors["weight_ih_l0"].T + tensors["bias_l0"], "[STORY_V][STORY_GH]"))
-    flash = shape.V * shape.G * shape.H * 4
+    if context:
+        scaled = Scaled.of(tensors["context"], BYTE)
+        whole = [str(k) for k in scaled.whole.ravel().tolist()]
+        arrays += [
+            _floats("story_embedding", tensors["embedding"], "[STORY_V][STORY_D]"),
+            _array("int8_t story_context", whole, "[STORY_ROWS][STORY_D]", context.rows),
+            _floats("story_context_scales", scaled.scales, "[STORY_ROWS]"),
+            _floats("story_first", tensors["weight_ih_l0"].T, "[STORY_D][STORY_GH]"),
+            _floats("story_first_bias", tensors["bias_l0"], "[STORY_GH]"),
+        ]
+        flash = (shape.V + shape.G * shape.H) * shape.D * 4 + context.rows * (shape.D + 4) + shape.G * shape.H * 4
+    else:
+        arrays.append(_floats("story_first", tensors["weight_ih_l0"].T + tensors["bias_l0"], "[STORY_V][STORY_GH]"))
+        flash = shape.V * shape.G * shape.H * 4
     later = range(1, shape.L)
     if later:
         arrays.append(
@@ -59,11 +75,13 @@ def write(network: Network, vocab: Vocabulary, about: str, file_name: str) -> st
     products = (2 * shape.L - 1) * shape.G * shape.H**2 + shape.V * shape.H
     flash += products + 4 * ((2 * shape.L - 1) * shape.G * shape.H + 2 * shape.V)
     constants = {"CELL": f"STORY_{shape.cell.upper()}", "V": shape.V, "H_UNITS": shape.H, "L": shape.L, "G": shape.G}
-    constants |= {"BYTES": int(vocab.kind == "bytes")}
+    constants |= {"D": shape.D, "MATCHES": shape.M, "BYTES": int(vocab.kind == "bytes")}
+    constants["ID"] = "uint8_t" if shape.V <= 2**8 else "uint16_t" if shape.V <= 2**16 else "uint32_t"
     parts = {
         "ABOUT": c.comment(about),
         "FILE": c.plain_file(file_name, "story.h"),
-        "PRODUCTS": f"{products:,}",
+        "PRODUCTS": f"{products:,} multiplications of bytes"
+        + (f" and {shape.G * shape.H * shape.D:,} of floats" if context else ""),
         "BYTES": f"{flash:,}",
         "MODEL": "\n".join(f"#define STORY_{name} {value}" for name, value in constants.items()),
         "WEIGHTS": "\n\n".join(arrays),
@@ -111,10 +129,11 @@ def _wrapped(numbers: str, width: int = 4000) -> str:
 
 def read(text: str) -> Network:
     """The network in a header, from its constants and arrays alone."""
-    constants = dict(re.findall(r"^#define STORY_(CELL|V|H_UNITS|L) (\w+)$", text, re.MULTILINE))
+    constants = dict(re.findall(r"^#define STORY_(CELL|V|H_UNITS|L|D|MATCHES) (\w+)$", text, re.MULTILINE))
     try:
         cell = constants["CELL"].removeprefix("STORY_").lower()
-        shape = Shape(cell, int(constants["V"]), 0, int(constants["H_UNITS"]), int(constants["L"]))
+        V, D, H, L, M = (int(constants[name]) for name in ("V", "D", "H_UNITS", "L", "MATCHES"))
+        shape = Shape(cell, V, D, H, L, M=M)
         found = {name: _NUMBER.findall(body) for name, _, body in _ARRAY.findall(text)}
         return Network(shape, _tensors(shape, {name: np.array(x, np.float64) for name, x in found.items()}))
     except (KeyError, ValueError) as error:
@@ -129,9 +148,14 @@ def _tensors(shape: Shape, found: dict[str, Any]) -> dict[str, Array]:
         whole = found[f"story_{name}"].reshape(count, rows, H).astype(np.float32)
         return whole * factors.reshape(count, rows, 1)
 
-    biases = [np.zeros(GH), *(found["story_bias"].reshape(L - 1, GH) if L > 1 else [])]
-    inputs = [found["story_first"].reshape(shape.V, GH).T, *(matrices("input", L - 1, GH) if L > 1 else [])]
+    biases = [found.get("story_first_bias", np.zeros(GH)), *(found["story_bias"].reshape(L - 1, GH) if L > 1 else [])]
+    inputs = [found["story_first"].reshape(shape.D or shape.V, GH).T, *(matrices("input", L - 1, GH) if L > 1 else [])]
     tensors: dict[str, Any] = {}
+    if context := shape.context:
+        whole = found["story_context"].reshape(context.rows, shape.D).astype(np.float32)
+        scales = found["story_context_scales"].astype(np.float32)
+        tensors["embedding"] = found["story_embedding"].reshape(shape.V, shape.D)
+        tensors["context"] = whole * scales[:, None]
     for k, recurrent in enumerate(matrices("recurrent", L, GH)):
         tensors |= {f"weight_ih_l{k}": inputs[k], f"weight_hh_l{k}": recurrent, f"bias_l{k}": biases[k]}
         if shape.cell == "gru":

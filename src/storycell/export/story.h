@@ -16,7 +16,7 @@
        }
 
    Include it in one source file. It needs exp() of libm. Matrix products are of whole numbers: a character takes
-   @PRODUCTS@ multiplications of bytes. Weights: @BYTES@ bytes; the state: sizeof(struct story). */
+   @PRODUCTS@. Weights: @BYTES@ bytes; the state: sizeof(struct story). */
 
 #ifndef STORY_H
 #define STORY_H
@@ -25,7 +25,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* The model: V ids, H units in each of L layers, G gates of each unit. */
+/* The model: V ids, H units in each of L layers, G gates of each unit. MATCHES is the longest match of the latest
+   characters with earlier ones, that adds a row of `story_context` to the D numbers of the embedding (0: none). */
 #define STORY_LSTM 0
 #define STORY_GRU 1
 #define STORY_RNN 2
@@ -34,6 +35,8 @@
 #define STORY_BOUNDARY 0 /* the id between stories */
 #define STORY_UNKNOWN 1  /* never generated */
 #define STORY_RESERVED 2 /* the id of the first character */
+#define STORY_ROWS (STORY_MATCHES * STORY_V)
+#define STORY_PAST 1024 /* characters that matches look back at */
 
 struct story {
     float h[STORY_L][STORY_H_UNITS];
@@ -43,6 +46,9 @@ struct story {
     float a[STORY_GH], b[STORY_GH]; /* the gates of a layer: from below, and from its own last output */
     float logits[STORY_V];
     int8_t bytes[STORY_H_UNITS]; /* an output in 127ths */
+#if STORY_MATCHES
+    STORY_ID line[STORY_PAST + 1]; /* the latest characters, the last one first; 0 from the last boundary on */
+#endif
     uint32_t random[4];
     int last; /* the id that is read next */
 };
@@ -108,10 +114,46 @@ static inline void story_update(struct story *s, int l) {
     }
 }
 
+#if STORY_MATCHES
+/* Of all places where the latest characters stood before, the one that agrees with most of them (up to MATCHES), the
+   latest of several: n of them and what follows there as (n - 1) V + c, or 0. */
+static inline int story_longest_match(const struct story *s) {
+    const STORY_ID *line = s->line;
+    int longest = 1, at = 0;
+    for (int d = 1; d <= STORY_PAST - STORY_MATCHES + 1 && line[d]; ++d) {
+        if ((line[d] != line[0]) | (line[d + longest] != line[longest])) continue;
+        int n = 1;
+        while (n < STORY_MATCHES && line[n] && line[d + n] == line[n]) ++n;
+        if (n <= longest) continue;
+        longest = n;
+        at = d;
+        if (n == STORY_MATCHES) break;
+    }
+    return at ? (longest - 1) * STORY_V + (int)line[at - 1] : 0;
+}
+#endif
+
+/* What a character adds to the gates of the first layer, the bias included. */
+static inline void story_first_gates(struct story *s, int id) {
+#if STORY_MATCHES
+    if (id) memmove(s->line + 1, s->line, sizeof s->line - sizeof *s->line);
+    else memset(s->line, 0, sizeof s->line);
+    s->line[0] = (STORY_ID)id;
+    int row = story_longest_match(s);
+    memcpy(s->a, story_first_bias, sizeof s->a);
+    for (int k = 0; k < STORY_D; ++k) {
+        float x = story_embedding[id][k] + (float)story_context[row][k] * story_context_scales[row];
+        for (int j = 0; j < STORY_GH; ++j) s->a[j] += x * story_first[k][j];
+    }
+#else
+    memcpy(s->a, story_first[id], sizeof s->a);
+#endif
+}
+
 /* One character: the state moves on, and the logits are those of the next. */
 static inline void story_step(struct story *s, int id) {
     for (int l = 0; l < STORY_L; ++l) {
-        if (l == 0) memcpy(s->a, story_first[id], sizeof s->a); /* what a character adds, the bias included */
+        if (l == 0) story_first_gates(s, id);
 #if STORY_L > 1
         else {
             memcpy(s->a, story_bias[l - 1], sizeof s->a);

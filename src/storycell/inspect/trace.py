@@ -115,8 +115,8 @@ class Trace:
     @cached_property
     def inputs(self) -> Array:
         """What the first layer reads at each row of `states`, `[rows D]`."""
-        inputs: Array = self.model.inputs(self.all_ids[np.newaxis])
-        return inputs[0]
+        inputs: Array = self.model.inputs(self.all_ids[np.newaxis])[0]
+        return inputs
 
     @property
     def output(self) -> str:
