@@ -246,8 +246,8 @@ class Model:
         return evaluate_split(self.network, self.vocab, prepared, windows=windows)
 
     def score(self, text: str) -> Nats:
-        """Nats of every target of a text, `[chars]`, in its order."""
-        return evaluator.score(self.network, encode_text(text, self.vocab))
+        """Nats of every target of a text, `[chars]`, in its order; a piece's in equal parts on its characters."""
+        return evaluator.score(self.network, encode_text(text, self.vocab), self.vocab)
 
     def trace(self, text: str) -> "Trace":
         """Every gate and state along a text of T characters: `trace["c", 0]` is layer 0's cell state, `[T H]`."""
@@ -354,6 +354,7 @@ class Model:
         """
         from storycell.inspect.step import unit_step
 
+        self.vocab.refuse_pieces("the step of a unit")
         return unit_step(self.network, [BOUNDARY, *self.vocab.prompt_ids(text)[0]], layer, unit)
 
     def film(self, text: str) -> "Film":
@@ -364,6 +365,7 @@ class Model:
         """
         from storycell.inspect.film import film, reel_of
 
+        self.vocab.refuse_pieces("looking inside a model")
         reel = reel_of(RunFolder(self.path), self.network)
         return film(reel, self.vocab, encode_text(text, self.vocab), self.config.settings.training.seed)
 
@@ -565,7 +567,7 @@ def train(
     out: str | Path | None = None,
     recipe: str | None = None,
     init: str | Path | None = None,
-    vocab: str = "characters",
+    vocab: str | None = None,
     encoding: str = "utf-8",
     column: str | None = None,
     lines: bool = False,
@@ -581,7 +583,8 @@ def train(
     `text` and `valid` are what the command line takes: files, folders, globs, names of corpora; without `text` it is
     the embedded `stories`, whatever lies in the working directory. `column` is the column of tables, or field of JSON
     objects, with the text, where that is not clear. With `lines` each line of a file is a story, as in a list of names;
-    `labels` are columns, or fields, by which texts can be asked for. With `anonymise` the names of
+    `labels` are columns, or fields, by which texts can be asked for. `vocab` is what an id stands for: `characters`
+    (the default), `bytes`, or pieces of words, `pieces:2048` so many. With `anonymise` the names of
     people in chats and mail are replaced. `out` is the run folder to make (a name is made in
     `runs/` without it). `init` is a run whose weights to start from; characters that are new are added to its
     vocabulary. Meanwhile a bar shows how far it is, on a terminal and in a notebook, unless `quiet` or where you look

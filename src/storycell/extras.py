@@ -20,6 +20,7 @@ EXTRAS = {  # package -> the extra that brings it
     "pyarrow": "parquet",
     "pronouncing": "rhyme",
     "symusic": "midi",
+    "tokenizers": "pieces",
 }
 
 

@@ -15,6 +15,8 @@ import click
 from click.core import ParameterSource
 
 from storycell.config import ModelSettings, TrainSettings, names
+from storycell.data.pieces import PIECES
+from storycell.data.vocab import Kind
 from storycell.errors import SettingsError
 from storycell.runs.files import plain
 
@@ -178,11 +180,20 @@ def valid_option(function: F) -> F:
 
 
 def vocab_option(function: F) -> F:
-    """The flag `--vocab` of the verbs that make a vocabulary."""
-    about = "what an id stands for (default characters)"
-    return click.option("--vocab", type=click.Choice(("characters", "bytes")), default="characters", help=about)(
-        function
-    )
+    """The flags `--vocab` and `--pieces` of the verbs that make a vocabulary; `asked_vocab` puts them together."""
+    about = "what an id stands for: a character, a byte of UTF-8, or a piece of a word (default characters)"
+    how_many = f"ids of --vocab pieces, the characters among them (default {PIECES:,})"
+    kind = click.option("--vocab", type=click.Choice(get_args(Kind)), help=about)
+    return kind(click.option("--pieces", type=int, metavar="N", help=how_many)(function))
+
+
+def asked_vocab(vocab: str | None, pieces: int | None, recipe: str | None = None) -> str | None:
+    """The vocabulary that the flags ask for; None where they are left out."""
+    if pieces is None:
+        return vocab
+    if (vocab or ("pieces" if recipe == "pieces" else None)) != "pieces":
+        raise SettingsError("--pieces is how many there are of --vocab pieces; give that too, or leave it out")
+    return f"pieces:{pieces}"
 
 
 def reading_options(function: F) -> F:

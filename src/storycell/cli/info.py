@@ -79,8 +79,8 @@ def _labels(labels: dict[str, list[str]]) -> dict[str, str]:
     return {"labels": "; ".join(said)} if said else {}
 
 
-def _rows(longest: int, rows: int) -> str:
-    return f"of 2 to {longest} characters, in {rows:,} rows" if longest else "none"
+def _rows(longest: int, rows: int, unit: str) -> str:
+    return f"of 2 to {longest} {unit}, in {rows:,} rows" if longest else "none"
 
 
 def _run(name: str) -> dict[str, Any]:
@@ -97,8 +97,8 @@ def _run(name: str) -> dict[str, Any]:
         + (", names of people replaced" if config.text.anonymise else ""),
         "characters": f"{config.text.train_chars:,} to train on, {config.text.valid_chars:,} held out",
         "network": f"{network.cell}, {network.layers} x {network.hidden}, embedding {network.embedding or 'one-hot'}",
-        "n_grams": _rows(network.ngrams, network.ngram_rows),
-        "matches": _rows(network.matches, network.matches * len(model.vocab)),
+        "n_grams": _rows(network.ngrams, network.ngram_rows, model.vocab.kind),
+        "matches": _rows(network.matches, network.matches * len(model.vocab), model.vocab.kind),
         "saved_bytes": (Path(model.path) / "model.safetensors").stat().st_size,
         "vocabulary": f"{len(model.vocab)} ids ({model.vocab.kind})",
         **_labels(config.text.labels),

@@ -5,7 +5,16 @@ from pathlib import Path
 
 import click
 
-from storycell.cli.flags import NAME, Verb, items_options, print_json, reading_options, valid_option, vocab_option
+from storycell.cli.flags import (
+    NAME,
+    Verb,
+    asked_vocab,
+    items_options,
+    print_json,
+    reading_options,
+    valid_option,
+    vocab_option,
+)
 from storycell.data import corpus, prepare
 from storycell.training.display import preparing, say
 
@@ -21,7 +30,8 @@ def command(
     text: tuple[str, ...],
     out: str,
     valid_words: tuple[str, ...],
-    vocab: str,
+    vocab: str | None,
+    pieces: int | None,
     encoding: str,
     column: str | None,
     lines: bool,
@@ -37,9 +47,10 @@ def command(
     if held_out:
         known = training.anonymiser or anonymise
         valid = corpus.open_corpus(held_out, encoding, "valid", column, lines, labels, anonymise=known)
+    asked = asked_vocab(vocab, pieces) or "characters"
     began = time.monotonic()
     with preparing() as progress:
-        prepared = prepare.prepare(training, Path(out), valid=valid, vocab=vocab, progress=progress)
+        prepared = prepare.prepare(training, Path(out), valid=valid, vocab=asked, progress=progress)
     elapsed_s = time.monotonic() - began
     splits = [split for split in (prepared.train, prepared.valid) if split]
     summary = {

@@ -14,6 +14,7 @@ from storycell.api import Run
 from storycell.cli.flags import (
     NAME,
     Verb,
+    asked_vocab,
     given_settings,
     items_options,
     print_json,
@@ -35,7 +36,9 @@ _SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 @click.argument("text", nargs=-1, type=NAME, help="files, folders, globs, - or a named corpus (default: stories)")
 @click.option("--out", type=NAME, metavar="RUN", help="the run folder to make (default: a new name in runs/)")
 @click.option(
-    "--recipe", help=f"settings to start from: {', '.join(config.recipes())} (default quick; items for --lines)"
+    "--recipe",
+    help=f"settings to start from: {', '.join(config.recipes())} (default quick; items for "
+    "--lines, pieces for --vocab pieces)",
 )
 @valid_option
 @vocab_option
@@ -52,7 +55,8 @@ def command(
     out: str | None,
     recipe: str | None,
     valid_words: tuple[str, ...],
-    vocab: str,
+    vocab: str | None,
+    pieces: int | None,
     encoding: str,
     column: str | None,
     lines: bool,
@@ -69,7 +73,10 @@ def command(
     display = TrainingDisplay()
     with preparing() as progress, display:
         if resume is not None:
-            _refuse(context, ("out", "recipe", "vocab", "encoding", "column", "lines", "labels", "anonymise", "init"))
+            _refuse(
+                context,
+                ("out", "recipe", "vocab", "pieces", "encoding", "column", "lines", "labels", "anonymise", "init"),
+            )
             run = api.resume(
                 resume,
                 text=list(text) or None,
@@ -85,7 +92,7 @@ def command(
                 out=out,
                 recipe=recipe,
                 init=init,
-                vocab=vocab,
+                vocab=asked_vocab(vocab, pieces, recipe),
                 encoding=encoding,
                 column=column,
                 lines=lines,

@@ -121,12 +121,15 @@ def _chunk(ids: Ids, starts: list[int], T: int) -> Chunk:
     return rows[:, :-1], rows[:, 1:]
 
 
-def make(ids: Ids, settings: TrainSettings) -> Batches:
-    """The batches that the settings ask for; fewer streams where the text is too short for so many."""
+def make(ids: Ids, settings: TrainSettings, unit: str = "characters") -> Batches:
+    """The batches that the settings ask for; fewer streams where the text is too short for so many.
+
+    `unit` is what an id stands for, for the error where there are too few.
+    """
     N, T = len(ids), settings.chunk
     if N < T + 2:
         raise CorpusError(
-            f"the training text has {N - 1:,} characters, fewer than one chunk of {T} and the one after it; "
+            f"the training text has {N - 1:,} {unit}, fewer than one chunk of {T} and the one after it; "
             f"give more text or a smaller --chunk"
         )
     if settings.batching == "windows":

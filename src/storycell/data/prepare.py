@@ -21,8 +21,8 @@ from storycell.data.corpus import Corpus
 from storycell.data.resumable import Journal, Progress, no_progress, with_progress
 from storycell.data.survey import survey
 from storycell.data.tokens import FILES, FORMAT, Prepared, open_prepared
-from storycell.data.vocab import Vocabulary
-from storycell.errors import CorpusError, RunFolderError, SettingsError
+from storycell.data.vocab import Vocabulary, parse_kind
+from storycell.errors import CorpusError, RunFolderError
 
 
 def prepare(
@@ -36,15 +36,16 @@ def prepare(
 ) -> Prepared:
     """Write the token files of a corpus to the folder `out`, which appears when it is complete, and open them.
 
-    `vocab` is a `Vocabulary`, or `characters` or `bytes` to find one. Without `valid`, a part of the corpus becomes the
-    validation split. Raises `CorpusError` where the text cannot be read or holds nothing, `RunFolderError` where `out`
-    holds something or cannot be written; either way nothing is left behind. One that is stopped or killed goes on, when
-    it is called again, from where it was some seconds before, in the middle of a file too.
+    `vocab` is a `Vocabulary`, or `characters`, `bytes` or `pieces:2048` to find one. Without `valid`, a part of the
+    corpus becomes the validation split. Raises `CorpusError` where the text cannot be read or holds nothing,
+    `RunFolderError` where `out` holds something or cannot be written; either way nothing is left behind. One that is
+    stopped or killed goes on, when it is called again, from where it was some seconds before, in the middle of a file
+    too.
 
     `identity` is what `identify` said of the texts, where that is known; a text that has changed since is refused.
     """
-    if isinstance(vocab, str) and vocab not in ("characters", "bytes"):
-        raise SettingsError(f"vocab = {vocab!r}: it must be characters or bytes")
+    if isinstance(vocab, str):
+        parse_kind(vocab)
     _refuse_occupied(out)
     _refuse_names(corpus, valid)
     identity = identity or identify(corpus, valid, vocab, progress)
@@ -133,7 +134,7 @@ def identify(
         str(FORMAT),
         corpus.digest(with_progress("hashing", corpus, progress)),
         valid.digest(with_progress("hashing", valid, progress)) if valid else "",
-        vocab if isinstance(vocab, str) else vocab.to_json(),
+        vocab.to_json() if isinstance(vocab, Vocabulary) else ":".join(map(str, filter(None, parse_kind(vocab)))),
     ]
     return Identity(hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest(), stamps)
 

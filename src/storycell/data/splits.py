@@ -36,7 +36,7 @@ class TokenWriter:
 
     def __init__(self, path: Path, vocab: Vocabulary) -> None:
         self.path, self.vocab = path, vocab
-        self.stories = self.utf8_bytes = self.tokens = self.unknown_chars = 0
+        self.stories = self.utf8_bytes = self.tokens = self.unknown_chars = self.length = 0
         self._item_bytes = np.dtype(vocab.dtype).itemsize
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
@@ -48,7 +48,7 @@ class TokenWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
         with self._file:
             if kind is None:
-                self._flush()
+                self._flush(ends=True)
                 self._file.flush()
                 self._file.truncate()
                 os.fsync(self._file.fileno())
@@ -66,27 +66,37 @@ class TokenWriter:
         if self._waiting_bytes >= _WAITING_BYTES:
             self._flush()
 
-    def _flush(self) -> None:
-        ids = self.vocab.encode_block(b"".join(self._waiting))
-        self._waiting, self._waiting_bytes = [], 0
+    def _flush(self, ends: bool = False) -> None:
+        ids, rest = self.vocab.encode_part(b"".join(self._waiting), ends=ends)
+        self._waiting, self._waiting_bytes = [rest], len(rest)
         self._file.write(ids.data)
         self.tokens += len(ids)
+        self.length += self.vocab.count_chars(ids)
         self.unknown_chars += int(np.count_nonzero(ids == UNKNOWN))
 
-    def flush_counts(self) -> list[int]:
+    @property
+    def chars(self) -> int:
+        """How many characters it wrote, once it is complete (of bytes: how many bytes)."""
+        return self.length - self.stories
+
+    def flush_counts(self) -> list[Any]:
         """What `go_on` needs, once everything so far is safe on disk."""
         self._flush()
         self._file.flush()
         os.fsync(self._file.fileno())
-        return [self.tokens, self.stories, self.utf8_bytes, self.unknown_chars]
+        return [
+            self.tokens, self.stories, self.utf8_bytes, self.unknown_chars, self.length, b"".join(self._waiting).hex(),
+        ]  # fmt: skip
 
     @staticmethod
-    def go_on(writers: "list[TokenWriter]", done: list[list[int]]) -> bool:
+    def go_on(writers: "list[TokenWriter]", done: list[list[Any]]) -> bool:
         """Be as when `flush_counts` gave each its part of `done`; False if the files do not hold as much."""
-        if not all(writer._holds(counts[0]) for writer, counts in zip(writers, done, strict=True)):
+        if not all(len(counts) == 6 and writer._holds(counts[0]) for writer, counts in zip(writers, done, strict=True)):
             return False
         for writer, counts in zip(writers, done, strict=True):
-            writer.tokens, writer.stories, writer.utf8_bytes, writer.unknown_chars = counts
+            writer.tokens, writer.stories, writer.utf8_bytes, writer.unknown_chars, writer.length, waiting = counts
+            writer._waiting = [bytes.fromhex(waiting)]
+            writer._waiting_bytes = len(writer._waiting[0])
             writer._file.seek(writer.tokens * writer._item_bytes)
         return True
 
@@ -95,7 +105,7 @@ class TokenWriter:
 
     def token_file(self) -> TokenFile:
         """What was written."""
-        return TokenFile(self.tokens, self.tokens - self.stories, self.stories, self.utf8_bytes, self.unknown_chars)
+        return TokenFile(self.tokens, self.chars, self.stories, self.utf8_bytes, self.unknown_chars)
 
 
 RULE = 2  # the number of this way to split; what another one has made is not gone on with
@@ -270,7 +280,7 @@ def write_split(
         ):
             splitting = _Splitting(train, valid, survey.large, choice)
             walk(corpus, splitting, _TRANSLATING, progress, journal)
-        held_out = valid.tokens - valid.stories
+        held_out = valid.chars
         choice = splitting.fit(survey)
         if LEAST_SHARE * survey.length <= held_out <= MOST_SHARE * survey.length or choice == splitting.choice:
             cut = sum(length >= VALID_TAIL for length in survey.large.values())

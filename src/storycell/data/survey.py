@@ -5,17 +5,21 @@ Lengths are in characters, or in bytes where these are the ids.
 """
 
 import heapq
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from storycell.data import pieces
 from storycell.data import vocab as vocabularies
+from storycell.data.blocks import Bookmark
 from storycell.data.corpus import Corpus
-from storycell.data.resumable import Journal, Progress, no_progress, walk
+from storycell.data.resumable import Journal, Progress, no_progress, walk, with_progress
 from storycell.data.story_pieces import Cutter
-from storycell.data.vocab import Vocabulary
-from storycell.errors import CorpusError
+from storycell.data.vocab import BOUNDARY_BYTE, Vocabulary
+from storycell.errors import CorpusError, SettingsError
+from storycell.types import RESERVED
 
 LARGE_SHARE = 10  # a story is large if it is more than a tenth of the text; so there are fewer large stories than this
 _CONTINUATION = bytes(range(0x80, 0xC0))  # the bytes of a character in UTF-8 after its first
@@ -107,9 +111,43 @@ def survey(
     if not found.stories:
         raise CorpusError(f"{corpus.name} holds no characters but white space: there is nothing to learn from")
     if isinstance(vocab, str):
-        vocab = vocabularies.BYTES if vocab == "bytes" else vocabularies.from_counts(count.counts)
+        kind, ids = vocabularies.parse_kind(vocab)
+        vocab = vocabularies.BYTES if kind == "bytes" else vocabularies.from_counts(count.counts)
+        vocab = _with_pieces(corpus, vocab, ids, progress) if kind == "pieces" else vocab
         vocab = replace(vocab, labels=corpus.labels) if corpus.labels else vocab
     return vocab, found
+
+
+_SAMPLED_BYTES = 32 << 20  # of a text, from which its pieces are learnt
+_SAMPLE_BYTES = 1 << 16  # that lie side by side, where the text is larger than that
+
+
+def _with_pieces(corpus: Corpus, characters: Vocabulary, ids: int, progress: Progress) -> Vocabulary:
+    """A vocabulary of `ids` ids, the characters among them; of a large text, from samples evenly spread over it."""
+    if ids <= len(characters):
+        raise SettingsError(
+            f"pieces = {ids:,}: the text has {len(characters.characters):,} different characters, each of which is a "
+            "piece; ask for more"
+        )
+    stride = max(1, -(-corpus.size_bytes // _SAMPLED_BYTES))
+    words, find, at = Counter[str](), pieces.word_pattern(characters.characters), 0
+    advance = with_progress("finding pieces", corpus, progress)
+    for source in corpus.sources:
+        for block in source.blocks(advance, Bookmark()):
+            for story in _sampled(block, at, stride).split(BOUNDARY_BYTE):
+                pieces.count_words(words, find, story)
+            at += len(block)
+    merges = pieces.learn_merges(words, characters.characters, ids - RESERVED)
+    return replace(characters, kind="pieces", merges=tuple(merges))
+
+
+def _sampled(block: bytes, at: int, stride: int) -> bytes:
+    """What of a block is in the sample: one in `stride` parts of the text, wherever the block, at a place, begins."""
+    if stride == 1:
+        return block
+    every = _SAMPLE_BYTES * stride
+    starts = range(at // every * every - at, len(block), every)
+    return BOUNDARY_BYTE.join(block[max(0, start) : max(0, start + _SAMPLE_BYTES)] for start in starts)
 
 
 def build_vocabulary(corpus: Corpus) -> Vocabulary:

@@ -40,8 +40,13 @@ class TokenFile:
         """Refuse what a damaged `prepared.json` may say, with `ValueError`."""
         if any(type(count) is not int or count < 0 for count in astuple(self)) or not self.chars:
             raise ValueError(f"{self} makes no sense")
-        if self.tokens != self.chars + self.stories:
-            raise ValueError("its tokens are not its characters and boundaries")
+        if self.tokens > self.chars + self.stories:
+            raise ValueError("its tokens are more than its characters and boundaries")
+
+    @property
+    def chars_per_id(self) -> float:
+        """How many characters an id stands for on average, boundaries included; 1 but for pieces."""
+        return (self.chars + self.stories) / self.tokens
 
     def open(self, path: Path, vocab: Vocabulary) -> Ids:
         """The ids of this token file, mapped from disk `[tokens]`; `RunFolderError` if it is not as long as that."""
@@ -156,6 +161,8 @@ def open_prepared(folder: str | Path) -> Prepared:
         if cut_stories is not None and (type(cut_stories) is not int or cut_stories < 0):
             raise ValueError("it says how many stories were cut, and it is no number")
         prepared = Prepared(folder, name, digest, vocab, TokenFile(**about["train"]), valid, cut_stories)
+        if vocab.kind != "pieces" and any(split and split.chars_per_id != 1 for split in (prepared.train, valid)):
+            raise ValueError("its tokens are not its characters and boundaries")
         _ = prepared.train_ids, prepared.valid_ids
     except KeyError as error:
         raise RunFolderError(f"{folder / 'prepared.json'} does not say {error}; prepare the text again") from None

@@ -1,7 +1,8 @@
 """Characters <-> ids: one id for each Unicode character, in code point order after two reserved ones.
 
 `0` is the boundary between stories, `1` a character that the model does not know. With `kind = "bytes"` the characters
-are the 256 bytes of UTF-8.
+are the 256 bytes of UTF-8. With `kind = "pieces"` the ids of the characters are followed by those of pieces of words,
+each put together of two others (`storycell.data.pieces`).
 
 In the blocks of a corpus the byte 0xFF stands for a boundary. It occurs nowhere in UTF-8, so text needs no escaping,
 and a whole block is translated without looking for separators again: ASCII through a table of 256 bytes, the rest
@@ -14,12 +15,13 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from storycell.errors import UnknownCharacterError, VocabularyError
+from storycell.data import pieces
+from storycell.errors import SettingsError, UnknownCharacterError, VocabularyError
 from storycell.types import BOUNDARY, LABEL_END, RESERVED, UNKNOWN, Ids
 
 SEPARATOR = "<|endoftext|>"  # a line of its own between two stories
@@ -29,19 +31,90 @@ LONGEST_HEADER = 4096  # ids of a story's labels
 _CODE_POINTS = 0x110000
 _ASCII = bytes(range(0x80))
 _CONTINUATION = bytes(range(0x80, 0xC0))  # the bytes of a character in UTF-8 after its first
+_SPELT_AT_A_TIME = 1 << 20  # ids
+_FORMAT, _FORMAT_OF_PIECES = 1, 2  # of vocab.json; a storycell from before there were pieces refuses the second
+
+Kind = Literal["characters", "bytes", "pieces"]
+
+
+def parse_kind(word: str) -> tuple[Kind, int]:
+    """What a vocabulary is asked for by, such as `characters` or `pieces:4096`, and how many ids (0: not asked for).
+
+    `pieces` alone are `pieces.PIECES`. `SettingsError` for anything else.
+    """
+    name, colon, number = word.partition(":")
+    for kind in get_args(Kind):
+        if name == kind and not colon:
+            return kind, pieces.PIECES if kind == "pieces" else 0
+    if name == "pieces" and number.isascii() and number.isdecimal() and RESERVED < int(number) <= LARGEST:
+        return "pieces", int(number)
+    raise SettingsError(
+        f"vocab = {word!r}: it must be characters, bytes, or pieces, with a number as in pieces:{pieces.PIECES}, which "
+        f"is at most {LARGEST:,}"
+    )
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The characters a model knows: `characters[k]` has id `k + 2`. Bytes are written as the code points 0 to 255."""
+    """The characters a model knows: `characters[k]` has id `k + 2`. Bytes are written as the code points 0 to 255.
+
+    Pieces, which have the ids after those, are what the `merges` make, each from two that are there already.
+    """
 
     characters: str
-    kind: Literal["characters", "bytes"] = "characters"
+    kind: Kind = "characters"
     labels: tuple[str, ...] = ()  # the names of the values that each story of the text begins with (see `header_size`)
+    merges: tuple[tuple[str, str], ...] = ()  # in the order in which they are tried
 
     def __len__(self) -> int:
         """V, the number of ids, the two reserved ones included."""
-        return len(self.characters) + RESERVED
+        return len(self.texts) + RESERVED
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """The text of every id from `RESERVED` on (a byte as the code point 0 to 255)."""
+        return tuple(pieces.piece_texts(self.characters, self.merges)) if self.merges else tuple(self.characters)
+
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """How many characters each id stands for, `[V]`: more than one only if it is a piece; a boundary counts one."""
+        return pieces.piece_lengths(self.texts)
+
+    def count_chars(self, ids: Ids) -> int:
+        """How many characters some ids stand for, boundaries included (of bytes: how many bytes)."""
+        return int(self.lengths[ids].sum()) if self.kind == "pieces" else len(ids)
+
+    def refuse_pieces(self, what: str, instead: str = "train a model without --vocab pieces for it") -> None:
+        """Raise `SettingsError` where ids are pieces of words, which `what` cannot do with."""
+        if self.kind == "pieces":
+            raise SettingsError(
+                f"{what} goes character by character, and this model predicts pieces of words; {instead}"
+            )
+
+    @cached_property
+    def spelling(self) -> "Vocabulary":
+        """The vocabulary of the single characters of one of pieces; of others, itself."""
+        return replace(self, kind="characters", merges=()) if self.kind == "pieces" else self
+
+    def spell(self, ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Ids `[n]` in those of their single characters, which are of `spelling`, `[chars]`."""
+        if self.kind != "pieces":
+            return ids
+        spelling = self.spelling
+        letters = spelling.ids_of_codes(_codes("".join(self.texts)))
+        flat = np.concatenate([np.arange(RESERVED, dtype=spelling.dtype), letters])
+        starts = np.cumsum(self.lengths) - self.lengths
+        parts = [flat[:0]]
+        for at in range(0, len(ids), _SPELT_AT_A_TIME):
+            part = np.asarray(ids[at : at + _SPELT_AT_A_TIME], np.int64)
+            lengths = self.lengths[part]
+            before = np.cumsum(lengths) - lengths
+            parts.append(flat[np.arange(lengths.sum()) + np.repeat(starts[part] - before, lengths)])
+        return np.concatenate(parts)
+
+    @cached_property
+    def _encoder(self) -> pieces.Encoder:
+        return pieces.Encoder(self.characters, self.merges, self.dtype)
 
     @property
     def dtype(self) -> type[np.unsignedinteger[Any]]:
@@ -51,7 +124,7 @@ class Vocabulary:
     @cached_property
     def _id_of_code(self) -> npt.NDArray[np.unsignedinteger[Any]]:
         table = np.full(_CODE_POINTS, UNKNOWN, dtype=self.dtype)
-        table[_codes(self.characters)] = np.arange(RESERVED, len(self), dtype=self.dtype)
+        table[_codes(self.characters)] = np.arange(RESERVED, RESERVED + len(self.characters), dtype=self.dtype)
         return table
 
     @cached_property
@@ -67,6 +140,8 @@ class Vocabulary:
 
     def encode_block(self, block: bytes) -> npt.NDArray[np.unsignedinteger[Any]]:
         """A block of a corpus (UTF-8, boundaries as 0xFF) -> ids `[n]`; unknown characters get `UNKNOWN`."""
+        if self.kind == "pieces":
+            return self.encode_part(block, ends=True)[0]
         rare = b"" if self.kind == "bytes" else _rare(block)
         firsts = block.translate(None, _CONTINUATION) if rare else block  # a byte for each character and boundary
         if self.dtype is np.uint8:
@@ -77,6 +152,34 @@ class Vocabulary:
             first = np.frombuffer(firsts, dtype=np.uint8)
             ids[(first >= 0x80) & (first < 0xFF)] = self._id_of_code[_codes(rare.decode())]
         return ids
+
+    def encode_part(self, block: bytes, *, ends: bool) -> tuple[npt.NDArray[np.unsignedinteger[Any]], bytes]:
+        """As `encode_block`, of a block that goes on unless it `ends`: its ids, and the bytes to put before the rest.
+
+        Those are the end of it that cannot be cut into pieces yet; of other kinds of vocabularies there are none.
+        """
+        if self.kind != "pieces":
+            return self.encode_block(block), b""
+        boundary = np.array([BOUNDARY], self.dtype).tobytes()
+        *closed, last = block.split(BOUNDARY_BYTE)
+        words, held = self._encoder.words(last.decode()), b""
+        if not ends:
+            words, open_words = words[: -pieces.UNSETTLED], words[-pieces.UNSETTLED :]
+            held = "".join(open_words).encode()
+        stories = [self._encoder.encode(self._encoder.words(story.decode())) for story in closed]
+        ids = boundary.join([*stories, self._encoder.encode(words)])
+        return np.frombuffer(bytearray(ids), self.dtype), held
+
+    def settled(self, text: str) -> tuple[list[int], str]:
+        """The ids of a text's beginning that are the same whatever follows, and what of the text is after them."""
+        ids, rest = self.encode_part(BOUNDARY_BYTE.join(story.encode() for story in story_lines(text)), ends=False)
+        return ids.tolist(), rest.decode()
+
+    def ids_of_text(self, text: str) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """Any string -> ids `[n]`; unknown characters, lone surrogates too, get `UNKNOWN`; nothing is a boundary."""
+        if self.kind == "pieces":
+            return np.frombuffer(self._encoder.encode(self._encoder.words(text)), self.dtype)
+        return self.ids_of_codes(_codes(text))
 
     def ids_of_codes(self, codes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.unsignedinteger[Any]]:
         """Code points `[n]` -> ids `[n]`; unknown characters get `UNKNOWN`, and nothing is a boundary."""
@@ -100,8 +203,8 @@ class Vocabulary:
             return SEPARATOR + "\n"
         if k == UNKNOWN:
             return "�"
-        character = self.characters[k - RESERVED]
-        return character if self.kind == "characters" or character.isascii() else "�"
+        text = self.texts[k - RESERVED]
+        return text if self.kind != "bytes" or text.isascii() else "�"
 
     def bytes_of(self, k: int) -> bytes:
         """The UTF-8 bytes of one id; none for a boundary."""
@@ -109,8 +212,8 @@ class Vocabulary:
             return b""
         if k == UNKNOWN:
             return "�".encode()
-        character = self.characters[k - RESERVED]
-        return bytes([ord(character)]) if self.kind == "bytes" else character.encode()
+        text = self.texts[k - RESERVED]
+        return bytes([ord(text)]) if self.kind == "bytes" else text.encode()
 
     @cached_property
     def _known(self) -> frozenset[str]:
@@ -125,7 +228,7 @@ class Vocabulary:
         place; or nothing.
         """
         read = plain_text(prompt)
-        if self.kind == "characters" and not self._known.issuperset(read):
+        if self.kind != "bytes" and not self._known.issuperset(read):
             read = _end_line(self._read(prompt, unknown))
         return self.encode(read).tolist(), read
 
@@ -213,13 +316,14 @@ class Vocabulary:
         return min(alike, key=lambda c: abs(ord(c) - ord(character)), default="")
 
     def merge(self, other: "Vocabulary") -> "Vocabulary":
-        """This vocabulary with the characters of another added, in code point order again."""
-        if self.kind != other.kind:
+        """This vocabulary with the characters of another added, in code point order again; pieces stay as they are."""
+        if self.kind != other.kind and (self.kind, other.kind) != ("pieces", "characters"):
             raise VocabularyError(f"a vocabulary of {self.kind} cannot take the characters of one of {other.kind}")
         labels = other.labels or self.labels
         if self.kind == "bytes":
             return replace(self, labels=labels)
-        return replace(_of_characters(set(self.characters) | set(other.characters)), labels=labels)
+        merged = _of_characters(set(self.characters) | set(other.characters))
+        return replace(merged, kind=self.kind, merges=self.merges, labels=labels)
 
     def header_size(self, story: Ids) -> int:
         """How many ids at the beginning of a story, its boundary apart, are its labels; 0 where it has none."""
@@ -235,8 +339,10 @@ class Vocabulary:
     def to_json(self) -> str:
         """The text of `vocab.json`; ASCII, so that any character survives any editor."""
         reserved = [SEPARATOR, "<|unknown|>"]
-        about = {"format": 1, "kind": self.kind, "reserved": reserved, "characters": list(self.characters)}
-        return json.dumps(about | ({"labels": list(self.labels)} if self.labels else {})) + "\n"
+        version = _FORMAT_OF_PIECES if self.kind == "pieces" else _FORMAT
+        about = {"format": version, "kind": self.kind, "reserved": reserved, "characters": list(self.characters)}
+        merges = {"merges": self.merges} if self.kind == "pieces" else {}
+        return json.dumps(about | merges | ({"labels": list(self.labels)} if self.labels else {})) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Vocabulary":
@@ -244,15 +350,18 @@ class Vocabulary:
         try:
             data = json.loads(text)
             version, kind, listed, labels = data["format"], data["kind"], data["characters"], data.get("labels", [])
+            merges = data.get("merges", [])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise VocabularyError("it is not the JSON of a vocabulary") from None
-        if version != 1:
-            raise VocabularyError(f"it has format {version!r}, and this storycell reads format 1")
+        if version != (_FORMAT_OF_PIECES if kind == "pieces" else _FORMAT):
+            raise VocabularyError(
+                f"it has format {version!r}, and this storycell reads format {_FORMAT} (of pieces {_FORMAT_OF_PIECES})"
+            )
         if not (isinstance(listed, list) and all(isinstance(c, str) and len(c) == 1 for c in listed)):
             raise VocabularyError("'characters' is not a list of single characters")
         if any("\ud800" <= c <= "\udfff" for c in listed):
             raise VocabularyError("'characters' holds a lone surrogate, which is no character")
-        if kind not in ("characters", "bytes") or not 0 < len(listed) <= LARGEST - RESERVED:
+        if kind not in get_args(Kind) or not 0 < len(listed) <= LARGEST - RESERVED:
             raise VocabularyError(f"a vocabulary of {len(listed)} {kind!r} is not one that storycell writes")
         if listed != sorted(set(listed)) or (kind == "bytes" and "".join(listed) != BYTES.characters):
             raise VocabularyError("its characters are not in code point order, each once")
@@ -260,7 +369,26 @@ class Vocabulary:
             raise VocabularyError("'labels' is not a list of names")
         if labels and LABEL_END not in listed:
             raise VocabularyError("it has labels, and not the character that ends them")
-        return cls("".join(listed), kind, tuple(labels))
+        if kind != "pieces" and merges:
+            raise VocabularyError(f"it has merges, and is of {kind}")
+        return cls("".join(listed), kind, tuple(labels), _check_merges(listed, merges))
+
+
+def _check_merges(characters: list[str], merges: Any) -> tuple[tuple[str, str], ...]:
+    """The merges of a `vocab.json`: pairs of what is a piece by then, none of them twice."""
+    if not isinstance(merges, list):
+        raise VocabularyError("'merges' is not a list of pairs of texts")
+    known, found = set(characters), dict[tuple[str, str], None]()
+    for pair in merges:
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
+            raise VocabularyError("'merges' is not a list of pairs of texts")
+        if not known.issuperset(pair) or tuple(pair) in found:
+            raise VocabularyError(f"its merge {pair!r} is there twice, or not of pieces that are there before it")
+        found[pair[0], pair[1]] = None
+        known.add(pair[0] + pair[1])
+    if len(known) > LARGEST - RESERVED:
+        raise VocabularyError(f"it has {len(known):,} pieces, and a vocabulary holds {LARGEST - RESERVED:,}")
+    return tuple(found)
 
 
 BYTES = Vocabulary("".join(map(chr, range(256))), "bytes")

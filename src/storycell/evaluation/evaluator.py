@@ -3,7 +3,8 @@
 `Evaluation` holds it with its standard error; the nats of every character can be had as well. Every story is scored by
 itself, from a zero state: inputs `0 s1 … sn`, targets `s1 … sn 0`; a text that is one story of n characters has n
 targets, no end is predicted. The labels that a story begins with are context: they are read, and are no targets. All in
-float32, summed in float64.
+float32, summed in float64. The unit is the character also where an id stands for several: the nats of a piece are
+spread over its characters in equal parts, so that losses and their standard errors compare with any other model's.
 
 The text is read a chunk at a time and only sums are kept, so memory does not grow with the length of a story. Stories
 are scored side by side; a single story is one stream, since its state goes on from character to character.
@@ -82,26 +83,33 @@ def evaluate(
         raise SettingsError(
             "windows: a text with labels is scored story by story, as its labels are context; leave it out"
         )
+    if windows and vocab.kind == "pieces":
+        raise SettingsError("windows: a model of pieces is scored story by story; leave it out")
     headers = [vocab.header_size(ids[a + 1 : a + 1 + LONGEST_HEADER]) for a in starts] if vocab.labels else None
     if windows:
         groups, draws = _windows(ids, windows), _Draws(-(-(len(ids) - 1) // windows))
     elif len(starts) > 1:
         groups, draws = _stories(ids, starts, headers), _Draws(len(starts))
     else:
-        groups, draws = _stories(ids, starts), _Blocks(len(ids) - 1)
-    for piece in _score_groups(lm, ids, groups):
+        parts = (ids[a : a + _READ] for a in range(1, len(ids), _READ))
+        groups, draws = _stories(ids, starts), _Blocks(sum(vocab.count_chars(part) for part in parts))
+    for piece in _score_groups(lm, ids, groups, vocab):
         draws.add(piece)
     if headers:
         utf8_bytes -= sum(int(vocab.utf8_sizes[ids[a : a + 1 + n]].sum()) for a, n in zip(starts, headers, strict=True))
     return _summary(draws, utf8_bytes, len(starts), windows)
 
 
-def score(lm: LanguageModel, ids: Ids, *, windows: int | None = None) -> Nats:
-    """Nats of every target `[chars]`, in the order of the text."""
+def score(lm: LanguageModel, ids: Ids, vocab: Vocabulary | None = None, *, windows: int | None = None) -> Nats:
+    """Nats of every target `[chars]`, in the order of the text; of every id where it is without a vocabulary."""
     starts = story_starts(ids)
-    nats = np.zeros(len(ids) if len(starts) > 1 and windows is None else len(ids) - 1)
-    for piece in _score_groups(lm, ids, _stories(ids, starts) if windows is None else _windows(ids, windows)):
-        at = piece.row.start + piece.at
+    targets = np.append(ids[1:], ids[:1]) if len(starts) > 1 and windows is None else ids[1:]
+    of_pieces = vocab is not None and vocab.kind == "pieces"
+    ends = np.cumsum(vocab.lengths[targets]) if vocab is not None and of_pieces else np.arange(1, len(targets) + 1)
+    nats = np.zeros(int(ends[-1]) if len(ends) else 0)
+    rows = _stories(ids, starts) if windows is None else _windows(ids, windows)
+    for piece in _score_groups(lm, ids, rows, vocab if of_pieces else None):
+        at = (int(ends[piece.row.start - 1]) if piece.row.start else 0) + piece.at
         nats[at : at + len(piece.nats)] = piece.nats
     return nats
 
@@ -158,10 +166,10 @@ class _Row(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """The losses of some targets of a row."""
+    """The losses of some targets of a row, in characters."""
 
     row: _Row
-    at: int  # of its targets, the first of these
+    at: int  # of its characters, the first of these
     nats: Nats
     unknown: int
 
@@ -185,12 +193,19 @@ def _windows(ids: Ids, T: int) -> Iterator[list[_Row]]:
         yield [_Row(k, k * T, min((k + 1) * T + 1, len(ids)), closes=False) for k in rows]
 
 
-def _score_groups(lm: LanguageModel, ids: Ids, groups: Iterator[list[_Row]]) -> Iterator[_Piece]:
-    """The losses of the rows, piece by piece. The rows of a group come longest first."""
+def _score_groups(
+    lm: LanguageModel, ids: Ids, groups: Iterator[list[_Row]], vocab: Vocabulary | None = None
+) -> Iterator[_Piece]:
+    """The losses of the rows, piece by piece. The rows of a group come longest first.
+
+    They are those of characters where the `vocab` of pieces is given.
+    """
     at_a_time = min(_TARGETS, max(_ROWS, _LOGITS // lm.vocab_size))
+    lengths = vocab.lengths if vocab is not None and vocab.kind == "pieces" else None
     lm = lm.frozen()
     for rows in groups:
         state, t = lm.zero_state(len(rows)), 0
+        before = [0] * len(rows)  # characters of each row that have been looked at
         while alive := sum(row.targets > t for row in rows):
             width = min(max(1, at_a_time // alive), rows[0].targets - t)
             chunk = np.full((alive, width + 1), BOUNDARY, dtype=np.int64)  # it closes stories
@@ -205,7 +220,12 @@ def _score_groups(lm: LanguageModel, ids: Ids, groups: Iterator[list[_Row]]) -> 
                 skipped = min(max(row.header - t, 0), n)
                 unknown = chunk[k, 1 + skipped : n + 1] == UNKNOWN
                 scored = np.where(unknown, loss.ESCAPE_NATS, nats[k, skipped:n])
-                yield _Piece(row, t + skipped, scored, int(unknown.sum()))
+                at = t + skipped
+                if lengths is not None:
+                    chars = lengths[chunk[k, 1 : n + 1]]
+                    at, before[k] = before[k] + int(chars[:skipped].sum()), before[k] + int(chars.sum())
+                    scored = np.repeat(scored / chars[skipped:], chars[skipped:])
+                yield _Piece(row, at, scored, int(unknown.sum()))
             t += width
 
 

@@ -63,6 +63,11 @@ def export(
     chosen = check_rounding(weights) if weights is not None else DEFAULT_WEIGHTS[path.suffix]
     if path.suffix == ".h" and chosen != "int8":
         raise SettingsError(f"{path}: a header holds bytes, so its weights are int8, not {chosen}")
+    if vocab.kind == "pieces":
+        raise ExportError(
+            f"{path}: a model of pieces of words cannot be exported to {path.suffix} yet; train one without "
+            "--vocab pieces for it"
+        )
     _refuse_steering(features.steer, path, model)
     vocab.prompt_ids(prompt)
     network = Network.of(model)

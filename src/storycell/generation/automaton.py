@@ -88,7 +88,7 @@ def automaton_of(pattern: str, vocab: Vocabulary, alphabet: Bools) -> Automaton:
     `SettingsError` where the pattern is none, or none of a regular language, or too large.
     """
     if vocab.kind != "characters":
-        raise SettingsError("a pattern is matched against characters, and this model generates bytes")
+        raise SettingsError(f"a pattern is matched against characters, and this model generates {vocab.kind}")
     parser: Any = importlib.import_module("re._parser")
     try:
         parsed = parser.parse(pattern)

@@ -275,6 +275,11 @@ class Rules:
         `SettingsError` where no text can be as the rules say.
         """
         found: Constraint | None = None
+        if self and vocab.kind == "pieces":
+            raise SettingsError(
+                f"{self._said()}: rules go character by character, and this model predicts pieces of words; train "
+                "one of characters for it, without --vocab pieces"
+            )
         if self.rhyme is not None:
             most = self.max_chars or most
             found = rhyme.Scheme(self.rhyme, vocab, self._alphabet(vocab), most, rhyme.dictionary())
@@ -326,6 +331,35 @@ class Rules:
         return ", ".join(f"{name.replace('_', '-')} {getattr(self, name)!r}" for name in names)
 
 
+class OpenLabels:
+    """As many labels as a vocabulary has, whatever they are, and then the end. A state is how many have ended."""
+
+    def __init__(self, vocab: Vocabulary) -> None:
+        self._count, self._end = len(vocab.labels), int(vocab.encode(LABEL_END)[0])
+        self._within = np.arange(len(vocab)) >= RESERVED
+        self._behind = np.arange(len(vocab)) == BOUNDARY
+
+    def start(self) -> int:
+        """None has ended."""
+        return 0
+
+    def allowed(self, state: int) -> Bools:
+        """As `Constraint.allowed`."""
+        return self._within if state < self._count else self._behind
+
+    def advance(self, state: int, k: int) -> int:
+        """As `Constraint.advance`."""
+        return state + (k == self._end)
+
+    def follow(self, state: int, ids: Sequence[int]) -> tuple[int, int]:
+        """As `Constraint.follow`."""
+        for n, k in enumerate(ids):
+            if not self.allowed(state)[k]:
+                return n, state
+            state = self.advance(state, k)
+        return len(ids), state
+
+
 def begin(constraint: Constraint, ids: Sequence[int]) -> Any:
     """The state behind a prompt, which counts as a part of the text; `SettingsError` where it cannot be one."""
     if isinstance(constraint, NoCopy):  # what the user wrote is no copy
@@ -360,8 +394,10 @@ def header_of(
     if len(given) == len(labels):
         header = "".join(given[name] + LABEL_END for name in labels)
         return vocab.prompt_ids(header)[0]
+    if vocab.kind == "pieces" and not given:
+        return OpenLabels(vocab)
     if vocab.kind != "characters":
-        raise SettingsError(f"a model of bytes has to be told all its labels: {', '.join(labels)}")
+        raise SettingsError(f"a model of {vocab.kind} has to be told all its labels: {', '.join(labels)}")
     pattern = ""
     for name, values in labels.items():
         chosen = [given[name]] if name in given else values

@@ -4,13 +4,17 @@ import secrets
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from storycell.data.vocab import Vocabulary
 from storycell.errors import SettingsError
 from storycell.generation import sampler
 from storycell.generation.constraints import Constraint
-from storycell.generation.sampler import Sampling
+from storycell.generation.sampler import Sampling, Unsettled
 from storycell.generation.text_stream import Pieces
 from storycell.language_model import Held, LanguageModel
+from storycell.types import RESERVED
 
 CHARS = 1000
 MOST_STREAMS = 65_536
@@ -44,10 +48,30 @@ def stream_texts(
         seed = secrets.randbits(32)
     _check_whole("seed", seed, 0, LARGEST_SEED)
     stops = _stop_texts(stop)
-    ids, _ = vocab.prompt_ids(prompt, unknown)
+    ids, read = vocab.prompt_ids(prompt, unknown)
+    ids, unsettled = find_unsettled(vocab, ids, read)
     seeds = [seed + k for k in range(count)]
-    rows = sampler.streams(lm, ids, sampling or Sampling(), seeds, chars, hold, constraint, header)
-    return _pieces(rows, vocab, count, stops)
+    rows = sampler.streams(lm, ids, sampling or Sampling(), seeds, chars, hold, constraint, header, unsettled)
+    skipped, most = (unsettled.length if unsettled else 0), (chars if vocab.kind == "pieces" else None)
+    return _pieces(rows, {k: Pieces(vocab, stops, skipped, most) for k in range(count)} if chars else {})
+
+
+def find_unsettled(vocab: Vocabulary, ids: list[int], read: str) -> tuple[list[int], Unsettled | None]:
+    """The ids of a prompt that is `read` that stay whatever follows, and the rest of it; None where nothing is open."""
+    if vocab.kind != "pieces":
+        return ids, None
+    settled, rest = vocab.settled(read)
+    if not rest:
+        return settled, None
+    usual = ids[len(settled) :]
+    beyond: list[npt.NDArray[np.intp]] = []
+    behind = 0
+    for k in usual:
+        left = rest[behind:]
+        found = [n for n, text in enumerate(vocab.texts, RESERVED) if len(text) > len(left) and text.startswith(left)]
+        beyond.append(np.array(found, np.intp))
+        behind += len(vocab.text_of(k))
+    return settled, Unsettled(usual, beyond, len(rest))
 
 
 def generate_text(
@@ -82,11 +106,8 @@ def generate_text(
     return read + "".join(piece for _, piece in pieces)
 
 
-def _pieces(
-    rows: Iterator[list[int | None]], vocab: Vocabulary, count: int, stops: list[str]
-) -> Iterator[tuple[int, str]]:
-    going = {k: Pieces(vocab, stops) for k in range(count)}
-    for row in rows:
+def _pieces(rows: Iterator[list[int | None]], going: dict[int, Pieces]) -> Iterator[tuple[int, str]]:
+    for row in rows if going else ():
         for k, pieces in list(going.items()):
             chosen = row[k]
             if piece := (pieces.rest() if chosen is None else pieces.take([chosen])).text:

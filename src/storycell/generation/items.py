@@ -21,7 +21,7 @@ from storycell.data.vocab import BOUNDARY_BYTE, Vocabulary
 from storycell.errors import SettingsError
 from storycell.generation import sampler
 from storycell.generation.constraints import Constraint
-from storycell.generation.generate import CHARS, LARGEST_SEED
+from storycell.generation.generate import CHARS, LARGEST_SEED, find_unsettled
 from storycell.generation.sampler import Header, Sampling, Stream
 from storycell.language_model import LanguageModel
 from storycell.types import BOUNDARY, LABEL_END, Ids
@@ -86,6 +86,7 @@ def generate_items(
         raise SettingsError(f"filter = {filter!r} is no regular expression: {error}") from None
     texts = None if known is None or not new else _Known(known, None if new == 1 else float(new))
     ids, read = vocab.prompt_ids(prompt)
+    ids, unsettled = find_unsettled(vocab, ids, read)
     found, seen = Items(), set[str]()
     most = max(LEAST_TRIES, TRIES_EACH * count)
     while len(found.items) < count and found.tried < most:
@@ -93,9 +94,9 @@ def generate_items(
         if not found.refused:
             n = min(n, count - len(found.items))
         seeds = [(seed + found.tried + k) % (LARGEST_SEED + 1) for k in range(n)]
-        streams = sampler.start_streams(lm, ids, sampling or Sampling(), seeds, None, constraint, header)
-        made = _finish(lm, streams, chars)
-        written = [read + vocab.decode(one) for one in made]
+        streams = sampler.start_streams(lm, ids, sampling or Sampling(), seeds, None, constraint, header, unsettled)
+        made = _finish(lm, streams, chars, vocab)
+        written = [vocab.decode([*ids, *one])[: len(read) + chars] for one in made]
         alike = texts.alike([text.strip() for text in written]) if texts else [""] * n
         for stream, one, text, why in zip(streams, made, written, alike, strict=True):
             if len(found.items) == count:
@@ -123,9 +124,9 @@ def generate_items(
     return found
 
 
-def _finish(lm: LanguageModel, streams: list[Stream], chars: int) -> list[list[int]]:
-    """Let every stream write to its end, at most `chars` characters."""
-    ids: dict[Stream, list[int]] = {stream: [] for stream in streams}
+def _finish(lm: LanguageModel, streams: list[Stream], chars: int, vocab: Vocabulary) -> list[list[int]]:
+    """Let every stream write to its end, at most `chars` characters, of a piece more than that."""
+    ids: dict[Stream, list[int]] = {stream: list(stream.healed) for stream in streams}
     done, step = 0, 4
     while done < chars and (left := [stream for stream in streams if not stream.ended]):
         step = min(2 * step, 64, chars - done)

@@ -8,10 +8,15 @@ held, is stepped here, in `_generate_stepwise`. A stream may have a `Constraint`
 
 The random generator is xoshiro128++ (Blackman & Vigna, https://prng.di.unimi.it), twenty lines that are the same in
 Python, C, C++ and JavaScript, so that one seed gives one story wherever the model runs.
+
+Where ids are pieces of words, a prompt may end within one: "Once upon a ti". As the model never saw the pieces " ti",
+"me" side by side, they would mislead it. So only the settled beginning of a prompt is read, and the first pieces are
+drawn among all that begin with the rest, or go on behind its usual pieces: see `Unsettled`.
 """
 
 import copy
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -182,6 +187,7 @@ class Stream:
         self.header: list[int] = []  # the labels that it began with
         self.ahead = 1  # characters to generate before the constraint looks at them
         self.is_stuck = False  # whether it ended because nothing at all was allowed
+        self.healed: list[int] = []  # ids that were drawn to begin with the unsettled end of the prompt
 
     def copy(self) -> "Stream":
         """A stream that goes on from here by itself; another `sampling` or `draw` makes it generate something else."""
@@ -454,6 +460,61 @@ def _generate_constrained(
     return written
 
 
+@dataclass(frozen=True)
+class Unsettled:
+    """The end of a prompt that more text may change the pieces of.
+
+    A text that begins with it has one of these beginnings: its usual pieces, or some of them and then one that reaches
+    beyond its end. Their probabilities under the model are known from one pass over the usual pieces, so one of them is
+    drawn as `Sampling` draws a character: what is drawn at temperature 1 has exactly the model's distribution, given
+    that one of these is how the text goes on.
+    """
+
+    ids: list[int]  # the usual pieces
+    beyond: list[npt.NDArray[np.intp]]  # at the place of each of them, the ids that reach beyond the end from there
+    length: int  # in characters
+
+
+class Beginnings:
+    """What the unsettled end of a prompt may begin with, of streams that are as `stream` is, which read all before it.
+
+    `paths` are how many of the usual pieces and then which id, `scores` the logarithms of their probabilities.
+    """
+
+    def __init__(self, lm: LanguageModel, stream: Stream, unsettled: Unsettled, step: Step | None = None) -> None:
+        step = step or plain_step(lm)
+        state = {name: value[:, None] for name, value in (stream.state or _zero(lm)).items()}
+        self._usual, self._states = unsettled.ids, list[State]()
+        self.paths: list[tuple[int, int]] = []
+        scores: list[npt.NDArray[np.float64]] = []
+        behind, fed = 0.0, stream.next_id
+        for at, (k, beyond) in enumerate(zip(unsettled.ids, unsettled.beyond, strict=True)):
+            logits, state = step(np.array([fed]), state)
+            self._states.append(state)
+            row = logits[0].astype(np.float64)
+            row[UNKNOWN] = -np.inf
+            row -= row.max()
+            row -= np.log(np.exp(row).sum())
+            row[UNKNOWN] = 0.0  # where a prompt holds one all the same, every way on has it behind it
+            found = np.append(beyond, k) if at + 1 == len(unsettled.ids) else beyond
+            self.paths += [(at, int(one)) for one in found]
+            scores.append(behind + row[found])
+            behind, fed = behind + float(row[k]), k
+        self.scores = np.concatenate(scores)
+
+    def draw(self, stream: Stream) -> None:
+        """Let a stream have one of them behind it."""
+        reserved = [-np.inf] * (UNKNOWN + 1)  # `Sampling` takes the scores for logits, of which it leaves one out
+        scores = np.array([*reserved, *self.scores], np.float32)
+        count, k = self.paths[stream.sampling.choose(scores, stream.draw) - len(reserved)]
+        stream.healed = [*self._usual[:count], k]
+        stream.state, stream.next_id = {name: value[:, 0] for name, value in self._states[count].items()}, k
+
+
+def _zero(lm: LanguageModel) -> State:
+    return {name: value[:, 0] for name, value in lm.zero_state(1).items()}
+
+
 LONGEST_DRAWN_HEADER = 1000  # characters of labels that a model draws itself
 Header = list[int] | Constraint  # ids, or what the model's own choice of them must be like
 
@@ -466,10 +527,11 @@ def start_streams(
     step: Step | None = None,
     constraint: Constraint | None = None,
     header: Header | None = None,
+    unsettled: Unsettled | None = None,
 ) -> list[Stream]:
     """Streams that have read a header and a prompt, one a seed. A header that is a constraint, each draws for itself.
 
-    The `constraint` is on the prompt and what follows it.
+    The `constraint` is on the prompt and what follows it. What is `unsettled` comes behind the prompt.
     """
     draws, headers = [Draw(seed) for seed in seeds], [header if isinstance(header, list) else [] for _ in seeds]
     if header is not None and not isinstance(header, list):
@@ -479,6 +541,7 @@ def start_streams(
                 stream.header += written.ids
         draws, headers = [stream.draw for stream in drawing], [stream.header for stream in drawing]
     begun: dict[tuple[int, ...], Stream] = {}
+    beginnings: dict[tuple[int, ...], Beginnings] = {}
     made: list[Stream] = []
     for ids, draw in zip(headers, draws, strict=True):
         if tuple(ids) not in begun:
@@ -486,8 +549,12 @@ def start_streams(
             if constraint is not None:
                 first.constraint, first.constrained = constraint, begin(constraint, prompt)
             read(lm, first, [*ids, *prompt], step)
+            if unsettled is not None:
+                beginnings[tuple(ids)] = Beginnings(lm, first, unsettled, step)
         stream = begun[tuple(ids)].copy()
         stream.draw, stream.header = draw, list(ids)
+        if unsettled is not None:
+            beginnings[tuple(ids)].draw(stream)
         made.append(stream)
     return made
 
@@ -501,25 +568,32 @@ def streams(
     held: Held | None = None,
     constraint: Constraint | None = None,
     header: Header | None = None,
+    unsettled: Unsettled | None = None,
 ) -> Iterator[list[int | None]]:
-    """Continue one prompt in several streams at once, `limit` characters at most.
+    """Continue one prompt in several streams at once, `limit` ids at most, besides those of what is `unsettled`.
 
-    Yields, for every character, one id a stream; None for a stream whose story has ended. The values in `held` are
+    Yields, for every id, one of each stream; None for a stream whose story has ended. The values in `held` are
     kept where they are told to be from the first character of the prompt on; see `held_step`. A `constraint` is on the
     whole text, the prompt included; `SettingsError` where it allows no prompt like that, or leaves a text without any
     way on. The `header` comes before the prompt (`start_streams`).
     """
     step, pace = held_step(lm, held) if held else None, new_pace()
-    all_streams = start_streams(lm, prompt, sampling, seeds, step, constraint, header)
+    all_streams = start_streams(lm, prompt, sampling, seeds, step, constraint, header, unsettled)
+    drawn = {stream: deque(stream.healed) for stream in all_streams}
     while limit > 0 and (writing := [stream for stream in all_streams if not stream.ended]):
-        pieces: dict[Stream, list[int | None]] = {}
+        most = 0
         for stream, written in zip(writing, advance_slice(lm, writing, limit, pace, step), strict=True):
             if stream.is_stuck:
                 raise SettingsError(
                     "a text came to where each constraint refuses what the others allow; ask for less, or try "
                     "another --seed"
                 )
-            pieces[stream] = [*written.ids, None] if stream.ended else [*written.ids]
-        limit -= max(len(piece) for piece in pieces.values())
-        for n in range(max(map(len, pieces.values()))):
-            yield [piece[n] if n < len(piece := pieces.get(stream, [])) else None for stream in all_streams]
+            drawn[stream].extend(written.ids)
+            most = max(most, len(written.ids) + stream.ended)
+        limit -= most
+        for _ in range(min((len(drawn[stream]) for stream in all_streams if not stream.ended), default=0)):
+            yield [ids.popleft() if ids else None for ids in drawn.values()]
+    while any(drawn.values()):
+        yield [ids.popleft() if ids else None for ids in drawn.values()]
+    if all(stream.ended for stream in all_streams):
+        yield [None] * len(all_streams)

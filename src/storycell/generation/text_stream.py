@@ -54,12 +54,14 @@ class Shown:
 class Pieces:
     """`stopped` once a stop text has appeared; `covered` counts the ids whose text has been given.
 
-    An id is covered when its character has been given: the bytes of one character all at once, and those of a stop
-    text never. A boundary between stories is a separator line.
+    An id is covered when its character, of a piece the first one, has been given: the bytes of one character all at
+    once, and those of a stop text never. A boundary between stories is a separator line.
     """
 
-    def __init__(self, vocab: Vocabulary, stops: Sequence[str] = ()) -> None:
+    def __init__(self, vocab: Vocabulary, stops: Sequence[str] = (), skipped: int = 0, most: int | None = None) -> None:
+        """The first characters are `skipped`, of the others `most` are shown, the last id's perhaps in part."""
         self._vocab, self._stops = vocab, [stop for stop in stops if stop]
+        self._skipped, self._left = skipped, most
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
         self._given = 0  # characters
@@ -75,19 +77,22 @@ class Pieces:
             *offsets, self._given = accumulate(map(len, texts), initial=start)
             self.covered += len(ids)
             return Shown("".join(texts), start, offsets)
-        self._decode(ids)
+        if self._vocab.kind == "pieces":
+            self._take_pieces(ids)
+        else:
+            self._decode(ids)
         ends = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if ends:
             self.stopped = True
-            return self._show(min(ends)[1])
-        return self._show(len(self._held) - self._doubtful())
+            return self._show(self._allowed(min(ends)[1]))
+        return self._show(self._allowed(len(self._held) - self._doubtful()))
 
     def rest(self) -> Shown:
         """What was held back, once nothing can follow."""
         if self.stopped:
             return Shown("", self._given, [])
         self._held += self._decoder.decode(b"", final=True)
-        return self._show(len(self._held))
+        return self._show(self._allowed(len(self._held)))
 
     def _decode(self, ids: Sequence[int]) -> None:
         texts, end = [self._held], self._given + len(self._held)
@@ -104,6 +109,27 @@ class Pieces:
             unfinished = self._decoder.getstate()[0]  # bytes of a character that more must follow
             self._offsets.append(end + len(unfinished.decode("utf-8", "replace")) - 1)
         self._held = "".join(texts)
+
+    def _take_pieces(self, ids: Sequence[int]) -> None:
+        """As `_decode`, of pieces; those that begin in what is skipped stand where the first character shown does."""
+        texts, end = [self._held], self._given + len(self._held)
+        for k in ids:
+            text = self._vocab.text_of(k)
+            cut = min(self._skipped, len(text))
+            self._skipped -= cut
+            self._offsets.append(end)
+            texts.append(text[cut:])
+            end += len(text) - cut
+        self._held = "".join(texts)
+
+    def _allowed(self, chars: int) -> int:
+        """Of so many characters those that may be shown; `stopped` once there are no more."""
+        if self._left is None:
+            return chars
+        shown = min(chars, self._left)
+        self._left -= shown
+        self.stopped = self.stopped or not self._left
+        return shown
 
     def _doubtful(self) -> int:
         """The length of the longest end of the held text that could become a stop."""

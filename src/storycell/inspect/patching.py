@@ -127,6 +127,7 @@ def patch(
     The exchange takes place after all of both texts was read. An h that is exchanged in the last layer is seen at once,
     everything else from the next character on, so without `then` a cell state changes the generated text alone.
     """
+    vocab.refuse_pieces("exchanging states")
     ids = {text: vocab.prompt_ids(text)[0] for text in (base, source, then)}
     states = {text: model.state_after(np.array([[BOUNDARY, *ids[text]]])) for text in (base, source)}
     patched = exchange(model, states[base], states[source], part)
@@ -298,6 +299,7 @@ class _Pairs:
     """Pairs of prompts as states, what is read after an exchange, and the answers that say which fact is believed."""
 
     def __init__(self, model: LanguageModel, vocab: Vocabulary, given: Sequence[Pair]) -> None:
+        vocab.refuse_pieces("exchanging states")
         self.model, self.given = model, given
         prompts = [vocab.prompt_ids(text)[0] for pair in given for text in (pair.source, pair.base)]
         states = states_after(model, prompts)

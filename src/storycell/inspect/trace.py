@@ -225,7 +225,8 @@ class Coloured:
 
 
 def trace(model: LanguageModel, ids: Ids, vocab: Vocabulary) -> Trace:
-    """Read a text `[N]`, which starts with a boundary, and keep every state."""
+    """Read a text `[N]`, which starts with a boundary, and keep every state; `SettingsError` for pieces."""
+    vocab.refuse_pieces("looking inside a model")
     if len(ids) < 2 or ids[0] != BOUNDARY:
         raise CorpusError("the text holds no characters to look at")
     return Trace(model, ids, vocab, _states(model, ids))

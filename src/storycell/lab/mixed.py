@@ -15,6 +15,7 @@ from storycell.runs.text import Notice, read_training_text
 
 def mix_with_ngram(model: Model, notice: Notice = lambda _: None) -> Model:
     """The model mixed with the n-gram of its training text, weights fitted on its end; `CorpusError` if gone."""
+    model.vocab.refuse_pieces("the n-gram of a training text", "leave --with-ngram out")
     prepared = _read(model, notice)
     with prepared.ids_blamed():
         counted = mixing.count(prepared.train_ids, len(model.vocab))
@@ -23,6 +24,7 @@ def mix_with_ngram(model: Model, notice: Notice = lambda _: None) -> Model:
 
 def count_whole_training_text(model: Model, notice: Notice = lambda _: None) -> NGram:
     """The n-gram of all that a run was trained on; `CorpusError` where that cannot be read any more."""
+    model.vocab.refuse_pieces("the n-gram of a training text", "leave --with-ngram out")
     prepared = _read(model, notice)
     with prepared.ids_blamed():
         return NGram.fit(np.asarray(prepared.train_ids[: mixing.MOST_COUNTED + 1]), len(model.vocab), mixing.ORDER)

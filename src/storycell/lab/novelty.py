@@ -166,7 +166,9 @@ def novelty(
     written = samples(model, count, chars, temperature, seed, progress)
     if not any(map(len, written)):
         raise CorpusError("the samples are empty, so nothing can be copied; allow more characters")
-    pieces = [model.vocab.encode(text) for text in written]
+    vocab = model.vocab.spelling
+    training, heldout = model.vocab.spell(training), None if heldout is None else model.vocab.spell(heldout)
+    pieces = [vocab.encode(text) for text in written]
     others = [] if heldout is None else cut_alike(heldout, [len(piece) for piece in pieces])
     found = matches(training, pieces + others, lambda done: progress("looking for copies", done, len(training)))
     ours, theirs = found[: len(pieces)], found[len(pieces) :]
@@ -174,7 +176,7 @@ def novelty(
     return Novelty(
         _distribution(ours, yardstick),
         _distribution(theirs, yardstick) if theirs else None,
-        _longest_spans(model.vocab, pieces, ours, shown),
+        _longest_spans(vocab, pieces, ours, shown),
     )
 
 

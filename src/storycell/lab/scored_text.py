@@ -80,7 +80,7 @@ def load_training_ids(config: RunConfig, vocab: Vocabulary) -> tuple[Ids, Vocabu
     """What a run was trained on, in characters, `[tokens]`, and their vocabulary; `CorpusError` as above."""
     prepared = read_in_characters(config, vocab)
     if prepared.vocab.kind != "characters":
-        raise CorpusError(f"{prepared.name} was prepared as bytes; baselines count characters")
+        raise CorpusError(f"{prepared.name} was prepared as {prepared.vocab.kind}; baselines count characters")
     return prepared.train_ids, prepared.vocab
 
 

@@ -60,6 +60,8 @@ def of_run(model: Model, text: ScoredText, windows: int, name: str) -> Scores:
         "precision": training.precision,
         "unknown_chars": int(np.count_nonzero(ids == UNKNOWN)),
     }
+    if model.vocab.kind == "pieces":  # windows of so many characters may begin within a piece
+        return Scores(name, about, evaluator.score(model.network, ids, model.vocab), metrics=metrics)
     nats = by_character(evaluator.score(model.network, ids), ids, model.vocab, several=len(text.stories) > 1)
     in_windows = evaluator.score(model.network, ids, windows=windows)
     if model.vocab.kind == "bytes":

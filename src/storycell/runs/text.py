@@ -88,7 +88,8 @@ def read_run_text(config: RunConfig, vocab: Vocabulary, progress: Progress = no_
     record = config.text
     if "-" in record.words:
         raise CorpusError("it was standard input, which is gone")
-    prepared = read_text(record, vocab if config.init else None, progress)
+    own = config.init is not None or vocab.kind == "pieces"
+    prepared = read_text(record, vocab if own else None, progress)
     return prepared if prepared.vocab == vocab else read_text(record, vocab, progress)
 
 

@@ -176,6 +176,7 @@ class Service:
     """One for each server."""
 
     def __init__(self, model: Model, settings: ServerSettings) -> None:
+        model.vocab.refuse_pieces("serving")
         self.model, self.settings = model, settings
         self.engine = Engine(model.network)
         self.slots = Slots(settings.max_slots, settings.slot_expiry_s)

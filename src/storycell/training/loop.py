@@ -352,9 +352,12 @@ class TrainLoop:
         if self.part_chars is None:
             unit, amount = self.settings.budget
             per_step = self.trainer.batches.B * self.trainer.batches.T
-            chars = {"steps": amount * per_step, "chars": amount, "minutes": amount * 60 * report.chars_per_s}[unit]
+            chars_per_step = per_step * self.prepared.train.chars_per_id
+            chars = {"steps": amount * chars_per_step, "chars": amount, "minutes": amount * 60 * report.chars_per_s}[
+                unit
+            ]
             self.part_chars = int(chars * EVALUATION_SHARE / self.settings.evaluations)
-        part = evaluator.take_part(ids, max(1, self.part_chars))
+        part = evaluator.take_part(ids, max(1, int(self.part_chars / self.prepared.train.chars_per_id)))
         result = evaluator.evaluate(self.learner.model, part, self.prepared.vocab)
         self.unknown_chars = result.unknown_chars
         return result.loss_nats

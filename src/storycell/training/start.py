@@ -23,10 +23,11 @@ from storycell import config, extras, threads
 from storycell.config import BUDGETS, Settings, TrainSettings
 from storycell.context import TABLE, of_matches
 from storycell.data import batches, corpus
+from storycell.data.prepare import prepare_cached
 from storycell.data.resumable import Progress, no_progress
-from storycell.data.survey import build_vocabulary
-from storycell.data.tokens import Prepared
-from storycell.data.vocab import Vocabulary
+from storycell.data.survey import build_vocabulary, survey
+from storycell.data.tokens import Prepared, open_prepared
+from storycell.data.vocab import Vocabulary, parse_kind
 from storycell.engine import library
 from storycell.engine.teacher import MOST_CHARACTERS, Teacher
 from storycell.errors import ResumeError, SettingsError
@@ -65,8 +66,8 @@ def transfer_weights(
 
     `matches` is the longest match that has rows in the context's table of both, 0 where none has.
     """
-    place = {c: k + RESERVED for k, c in enumerate(vocab.characters)}
-    rows = [*range(RESERVED), *(place[c] for c in given_vocab.characters)]
+    place = {text: k for k, text in enumerate(vocab.texts, RESERVED)}
+    rows = [*range(RESERVED), *(place[text] for text in given_vocab.texts)]
     weights = {name: weight.copy() for name, weight in fresh.items()}
     weights["output.weight"] *= np.float32(0.1)
     weights["output.bias"][:] = given["output.bias"][RESERVED:].min() - np.float32(2.0)
@@ -75,7 +76,7 @@ def transfer_weights(
             weight[rows] = given[name]
         elif name == "recurrent.weight_ih_l0" and "embedding.weight" not in weights:
             weight[:, rows] = given[name]
-        elif name != TABLE or vocab.characters == given_vocab.characters:
+        elif name != TABLE or vocab.texts == given_vocab.texts:
             weight[:] = given[name]
         elif matches:
             mine, theirs = (
@@ -110,7 +111,7 @@ def train(
     out: str | Path | None = None,
     recipe: str | None = None,
     init: str | Path | None = None,
-    vocab: str = "characters",
+    vocab: str | None = None,
     encoding: str = "utf-8",
     column: str | None = None,
     lines: bool = False,
@@ -121,11 +122,15 @@ def train(
     **settings: Any,
 ) -> TrainingResult:
     """Train a model on a text; the arguments are those of `storycell.train`."""
-    recipe = recipe or ("items" if lines else "quick")
+    words = name_texts(corpus.Named("stories") if text is None else text)
+    kind = _kind_of(words, vocab)
+    recipe = recipe or ("items" if lines else "pieces" if kind == "pieces" else "quick")
+    if kind == "pieces" and recipe == "best":
+        raise SettingsError("--vocab pieces: the recipe best plans for characters; leave one of the two out")
     with joined() as group:
-        donor = None if init is None else _load_donor(init, vocab)
+        donor = None if init is None else _load_donor(init, vocab or "characters")
+        vocab = vocab or kind or ("pieces" if recipe == "pieces" else "characters")
         chosen = resolve_settings(group, _choose_settings(recipe, donor, settings))
-        words = name_texts(corpus.Named("stories") if text is None else text)
         out = Path(out) if out is not None else _free_name(words, recipe)
         refuse_occupied(out)
         record = TextRecord(
@@ -156,7 +161,7 @@ def train(
             fitted = fit_items(prepared.train.chars, keeps_network=donor is not None)
             fitted = {k: v for k, v in fitted.items() if k != "chars" or not any(settings.get(b) for b in BUDGETS)}
             chosen = resolve_settings(group, _choose_settings(recipe, donor, {**fitted, **settings}))
-        group.rows(batches.make(prepared.train_ids, chosen.training).B)
+        group.rows(batches.make(prepared.train_ids, chosen.training, prepared.vocab.kind).B)
         run_config = RunConfig(
             made_at=folder_module.now(),
             settings=chosen,
@@ -167,6 +172,18 @@ def train(
         )
         with _threads(group, chosen):
             return _join_training(group, run_config, prepared, callback, donor, reason).start(out)
+
+
+def _kind_of(words: list[str], vocab: str | None) -> str | None:
+    """What the ids are to stand for, as far as that is said: by the vocabulary asked for, or a prepared text."""
+    asked = None if vocab is None else parse_kind(vocab)[0]
+    folder = prepared_folder(words)
+    if folder is None:
+        return asked
+    there = open_prepared(folder).vocab.kind
+    if asked not in (None, there):
+        raise SettingsError(f"--vocab {vocab}: {folder} has been prepared as {there} already; leave it out")
+    return there
 
 
 _NETWORK = {"layers", "hidden"}
@@ -210,7 +227,8 @@ def resume(
         )
         vocab = folder.vocab()
         folder.load_last(_weight_shapes(chosen, len(vocab)))  # before anything is allocated
-        prepared = _prepare_in_turn(group, record, vocab if run_config.init else None, progress, may_merge=False)
+        own = run_config.init is not None or vocab.kind == "pieces"
+        prepared = _prepare_in_turn(group, record, vocab if own else None, progress, may_merge=False)
         if has_changed(prepared, run_config.text) or prepared.vocab != vocab:
             raise ResumeError(
                 f"{' '.join(record.words)} is not the text that {folder.path} was trained on ({prepared.train.chars:,} "
@@ -238,7 +256,7 @@ def joined() -> Iterator[ProcessGroup]:
 def _load_donor(init: str | Path, vocab: str) -> LoadedRun:
     """The run whose weights to start from, whose vocabulary comes with them."""
     donor = load_run(init)
-    if vocab not in ("characters", donor.vocab.kind):
+    if parse_kind(vocab)[0] not in ("characters", donor.vocab.kind):
         raise SettingsError(
             f"--vocab {vocab}: --init {init} brings its own vocabulary of {donor.vocab.kind}; leave it out"
         )
@@ -311,10 +329,14 @@ def _threads(group: ProcessGroup, settings: Settings) -> AbstractContextManager[
 def build_trainer(settings: Settings, prepared: Prepared, group: ProcessGroup) -> Trainer:
     """The trainer of this process, at step 0, with its share of the streams."""
     training = settings.training
-    made = batches.make(prepared.train_ids, training)
+    vocab = prepared.vocab
+    made = batches.make(prepared.train_ids, training, vocab.kind)
     share = len(range(made.B)[group.rows(made.B)]) / made.B
     learner = build_learner(settings, len(prepared.vocab), group, share)
-    return Trainer(learner, made, training, processes=group, count_teacher=_teacher_of(training, prepared))
+    lengths = vocab.lengths if vocab.kind == "pieces" else None
+    return Trainer(
+        learner, made, training, processes=group, count_teacher=_teacher_of(training, prepared), lengths=lengths
+    )
 
 
 def _teacher_of(training: TrainSettings, prepared: Prepared) -> Callable[[], Teacher] | None:
@@ -322,6 +344,11 @@ def _teacher_of(training: TrainSettings, prepared: Prepared) -> Callable[[], Tea
     if not training.soft_targets:
         return None
     V = len(prepared.vocab)
+    if prepared.vocab.kind == "pieces":
+        raise SettingsError(
+            f"soft_targets = {training.soft_targets:g}: their n-grams are of characters, and this vocabulary is of "
+            "pieces; leave --soft-targets out"
+        )
     if V > MOST_CHARACTERS:
         raise SettingsError(
             f"soft_targets = {training.soft_targets:g}: the text has {V:,} different characters, and they are for at "
@@ -406,9 +433,15 @@ def _prepare_text(
         raise SettingsError(
             f"{record.words[0]} has been prepared already; --{flag} is for the text that it was made of"
         )
-    if vocab is not None and may_merge and vocab.kind == "characters" and not prepared_folder(record.words):
-        vocab = vocab.merge(build_vocabulary(open_text(record)[0]))
-    return read_text(record, vocab, progress or no_progress)
+    progress = progress or no_progress
+    if prepared_folder(record.words):
+        return read_text(record, vocab, progress)
+    text, valid = open_text(record)  # once: standard input is there only once
+    if vocab is not None and may_merge and vocab.kind != "bytes":
+        vocab = vocab.merge(build_vocabulary(text))
+    elif vocab is None and parse_kind(record.vocab)[0] == "pieces":  # found once: they are part of the run
+        vocab = survey(text, record.vocab, progress)[0]
+    return prepare_cached(text, valid=valid, vocab=vocab or record.vocab, progress=progress)
 
 
 def _record_text(record: TextRecord, prepared: Prepared) -> TextRecord:

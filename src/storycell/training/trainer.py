@@ -62,9 +62,12 @@ class Trainer:
         clock: Callable[[], float] = time.monotonic,
         processes: ProcessGroup | None = None,
         count_teacher: Callable[[], Teacher] | None = None,
+        lengths: npt.NDArray[np.int64] | None = None,
     ) -> None:
+        """`lengths [V]` are how many characters each id stands for, where that is not always one."""
         self.learner, self.batches, self.settings, self._clock = learner, batches, settings, clock
         self.processes = processes or ProcessGroup()
+        self._lengths = lengths
         self._count_teacher = count_teacher  # of soft targets, where the settings have any
         self._teacher: Teacher | None = None  # only while its share lasts: its counts take much memory
         self._rows = self.processes.rows(batches.B)
@@ -118,7 +121,7 @@ class Trainer:
         ids, targets = self.batches.at(self.step, self._rows)
         soft = self._soft_targets(ids, targets)
         nats, norm = self.learner.gradient(ids, targets, self.step, self._kept_streams(), soft)
-        nats = self._agree(nats, stop())
+        nats, chars = self._agree(nats, targets, stop())
         if math.isfinite(nats) and math.isfinite(norm):
             self.learner.apply(rate)
             if self.settings.average:  # faster at first, so that the start is soon forgotten
@@ -127,8 +130,8 @@ class Trainer:
         else:
             notice = self._skip()
         self.step += 1
-        self.chars += self.batches.B * self.batches.T
-        self._chars_here += self.batches.B * self.batches.T
+        self.chars += chars
+        self._chars_here += chars
         self._busy_s += self._clock() - began
         speed = self._chars_here / max(self._busy_s, 1e-9)
         nats = nats if math.isfinite(nats) else math.nan
@@ -160,12 +163,14 @@ class Trainer:
         drawn = TorchGenerator(draws_seed(self.settings, self.step)).uniform((B,))
         return (drawn >= self.settings.reset)[self._rows]
 
-    def _agree(self, nats: float, stop: int) -> float:
-        """The mean loss over all processes, once all have done this step; also sets what they go by from here on."""
-        every = self.processes.exchange(nats * self._share, self.elapsed_s, float(stop))
+    def _agree(self, nats: float, targets: npt.NDArray[np.int64], stop: int) -> tuple[float, int]:
+        """Nats per character over all processes, and their characters; also sets what they go by from here on."""
+        mine = targets.size if self._lengths is None else int(self._lengths[targets].sum())
+        every = self.processes.exchange(nats * self._share, self.elapsed_s, float(stop), float(mine))
         self._clocked_s = every[0][1]
-        self.stopped_by = int(max(wish for _, _, wish in every))
-        return sum(part for part, _, _ in every)
+        self.stopped_by = int(max(one[2] for one in every))
+        chars = int(sum(one[3] for one in every))
+        return sum(one[0] for one in every) * (self.batches.B * self.batches.T / chars), chars
 
     def _skip(self) -> str:
         """Leave the weights alone; after several times in a row, go back to the last good state."""

@@ -72,6 +72,9 @@ class Adaptation:
     vocab: Vocabulary
     ngram: NGram | None = None
 
+    def __post_init__(self) -> None:
+        self.vocab.refuse_pieces("adapting to a text", "leave --adapt out")
+
 
 class Coder(Protocol):
     """What is done with the probabilities of the next symbols."""

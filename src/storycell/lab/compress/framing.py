@@ -24,6 +24,7 @@ SEGMENT = 1 << 16  # symbols in a segment of a text without separators, at least
 MOST_SEGMENTS = 64
 MARK, CRLF, STORIES, ENDS_WITH_LINE, ENDS_BARE = 1, 2, 4, 8, 16  # flags of a frame
 
+_END = -1  # no code point
 _BARE = SEPARATOR
 _LINE = SEPARATOR + "\n"
 _SEPARATOR_LINE = re.compile("^" + re.escape(_LINE), re.MULTILINE)
@@ -82,8 +83,8 @@ def frame(data: bytes, vocab: Vocabulary) -> Frame:
 def unframe(framed: Frame, vocab: Vocabulary) -> bytes:
     """What the model read -> bytes; `ValueError` where no bytes give this frame."""
     if framed.flags & STORIES:
-        ends = np.flatnonzero(framed.symbols == BOUNDARY)
         codes = _codes_of(framed, vocab)
+        ends = np.flatnonzero(codes == _END)
         stories = [_text(codes[a:b], vocab) for a, b in zip([0, *(ends[:-1] + 1)], ends, strict=True)]
         if framed.flags & ENDS_WITH_LINE:
             stories.append(b"")
@@ -114,15 +115,16 @@ def _symbols(text: str, vocab: Vocabulary) -> tuple[Symbols, Symbols]:
         ids = np.frombuffer(_encode(text), dtype=np.uint8).astype(np.int32) + RESERVED
         return ids, np.zeros(0, dtype=np.int32)
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.int32)
-    ids = vocab.ids_of_codes(codes).astype(np.int32)
-    return ids, codes[ids == UNKNOWN]
+    ids = vocab.ids_of_text(text).astype(np.int32)
+    return ids, codes[vocab.spell(ids) == UNKNOWN]
 
 
 def _codes_of(framed: Frame, vocab: Vocabulary) -> Symbols:
-    """The code point (or byte) of every symbol, `[n]`; of a boundary, nothing that is used."""
-    table = np.array([0, 0, *map(ord, vocab.characters)], dtype=np.int32)
-    codes = table[framed.symbols]
-    codes[framed.symbols == UNKNOWN] = framed.escaped
+    """The code point (or byte) of every character, `[chars]`; of a boundary `_END`."""
+    table = np.array([_END, 0, *map(ord, vocab.characters)], dtype=np.int32)
+    characters = vocab.spell(framed.symbols)
+    codes: Symbols = table[characters]
+    codes[characters == UNKNOWN] = framed.escaped
     return codes
 
 
