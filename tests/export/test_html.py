@@ -90,6 +90,14 @@ class Opened:
     def await_end(self) -> None:
         self.page.get_by_role("button", name="Generate", exact=True).wait_for()
 
+    def await_story(self, text: str) -> None:
+        """Wait until the page shows this story, which it generates anew some time after a control has come to rest."""
+        for _ in range(100):
+            if self.story() == text:
+                break
+            self.page.wait_for_timeout(100)
+        assert self.story() == text
+
     def close(self) -> None:
         self.context.close()
         assert self.troubles == []
@@ -523,23 +531,20 @@ def test_a_slider_steers_by_a_direction_and_by_a_random_one(
     page.focus("#dose")
     for _ in range(8):
         page.keyboard.press("ArrowRight")
-    opened.await_end()
-    page.wait_for_timeout(300)
     assert page.inner_text("#dose ~ output") == "2.00"
     steered_text = run.steer(along, 2).generate(prompt, 150, greedy=True)
-    assert opened.story() == steered_text != unsteered
+    assert steered_text != unsteered
+    opened.await_story(steered_text)
     page.select_option("#direction", label="a random direction, as long")
-    page.wait_for_timeout(300)
-    opened.await_end()
-    assert opened.story() == run.steer(along.random(0), 2).generate(prompt, 150, greedy=True) != steered_text
+    random_text = run.steer(along.random(0), 2).generate(prompt, 150, greedy=True)
+    assert random_text != steered_text
+    opened.await_story(random_text)
     assert page.evaluate("() => net === plain")
     assert serious_violations(page) == []
     page.focus("#dose")
     for _ in range(8):
         page.keyboard.press("ArrowLeft")
-    page.wait_for_timeout(300)
-    opened.await_end()
-    assert opened.story() == unsteered
+    opened.await_story(unsteered)
     assert page.evaluate("() => net !== plain")  # the engine again
     opened.close()
 

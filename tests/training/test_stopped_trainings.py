@@ -80,7 +80,8 @@ def test_a_full_disk_loses_nothing_that_was_saved(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    words = ["train", str(text), "--out", str(run), *FLAGS, "--steps=20", "--evaluations=2", "--save-every=0.000001"]
+    words = ["train", str(text), "--out", str(run), *FLAGS, "--matches=0", "--steps=20", "--evaluations=2"]
+    words.append("--save-every=0.000001")
     done = subprocess.run([sys.executable, "-c", FULL_DISK, *words], capture_output=True, timeout=120, check=False)
     said = done.stderr.decode()
     assert done.returncode == 1, said

@@ -46,7 +46,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tunes = [HEAD.format(k) + f"GABc {'dedB' * (k % 3)}|]\n" for k in range(1, 60)]
     (folder / "tunes.abc").write_text("\n".join([*tunes, TUNE, *ODD]))
     storycell.train(
-        folder / "tunes.abc", out=folder / "run", quiet=True, steps=3, hidden=8, streams=2, chunk=16, threads=1
+        folder / "tunes.abc",
+        out=folder / "run",
+        quiet=True,
+        steps=3,
+        hidden=8,
+        matches=0,
+        streams=2,
+        chunk=16,
+        threads=1,
     )
     return folder / "run"
 
