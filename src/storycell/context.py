@@ -71,7 +71,12 @@ class Context:
     @property
     def rows(self) -> int:
         """R."""
-        return (self.ngram_rows if self.ngrams else 0) + self.matches * self.vocab_size
+        return self.of_ngrams + self.matches * self.vocab_size
+
+    @property
+    def of_ngrams(self) -> int:
+        """How many of them, the first ones, are those of n-grams."""
+        return self.ngram_rows if self.ngrams else 0
 
     @property
     def met(self) -> int:
@@ -95,7 +100,7 @@ class Context:
             seen &= character != 0
             met.append(h % self.ngram_rows)
         if self.matches:
-            met.append((self.ngram_rows if self.ngrams else 0) + self._matches_of(line, T))
+            met.append(self.of_ngrams + self._matches_of(line, T))
         return np.stack(met[1:] if self.ngrams else met, axis=2) if met else np.empty((B, T, 0), np.int64)
 
     def _matches_of(self, line: Integers, T: int) -> Integers:

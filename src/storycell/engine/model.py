@@ -82,8 +82,8 @@ class EngineModel:
         config = ModelConfig(CELLS[cell], layers, hidden_size, vocab_size, embedding_size, gate_bias)
         config.precision, config.threads = PRECISIONS[precision], threads
         config.dropout, config.weight_dropout, config.embedding_dropout = dropout, weight_dropout, embedding_dropout
-        config.ngrams, config.ngram_rows, config.matches = ngrams, ngram_rows if ngrams else 0, matches
-        self.context = Context(ngrams, ngram_rows if ngrams else 0, matches, vocab_size)
+        self.context = Context(ngrams, ngram_rows, matches, vocab_size)
+        config.ngrams, config.ngram_rows, config.matches = ngrams, self.context.of_ngrams, matches
         self._model: int | None = self._library.storycell_model_create(ctypes.byref(config))
         if not self._model:
             raise ValueError("a size of the model is out of range, or there is not enough memory for it")

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell.context import MEMORY, TABLE, Context
+from storycell.engine.inference import context_rows
 from storycell.evaluation.statistics import clustered_mean
 from storycell.inspect.trace import Trace
 
@@ -79,7 +80,7 @@ def copying(trace: Trace) -> Copying | None:
     context = trace.model.context
     if not context:
         return None
-    rows = context.rows_of(trace.all_ids[None], np.zeros((1, context.memory)))[0]
+    rows = context_rows(context, trace.all_ids[None])[0]
     table = trace.model.weights()[TABLE]
     kinds = {NGRAMS: rows[:, : len(rows[0]) - bool(context.matches)]} if context.ngrams else {}
     kinds |= {MATCHES: rows[:, -1:]} if context.matches else {}
@@ -102,7 +103,7 @@ def copying(trace: Trace) -> Copying | None:
 
 def match_of(context: Context, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """How long the match of a row is (0: none), and the character that followed there."""
-    place = rows - (context.ngram_rows if context.ngrams else 0)
+    place = rows - context.of_ngrams
     return np.where(place > 0, place // context.vocab_size + 1, 0), place % context.vocab_size
 
 

@@ -111,7 +111,7 @@ class CharLM(nn.Module):
         self.vocab_size, self.hidden_size, self.num_layers, self.cell = vocab_size, hidden_size, layers, cell
         self.embedding_size, self.dropout, self.forget_bias = embedding_size, dropout, forget_bias
         self.weight_dropout, self.embedding_dropout = weight_dropout, embedding_dropout
-        self.context = Context(ngrams, ngram_rows if ngrams else 0, matches, vocab_size)
+        self.context = Context(ngrams, ngram_rows, matches, vocab_size)
         if self.context and not embedding_size:
             raise SettingsError(f"{self.context}: its rows are added to an embedding, and embedding is 0")
         self.embedding = None
@@ -251,13 +251,10 @@ class CharLM(nn.Module):
         return F.embedding(torch.from_numpy(rows).to(ids.device), table).sum(2)  # whose gradient is summed in one order
 
     def _rows_of(self, ids: Integers, past: Floats) -> Integers:
-        """By the engine where it was built, which finds matches 50 times as fast; the reference stays numpy."""
+        """As `Context.rows_of`, which the reference backend asks itself."""
         if self.backend.name == "reference":
             return self.context.rows_of(ids, past)
-        try:
-            return inference.context_rows(self.context, ids, past)
-        except ImportError:
-            return self.context.rows_of(ids, past)
+        return inference.context_rows(self.context, ids, past)
 
     def vectors(self, ids: torch.Tensor, past: torch.Tensor | None = None) -> torch.Tensor:
         """What the first layer reads: ids `[B T]` -> `[B T D]`; with a context after `past [B P]`, None for zeros."""

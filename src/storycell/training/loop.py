@@ -155,10 +155,11 @@ def _check(tensors: dict[str, Array], name: str, layout: Layout, streams: int) -
             fits = kind in ("model", "average") and shapes.get(rest) == tensor.shape
         if not fits or tensor.dtype.kind != "f":
             raise _unfit_error(name, f"{key} has shape {list(tensor.shape)} and type {tensor.dtype}")
+    is_begun = any(name.startswith("optimizer.") for name in tensors)  # before the first step nothing is kept
     for key, moments in layout.moments.items():
         start = f"optimizer.{key}."
         found = {moment.removeprefix(start) for moment in tensors if moment.startswith(start)}
-        if found and found != moments:
+        if is_begun and found != moments:
             raise _unfit_error(name, f"of {key} the optimiser needs {', '.join(sorted(moments))}")
 
 
