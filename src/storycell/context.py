@@ -46,12 +46,19 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Context:
-    """Which rows a character meets; `ngrams` and `matches` are the longest of them, 0: none."""
+    """Which rows a character meets; `ngrams` and `matches` are the longest of them, 0: none.
+
+    Without n-grams there are no `ngram_rows`, whatever is given.
+    """
 
     ngrams: int = 0
     ngram_rows: int = 0
     matches: int = 0
     vocab_size: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.ngrams:
+            object.__setattr__(self, "ngram_rows", 0)
 
     @classmethod
     def of(cls, ngrams: int, matches: int, rows: int, vocab_size: int) -> "Context":
@@ -71,12 +78,7 @@ class Context:
     @property
     def rows(self) -> int:
         """R."""
-        return self.of_ngrams + self.matches * self.vocab_size
-
-    @property
-    def of_ngrams(self) -> int:
-        """How many of them, the first ones, are those of n-grams."""
-        return self.ngram_rows if self.ngrams else 0
+        return self.ngram_rows + self.matches * self.vocab_size
 
     @property
     def met(self) -> int:
@@ -100,7 +102,7 @@ class Context:
             seen &= character != 0
             met.append(h % self.ngram_rows)
         if self.matches:
-            met.append(self.of_ngrams + self._matches_of(line, T))
+            met.append(self.ngram_rows + self._matches_of(line, T))
         return np.stack(met[1:] if self.ngrams else met, axis=2) if met else np.empty((B, T, 0), np.int64)
 
     def _matches_of(self, line: Integers, T: int) -> Integers:

@@ -338,7 +338,7 @@ class _Packed:
         if network.embedding_size:
             a.embedding_weight = weights["embedding.weight"].ctypes.data
         if context := network.context:
-            a.ngrams, a.ngram_rows, a.matches = context.ngrams, context.of_ngrams, context.matches
+            a.ngrams, a.ngram_rows, a.matches = context.ngrams, context.ngram_rows, context.matches
             a.context_table = weights[TABLE].ctypes.data
         made, create = ctypes.c_void_p(), library.library().storycell_network_create
         library.check(
@@ -383,7 +383,7 @@ def context_rows(context: Context, ids: Any, past: Any = None) -> Integers:
     except ImportError:
         return context.rows_of(ids, before)
     rows = np.empty((B, T, context.met), np.int64)
-    sizes = context.ngrams, context.of_ngrams, context.matches, context.vocab_size, B, T
+    sizes = context.ngrams, context.ngram_rows, context.matches, context.vocab_size, B, T
     places = (array.ctypes.data for array in (ids, before, rows))
     library.check(find_rows(*sizes, *places))
     return rows

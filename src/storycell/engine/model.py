@@ -83,7 +83,7 @@ class EngineModel:
         config.precision, config.threads = PRECISIONS[precision], threads
         config.dropout, config.weight_dropout, config.embedding_dropout = dropout, weight_dropout, embedding_dropout
         self.context = Context(ngrams, ngram_rows, matches, vocab_size)
-        config.ngrams, config.ngram_rows, config.matches = ngrams, self.context.of_ngrams, matches
+        config.ngrams, config.ngram_rows, config.matches = ngrams, self.context.ngram_rows, matches
         self._model: int | None = self._library.storycell_model_create(ctypes.byref(config))
         if not self._model:
             raise ValueError("a size of the model is out of range, or there is not enough memory for it")

@@ -103,7 +103,7 @@ def copying(trace: Trace) -> Copying | None:
 
 def match_of(context: Context, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """How long the match of a row is (0: none), and the character that followed there."""
-    place = rows - context.of_ngrams
+    place = rows - context.ngram_rows
     return np.where(place > 0, place // context.vocab_size + 1, 0), place % context.vocab_size
 
 
