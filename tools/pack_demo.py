@@ -1,8 +1,8 @@
-"""Make the model in the package from a run: `python tools/pack_demo.py RUN`.
+"""Make the model in the package from a run, `python tools/pack_demo.py RUN`; or, with a FOLDER behind it, one for the tests.
 
-In: a run folder. Out: `src/storycell/demo/` with its settings and vocabulary, its learning curve, and its weights, all
-matrices in bytes (a quarter of the size; the loss moves in the fourth decimal), and so that they are float16 numbers:
-a page or package made of it holds the same model.
+In: a run folder. Out: `src/storycell/demo/` (or the folder) with its settings and vocabulary, its learning curve, and its
+weights, all matrices in bytes (a quarter of the size; the loss moves in the fourth decimal), and so that they are float16
+numbers: a page or package made of it holds the same model.
 """
 
 import shutil
@@ -19,21 +19,21 @@ DEMO = Path(__file__).parents[1] / "src" / "storycell" / "demo"
 
 def main() -> None:
     """Read the run's best weights, round them, write the folder anew; the README in it stays."""
-    run = Path(sys.argv[1])
+    run, folder = (Path(word) for word in (*sys.argv[1:], DEMO)[:2])
     model = storycell.load(run)
     _, about = RunFolder(run).load_weights({name: weight.shape for name, weight in model.network.weights().items()})
-    DEMO.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
     for name in ("vocab.json", "metrics.jsonl"):
-        shutil.copy(run / name, DEMO / name)
+        shutil.copy(run / name, folder / name)
     config = RunFolder(run).config()
     names = {"words": _names(config.text.words), "valid_words": _names(config.text.valid_words or [])}
     init = config.init and Path(config.init).name
     told = config.model_dump() | {"text": config.text.model_dump() | names, "init": init}
-    (DEMO / "config.json").write_bytes(to_json(told))
+    (folder / "config.json").write_bytes(to_json(told))
     weights = model.network.weights()
     matrices = {name: Scaled.in_float16(weight).matrix() for name, weight in weights.items() if weight.ndim > 1}
-    RunFolder(DEMO).save_weights(weights | matrices, about, matrices)
-    print(f"{DEMO}: {(DEMO / 'model.safetensors').stat().st_size:,} bytes")
+    RunFolder(folder).save_weights(weights | matrices, about, matrices)
+    print(f"{folder}: {(folder / 'model.safetensors').stat().st_size:,} bytes")
 
 
 def _names(words: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.instruction_sets import needs_kernel
+from support.tiny_runs import GRAMMAR
 
 SOURCE = Path(__file__).parents[2] / "src" / "storycell"
 FOR_TORCH = {  # beside nn/; imported late, where torch trains or is what the engine is measured against
@@ -143,17 +144,17 @@ LOOKING = """
 import numpy as np
 from storycell import api
 from storycell.inspect.inspection import Subject, inspect
-model = api.load("demo")
+model = api.load(RUN)
 text = 'Tim said, "I like the big red ball." Then he ran to the park with Anna. She was glad.\\n' * 60
 ids = np.concatenate([[0], model.vocab.encode(text)]).astype(model.vocab.dtype)
-found = inspect(Subject("demo", model.network, model.vocab, ids))
+found = inspect(Subject("grammar", model.network, model.vocab, ids))
 print(len(found.trace), sorted(found.flows), len(found.latch.holds) > 2)
 """
 
 
 @needs_kernel
 def test_gradients_and_held_units_of_a_report_need_no_torch() -> None:
-    done = blocked(LOOKING)
+    done = blocked(f"RUN = {str(GRAMMAR)!r}{LOOKING}")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "5160 ['RNN at 0.9', 'RNN at 1', 'RNN at 1.1', 'trained', 'untrained'] True\n"
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from support.instruction_sets import needs_kernel
-from support.tiny_runs import NETWORK, TEXT
+from support.tiny_runs import GRAMMAR, NETWORK, TEXT
 
 import storycell
 from storycell import CharLM
@@ -104,8 +104,8 @@ def layer_numbers() -> dict[str, Any]:
 
 
 def run_numbers() -> dict[str, Any]:
-    """What the model of the package writes and measures, and what is seen inside it."""
-    model = storycell.load("demo")
+    """What a model writes and measures, and what is seen inside it."""
+    model = storycell.load(GRAMMAR)
     text = 'Once upon a time, there was a cat. "I am a cat," said the cat. ' * 4
     trace = model.trace(text)
     held = streams(model.network, [5], Sampling(1.0), [1, 2], 10, {("h", 0, 3): 1.0})

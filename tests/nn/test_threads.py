@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 import torch
-from support.tiny_runs import FLAGS, NETWORK, command, running
+from support.tiny_runs import FLAGS, GRAMMAR, NETWORK, command, running
 
 import storycell
 from storycell import threads
@@ -325,7 +325,7 @@ print(within, started() > 0)
 def test_texts_written_at_the_same_time_are_as_alone_and_leave_torch_and_the_model_as_they_were(
     many: int, by_torch: bool
 ) -> None:
-    model = storycell.load("demo")
+    model = storycell.load(GRAMMAR)
     lm = model.lm.train().use(precision="auto")
     if by_torch:
         model.network = TorchModel(lm)
@@ -382,7 +382,7 @@ def test_numpys_products_take_one_thread_until_the_last_of_all_has_left() -> Non
 
 
 def test_compressing_and_inspecting_give_the_threads_back_too(tmp_path: Path, many: int) -> None:
-    model = storycell.load("demo")
+    model = storycell.load(GRAMMAR)
     path = tmp_path / "a.txt"
     path.write_text("Once upon a time there was a dog.\n" * 4)
     with path.open("rb") as source, (tmp_path / "a.scz").open("wb") as sink:

@@ -1,4 +1,4 @@
-"""The sections on causes, of the shipped model and the embedded stories, in a real browser."""
+"""The sections on causes, of a trained model and the embedded stories, in a real browser."""
 
 import json
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from support.accessibility import serious_violations
 from support.browser import open_browser
+from support.tiny_runs import GRAMMAR
 
 import storycell
 from storycell.data.stories import corpus
@@ -27,9 +28,9 @@ FEWER_BYTES = 1_000_000
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Inspection, InspectionReport, Path]:
-    model = storycell.load("demo")
+    model = storycell.load(GRAMMAR)
     text = "<|endoftext|>\n".join(islice(corpus.generate(6), 14))
-    found = inspect(Subject("demo", model.network, model.vocab, encode_text(text, model.vocab)[:-1], 1))
+    found = inspect(Subject("grammar", model.network, model.vocab, encode_text(text, model.vocab)[:-1], 1))
     report = InspectionReport(found)
     page = tmp_path_factory.mktemp("causes") / "page.html"
     page.write_text(report.html("stories"), encoding="utf-8")
@@ -48,7 +49,7 @@ def test_every_section_is_there_with_its_numbers_and_small(seen: tuple[Inspectio
 def test_a_text_and_a_model_without_them_leave_sections_out() -> None:
     """Of a recurrent network whose state is no sum, on a text that no grammar wrote."""
     text = "the king had a dog and the dog had a king. " * 120
-    model = storycell.load("demo")
+    model = storycell.load(GRAMMAR)
     V = len(model.vocab)
     rnn = EngineNetwork(draw_weights(weight_shapes(V, 12, 1, "rnn", 0, True), "rnn", 12, 1, -1.0), "rnn")
     found = inspect(Subject("rnn", rnn, model.vocab, encode_text(text, model.vocab)[:-1], 1))
