@@ -1,8 +1,8 @@
-"""Make the model in the package from a run, `python tools/pack_demo.py RUN`; or, with a FOLDER behind it, one for the tests.
+"""Make the model in the package from a run, `python tools/pack_demo.py RUN`; with a FOLDER behind it, one for the tests.
 
-In: a run folder. Out: `src/storycell/demo/` (or the folder) with its settings and vocabulary, its learning curve, and its
-weights, all matrices in bytes (a quarter of the size; the loss moves in the fourth decimal), and so that they are float16
-numbers: a page or package made of it holds the same model.
+In: a run folder. Out: `src/storycell/demo/` (or the folder) with its settings and vocabulary, its learning curve, and
+its weights, all matrices in bytes (a quarter of the size; the loss moves in the fourth decimal), and so that they are
+float16 numbers: a page or package made of it holds the same model.
 """
 
 import shutil
