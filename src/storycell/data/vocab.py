@@ -12,6 +12,7 @@ through a table of all code points.
 import json
 import re
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -81,7 +82,7 @@ class Vocabulary:
         """How many characters each id stands for, `[V]`: more than one only if it is a piece; a boundary counts one."""
         return pieces.piece_lengths(self.texts)
 
-    def count_chars(self, ids: Ids) -> int:
+    def count_chars(self, ids: Ids | Sequence[int]) -> int:
         """How many characters some ids stand for, boundaries included (of bytes: how many bytes)."""
         return int(self.lengths[ids].sum()) if self.kind == "pieces" else len(ids)
 
@@ -156,6 +157,17 @@ class Vocabulary:
             behind[more] = now
         return nats
 
+    def beginning_with(self, text: str) -> npt.NDArray[np.intp]:
+        """The ids whose text begins with some characters, one at least, in their order."""
+        ordered, n = self._ordered, len(text)
+        first = bisect_left(ordered, text)
+        end = bisect_right(ordered, text, first, key=lambda one: one[:n])
+        return np.sort(RESERVED + self._prefixes.order[first:end])
+
+    @cached_property
+    def _ordered(self) -> list[str]:
+        return sorted(self.texts)
+
     @cached_property
     def _prefixes(self) -> pieces.Prefixes:
         return pieces.find_prefixes(self.texts)
@@ -218,9 +230,13 @@ class Vocabulary:
         ids = boundary.join([*stories, self._encoder.encode(words)])
         return np.frombuffer(bytearray(ids), self.dtype), held
 
-    def settled(self, text: str) -> tuple[list[int], str]:
-        """The ids of a text's beginning that are the same whatever follows, and what of the text is after them."""
-        ids, rest = self.encode_part(BOUNDARY_BYTE.join(story.encode() for story in story_lines(text)), ends=False)
+    def settled(self, text: str, before: str = "") -> tuple[list[int], str]:
+        """The ids of a text's beginning that are the same whatever follows, and what of the text is after them.
+
+        The text may go on from what was left so of another, which is put `before` it.
+        """
+        block = BOUNDARY_BYTE.join(story.encode() for story in story_lines(text))
+        ids, rest = self.encode_part(before.encode() + block, ends=False)
         return ids.tolist(), rest.decode()
 
     def ids_of_text(self, text: str) -> npt.NDArray[np.unsignedinteger[Any]]:
