@@ -3,11 +3,14 @@
 import asyncio
 import json
 import math
+import re
 from typing import Any
 
 import numpy as np
 import pytest
-from support.live_server import Answer, in_this_process
+from support.browser import needs_chromium, open_browser
+from support.live_server import Answer, in_this_process, serving
+from support.piece_models import train_pieces
 
 import storycell
 from storycell import Sampling
@@ -21,13 +24,6 @@ pytest.importorskip("tokenizers", reason="the extra storycell[pieces] is not ins
 from storycell.server.jobs import log_softmax
 
 SMALL = 1e-3  # surprises have four digits
-SHORT = (
-    "<|endoftext|>\n".join(
-        f"Once upon a time {('Anna', 'Benno', 'Cleo')[k % 3]} had {k} balls.\nThen she didn't have them.\n"
-        for k in range(60)
-    )
-    + "<|endoftext|>\n"
-)
 PROMPTS = [
     "Once upon a ti",
     "Once upon a time",
@@ -42,11 +38,7 @@ PROMPTS = [
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> storycell.Model:
     """One that has learnt a little: its texts differ from seed to seed."""
-    folder = tmp_path_factory.mktemp("served")
-    (folder / "text.txt").write_text(SHORT, encoding="utf-8")
-    settings: dict[str, Any] = {"vocab": "pieces:150", "recipe": "pieces", "hidden": 24, "embedding": 16, "layers": 1}
-    settings |= {"streams": 4, "chunk": 16, "evaluations": 1, "threads": 1, "steps": 60, "lr": 0.02}
-    return storycell.train(folder / "text.txt", out=folder / "run", quiet=True, **settings).model
+    return train_pieces(tmp_path_factory.mktemp("served"))
 
 
 def ask(model: storycell.Model, *requests: tuple[str, Any], **settings: Any) -> list[Answer]:
@@ -311,3 +303,32 @@ def test_metrics_count_characters(model: storycell.Model) -> None:
             assert float(written.split()[1]) > 5
 
     asyncio.run(scene())
+
+
+@needs_chromium
+def test_the_page_goes_on_with_pieces_and_colours_characters(model: storycell.Model) -> None:
+    prompt = "Once upon a ti"
+    text = "() => document.querySelector('#text').value"
+    with serving(model.path) as served, open_browser() as browser:
+        page, troubles = browser.new_page(reduced_motion="reduce"), list[str]()
+        page.on("console", lambda message: troubles.append(message.text))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.goto(served.url)
+        page.wait_for_selector("#choices button")
+        with page.expect_response(lambda answer: answer.url.endswith("/v1/next")):
+            page.fill("#text", prompt)
+        page.locator("#choices button b", has_text=re.compile("^me$")).first.click()
+        assert page.evaluate(text) == "Once upon a time"
+        assert not page.is_visible("#regex")
+        for button in ("#one", "#generate"):
+            before = page.evaluate(text)
+            with page.expect_response(lambda answer: answer.url.endswith("/v1/next")):
+                page.click(button)
+            after = page.evaluate(text)
+            assert after.startswith(before)
+            assert len(after) > len(before)
+        page.locator("#generate", has_text="Generate").wait_for()
+        page.wait_for_timeout(300)
+        assert page.locator("#shades span").count() == len(after)
+        assert page.evaluate("document.querySelectorAll('#shades span[style]').length") > 5
+        assert troubles == []

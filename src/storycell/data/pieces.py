@@ -41,6 +41,22 @@ def word_pattern(characters: str) -> "re.Pattern[str]":
     )
 
 
+def character_classes(characters: str) -> str:
+    """What `word_pattern` takes each character for, a letter each: for a program that has no such tables.
+
+    `l` a letter, `m` a combining mark, `d` a digit, `_` itself, `s` white space, `o` any other.
+    """
+    return "".join(
+        "_" if c == "_"
+        else "d" if re.match(r"\d", c)
+        else "l" if re.match(r"\w", c)
+        else "m" if unicodedata.category(c)[0] == "M"
+        else "s" if re.match(r"\s", c)
+        else "o"
+        for c in characters
+    )  # fmt: skip
+
+
 def piece_texts(characters: str, merges: Merges) -> list[str]:
     """The texts of all pieces in the order of their ids, the first of which is `RESERVED`: characters, then merged."""
     return list(dict.fromkeys([*characters, *(a + b for a, b in merges)]))

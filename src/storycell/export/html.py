@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from importlib import resources
 from typing import Any
 
+from storycell.data.pieces import character_classes
 from storycell.data.vocab import Vocabulary
 from storycell.errors import ExportError
 from storycell.export import encoding
@@ -64,6 +65,7 @@ def write(
         **({"M": shape.M} if shape.M else {}),
         **({"labels": features.labels} if features.labels else {}),
         **{"weights": weights, "kind": vocab.kind, "characters": vocab.characters},
+        **({"merges": vocab.merges, "classes": character_classes(vocab.characters)} if vocab.kind == "pieces" else {}),
         **({"steer": asdict(features.steer)} if features.steer else {}),
     }
     parts = {
