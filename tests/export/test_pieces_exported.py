@@ -279,6 +279,29 @@ def test_a_stranger_is_said_and_a_pattern_is_not_offered(page: playwright.Page) 
     assert "“漢”" in (page.locator("#trouble").text_content() or "")
 
 
+@needs_node
+@needs_chromium
+def test_labels_are_read_before_the_prompt_and_cut_apart_from_it(browser: playwright.Browser, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    rows = [f"{('tale', 'news')[k % 2]},Once {('cats', 'dogs')[k % 2]} ran {k}" for k in range(120)]
+    table.write_text("\n".join(["genre,text", *rows]) + "\n", encoding="utf-8")
+    settings = {"hidden": 24, "embedding": 16, "layers": 1, "streams": 4, "chunk": 16, "evaluations": 1, "threads": 1}
+    settings |= {"vocab": "pieces:120", "recipe": "pieces", "steps": 300, "lr": 0.02, "labels": ["genre"]}
+    labelled = storycell.train(table, out=tmp_path / "run", quiet=True, **settings).model
+    prompt = "On"
+    expected = {genre: labelled.generate(prompt, 12, seed=3, labels={"genre": genre}) for genre in ("tale", "news")}
+    assert len(set(expected.values())) == 2
+    labelled.export_npm(tmp_path / "packed", "fp32")
+    labelled.export(tmp_path / "story.html", "fp32")
+    for genre, text in expected.items():
+        asked = json.dumps({"chars": 12, "seed": 3, "labels": {"genre": genre}})
+        assert by_node(tmp_path / "packed", f"return await generate({json.dumps(prompt)}, {asked});") == text
+    for page in opened(browser, tmp_path / "story.html"):
+        for genre, text in expected.items():
+            page.select_option("#labels select", genre)
+            assert written(page, prompt, 12, 0.8, 3)[: len(text)] == text
+
+
 def cut(text: str, facts: Mapping[str, str]) -> list[int]:
     """As docs/export.md says, from the metadata alone."""
     vocabulary = json.loads(facts["vocabulary"])

@@ -1,6 +1,7 @@
 // The page: a text of which every character keeps its trace, a mark in it, and what stands around.
 //
-// Everything before the mark is kept; choosing or generating replaces what is behind it. Needs `storycell` of runtime.js.
+// Everything before the mark is kept; choosing or generating replaces what is behind it. Needs `storycell` of runtime.js,
+// and with pieces of words `Pieces` of web/pieces.js.
 //
 // An id is shown as one span: a character, or a byte. A piece of a word is shown by character, a span each, and the mark
 // stands between pieces. What is told of ids counts them (`k`), what is told of the view counts spans (`at`).
@@ -8,7 +9,6 @@
 import { ColourChoice, chosenLabels, describe, newSeed, showChoices, showGenerating, showLabels, showSlider } from "../web/generate.js";
 import { loadEngine } from "../web/embedded.js";
 import { Pattern } from "../web/pattern.js";
-import { Pieces } from "../web/pieces.js";
 import { Story, scaleOf } from "../web/story.js";
 import { offerTheme } from "../web/theme.js";
 import { engineNet } from "./engine_net.js";

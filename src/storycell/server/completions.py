@@ -21,7 +21,6 @@ from typing import Any, Literal
 
 from storycell.data.vocab import Vocabulary
 from storycell.generation.constraints import Constraint
-from storycell.generation.generate import find_unsettled
 from storycell.generation.sampler import Beginnings, Draw, Sampling, Stream, held_step, plain_step
 from storycell.generation.text_stream import Pieces, Shown
 from storycell.language_model import LanguageModel
@@ -301,13 +300,16 @@ class Answer:
         """The most that may have to be kept until the answer is complete; a streamed one goes out as it comes."""
         if self.asked.stream:
             return 0
-        echoed = sum(len(prompt.ids) for prompt in self._prompts) if self.asked.echo else 0
-        longest = int(self._service.model.vocab.lengths.max()) if self.wanted.pieces else 1
-        each = (_TEXT_BYTES + _NATS_BYTES * self.wanted.nats) * longest
+        vocab, echoed = self._service.model.vocab, self._prompts if self.asked.echo else []
+        longest = int(vocab.lengths.max()) if self.wanted.pieces else 1
+        written = len(self._prompts) * self.limit
+        chars = sum(vocab.count_chars(prompt.ids) for prompt in echoed) + written * longest
+        kept = (_TEXT_BYTES + _NATS_BYTES * self.wanted.nats) * chars
         if self.wanted.likeliest is not None:
             more = _TEXT_BYTES * (longest - 1)
-            each += _LOGPROB_BYTES + more + (_LIKELIEST_BYTES + more) * self.wanted.likeliest
-        return each * self.n * (echoed + len(self._prompts) * self.limit)
+            each = _LOGPROB_BYTES + more + (_LIKELIEST_BYTES + more) * self.wanted.likeliest
+            kept += each * (sum(len(prompt.ids) for prompt in echoed) + written)
+        return kept * self.n
 
     def usage(self) -> dict[str, int]:
         """Tokens read and generated so far: characters, bytes or pieces."""
@@ -340,7 +342,7 @@ class Answer:
         """Read one prompt and let its choices join the batch; yields their echoes."""
         asked, service, vocab, run = self.asked, self._service, self._service.model.vocab, self._service.engine.run
         stream, behind, before = service.start(asked.state, self.sampling, asked.labels)
-        ids, unsettled = find_unsettled(vocab, prompt.ids, prompt.text, before)
+        ids, unsettled = await service.settle(prompt, before)
         rest = unsettled.text if unsettled else ""
         is_first = asked.state is None
         indices = range(number * self.n, (number + 1) * self.n)

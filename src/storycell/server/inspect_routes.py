@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell.engine.cells import CELLS
-from storycell.generation.generate import find_unsettled, spell_unsettled, ways_on
+from storycell.generation.generate import spell_unsettled, ways_on
 from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import Pieces
 from storycell.inspect.step import UnitStep, unit_step
@@ -44,7 +44,7 @@ async def following(service: Service, asked: NextRequest) -> dict[str, Any]:
     prompt = await service.prompt(asked.prompt, asked.unknown, service.settings.max_prompt)
     lm, vocab, run, nats = await service.network(asked.steer), service.model.vocab, service.engine.run, None
     stream, _, before = service.start(asked.state, Sampling(), asked.labels)
-    ids, unsettled = find_unsettled(vocab, prompt.ids, prompt.text, before)
+    ids, unsettled = await service.settle(prompt, before)
     if asked.score:
         wanted = Wanted(nats=True, pieces=vocab if vocab.kind == "pieces" else None)
         stream, scored = await run(scoring(lm, stream, ids, wanted))

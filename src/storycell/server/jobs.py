@@ -85,6 +85,8 @@ def describe(
         if wanted.nats and wanted.pieces is not None:
             spelt = _spell(wanted.pieces, scores, ids)
     if wanted.likeliest is None:
+        if wanted.pieces is None:
+            return [CharLogprobs(k, 0.0, [], surprise) for k, surprise in zip(ids, nats, strict=True)]
         return [CharLogprobs(k, 0.0, [], surprise, by) for k, surprise, by in zip(ids, nats, spelt, strict=True)]
     if sampling is None:
         chosen = [-surprise for surprise in nats]
@@ -138,8 +140,11 @@ class Surprises:
             else:
                 nats += [0.0] * (at + len(one.spelt) - len(nats))
                 nats[at : at + len(one.spelt)] = one.spelt
-        self._ahead = nats[chars:]
-        return [round(surprise, DIGITS) for surprise in nats[:chars]]
+        if len(nats) > chars:
+            self._ahead, nats = nats[chars:], nats[:chars]
+        elif self._ahead:
+            self._ahead = []
+        return [round(surprise, DIGITS) for surprise in nats]
 
 
 def hidden_part(vocab: Vocabulary, ids: list[int], chars: int) -> tuple[int, int]:

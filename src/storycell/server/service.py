@@ -33,7 +33,8 @@ from storycell.engine.cells import CELLS
 from storycell.errors import StorycellError, UnknownCharacterError
 from storycell.generation import gbnf
 from storycell.generation.constraints import Constraint, Rules, header_of
-from storycell.generation.sampler import Sampling, Stream, read
+from storycell.generation.generate import find_unsettled
+from storycell.generation.sampler import Sampling, Stream, Unsettled, read
 from storycell.inspect.steering import Direction, steer
 from storycell.language_model import LanguageModel
 from storycell.naming import show_name
@@ -257,6 +258,13 @@ class Service:
         if len(ids) > most:
             raise ApiError(413, f"the prompt has {len(ids):,} bytes; at most {most:,} are read", param="prompt")
         return Prompt(read, ids)
+
+    async def settle(self, prompt: Prompt, before: str) -> tuple[list[int], Unsettled | None]:
+        """The ids of a prompt that stay whatever follows, and the rest; `before` is that of what was read before it."""
+        vocab = self.model.vocab
+        if vocab.kind == "pieces" and len(prompt.text) > _LONG:
+            return await asyncio.to_thread(find_unsettled, vocab, prompt.ids, prompt.text, before)
+        return find_unsettled(vocab, prompt.ids, prompt.text, before)
 
     def header(self, labels: Mapping[str, str]) -> list[int]:
         """The ids of the labels that a text begins with; `ApiError` where the model does not know them."""

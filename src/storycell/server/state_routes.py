@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from storycell.generation.generate import find_unsettled
 from storycell.generation.sampler import Sampling
 from storycell.server.jobs import reading
 from storycell.server.schemas import StateRequest
@@ -14,7 +13,7 @@ async def save(service: Service, asked: StateRequest) -> dict[str, Any]:
     service.slots.require_room(1)
     prompt = await service.prompt(asked.prompt, asked.unknown, service.settings.max_prompt)
     stream, behind, before = service.start(asked.state, Sampling())
-    ids, unsettled = find_unsettled(service.model.vocab, prompt.ids, prompt.text, before)
+    ids, unsettled = await service.settle(prompt, before)
     await service.engine.run(reading(service.model.network, stream, ids))
     chars = service.model.vocab.count_chars(prompt.ids)
     service.metrics.read.inc(chars)
