@@ -94,7 +94,7 @@ def _file(name: str) -> str:
 
 
 def _compact(script: str) -> str:
-    """A script without its lines of comment and indentation, a fifth: a page is sent more often than its source is read.
+    """A script without its lines of comment and its indentation, a fifth: a page is sent more often than it is read.
 
     None may hold a text of several lines, which would be indented otherwise.
     """
