@@ -32,6 +32,7 @@ _CODE_POINTS = 0x110000
 _ASCII = bytes(range(0x80))
 _CONTINUATION = bytes(range(0x80, 0xC0))  # the bytes of a character in UTF-8 after its first
 _SPELT_AT_A_TIME = 1 << 20  # ids
+_SCORED_AT_A_TIME = 1024  # ids, each with the probabilities of all
 _FORMAT, _FORMAT_OF_PIECES = 1, 2  # of vocab.json; a storycell from before there were pieces refuses the second
 
 Kind = Literal["characters", "bytes", "pieces"]
@@ -111,6 +112,53 @@ class Vocabulary:
             before = np.cumsum(lengths) - lengths
             parts.append(flat[np.arange(lengths.sum()) + np.repeat(starts[part] - before, lengths)])
         return np.concatenate(parts)
+
+    def spell_nats(self, log_probabilities: npt.NDArray[Any], ids: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """The loss in nats of every character of `ids [n]`, `[chars]`, given `log_probabilities [n V]` of a model.
+
+        A character of a piece costs what the probability of all pieces that begin with the characters before it has to
+        be multiplied by for those that begin with it too; the last one also that the piece ends there. So those of a
+        piece add up to its loss. Where every id is one character, it is just that.
+        """
+        ids = np.asarray(ids, np.intp)
+        own: npt.NDArray[np.float64] = log_probabilities[np.arange(len(ids)), ids].astype(np.float64)
+        if self.kind != "pieces":
+            return 0.0 - own
+        parts = [
+            self._spell_nats(log_probabilities[at : at + _SCORED_AT_A_TIME], ids[at : at + _SCORED_AT_A_TIME], own[at:])
+            for at in range(0, len(ids), _SCORED_AT_A_TIME)
+        ]
+        return np.concatenate([np.zeros(0), *parts])
+
+    def _spell_nats(
+        self, log_probabilities: npt.NDArray[Any], ids: npt.NDArray[np.intp], own: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        prefixes, width = self._prefixes, len(self.texts) + 1
+        probabilities = np.zeros((len(ids), width))  # in the order of the texts, and a zero behind them all
+        np.exp(log_probabilities[:, RESERVED + prefixes.order], out=probabilities[:, :-1])
+        lengths = self.lengths[ids]
+        places = np.cumsum(lengths) - lengths
+        starts = np.cumsum(self.lengths) - self.lengths - RESERVED
+        nats = np.empty(lengths.sum())
+        behind = np.zeros(len(ids))  # ln p of all that begin with the characters so far
+        for depth in range(lengths.max(initial=0)):
+            last = np.flatnonzero(lengths == depth + 1)
+            nats[places[last] + depth] = behind[last] - own[last]
+            more = np.flatnonzero(lengths > depth + 1)
+            if not len(more):
+                break
+            at = starts[ids[more]] + depth
+            edges = np.stack([prefixes.first[at], prefixes.end[at]], axis=1) + more[:, None] * width
+            shares = np.add.reduceat(probabilities.ravel(), edges.ravel())[::2]
+            with np.errstate(divide="ignore"):  # what is all too unlikely: as likely as the piece itself
+                now = np.minimum(np.maximum(np.log(shares), own[more]), behind[more])
+            nats[places[more] + depth] = behind[more] - now
+            behind[more] = now
+        return nats
+
+    @cached_property
+    def _prefixes(self) -> pieces.Prefixes:
+        return pieces.find_prefixes(self.texts)
 
     @cached_property
     def _encoder(self) -> pieces.Encoder:
