@@ -213,21 +213,22 @@ def _generated_on(
     every, _ = model.logits(np.array([ending.then]), {n: np.ascontiguousarray(v) for n, v in state.items()})
     with np.errstate(divide="ignore"):
         log_p = np.log(probabilities(np.concatenate([first, every[0]]).astype(np.float64)))
-    usual, ways, scores = ending.then, list[tuple[int, int]](), list[float]()
-    for at in range(len(usual) + 1):
-        ids = ending.beyond[at].tolist() if at < len(usual) else range(RESERVED, len(vocab))
-        behind = float(log_p[range(at), usual[:at]].sum())
-        ways += [(at, k) for k in (*ids, *([BOUNDARY] if at == len(usual) else []))]
-        scores += [behind + float(log_p[at, k]) for _, k in ways[len(scores) :]]
+    behind = np.cumsum([0.0, *(float(log_p[at, k]) for at, k in enumerate(ending.then))])
+    ways = [(at, int(k)) for at, ids in enumerate(ending.beyond) for k in ids]
+    scores = [behind[at] + log_p[at, k] for at, k in ways] + [behind[-1]]  # the last: all as it is usually
     stream = Stream(sampling, seed)
     reserved = [-np.inf] * RESERVED  # `Sampling` takes the scores for logits, of which it leaves one out
-    at, k = ways[sampling.choose(np.array([*reserved, *scores], np.float32), stream.draw) - RESERVED]
-    if k == BOUNDARY:
-        return ""
-    after = model.state_after(np.array([usual[:at]]), state) if at else state
-    stream.state, stream.next_id = {name: value[:, 0] for name, value in after.items()}, k
-    rest = advance(model, [stream], chars)[0].ids
-    return vocab.decode([*usual[:at], k, *rest])[len(vocab.decode(usual)) :][:chars]
+    way = sampling.choose(np.array([*reserved, *scores], np.float32), stream.draw) - RESERVED
+    if way == len(ways):
+        at, first = len(ending.then), sampling.choose(log_p[-1].astype(np.float32), stream.draw)
+        if first == BOUNDARY:
+            return ""
+    else:
+        at, first = ways[way]
+    after = model.state_after(np.array([ending.then[:at]]), state) if at else state
+    stream.state, stream.next_id = {name: value[:, 0] for name, value in after.items()}, first
+    written = vocab.decode([*ending.then[:at], first, *advance(model, [stream], chars)[0].ids])
+    return written[len(vocab.decode(ending.then)) :][:chars]
 
 
 @dataclass(frozen=True)
