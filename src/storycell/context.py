@@ -19,11 +19,10 @@ A context sees nothing beyond a boundary: that and everything before it are char
 and a 0 agrees with nothing. A stream remembers its P latest characters, the latest first, as `past` in its state
 `[1 B P]`; zeros are the state before a text begins, as of all states. P is MEMORY with matches, else N - 1.
 
-A run's `model.safetensors` stores the table in bytes (`in_bytes`): rows are added up, so that rounding them is not seen
-in a loss (LOG.md). native/engine/context.h has the same in C++.
+A run's `model.safetensors` stores the table in bytes (`quantized.in_bytes`): rows are added up, so that rounding them
+is not seen in a loss (LOG.md). native/engine/context.h has the same in C++.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +37,6 @@ PAST = "past"  # its name in a state
 TABLE = "context_table.weight"  # the name of the table [R D]; it starts at zero
 
 _PIECE = 256
-_SCALE = "context_table.scale"  # [R] float32, beside a table that is stored in bytes
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -151,22 +149,3 @@ class Context:
 def of_matches(table: Any, matches: int, vocab_size: int) -> Any:
     """The rows of matches in a table `[R D]`, `[M V D]`: of a length and the character that follows; a view."""
     return table[len(table) - matches * vocab_size :].reshape(matches, vocab_size, -1)
-
-
-def in_bytes(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Weights as `model.safetensors` stores them: the table, if there is one, as int8 with a scale for each row."""
-    if TABLE not in weights:
-        return dict(weights)
-    table = np.asarray(weights[TABLE], np.float32)
-    scale = np.abs(table).max(1) / np.float32(127)
-    steps = np.rint(table / np.where(scale > 0, scale, 1)[:, None])
-    return {**weights, TABLE: steps.astype(np.int8), _SCALE: scale}
-
-
-def from_bytes(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The weights that `in_bytes` stored, the table in float32 again; what is anything else is left as it is."""
-    weights = dict(stored)
-    table, scale = weights.get(TABLE), weights.get(_SCALE)
-    if table is not None and scale is not None and table.ndim == 2 and scale.shape == table.shape[:1]:
-        weights[TABLE] = table.astype(np.float32) * weights.pop(_SCALE).astype(np.float32)[:, None]
-    return weights

@@ -10,9 +10,10 @@ import pytest
 from support.random_models import CHARACTERS, KINDS, model
 
 from storycell.data.vocab import Vocabulary
-from storycell.export.encoding import BYTE, Weights, round_network
+from storycell.export.encoding import Weights, round_network
 from storycell.export.export import export
 from storycell.export.network import Network
+from storycell.quantized import BYTE
 
 EXACT = 1e-4  # as in test_export.py
 T, B = 12, 3

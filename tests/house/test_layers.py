@@ -9,7 +9,7 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "storycell"
 RANKS = {
     "config": 0, "errors": 0, "types": 0, "loss": 0, "threads": 0, "naming": 0, "language_model": 0, "extras": 0,
-    "context": 0, "atomic": 0,
+    "context": 0, "quantized": 0, "atomic": 0,
     "data": 1, "engine": 1, "nn": 1, "web": 1,
     "runs": 2,
     "generation": 3, "evaluation": 3,
@@ -22,6 +22,7 @@ SAME_RANK = {
     ("config", "errors"),  # a wrong setting is an error that a user can see
     ("extras", "errors"),  # and so is a package that is missing
     ("language_model", "context"),  # a model says what its characters meet
+    ("quantized", "context"),  # whose table is what is stored in bytes
     ("nn", "engine"),  # torch's backend and the engine share one library of kernels
 }
 FILES = sorted(p for p in SOURCE.rglob("*.py") if p.relative_to(SOURCE).parts[0] not in ("__init__.py", "__main__.py"))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell.engine.cells import layer_weights, sigmoid
-from storycell.export.encoding import BYTE, Scaled
+from storycell.quantized import BYTE, Scaled
 
 Floats = npt.NDArray[np.floating[Any]]  # float32
 Bytes = npt.NDArray[np.int8]

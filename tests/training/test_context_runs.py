@@ -12,7 +12,7 @@ from support.instruction_sets import needs_kernel
 from support.tiny_runs import TEXT, command
 
 import storycell
-from storycell import Report, context
+from storycell import Report, context, quantized
 from storycell.cli.main import main
 from storycell.config import resolve
 from storycell.errors import SettingsError
@@ -118,7 +118,7 @@ def test_the_table_is_stored_in_bytes_and_a_loss_hardly_sees_it(run: Path) -> No
     assert stored[context.TABLE].dtype == np.int8
     last = safetensors.numpy.load_file(run / "last.safetensors")
     exact = {name.removeprefix("model."): t for name, t in last.items() if name.startswith("model.")}
-    rounded = context.from_bytes(stored)
+    rounded = quantized.from_bytes(stored)
     table = exact[context.TABLE]
     assert np.abs(table).max() > 0.1
     assert (np.abs(rounded[context.TABLE] - table) <= np.abs(table).max(1, keepdims=True) / 253).all()
@@ -131,7 +131,7 @@ def test_the_table_is_stored_in_bytes_and_a_loss_hardly_sees_it(run: Path) -> No
 def test_rows_of_zeros_are_stored_as_zeros() -> None:
     weights = {context.TABLE: np.zeros((3, 2), np.float32), "output.bias": np.ones(2, np.float32)}
     weights[context.TABLE][1] = [0.5, -1.0]
-    back = context.from_bytes(context.in_bytes(weights))
+    back = quantized.from_bytes(quantized.in_bytes(weights))
     assert back.keys() == weights.keys()
     assert back[context.TABLE].tolist() == [[0, 0], [pytest.approx(64 / 127), -1], [0, 0]]
 

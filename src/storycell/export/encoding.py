@@ -7,38 +7,16 @@ characters need no escaping in C, JSON or a script: a weight takes one byte of t
 """
 
 import base64
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from storycell.errors import ExportError, SettingsError
 from storycell.export.network import Array, Network, Shape
+from storycell.quantized import Scaled
 
 Weights = Literal["fp32", "fp16", "int8"]
-BYTE = 127  # whole numbers from -127 to 127 where a file stores bytes
 PRINTABLE = 44  # from -44 to 44 where it stores one printable character for each
-
-
-@dataclass(frozen=True)
-class Scaled:
-    """A matrix as whole numbers `[rows, columns]` times a scale for each row `[rows]`."""
-
-    whole: npt.NDArray[np.int8]
-    scales: Array
-
-    @classmethod
-    def of(cls, matrix: Array, largest: int) -> "Scaled":
-        """The nearest such matrix, with whole numbers from `-largest` to `largest`."""
-        scales = (np.abs(matrix).max(axis=1) / largest).astype(np.float32)
-        scales[scales == 0] = 1
-        whole = np.rint(matrix.astype(np.float64) / scales[:, None])
-        return cls(np.clip(whole, -largest, largest).astype(np.int8), scales)
-
-    def matrix(self) -> Array:
-        """What it stands for, float32."""
-        return self.whole.astype(np.float32) * self.scales[:, None]
 
 
 def check_rounding(weights: str) -> Weights:

@@ -15,11 +15,12 @@ from storycell import atomic
 from storycell.data.vocab import Vocabulary
 from storycell.errors import ExportError, SettingsError
 from storycell.export import c, check, header, html, onnx
-from storycell.export.encoding import BYTE, PRINTABLE, Weights, check_rounding, round_network
+from storycell.export.encoding import PRINTABLE, Weights, check_rounding, round_network
 from storycell.export.network import Network
 from storycell.generation import sampler
 from storycell.language_model import LanguageModel
 from storycell.naming import show_name
+from storycell.quantized import BYTE
 from storycell.types import BOUNDARY, UNKNOWN
 
 DEFAULT_WEIGHTS: dict[str, Weights] = {".html": "fp16", ".onnx": "fp32", ".c": "fp32", ".h": "int8"}

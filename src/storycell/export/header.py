@@ -15,8 +15,8 @@ import numpy as np
 from storycell.data.vocab import Vocabulary
 from storycell.errors import ExportError
 from storycell.export import c
-from storycell.export.encoding import BYTE, Scaled
 from storycell.export.network import Array, Network, Shape
+from storycell.quantized import BYTE, Scaled
 
 _ARRAY = re.compile(r"^static const (?:int8_t|float|uint32_t) (\w+)((?:\[[\w *-]+\])+) = \{\n(.*?)\n\};$", re.M | re.S)
 _NUMBER = re.compile(r"-?[\d.]+(?:e[+-]?\d+)?")

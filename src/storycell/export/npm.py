@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
-from storycell import atomic, context
+from storycell import atomic, quantized
 from storycell.config import ModelSettings
 from storycell.data.vocab import Vocabulary
 from storycell.engine.cells import CELLS
@@ -95,7 +95,7 @@ def export_npm(
     settings["gate_bias"] = "recurrent.bias_ih_l0" in model.weights()
     if model.context.ngrams:
         settings["ngram_rows"] = model.context.ngram_rows
-    given = model.weights() if chosen == "fp32" else context.in_bytes(model.weights())
+    given = model.weights() if chosen == "fp32" else quantized.in_bytes(model.weights())
     stored = {key: _stored(weight, chosen) for key, weight in given.items()}
     parts = {
         "NAME": json.dumps(name),
@@ -114,7 +114,7 @@ def export_npm(
         "package.json": json.dumps(_package(_package_name(folder), f"{name}: {about}"), indent=2) + "\n",
         "README.md": _readme(name, about, folder, prompt, labels or {}),
     }
-    rounded = {key: np.asarray(w, np.float32) for key, w in context.from_bytes(stored).items()}
+    rounded = {key: np.asarray(w, np.float32) for key, w in quantized.from_bytes(stored).items()}
     ids = probe(model)
     run, expected = run_logits(model, ids), run_logits(model.with_weights(rounded), ids)
 
@@ -177,7 +177,7 @@ def _read(path: Path, backend: str) -> Network:
         for name in ("config", "vocab", "weights")
     )
     sizes = {"ngram_rows": 1, **config["settings"]["model"]}
-    tensors = context.from_bytes(safetensors.numpy.load(base64.b64decode(weights)))
+    tensors = quantized.from_bytes(safetensors.numpy.load(base64.b64decode(weights)))
     named = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
     made = new_model(len(vocab["reserved"]) + len(vocab["characters"]), ModelSettings(**sizes), backend=backend)
     return Network.of(made.with_weights(named))

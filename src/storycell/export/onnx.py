@@ -18,8 +18,9 @@ import numpy.typing as npt
 from storycell.context import FACTOR, PRIME, Context
 from storycell.engine.cells import CELLS
 from storycell.errors import ExportError
-from storycell.export.encoding import BYTE, Scaled, Weights
+from storycell.export.encoding import Weights
 from storycell.export.network import Network, Shape
+from storycell.quantized import BYTE, Scaled
 
 _OPSET = 13  # of December 2020, onnxruntime 1.6; the first with these rules of Split and Unsqueeze
 _IR_VERSION = 7  # of the same time

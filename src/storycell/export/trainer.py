@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from storycell import context
+from storycell import quantized
 from storycell.atomic import write_atomically
 from storycell.data.stories.corpus import generate
 from storycell.data.vocab import SEPARATOR, Vocabulary
@@ -72,7 +72,7 @@ def write(
     facts, weights = None, ""
     if model is not None and vocab is not None:
         shape = {"cell": model.cell, "layers": model.num_layers, "units": model.hidden_size}
-        weights_by_name = context.in_bytes(model.weights())
+        weights_by_name = quantized.in_bytes(model.weights())
         shape |= {"embedding": model.embedding_size}
         if met := model.context:
             shape |= {"ngrams": met.ngrams, "ngramRows": met.ngram_rows, "matches": met.matches}

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -26,8 +26,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from storycell import atomic, context, extras
+from storycell import atomic, extras, quantized
 from storycell.config import Settings, StrictModel, validate
+from storycell.context import TABLE
 from storycell.data.vocab import Vocabulary
 from storycell.engine.library import CELLS
 from storycell.errors import RunFolderError, SettingsError, VocabularyError
@@ -179,17 +180,19 @@ class RunFolder:
                 f"{path} is damaged or was edited by hand: {error}; restore it from a copy, or train again"
             ) from None
 
-    def save_weights(self, weights: Mapping[str, Any], about: dict[str, Any]) -> None:
+    def save_weights(
+        self, weights: Mapping[str, Any], about: dict[str, Any], in_bytes: Iterable[str] = (TABLE,)
+    ) -> None:
         """Write `model.safetensors`: the best weights so far, by torch's names; `about` becomes its metadata.
 
-        The context's table is rounded to bytes.
+        The matrices `in_bytes` are rounded to bytes, by default the context's table alone.
         """
-        self._save("model.safetensors", context.in_bytes(weights), about)
+        self._save("model.safetensors", quantized.in_bytes(weights, in_bytes), about)
 
     def load_weights(self, shapes: Shapes) -> tuple[dict[str, Floats], dict[str, Any]]:
         """The best weights in float32, checked to have the `shapes` of the model they are for, and their metadata."""
         stored, about = self._load("model.safetensors")
-        weights = context.from_bytes(stored)
+        weights = quantized.from_bytes(stored)
         self._refuse_misfit("model.safetensors", weights, shapes)
         return {name: weight.astype(np.float32, copy=False) for name, weight in weights.items()}, about
 
@@ -235,7 +238,7 @@ class RunFolder:
         """The weights of a step in float32, checked to have the `shapes` of the model they are for."""
         name = _checkpoint(step)
         stored, about = self._load(name)
-        weights = context.from_bytes(stored)
+        weights = quantized.from_bytes(stored)
         self._refuse_misfit(name, weights, shapes)
         if about.get("step") != step:
             raise RunFolderError(f"{self.path / name} holds the weights of another step; restore it from a copy")
@@ -325,7 +328,7 @@ def _in_16_bits(weights: Mapping[str, Any]) -> dict[str, Array]:
         name: np.clip(weight, -_LARGEST_16, _LARGEST_16).astype(np.float16)
         if weight.ndim > 1 and weight.dtype.kind == "f"
         else weight
-        for name, weight in context.in_bytes(weights).items()
+        for name, weight in quantized.in_bytes(weights).items()
     }
 
 

@@ -75,8 +75,9 @@ export function readTensors(bytes) {
   return { tensors, about: JSON.parse(metadata.about) };
 }
 
-// model.safetensors stores the context's table in bytes, with a scale for each row (context.py of storycell).
-const SCALE = "context_table.scale";
+// model.safetensors stores the context's table in bytes, with a scale for each row, and of some runs all
+// matrices (quantized.py of storycell).
+const scaleOf = (name) => name.replace("weight", "scale");
 
 export function inBytes(tensors) {
   if (!tensors[TABLE]) return tensors;
@@ -84,20 +85,22 @@ export function inBytes(tensors) {
   for (let row = 0; row < R; row++) {
     let most = 0;
     for (let at = row * D; at < (row + 1) * D; at++) most = Math.max(most, Math.abs(values[at]));
-    scales[row] = most / 127;
-    for (let at = row * D; most && at < (row + 1) * D; at++) bytes[at] = Math.round(values[at] / scales[row]);
+    scales[row] = most / 127 || 1;
+    for (let at = row * D; at < (row + 1) * D; at++) bytes[at] = Math.round(values[at] / scales[row]);
   }
-  return { ...tensors, [TABLE]: { shape: [R, D], values: bytes }, [SCALE]: { shape: [R], values: scales } };
+  return { ...tensors, [TABLE]: { shape: [R, D], values: bytes }, [scaleOf(TABLE)]: { shape: [R], values: scales } };
 }
 
 // The weights of a file, Float32Arrays by name.
 export function weightsOf(tensors) {
-  const weights = Object.fromEntries(Object.entries(tensors).map(([name, { values }]) => [name, values])), scales = weights[SCALE];
-  if (!scales) return weights;
-  const [R, D] = tensors[TABLE].shape, table = Float32Array.from(weights[TABLE]);
-  for (let row = 0; row < R; row++) for (let at = row * D; at < (row + 1) * D; at++) table[at] *= scales[row];
-  weights[TABLE] = table;
-  delete weights[SCALE];
+  const weights = Object.fromEntries(Object.entries(tensors).map(([name, { values }]) => [name, values]));
+  for (const [name, { shape: [R, D], values }] of Object.entries(tensors)) {
+    const scales = tensors[scaleOf(name)]?.values;
+    if (!(values instanceof Int8Array) || !scales) continue;
+    const matrix = (weights[name] = Float32Array.from(values));
+    for (let row = 0; row < R; row++) for (let at = row * D; at < (row + 1) * D; at++) matrix[at] *= scales[row];
+    delete weights[scaleOf(name)];
+  }
   return weights;
 }
 

@@ -1,0 +1,82 @@
+"""Matrices in bytes: whole numbers with a scale for each row, as engine and files have them.
+
+A run's `model.safetensors` may hold any matrix so: `…weight… [R D]` as int8 beside its `…scale… [R]`. Training stores
+the table of a context like that; the model in the package is stored so as a whole.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from storycell.context import TABLE
+
+BYTE = 127  # whole numbers from -127 to 127 where a file stores bytes
+_KEPT, _LARGEST = np.uint32(0xFFE00000), np.float32(125.7)  # of a float32: sign, exponent and 3 significant bits
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A matrix as whole numbers `[rows, columns]` times a scale for each row `[rows]`."""
+
+    whole: npt.NDArray[np.int8]
+    scales: Floats
+
+    @classmethod
+    def of(cls, matrix: npt.NDArray[np.floating[Any]], largest: int) -> "Scaled":
+        """The nearest such matrix, with whole numbers from `-largest` to `largest`."""
+        return cls._rounded(matrix, (np.abs(matrix).max(axis=1, initial=0) / largest).astype(np.float32), largest)
+
+    @classmethod
+    def in_float16(cls, matrix: npt.NDArray[np.floating[Any]]) -> "Scaled":
+        """One in bytes that is in float16 too, to the bit: scales have 3 significant bits, whole numbers 7.
+
+        Of what it stands for it finds the same again: with these two constants a largest weight never rounds so far
+        down that a smaller scale would do for it.
+        """
+        scales = (np.abs(matrix).max(axis=1, initial=0) / _LARGEST).astype(np.float32)
+        return cls._rounded(matrix, ((scales.view(np.uint32) + ~_KEPT) & _KEPT).view(np.float32), int(_LARGEST))
+
+    @classmethod
+    def _rounded(cls, matrix: npt.NDArray[np.floating[Any]], scales: Floats, largest: int) -> "Scaled":
+        scales[scales == 0] = 1
+        whole = np.rint(matrix.astype(np.float64) / scales[:, None])
+        return cls(np.clip(whole, -largest, largest).astype(np.int8), scales)
+
+    def matrix(self) -> Floats:
+        """What it stands for, float32."""
+        return self.whole.astype(np.float32) * self.scales[:, None]
+
+
+def in_bytes(weights: Mapping[str, Any], names: Iterable[str] = (TABLE,)) -> dict[str, Any]:
+    """Weights with some of their matrices in bytes, by default a context's table, if there is one.
+
+    What `from_bytes` gave is stored without another change.
+    """
+    stored = dict(weights)
+    for name in names:
+        if name in stored:
+            matrix = np.asarray(stored[name], np.float32)
+            scaled = Scaled.in_float16(matrix)
+            if not np.array_equal(scaled.matrix(), matrix):
+                scaled = Scaled.of(matrix, BYTE)
+            stored |= {name: scaled.whole, _scale(name): scaled.scales}
+    return stored
+
+
+def from_bytes(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights that `in_bytes` stored, in float32 again; what is anything else is left as it is."""
+    weights = dict(stored)
+    for name, matrix in stored.items():
+        scales = stored.get(_scale(name))
+        if matrix.dtype == np.int8 and matrix.ndim == 2 and scales is not None and scales.shape == matrix.shape[:1]:
+            weights[name] = Scaled(matrix, weights.pop(_scale(name)).astype(np.float32)).matrix()
+    return weights
+
+
+def _scale(name: str) -> str:
+    return name.replace("weight", "scale")
