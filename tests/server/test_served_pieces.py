@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import storycell
 from storycell import Sampling
 from storycell.generation import sampler
 from storycell.generation.generate import find_unsettled
+from storycell.inspect.steering import Direction
 from storycell.types import BOUNDARY
 
 pytest.importorskip("uvicorn", reason="the extra storycell[serve] is not installed")
@@ -288,6 +290,37 @@ def test_a_step_is_that_of_the_last_piece(model: storycell.Model) -> None:
     [answer] = ask(model, ("/v1/step", {"prompt": prompt, "unit": 3}))
     assert answer.json["read"] == model.vocab.text_of(int(model.vocab.encode(prompt)[-1]))
     assert len(answer.json["read"]) > 1
+
+
+def test_a_trace_is_of_characters_with_the_values_once_their_piece_was_read(model: storycell.Model) -> None:
+    prompt = "Once upon a time Anna had 3 balls."
+    [answer] = ask(model, ("/v1/trace", {"prompt": prompt, "name": "c", "units": [3, 7]}))
+    assert answer.status == 200, answer.content
+    ids = model.vocab.encode(prompt).astype(np.int64)
+    c = model.network.states(np.array([[BOUNDARY, *ids]]))["c"][0, 0, 1:]
+    expected = np.repeat(c, model.vocab.lengths[ids], axis=0)
+    assert len(expected) == len(prompt)
+    assert np.array(answer.json["values"]) == pytest.approx(expected[:, [3, 7]].T, abs=1e-3)
+
+
+def test_a_steered_text_is_the_steered_models(model: storycell.Model, tmp_path: Path) -> None:
+    direction = Direction("calm, not wild", 0, np.random.default_rng(2).normal(0, 1, 24))
+    direction.save(tmp_path / "calm.json")
+    prompt, steer = "Once upon a time Anna had 1", {"dose": 1.5}
+    steered = model.steer(direction, 1.5)
+    body = {"prompt": prompt, "max_tokens": 20, "seed": 5, "temperature": 1.0, "steer": steer}
+    completion, following = ask(
+        model,
+        ("/v1/completions", body),
+        ("/v1/next", {"prompt": prompt, "steer": steer}),
+        steer=str(tmp_path / "calm.json"),
+    )
+    text = completion.choice()["text"]
+    assert steered.generate(prompt, 300, temperature=1.0, seed=5).startswith(prompt + text)
+    assert text != complete(model, **{**body, "steer": None})["text"]
+    [plain] = ask(steered, ("/v1/next", {"prompt": prompt}))
+    for one, other in zip(following.json["next"], plain.json["next"], strict=True):
+        assert one["probability"] == pytest.approx(other["probability"], abs=1e-4)
 
 
 def test_metrics_count_characters(model: storycell.Model) -> None:
