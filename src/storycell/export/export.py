@@ -65,10 +65,10 @@ def export(
     chosen = check_rounding(weights) if weights is not None else DEFAULT_WEIGHTS[path.suffix]
     if path.suffix == ".h" and chosen != "int8":
         raise SettingsError(f"{path}: a header holds bytes, so its weights are int8, not {chosen}")
-    if vocab.kind == "pieces" and path.suffix in (".c", ".h"):
+    if vocab.kind == "pieces" and path.suffix == ".h":
         raise ExportError(
-            f"{path}: a program in C reads and generates characters, and this model pieces of words; export it to "
-            ".html, .onnx or --npm, or train one without --vocab pieces"
+            f"{path}: a header generates character by character, and this model pieces of words; export it to .html, "
+            ".c, .onnx or --npm, or train one without --vocab pieces"
         )
     _refuse_steering(features.steer, path, model)
     vocab.prompt_ids(prompt)
