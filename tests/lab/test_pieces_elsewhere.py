@@ -203,7 +203,7 @@ def test_a_run_of_pieces_has_a_film(tmp_path: Path) -> None:
     settings: dict[str, Any] = {**NETWORK, "recipe": "pieces", "vocab": "pieces:300", "steps": 16}
     run = storycell.train(STORIES, out=tmp_path / "run", quiet=True, checkpoints="log", **settings)
     film = run.model.film(STORIES.read_text(encoding="utf-8")[:30_000])
-    assert film.steps[-1] == 16 or film.steps[-1] == run.summary["step"]
+    assert film.steps[-1] == run.summary["step"]
     assert film.row_nats.shape == (len(film.steps), len(film.text))
     for birth in film.births:
         assert birth.values.shape == film.row_nats.shape

@@ -160,7 +160,7 @@ def _characters(path: Trace, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[n
 
 def _steps_in(path: Trace, chars: int) -> int:
     """How many steps read about as many characters."""
-    return max(2, round(chars * len(path.ids) / len(path)))
+    return max(1, round(chars * len(path.ids) / len(path)))
 
 
 def _loss(kind: str, unit: Unit, change: Floats, story: npt.NDArray[np.int64]) -> Loss:

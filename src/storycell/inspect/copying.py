@@ -74,6 +74,7 @@ class Copying:
     worth: list[Worth]
     groups: list[MatchGroup]
     passages: list[Passage]
+    step_name: str = "character"  # what rows are left out of, and what matches: characters, or pieces
 
 
 def copying(trace: Trace) -> Copying | None:
@@ -91,7 +92,7 @@ def copying(trace: Trace) -> Copying | None:
     without = {name: trace.nats_reading(trace.inputs - vectors) for name, vectors in added.items()}
     worth = [_worth(trace, name, nats) for name, nats in without.items()]
     if not context.matches:
-        return Copying(worth, [], [])
+        return Copying(worth, [], [], trace.step_name)
     lengths, expected = match_of(context, rows[:-1, -1])
     hit = ((lengths > 0) & (expected == trace.ids))[trace.places]
     lengths = lengths[trace.places]
@@ -100,6 +101,7 @@ def copying(trace: Trace) -> Copying | None:
         worth,
         _groups(trace, context, lengths, hit, without[MATCHES]),
         _passages(trace, context, lengths, hit, gains),
+        trace.step_name,
     )
 
 

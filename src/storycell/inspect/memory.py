@@ -64,7 +64,7 @@ def context_losses(trace: Trace, window: int = WINDOW) -> list[ContextLoss]:
 def _windows(trace: Trace, window: int) -> tuple[npt.NDArray[np.int64], Floats, Floats, npt.NDArray[np.int64]]:
     """For every character of every window: how many it is guessed from, its extra loss, its full loss, its window."""
     ids = trace.all_ids
-    window = max(2, round(window * len(trace.ids) / len(trace)))  # steps
+    window = max(1, round(window * len(trace.ids) / len(trace)))  # steps
     sizes, whole = np.diff(trace.firsts), trace.by_step(trace.nats)
     firsts = [a for s, e in _stories(trace) for a in range(s + 1, e - 1, window)]  # never the boundary itself
     ends = {a: e for s, e in _stories(trace) for a in range(s + 1, e - 1, window)}
@@ -80,8 +80,8 @@ def _windows(trace: Trace, window: int) -> tuple[npt.NDArray[np.int64], Floats, 
             steps = slice(first, first + n - 1)  # step j reads ids[j + 1]
             known, size = trace.firsts[steps] - trace.firsts[first - 1], sizes[steps]
             full = whole[steps] / size
-            columns = (known, nats[b, : n - 1] / size - full, full, np.full(n - 1, a + b))
-            parts.append(tuple(np.repeat(column, size) for column in columns))  # type: ignore[arg-type]
+            extra, owner = nats[b, : n - 1] / size - full, np.full(n - 1, a + b)
+            parts.append((known.repeat(size), extra.repeat(size), full.repeat(size), owner.repeat(size)))
     columns = list(zip(*parts, strict=True))
     return tuple(np.concatenate(column) for column in columns)  # type: ignore[return-value]
 

@@ -140,7 +140,7 @@ def patch(
     else:
         read_base, read_source, read_on = (vocab.prompt_ids(text)[0] for text in (base, source, then))
     states = [model.state_after(np.array([[BOUNDARY, *ids]])) for ids in (read_base, read_source)]
-    patched = exchange(model, *states, part)
+    patched = exchange(model, states[0], states[1], part)
     found, ends = [], []
     for state in (states[0], patched, states[1]):
         logits, end = _read_on(model, read_on, state)
@@ -209,10 +209,10 @@ def _generated_on(
     model: LanguageModel, vocab: Vocabulary, state: State, ending: Ending, chars: int, sampling: Sampling, seed: int
 ) -> str:
     """What follows an ending, of which more text may change the pieces: see `sampler.Unsettled`."""
-    first = model.output(state[model.state_names[0]][-1])
+    at_once = model.output(state[model.state_names[0]][-1])
     every, _ = model.logits(np.array([ending.then]), {n: np.ascontiguousarray(v) for n, v in state.items()})
     with np.errstate(divide="ignore"):
-        log_p = np.log(probabilities(np.concatenate([first, every[0]]).astype(np.float64)))
+        log_p = np.log(probabilities(np.concatenate([at_once, every[0]]).astype(np.float64)))
     behind = np.cumsum([0.0, *(float(log_p[at, k]) for at, k in enumerate(ending.then))])
     ways = [(at, int(k)) for at, ids in enumerate(ending.beyond) for k in ids]
     scores = [behind[at] + log_p[at, k] for at, k in ways] + [behind[-1]]  # the last: all as it is usually

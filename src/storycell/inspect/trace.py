@@ -349,7 +349,7 @@ def probabilities(logits: Array) -> Array:
 
 def log_probabilities(logits: Array) -> npt.NDArray[np.float64]:
     """Of logits `[... V]`."""
-    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    shifted: npt.NDArray[np.float64] = logits.astype(np.float64) - logits.max(-1, keepdims=True)
     shifted -= np.log(np.exp(shifted).sum(-1, keepdims=True))
     return shifted
 

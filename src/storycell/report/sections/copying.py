@@ -28,9 +28,9 @@ def build(found: Inspection) -> Section | None:
         "matched": 1 - sum(g.chars for g in copied.groups if not g.least) / max(1, sum(g.chars for g in copied.groups)),
         "passages": [_passage(one) for one in copied.passages],
         "levels": _LEVELS,
-        "step": found.trace.step_name,
+        "step": copied.step_name,
     }
-    figures = [_draw(copied.groups, found.trace.step_name)] if copied.groups else []
+    figures = [_draw(copied.groups, copied.step_name)] if copied.groups else []
     title = "Where it copies" if any(one.rows == MATCHES for one in copied.worth) else "What n-grams add"
     return Section(62, title, values, figures)
 
