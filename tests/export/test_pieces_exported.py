@@ -150,6 +150,19 @@ def test_a_package_generates_what_sample_does(package: Path, model: storycell.Mo
 
 
 @needs_node
+def test_a_run_folder_is_loaded_in_javascript(package: Path, model: storycell.Model) -> None:
+    made = by_node(
+        package,
+        f"""const {{ readFileSync }} = await import("node:fs"), files = {{}};
+        for (const name of ["config.json", "vocab.json", "model.safetensors"])
+          files[name] = new Uint8Array(readFileSync({json.dumps(str(model.path))} + "/" + name));
+        const {{ Model }} = await import("./packed/index.js");
+        return (await Model.load(files)).generate("Once upon a ti", {{ chars: 80, seed: 3 }});""",
+    )
+    assert made == model.generate("Once upon a ti", 80, temperature=0.8, seed=3)
+
+
+@needs_node
 def test_a_package_tells_of_each_character(package: Path, model: storycell.Model) -> None:
     text = "Once upon a time Anna had 3 balls."
     found = by_node(
