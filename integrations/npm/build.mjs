@@ -9,7 +9,7 @@ const web = join(process.argv[2] ?? join(here, "..", "..", "src", "storycell"), 
 
 rmSync(lib, { recursive: true, force: true });
 mkdirSync(join(lib, "learn"), { recursive: true });
-const NAMES = ["model.js", "model.d.ts", "engine.js", "learn/blake2b.js", "learn/corpus.js", "learn/run_folder.js", "learn/trainer.js"];
+const NAMES = ["model.js", "model.d.ts", "engine.js", "pieces.js", "learn/blake2b.js", "learn/corpus.js", "learn/run_folder.js", "learn/trainer.js"];
 for (const name of NAMES) cpSync(join(web, name), join(lib, name));
 const text = (name) => JSON.stringify(readFileSync(join(web, name)).toString("base64"));
 writeFileSync(join(lib, "modules.js"), `export const simd = ${text("engine.wasm")};\nexport const relaxed = ${text("engine-relaxed.wasm")};\n`);

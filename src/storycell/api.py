@@ -250,7 +250,10 @@ class Model:
         return evaluator.score(self.network, encode_text(text, self.vocab), self.vocab)
 
     def trace(self, text: str) -> "Trace":
-        """Every gate and state along a text of T characters: `trace["c", 0]` is layer 0's cell state, `[T H]`."""
+        """Every gate and state along a text of T characters: `trace["c", 0]` is layer 0's cell state, `[T H]`.
+
+        Of a model of pieces, every character of a piece has the values once the piece was read.
+        """
         from storycell.inspect.trace import trace
 
         return trace(self.network, encode_text(text, self.vocab), self.vocab)
@@ -281,7 +284,8 @@ class Model:
     def authors(self, text: str, layer: int, which: "int | Any", at: int = -1) -> "Authors":
         """Who wrote the memory of a unit, or of a direction `[H]`, after character `at` of a text.
 
-        `shares` add up to an LSTM's cell state or a GRU's hidden state; `SettingsError` for other cells.
+        `shares`, one for each character (or piece) in `read`, add up to an LSTM's cell state or a GRU's hidden state;
+        `SettingsError` for other cells.
         """
         from storycell.inspect.authors import authors
 
@@ -350,11 +354,11 @@ class Model:
     def step(self, text: str, layer: int, unit: int) -> "UnitStep":
         """The step of a unit in which the last character of a text is read: what comes in, sums, gates, states.
 
-        Raises `SettingsError` where there is no such unit, or for cells other than lstm, gru and rnn.
+        Of a model of pieces it is the step that reads the last piece. Raises `SettingsError` where there is no such
+        unit, or for cells other than lstm, gru and rnn.
         """
         from storycell.inspect.step import unit_step
 
-        self.vocab.refuse_pieces("the step of a unit")
         return unit_step(self.network, [BOUNDARY, *self.vocab.prompt_ids(text)[0]], layer, unit)
 
     def film(self, text: str) -> "Film":
@@ -365,12 +369,14 @@ class Model:
         """
         from storycell.inspect.film import film, reel_of
 
-        self.vocab.refuse_pieces("looking inside a model")
         reel = reel_of(RunFolder(self.path), self.network)
         return film(reel, self.vocab, encode_text(text, self.vocab), self.config.settings.training.seed)
 
     def gradient_flow(self, text: str, lags: int = 128) -> "GradientFlow":
-        """How far back the loss of a character reaches: gradient norms `[samples lags+1]` by (state, layer)."""
+        """How far back the loss of a character reaches: gradient norms `[samples lags+1]` by (state, layer).
+
+        Of a model of pieces lags count pieces, and it is the loss of a piece.
+        """
         from storycell.inspect.gradients import gradient_flow
 
         return gradient_flow(self.trace(text), lags)

@@ -207,3 +207,57 @@ def test_boundaries_are_ids_of_their_own(vocab: Vocabulary) -> None:
     ids = vocab.encode_block(text)
     assert np.count_nonzero(ids == BOUNDARY) == 2
     assert b"".join(as_blocks(ids, vocab)) == text
+
+
+def test_a_pieces_loss_is_split_as_the_pieces_that_agree_say(vocab: Vocabulary) -> None:
+    rng = np.random.default_rng(1)
+    ids = vocab.encode(ODD + "Once upon a time there was a Ж.\n")
+    ids = np.append(ids, [BOUNDARY, UNKNOWN]).astype(np.int64)
+    logits = rng.normal(size=(len(ids), len(vocab))) * 4
+    scores = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    texts = [vocab.text_of(k) for k in range(len(vocab))]
+    expected = list[float]()
+    for row, k in zip(np.exp(scores), ids, strict=True):
+        before = 1.0
+        for n in range(1, vocab.lengths[k]):
+            now = sum(row[j] for j in range(RESERVED, len(vocab)) if texts[j].startswith(texts[k][:n]))
+            expected.append(np.log(before / now))
+            before = now
+        expected.append(np.log(before / row[k]))
+    nats = vocab.spell_nats(scores, ids)
+    assert len(nats) == vocab.count_chars(ids)
+    assert max(vocab.lengths[ids]) > 3
+    np.testing.assert_allclose(nats, expected, rtol=1e-9, atol=1e-12)
+    ends = np.cumsum(vocab.lengths[ids])
+    sums = np.add.reduceat(nats, ends - vocab.lengths[ids])
+    np.testing.assert_allclose(sums, -scores[np.arange(len(ids)), ids], rtol=1e-12)
+
+
+def test_no_character_costs_less_than_nothing_however_sure_the_model_is(vocab: Vocabulary) -> None:
+    ids = np.flatnonzero(vocab.lengths > 1)
+    sure = np.full((len(ids), len(vocab)), -800.0, np.float32)  # e to that is 0 in float64
+    sure[np.arange(len(ids)), ids[::-1]] = 0.0
+    nats = vocab.spell_nats(sure, ids)
+    assert np.isfinite(nats).all()
+    assert (nats >= 0).all()
+    assert nats.sum() == pytest.approx(800.0 * np.count_nonzero(ids != ids[::-1]))
+    assert (vocab.spell_nats(sure, ids[::-1]) == 0).all()
+
+
+def test_prefixes_are_those_of_the_texts() -> None:
+    texts = ["b", "a", "ab", "abc", "\U0010ffff", "a\U0010ffff", "ad", "abd"]
+    found = pieces.find_prefixes(texts)
+    place = 0
+    for text in texts:
+        for n in range(1, len(text) + 1):
+            agree = {texts[k] for k in found.order[found.first[place] : found.end[place]]}
+            assert agree == {other for other in texts if other.startswith(text[:n])}
+            place += 1
+
+
+@pytest.mark.parametrize("kind", ["characters", "bytes"])
+def test_the_loss_of_a_character_is_its_own(kind: str) -> None:
+    plain = survey(text_corpus("to be or not to be\n"), kind)[0]
+    scores = np.log(np.random.default_rng(1).dirichlet(np.ones(len(plain)), size=5))
+    ids = plain.encode("to be")
+    assert plain.spell_nats(scores, ids).tolist() == (-scores[np.arange(5), ids]).tolist()

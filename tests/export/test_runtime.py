@@ -15,6 +15,7 @@ from support.random_models import FORMS, PROMPTS, model
 from storycell.data.vocab import BYTES, SEPARATOR, Vocabulary
 from storycell.errors import UnknownCharacterError
 from storycell.export.export import export
+from storycell.web import theme
 
 NODE = shutil.which("node")
 _PROGRAM = """
@@ -54,6 +55,14 @@ def test_a_prompt_is_read_as_storycell_sample_reads_it(vocab: Vocabulary) -> Non
             assert ids == vocab.prompt_ids(prompt)[0], prompt
             known += 1
     assert known > 100
+
+
+@pytest.mark.parametrize("path", ["export/page.js", "web/pieces.js", "export/runtime.js"])
+def test_no_script_of_a_page_has_a_text_of_several_lines(path: str) -> None:
+    """Its indentation would be lost with that of the script."""
+    script = theme.script(path)
+    assert len(script) > 5000
+    assert [line for line in script.splitlines() if line.count("`") % 2 or line.endswith("\\")] == []
 
 
 @pytest.mark.parametrize("prompt", ["", "Once upon a", 'ab <é> & “"', "</textarea>"])

@@ -88,19 +88,23 @@ def slow(chance: np.random.Generator, chars: int, columns: int, lasts: float) ->
     return np.fft.irfft(white * response[:, None], n, axis=0)[:chars]
 
 
-def smallest_p(seed: int, chars: int, lasts: float) -> float:
-    """Of all units and features of a text in which they know nothing of each other."""
-    chance = np.random.default_rng((seed, chars))
-    values, noise = slow(chance, chars, 8, lasts)[::4], slow(chance, chars, 3, lasts)[::4]
+def smallest_p(seed: int, chars: int, lasts: float, piece: int) -> float:
+    """Of all units and features of a text in which they know nothing of each other; a step reads `piece` characters."""
+    chance, every = np.random.default_rng((seed, chars)), 4 * piece
+    values, noise = slow(chance, chars, 8, lasts)[::every], slow(chance, chars, 3, lasts)[::every]
     ours = units._standard(units.ranks(np.ascontiguousarray(values.T.astype(np.float32))))
     return float(units._p_values(ours, units._standard((noise > noise.std() / 2).T.astype(np.float32)).T).min())
+
+
+LENGTHS = (units._FEWEST_CHARS, units._FEWEST_CHARS + 101, 6_000, 10_000)
 
 
 def test_units_that_know_nothing_seldom_come_up_at_any_permitted_length() -> None:
     """Where all shifts were nearly the same, 58 % of the shortest texts did."""
     shares = [
-        np.mean([smallest_p(seed, chars, lasts) <= units.SIGNIFICANT for seed in range(TEXTS)])
-        for chars in (units._FEWEST_CHARS, units._FEWEST_CHARS + 101, 6_000, 10_000)
+        np.mean([smallest_p(seed, chars, lasts, piece) <= units.SIGNIFICANT for seed in range(TEXTS)])
+        for piece, lengths in ((1, LENGTHS), (4, LENGTHS[1:3]))
+        for chars in lengths
         for lasts in (20.0, 100.0)
     ]
     assert np.mean(shares) <= MOST_BY_CHANCE

@@ -12,7 +12,7 @@ from support.instruction_sets import needs_kernel
 from support.tiny_runs import command
 
 import storycell
-from storycell.errors import ExportError, SettingsError
+from storycell.errors import ExportError
 from storycell.lab.compress import archive
 from storycell.lab.compress.framing import frame, unframe
 from storycell.lab.novelty import novelty
@@ -115,42 +115,22 @@ def test_copies_are_measured_in_characters(model: storycell.Model, runs: dict[st
     assert model.vocab.spell(training).tolist() == others.training_ids().tolist()
 
 
-def test_what_is_seen_by_character_is_refused(model: storycell.Model) -> None:
-    for look in (
-        lambda: model.trace("Once"),
-        lambda: model.find_units("Once upon", "inside quotes"),
-        lambda: model.step("Once", 0, 0),
-        lambda: model.patch("Once", "Twice"),
-        lambda: model.carriers(),
-        lambda: model.gradient_flow("Once upon a time"),
-        lambda: model.direction("Once upon a time", "she, not he"),
-        lambda: model.film("Once upon"),
-    ):
-        with pytest.raises(SettingsError, match="character by character"):
-            look()
-
-
-def test_exports_are_refused_and_leave_nothing(model: storycell.Model, tmp_path: Path) -> None:
-    for ending in ("html", "onnx", "c", "h"):
-        with pytest.raises(ExportError, match="pieces of words"):
-            model.export(tmp_path / f"file.{ending}")
-    for write in (lambda: model.export_npm(tmp_path / "npm"), lambda: model.export_trainer(tmp_path / "a.html")):
-        with pytest.raises(ExportError, match="on characters"):
-            write()
+def test_what_cannot_be_exported_is_refused_and_leaves_nothing(model: storycell.Model, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="pieces of words"):
+        model.export(tmp_path / "file.h")
+    with pytest.raises(ExportError, match="on characters"):
+        model.export_trainer(tmp_path / "a.html")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        ["inspect", "RUN", "TEXT"],
         ["eval", "RUN", "TEXT", "--with-ngram"],
         ["eval", "RUN", "TEXT", "--adapt"],
         ["eval", "RUN", "TEXT", "--windows=16"],
         ["sample", "RUN", "Once", "--with-ngram"],
         ["sample", "RUN", "Once", "--match=[a-z]+"],
-        ["inspect", "demo", "TEXT", "--against", "RUN"],
-        ["serve", "RUN"],
     ],
 )
 def test_a_verb_that_cannot_do_with_pieces_says_so(
@@ -167,3 +147,64 @@ def test_a_verb_that_cannot_do_with_pieces_says_so(
 def test_info_tells_the_vocabulary(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     facts = json.loads(command(capsys, "info", runs["pieces"], "--json").out)["run"]
     assert facts["vocabulary"] == "300 ids (pieces)"
+
+
+def test_a_run_of_pieces_is_looked_into_beside_one_of_characters(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Either way round: both are told by character, on the same text; only gradients go back by step."""
+    found = {}
+    for mine, other in (("pieces", "charac"), ("charac", "pieces")):
+        page = tmp_path / f"{mine}.html"
+        done = command(
+            capsys, "inspect", runs[mine], STORIES, "--against", runs[other], "--chars=6000", "--json", "--out", page
+        )
+        assert done.code == 0, done.err
+        found[mine] = json.loads(done.out)
+        html = page.read_text(encoding="utf-8")
+        unit = "piece" if mine == "pieces" else "character"
+        assert f"half-life in {unit}s" in html
+        assert f"lag k, {unit}s back" in html
+        assert f"by {'character' if mine == 'pieces' else 'piece'}" in html
+        assert ("pieces, at their last characters" in html) == (mine == "pieces")
+    assert found["pieces"]["chars"] == found["charac"]["chars"]
+    figures = {name: set(one["figures"]) for name, one in found.items()}
+    assert (
+        figures["pieces"] == figures["charac"] >= {"units", "ablation", "mistakes", "gradients", "context", "matches"}
+    )
+    mistakes = [one["figures"]["mistakes"] for one in found.values()]
+    assert mistakes[0] == mistakes[1]  # of each model the same, whoever comes first
+    assert {row["chars"] for rows in mistakes[0].values() for row in rows} == {found["pieces"]["chars"] // 2}
+
+
+def test_python_looks_into_a_run_of_pieces(model: storycell.Model, tmp_path: Path) -> None:
+    text = STORIES.read_text(encoding="utf-8")[:12_000]
+    path = model.trace(text)
+    assert path["c", 0].shape == (len(path.text), 16)
+    told = model.find_units(text, "position in the sentence", top=2)
+    assert [one.feature for one in told] == ["position in the sentence"] * 2
+    assert model.gradient_flow(text, 16).step_name == "piece"
+    assert model.authors(text, 0, 3).text.endswith(path.text[-10:])
+    assert model.step("Once upon a time", 0, 3).after["c"] == pytest.approx(
+        float(model.trace("Once upon a time")["c", 0][-1, 3]), abs=1e-5
+    )
+    patched = model.patch("She was", "He was", then=" happy.", chars=30, seed=1)
+    assert len(patched.after) == len(model.vocab)
+    assert 0 < len(patched.text) <= 30
+    assert model.carriers("she or he", count=12).pairs == 8
+    steered = model.steer(model.direction(text, "inside quotes, not outside"), 1.0)
+    assert steered.generate("Once", chars=40, seed=1) != model.generate("Once", chars=40, seed=1)
+
+
+def test_a_run_of_pieces_has_a_film(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {**NETWORK, "recipe": "pieces", "vocab": "pieces:300", "steps": 16}
+    run = storycell.train(STORIES, out=tmp_path / "run", quiet=True, checkpoints="log", **settings)
+    film = run.model.film(STORIES.read_text(encoding="utf-8")[:30_000])
+    assert film.steps[-1] == run.summary["step"]
+    assert film.row_nats.shape == (len(film.steps), len(film.text))
+    for birth in film.births:
+        assert birth.values.shape == film.row_nats.shape
+        assert np.isfinite(birth.scores).all()
+        if birth.asked:
+            assert np.isfinite(birth.effects).all()
+    assert {birth.finding.feature for birth in film.births if birth.asked} >= {"inside quotes"}

@@ -64,7 +64,6 @@ def command(
         raise SettingsError(f"{page}: there is no folder {page.parent}")
     extras.require("matplotlib", "`storycell inspect`, which draws figures,")
     model = api.load(run, backend=backend)
-    model.vocab.refuse_pieces("inspect")
     reel = reel_of(RunFolder(model.path), model.network) if filmed else None
     read, text_name = _text(run, model, list(text), encoding, column)
     block = first_chars(read, chars)
@@ -89,7 +88,6 @@ def command(
 
 
 def _subject(model: api.Model, block: bytes) -> Subject:
-    model.vocab.refuse_pieces("inspect")
     ids = np.concatenate([[BOUNDARY], model.vocab.encode_block(block)]).astype(model.vocab.dtype)
     return Subject(model.name, model.network, model.vocab, ids, model.config.settings.training.seed)
 

@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -38,6 +39,22 @@ def word_pattern(characters: str) -> "re.Pattern[str]":
         rf"'(?:s|t|re|ve|m|ll|d)\b| ?{letter}{{1,{_LONGEST}}}| ?\d{{1,{_LONGEST}}}"
         rf"| ?(?:[^\w\s]|_){{1,{_LONGEST}}}\n{{0,8}}|[^\S\n\x1f]{{1,{_LONGEST}}}|\n{{1,8}}|\s"
     )
+
+
+def character_classes(characters: str) -> str:
+    """What `word_pattern` takes each character for, a letter each: for a program that has no such tables.
+
+    `l` a letter, `m` a combining mark, `d` a digit, `_` itself, `s` white space, `o` any other.
+    """
+    return "".join(
+        "_" if c == "_"
+        else "d" if re.match(r"\d", c)
+        else "l" if re.match(r"\w", c)
+        else "m" if unicodedata.category(c)[0] == "M"
+        else "s" if re.match(r"\s", c)
+        else "o"
+        for c in characters
+    )  # fmt: skip
 
 
 def piece_texts(characters: str, merges: Merges) -> list[str]:
@@ -110,3 +127,38 @@ def count_words(words: "Counter[str]", find: "re.Pattern[str]", block: bytes) ->
 def piece_lengths(texts: Sequence[str]) -> npt.NDArray[np.int64]:
     """How many characters each id stands for, `[V]`; the reserved ones for one."""
     return np.array([1] * RESERVED + [len(text) for text in texts])
+
+
+@dataclass(frozen=True)
+class Prefixes:
+    """Which pieces begin with the same characters: in the `order [P]` of their texts, they stand side by side.
+
+    `first` and `end`, `[chars]`, say from where to where, for each piece in the order of ids and each of its
+    characters: those that begin with the piece's characters up to and with this one.
+    """
+
+    order: npt.NDArray[np.intp]
+    first: npt.NDArray[np.intp]
+    end: npt.NDArray[np.intp]
+
+
+def find_prefixes(texts: Sequence[str]) -> Prefixes:
+    """The prefixes of all pieces."""
+    ordered = sorted(range(len(texts)), key=texts.__getitem__)
+    order, at = np.array(ordered, np.intp), np.arange(len(texts))
+    lengths = np.array([len(text) for text in texts])
+    starts = np.cumsum(lengths) - lengths
+    shared = np.zeros(len(texts), np.intp)  # characters that a text has in common with the one before it
+    for k in range(1, len(texts)):
+        before, text = texts[ordered[k - 1]], texts[ordered[k]]
+        differ = (n for n, (a, b) in enumerate(zip(before, text, strict=False)) if a != b)
+        shared[k] = next(differ, min(len(before), len(text)))
+    first, end = np.zeros((2, lengths.sum()), np.intp)
+    for depth in range(1, lengths.max(initial=0) + 1):
+        begins = (shared < depth) | (at == 0)
+        edges = np.append(np.flatnonzero(begins), len(texts))
+        group = np.cumsum(begins) - 1
+        reaches = lengths[order] >= depth
+        places = starts[order[reaches]] + depth - 1
+        first[places], end[places] = edges[group[reaches]], edges[group[reaches] + 1]
+    return Prefixes(order, first, end)

@@ -12,6 +12,7 @@ through a table of all code points.
 import json
 import re
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -32,6 +33,7 @@ _CODE_POINTS = 0x110000
 _ASCII = bytes(range(0x80))
 _CONTINUATION = bytes(range(0x80, 0xC0))  # the bytes of a character in UTF-8 after its first
 _SPELT_AT_A_TIME = 1 << 20  # ids
+_SCORED_AT_A_TIME = 1024  # ids, each with the probabilities of all
 _FORMAT, _FORMAT_OF_PIECES = 1, 2  # of vocab.json; a storycell from before there were pieces refuses the second
 
 Kind = Literal["characters", "bytes", "pieces"]
@@ -80,7 +82,7 @@ class Vocabulary:
         """How many characters each id stands for, `[V]`: more than one only if it is a piece; a boundary counts one."""
         return pieces.piece_lengths(self.texts)
 
-    def count_chars(self, ids: Ids) -> int:
+    def count_chars(self, ids: Ids | Sequence[int]) -> int:
         """How many characters some ids stand for, boundaries included (of bytes: how many bytes)."""
         return int(self.lengths[ids].sum()) if self.kind == "pieces" else len(ids)
 
@@ -111,6 +113,64 @@ class Vocabulary:
             before = np.cumsum(lengths) - lengths
             parts.append(flat[np.arange(lengths.sum()) + np.repeat(starts[part] - before, lengths)])
         return np.concatenate(parts)
+
+    def spell_nats(self, log_probabilities: npt.NDArray[Any], ids: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """The loss in nats of every character of `ids [n]`, `[chars]`, given `log_probabilities [n V]` of a model.
+
+        A character of a piece costs what the probability of all pieces that begin with the characters before it has to
+        be multiplied by for those that begin with it too; the last one also that the piece ends there. So those of a
+        piece add up to its loss. Where every id is one character, it is just that.
+        """
+        ids = np.asarray(ids, np.intp)
+        own: npt.NDArray[np.float64] = log_probabilities[np.arange(len(ids)), ids].astype(np.float64)
+        if self.kind != "pieces":
+            return 0.0 - own
+        parts = [
+            self._spell_nats(log_probabilities[at : at + _SCORED_AT_A_TIME], ids[at : at + _SCORED_AT_A_TIME], own[at:])
+            for at in range(0, len(ids), _SCORED_AT_A_TIME)
+        ]
+        return np.concatenate([np.zeros(0), *parts])
+
+    def _spell_nats(
+        self, log_probabilities: npt.NDArray[Any], ids: npt.NDArray[np.intp], own: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        prefixes, width = self._prefixes, len(self.texts) + 1
+        probabilities = np.zeros((len(ids), width))  # in the order of the texts, and a zero behind them all
+        np.exp(log_probabilities[:, RESERVED + prefixes.order], out=probabilities[:, :-1])
+        lengths = self.lengths[ids]
+        places = np.cumsum(lengths) - lengths
+        starts = np.cumsum(self.lengths) - self.lengths - RESERVED
+        nats = np.empty(lengths.sum())
+        behind = np.zeros(len(ids))  # ln p of all that begin with the characters so far
+        for depth in range(lengths.max(initial=0)):
+            last = np.flatnonzero(lengths == depth + 1)
+            nats[places[last] + depth] = behind[last] - own[last]
+            more = np.flatnonzero(lengths > depth + 1)
+            if not len(more):
+                break
+            at = starts[ids[more]] + depth
+            edges = np.stack([prefixes.first[at], prefixes.end[at]], axis=1) + more[:, None] * width
+            shares = np.add.reduceat(probabilities.ravel(), edges.ravel())[::2]
+            with np.errstate(divide="ignore"):  # what is all too unlikely: as likely as the piece itself
+                now = np.minimum(np.maximum(np.log(shares), own[more]), behind[more])
+            nats[places[more] + depth] = behind[more] - now
+            behind[more] = now
+        return nats
+
+    def beginning_with(self, text: str) -> npt.NDArray[np.intp]:
+        """The ids whose text begins with some characters, one at least, in their order."""
+        ordered, n = self._ordered, len(text)
+        first = bisect_left(ordered, text)
+        end = bisect_right(ordered, text, first, key=lambda one: one[:n])
+        return np.sort(RESERVED + self._prefixes.order[first:end])
+
+    @cached_property
+    def _ordered(self) -> list[str]:
+        return sorted(self.texts)
+
+    @cached_property
+    def _prefixes(self) -> pieces.Prefixes:
+        return pieces.find_prefixes(self.texts)
 
     @cached_property
     def _encoder(self) -> pieces.Encoder:
@@ -170,9 +230,13 @@ class Vocabulary:
         ids = boundary.join([*stories, self._encoder.encode(words)])
         return np.frombuffer(bytearray(ids), self.dtype), held
 
-    def settled(self, text: str) -> tuple[list[int], str]:
-        """The ids of a text's beginning that are the same whatever follows, and what of the text is after them."""
-        ids, rest = self.encode_part(BOUNDARY_BYTE.join(story.encode() for story in story_lines(text)), ends=False)
+    def settled(self, text: str, before: str = "") -> tuple[list[int], str]:
+        """The ids of a text's beginning that are the same whatever follows, and what of the text is after them.
+
+        The text may go on from what was left so of another, which is put `before` it.
+        """
+        block = BOUNDARY_BYTE.join(story.encode() for story in story_lines(text))
+        ids, rest = self.encode_part(before.encode() + block, ends=False)
         return ids.tolist(), rest.decode()
 
     def ids_of_text(self, text: str) -> npt.NDArray[np.unsignedinteger[Any]]:

@@ -7,19 +7,27 @@ comments alone, of a few harmless characters; of the vocabulary only numbers are
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from importlib import resources
 
+from storycell.data.pieces import character_classes
 from storycell.data.vocab import Vocabulary
 from storycell.errors import ExportError
 from storycell.export import encoding
 from storycell.export.encoding import Weights, check_rounding
 from storycell.export.network import Network, Shape
+from storycell.types import RESERVED
 
 _STRING = 4000  # characters of weights in one string
 _SPELT = 3  # characters, at most, that one is spelt out with
 _NOT_IN_COMMENTS = re.compile(r"[^A-Za-z0-9 ,.:;=+()'/_-]|/(?=/)")
 _PLAIN_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _STRINGS = re.compile(r"^static const char \*const weights\[STRINGS\] = \{$", re.MULTILINE)
+_PRINTING = """    if (halves[id][0]) {
+        long long shown = print_id(halves[id][0], most);
+        return shown + print_id(halves[id][1], most - shown);
+    }
+"""
 _CODINGS = {
     "fp32": "base64 of little-endian float32",
     "fp16": "base64 of little-endian float16 (biases float32)",
@@ -37,9 +45,14 @@ def write(network: Network, vocab: Vocabulary, weights: Weights, about: str, fil
         "MODEL": _model(network.shape, vocab, weights, len(strings), prompt),
         "CODING": _CODINGS[weights],
         "WEIGHTS": ",\n".join(f'"{string}"' for string in strings),
+        "PRINTING": _PRINTING if vocab.kind == "pieces" else "",
+        "READING": _file("story_pieces.c" if vocab.kind == "pieces" else "story_characters.c"),
     }
-    template = (resources.files("storycell.export") / "story.c").read_text(encoding="utf-8")
-    return re.sub("@([A-Z]+)@", lambda found: parts[found[1]], template)
+    return re.sub("@([A-Z]+)@", lambda found: parts[found[1]], _file("story.c"))
+
+
+def _file(name: str) -> str:
+    return (resources.files("storycell.export") / name).read_text(encoding="utf-8")
 
 
 def comment(text: str) -> str:
@@ -64,21 +77,49 @@ def _model(shape: Shape, vocab: Vocabulary, weights: Weights, strings: int, prom
     constants: dict[str, object] = {"CELL": shape.cell.upper(), "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L}
     constants |= {"NGRAMS": shape.N, "ROWS": shape.R, "MATCHES": shape.M}
     constants |= {"G": shape.G, "WEIGHTS": weights.upper(), "STRINGS": strings, "BYTES": int(vocab.kind == "bytes")}
-    constants |= {"PROMPT": _string(prompt), "SPELT": _SPELT}
+    constants |= {"PROMPT": _string(prompt), "SPELT": _SPELT, "CHARACTERS": len(vocab.characters)}
     defined = "".join(f"#define {name} {value}\n" for name, value in constants.items())
     return (
-        f"{defined}static const uint32_t code_points[V - 2] = {{\n    "
+        f"{defined}static const uint32_t code_points[CHARACTERS] = {{\n    "
         + "\n    ".join(lines)
         + "\n};\n\n/* Letter, accent, the two as one character; and what is the same as a character, spelt out. */\n"
         + f"static const uint32_t pairs[][3] = {{{_rows(_pairs(vocab), 3)}}};\n"
         + f"static const uint32_t same[][1 + SPELT] = {{{_rows(_same(vocab), 1 + _SPELT)}}};"
+        + (_pieces(vocab) if vocab.kind == "pieces" else "")
     )
+
+
+def _pieces(vocab: Vocabulary) -> str:
+    """What the characters are to the pattern of words, the two halves of each id, and the merges in their order."""
+    ids = {text: k for k, text in enumerate(vocab.texts, RESERVED)}
+    merges = [(ids[a], ids[b], ids[a + b]) for a, b in vocab.merges]
+    halves = [(0, 0)] * len(vocab)
+    for a, b, made in reversed(merges):
+        halves[made] = (a, b)
+    return (
+        f"\n\n#define MERGES {len(merges)}\n#define LETTERS {vocab.lengths.sum()}\n"
+        "/* Of each character: l a letter, m a combining mark, d a digit, _ itself, s white space, o any other;\n"
+        "   of each id its halves, or 0; of each merge the two, and what they make. */\n"
+        f"static const char classes[] = {_lines(character_classes(vocab.characters))};\n"
+        f"static const int halves[V][2] = {{{_numbers(halves)}}};\n"
+        f"static const int merges[MERGES + 1][3] = {{{_numbers([*merges, (0, 0, 0)])}}};"
+    )
+
+
+def _lines(text: str) -> str:
+    """A C string of letters, in short lines."""
+    return "".join(f'\n    "{text[k : k + 100]}"' for k in range(0, len(text), 100))
+
+
+def _numbers(rows: Sequence[tuple[int, ...]]) -> str:
+    texts = ["{" + ", ".join(map(str, row)) + "}" for row in rows]
+    return "\n    " + ",\n    ".join(", ".join(texts[k : k + 8]) for k in range(0, len(texts), 8)) + "\n"
 
 
 def _pairs(vocab: Vocabulary) -> list[str]:
     """What makes the accented letters and Korean syllables of the vocabulary: (one, another, the two as one)."""
     found: set[str] = set()
-    for c in vocab.characters if vocab.kind == "characters" else "":
+    for c in vocab.characters if vocab.kind != "bytes" else "":
         parts = unicodedata.normalize("NFD", c)
         whole = [unicodedata.normalize("NFC", parts[:n]) for n in range(1, len(parts) + 1)]
         found |= {a + b + both for a, b, both in zip(whole, parts[1:], whole[1:], strict=False) if len(a + both) == 2}

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell import atomic
+from storycell.data.pieces import word_pattern
 from storycell.data.vocab import Vocabulary
 from storycell.errors import ExportError, SettingsError
 from storycell.export import c, check, header, html, onnx
@@ -64,10 +65,10 @@ def export(
     chosen = check_rounding(weights) if weights is not None else DEFAULT_WEIGHTS[path.suffix]
     if path.suffix == ".h" and chosen != "int8":
         raise SettingsError(f"{path}: a header holds bytes, so its weights are int8, not {chosen}")
-    if vocab.kind == "pieces":
+    if vocab.kind == "pieces" and path.suffix == ".h":
         raise ExportError(
-            f"{path}: a model of pieces of words cannot be exported to {path.suffix} yet; train one without "
-            "--vocab pieces for it"
+            f"{path}: a header generates character by character, and this model pieces of words; export it to .html, "
+            ".c, .onnx or --npm, or train one without --vocab pieces"
         )
     _refuse_steering(features.steer, path, model)
     vocab.prompt_ids(prompt)
@@ -127,6 +128,8 @@ def _file(
         about = f"{shape.cell.upper()}, {shape.L} × {shape.H}, {params:,} parameters"
         return html.write(network, vocab, weights, name, about, prompt, features).encode()
     facts = {"name": name, "cell": shape.cell, "weights": weights, "made_by": maker, "vocabulary": vocab.to_json()}
+    if vocab.kind == "pieces":
+        facts["words"] = word_pattern(vocab.characters).pattern
     return onnx.write(network, weights, facts)
 
 

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from importlib import resources
 from typing import Any
 
+from storycell.data.pieces import character_classes
 from storycell.data.vocab import Vocabulary
 from storycell.errors import ExportError
 from storycell.export import encoding
@@ -57,19 +58,20 @@ def write(
     features: Features = PLAIN,
 ) -> str:
     """The text of the page; `name` is the model's, `about` a line on it, `prompt` what stands in its first box."""
-    shape = network.shape
+    shape, has_pieces = network.shape, vocab.kind == "pieces"
     model = {
         **{"name": name, "about": about, "cell": shape.cell, "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L},
         **({"N": shape.N, "R": shape.R} if shape.N else {}),
         **({"M": shape.M} if shape.M else {}),
         **({"labels": features.labels} if features.labels else {}),
         **{"weights": weights, "kind": vocab.kind, "characters": vocab.characters},
+        **({"merges": vocab.merges, "classes": character_classes(vocab.characters)} if has_pieces else {}),
         **({"steer": asdict(features.steer)} if features.steer else {}),
     }
     parts = {
         "STYLE": theme.css(*_STYLES, *(["web/tunes.css"] * features.has_tunes)),
-        "RUNTIME": _without_comments(_file("runtime.js")),
-        "PAGE": _without_comments(theme.script("export/page.js")),
+        "RUNTIME": _compact(_file("runtime.js") + (theme.script("web/pieces.js") if has_pieces else "")),
+        "PAGE": _compact(theme.script("export/page.js")),
     }
     tunes = theme.tunes_script() if features.has_tunes else ""
     rules = {"script": ("RUNTIME", "PAGE"), "style": ("STYLE",)}
@@ -91,9 +93,12 @@ def _file(name: str) -> str:
     return (resources.files("storycell.export") / name).read_text(encoding="utf-8")
 
 
-def _without_comments(script: str) -> str:
-    """A script without its lines of comment, an eighth: a page is sent more often than its source is read."""
-    return re.sub(r"^[ \t]*//.*\n", "", script, flags=re.MULTILINE)
+def _compact(script: str) -> str:
+    """A script without its lines of comment and its indentation, a fifth: a page is sent more often than it is read.
+
+    None may hold a text of several lines, which would be indented otherwise.
+    """
+    return re.sub(r"^[ \t]*(//.*\n)?", "", script, flags=re.MULTILINE)
 
 
 def digest(text: str) -> str:

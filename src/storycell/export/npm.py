@@ -18,6 +18,7 @@ import safetensors.numpy
 
 from storycell import atomic, quantized
 from storycell.config import ModelSettings
+from storycell.data.pieces import character_classes
 from storycell.data.vocab import Vocabulary
 from storycell.engine.cells import CELLS
 from storycell.errors import ExportError, SettingsError
@@ -32,7 +33,15 @@ from storycell.runs.network import new_model
 from storycell.runs.tensors import pack_tensors
 from storycell.web import theme, wasm
 
-_LIB = ("model.js", "model.d.ts", "engine.js", "learn/blake2b.js", "learn/corpus.js", "learn/run_folder.js")
+_LIB = (
+    "model.js",
+    "model.d.ts",
+    "engine.js",
+    "pieces.js",
+    "learn/blake2b.js",
+    "learn/corpus.js",
+    "learn/run_folder.js",
+)
 _RUN = """// The model: the files of a run folder that it is loaded from.
 const bytes = (text) => Uint8Array.from(atob(text), (byte) => byte.charCodeAt(0));
 export const name = @NAME@;
@@ -49,7 +58,7 @@ export const files = () => ({
 """
 _README = """# @NAME@
 
-@ABOUT@ A character-level language model made with storycell, as an ES module with types. It holds the model and the
+@ABOUT@ A language model of @IDS@, made with storycell, as an ES module with types. It holds the model and the
 engine (WebAssembly); nothing is fetched, and there are no dependencies.
 
 ```js
@@ -84,9 +93,10 @@ def export_npm(
     chosen = "fp16" if weights is None else check_rounding(weights)
     if chosen == "int8":
         raise SettingsError('a package stores fp16 or fp32; whole numbers are its option `precision: "int8"`')
-    if model.cell not in CELLS or vocab.kind != "characters":
+    if model.cell not in CELLS or vocab.kind == "bytes":
         raise ExportError(
-            f"a package generates with {', '.join(CELLS)} on characters, and {name} is another model; name another run"
+            f"a package generates with {', '.join(CELLS)} on characters or pieces of words, and {name} is another "
+            "model; name another run"
         )
     Network.of(model)  # refuses weights that are not finite
     params = sum(weight.size for weight in model.weights().values())
@@ -101,7 +111,7 @@ def export_npm(
         "NAME": json.dumps(name),
         "PROMPT": json.dumps(prompt),
         "CONFIG": json.dumps({"settings": {"model": settings}, "text": {"labels": labels or {}}}),
-        "VOCAB": vocab.to_json().strip(),
+        "VOCAB": _vocabulary(vocab),
         "WEIGHTS": base64.b64encode(pack_tensors(stored, {})).decode(),
     }
     about = f"{model.cell.upper()}, {model.num_layers} × {model.hidden_size}, {params:,} parameters."
@@ -112,7 +122,7 @@ def export_npm(
         "lib/modules.js": _modules(),
         "lib/run.js": re.sub("@([A-Z]+)@", lambda found: parts[found[1]], _RUN),
         "package.json": json.dumps(_package(_package_name(folder), f"{name}: {about}"), indent=2) + "\n",
-        "README.md": _readme(name, about, folder, prompt, labels or {}),
+        "README.md": _readme(name, about, folder, prompt, labels or {}, vocab),
     }
     rounded = {key: np.asarray(w, np.float32) for key, w in quantized.from_bytes(stored).items()}
     ids = probe(model)
@@ -125,6 +135,13 @@ def export_npm(
     error = _write(folder, texts, error_of, expected)
     size = sum(len(text.encode()) for text in texts.values())
     return Export(str(folder), size, chosen, error, largest(expected, run))
+
+
+def _vocabulary(vocab: Vocabulary) -> str:
+    """`vocab.json`; with pieces also what Python takes each character for, as engines differ in their tables."""
+    if vocab.kind != "pieces":
+        return vocab.to_json().strip()
+    return json.dumps({**json.loads(vocab.to_json()), "classes": character_classes(vocab.characters)})
 
 
 def _stored(weight: npt.NDArray[Any], weights: Weights) -> npt.NDArray[Any]:
@@ -158,13 +175,16 @@ def _modules() -> str:
     return "".join(f'export const {key} = "{text}";\n' for key, text in packed.items())
 
 
-def _readme(name: str, about: str, folder: Path, prompt: str, labels: Mapping[str, Sequence[str]]) -> str:
+def _readme(
+    name: str, about: str, folder: Path, prompt: str, labels: Mapping[str, Sequence[str]], vocab: Vocabulary
+) -> str:
     said = ""
     if labels:
         known = [f"`{label}`" + (f" ({', '.join(values[:20])})" if values else "") for label, values in labels.items()]
         asked = {label: values[0] if values else "…" for label, values in labels.items()}
         said = f'\nIt knows labels: {"; ".join(known)}, as in `generate("", {{ labels: {json.dumps(asked)} }})`.\n'
     parts = {"NAME": " ".join(name.split()), "ABOUT": about, "PACKAGE": _package_name(folder), "LABELS": said}
+    parts["IDS"] = "pieces of words" if vocab.kind == "pieces" else "characters"
     parts |= {"FOLDER": folder.name, "PROMPT": json.dumps(prompt)}
     return re.sub("@([A-Z]+)@", lambda found: parts[found[1]], _README)
 
@@ -179,7 +199,8 @@ def _read(path: Path, backend: str) -> Network:
     sizes = {"ngram_rows": 1, **config["settings"]["model"]}
     tensors = quantized.from_bytes(safetensors.numpy.load(base64.b64decode(weights)))
     named = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
-    made = new_model(len(vocab["reserved"]) + len(vocab["characters"]), ModelSettings(**sizes), backend=backend)
+    count = len(Vocabulary.from_json(json.dumps(vocab)))
+    made = new_model(count, ModelSettings(**sizes), backend=backend)
     return Network.of(made.with_weights(named))
 
 

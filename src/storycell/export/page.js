@@ -1,6 +1,10 @@
 // The page: a text of which every character keeps its trace, a mark in it, and what stands around.
 //
-// Everything before the mark is kept; choosing or generating replaces what is behind it. Needs `storycell` of runtime.js.
+// Everything before the mark is kept; choosing or generating replaces what is behind it. Needs `storycell` of runtime.js,
+// and with pieces of words `Pieces` of web/pieces.js.
+//
+// An id is shown as one span: a character, or a byte. A piece of a word is shown by character, a span each, and the mark
+// stands between pieces. What is told of ids counts them (`k`), what is told of the view counts spans (`at`).
 
 import { ColourChoice, chosenLabels, describe, newSeed, showChoices, showGenerating, showLabels, showSlider } from "../web/generate.js";
 import { loadEngine } from "../web/embedded.js";
@@ -15,7 +19,8 @@ const model = JSON.parse(document.getElementById("model").textContent);
 const weightsText = document.getElementById("weights");
 const plain = storycell.network({ ...model, text: weightsText.textContent });
 let net = plain; // until the engine is there, or for good where the browser does not take it
-const vocabulary = new storycell.Vocabulary(model);
+const pieces = model.kind === "pieces" ? new Pieces(model) : null;
+const vocabulary = new storycell.Vocabulary(model, pieces);
 weightsText.remove();
 
 const $ = (id) => document.getElementById(id);
@@ -39,7 +44,10 @@ function readHeader(ids, isLast) {
   });
 }
 
-const story = { prompt: null, seed: null, header: null, draw: null, ids: [], traces: [], nats: [], given: 0, mark: 0, ended: false };
+// `given` counts spans; `nats` are of each id, of a piece those of its characters; `open` is the end of the prompt, where its
+// pieces are still to be drawn: {text, usual, beyond, base, rows}.
+const story = { prompt: null, seed: null, header: null, draw: null, ids: [], traces: [], nats: [], given: 0, mark: 0, ended: false, open: null };
+const starts = [0]; // of pieces: the span at which each id begins, and how many spans there are
 const logits = new Float64Array(net.V), shares = new Float64Array(net.V);
 
 const traceAt = (k) => (k ? story.traces[k - 1] : first); // after k characters
@@ -49,9 +57,25 @@ function expected(k) {
   return storycell.probabilities(logits, 1, shares);
 }
 
+const spanAt = (k) => (pieces ? starts[k] : k);
+
+// The id that a span is of; where a move leads within one, the end of it if it leads forward.
+function idAt(at, isForward = false) {
+  if (!pieces) return at;
+  const k = starts.findLastIndex((start) => start <= at);
+  return isForward && starts[k] < at ? k + 1 : k;
+}
+
 function append(id, step = net.step) {
   const k = story.ids.length;
-  story.nats.push(-Math.log(expected(k)[id]));
+  story.open = null;
+  if (pieces) {
+    net.logits(traceAt(k), logits);
+    story.nats.push(pieces.spell(pieces.logs(logits), id));
+    starts.push(starts[k] + pieces.lengths[id]);
+  } else {
+    story.nats.push(-Math.log(expected(k)[id]));
+  }
   const trace = net.newTrace();
   step(id, traceAt(k), trace);
   story.ids.push(id);
@@ -60,15 +84,17 @@ function append(id, step = net.step) {
 }
 
 function cutAt(k) {
+  if (k < story.ids.length) story.open = null;
   story.ids.length = story.traces.length = story.nats.length = story.mark = k;
-  story.given = Math.min(story.given, k);
+  if (pieces) starts.length = k + 1;
+  story.given = Math.min(story.given, spanAt(k));
   story.ended = false;
 }
 
 // Begins anew from the prompt and the seed; false, with a word why, if that cannot be.
 function begin() {
   const prompt = $("prompt").value, seed = $("seed").value.trim();
-  const { ids, strangers } = vocabulary.encode(prompt), chosen = header(), head = vocabulary.encode(chosen);
+  const { ids, strangers, settled, open } = vocabulary.encode(prompt), chosen = header(), head = vocabulary.encode(chosen);
   strangers.push(...head.strangers);
   const unknown = strangers.map((c) => `“${c}”`).join(" ");
   if (strangers.length) return trouble(`The model does not know ${unknown}; write the prompt without.`);
@@ -77,10 +103,30 @@ function begin() {
   trouble("");
   cutAt(0);
   readHeader(head.ids, !ids.length);
-  ids.forEach((id, k) => append(id, k < ids.length - 1 ? net.read : net.step));
-  Object.assign(story, { prompt, seed, header: chosen, draw: new storycell.Draw(seed), given: ids.length });
+  ids.forEach((id, k) => append(id, open || k < ids.length - 1 ? net.read : net.step));
+  Object.assign(story, { prompt, seed, header: chosen, draw: new storycell.Draw(seed), given: spanAt(ids.length) });
+  if (open) leaveOpen(open, settled.length);
   show();
   return true;
+}
+
+// From id `base` on the pieces of the prompt are not settled: they are as likely as all ways to begin with it together.
+function leaveOpen(open, base) {
+  const rows = open.usual.map((_, k) => {
+    net.logits(traceAt(base + k), logits);
+    return pieces.logs(logits);
+  });
+  const nats = pieces.spellOpen(open, rows);
+  open.usual.forEach((id, k) => { story.nats[base + k] = nats.splice(0, pieces.lengths[id]); });
+  story.open = { ...open, base, rows };
+}
+
+// Puts ids in the place of those that are open; the text stays that of the prompt, and may go on.
+function settleAs(ids) {
+  const { base } = story.open, { given } = story;
+  cutAt(base);
+  ids.forEach((id, k) => append(id, k < ids.length - 1 ? net.read : net.step));
+  story.given = given;
 }
 
 function header() {
@@ -93,11 +139,16 @@ function trouble(sentence) {
   return false;
 }
 
-// One character behind the mark, drawn; false when the text has ended or is full.
+// One character (piece) behind the mark, drawn; false when the text has ended or is full.
 function generateOne() {
   if (story.mark >= LONGEST) {
     trouble(`A text has at most ${LONGEST.toLocaleString("en")} characters here; begin another.`);
     return false;
+  }
+  if (story.open && story.mark === story.ids.length) {
+    const { open } = story, begun = pieces.beginnings(open, open.rows);
+    settleAs(storycell.chooseBeginning(begun, Number($("temperature").value), story.draw).ids);
+    return true;
   }
   net.logits(traceAt(story.mark), logits);
   const id = obeying(storycell.choose(logits, Number($("temperature").value), story.draw));
@@ -112,7 +163,7 @@ function generateOne() {
 // that cannot be.
 function ruleFor(text, left) {
   if (!text) return null;
-  if (model.kind === "bytes") throw new Error("A pattern is about characters, and this model generates bytes.");
+  if (model.kind !== "characters") throw new Error(`A pattern is about characters, and this model generates ${model.kind}.`);
   const pattern = new Pattern(text, vocabulary.characters);
   let state = pattern.start;
   for (const id of story.ids.slice(story.given, story.mark)) state = state && pattern.advance(state, id - storycell.RESERVED);
@@ -171,10 +222,12 @@ function frame(now) {
   generating.at = now;
   let goes = true;
   while (goes && generating.left > 0 && generating.owed >= 1 && performance.now() - began < 14) {
+    const before = spanAt(story.ids.length);
     goes = generateOne();
-    generating.left--;
-    generating.owed--;
-    generating.generated += goes ? 1 : 0;
+    const made = goes ? spanAt(story.ids.length) - before : 1;
+    generating.left -= made;
+    generating.owed -= made;
+    generating.generated += goes ? made : 0;
   }
   generating.busy += performance.now() - began;
   show();
@@ -192,11 +245,14 @@ function stop() {
   $("status").textContent += speed;
 }
 
-function choose(id) {
+// What was chosen to follow the mark; of `ids` that stand in the place of what is open, the last does.
+function choose(ids) {
   stop();
   cutAt(story.mark);
-  story.ended = id === storycell.BOUNDARY;
-  if (!story.ended) append(id);
+  const ended = ids.at(-1) === storycell.BOUNDARY, others = ended ? ids.slice(0, -1) : ids;
+  if (story.open) settleAs(others);
+  else others.forEach((id) => append(id));
+  story.ended = ended;
   show();
 }
 
@@ -217,8 +273,8 @@ function again() {
 const choice = new ColourChoice($("colours"), { layers: net.L, hidden: net.H, values: net.values, onChange: paint });
 const view = new Story($("story"), {
   legend: choice.legend,
-  onPoint: (k) => showDetail(k ?? story.mark - 1),
-  onChoose: moveTo,
+  onPoint: (at) => showDetail(at ?? spanAt(story.mark) - 1),
+  onChoose: (at) => moveTo(idAt(at)),
 });
 
 const map = new Story($("map"), { onChoose: pickUnit }); // one square of each unit
@@ -230,21 +286,30 @@ function valueAt(k, unit) {
   return trace[net.placeOf(choice.layer, choice.symbol, unit)];
 }
 
+// Of each span.
 function values() {
-  return choice.symbol ? story.traces.map((_, k) => valueAt(k + 1, choice.unit)) : story.nats;
+  const found = choice.symbol ? story.traces.map((_, k) => valueAt(k + 1, choice.unit)) : story.nats;
+  if (!pieces) return found;
+  return choice.symbol ? found.flatMap((value, k) => Array(pieces.lengths[story.ids[k]]).fill(value)) : found.flat();
+}
+
+// The text of each span.
+function spans() {
+  const texts = vocabulary.texts(story.ids);
+  return pieces ? texts.flatMap((text, k) => (story.ids[k] === storycell.BOUNDARY ? [text] : Array.from(text))) : texts;
 }
 
 let isInside = false, wasGiven = 0; // whether the mark stood inside the text, and how much of it was the prompt
 
 function paint() {
-  const { ids, mark, given } = story, shown = values();
-  view.draw(vocabulary.texts(ids), shown, choice.scale(shown));
+  const { ids, mark, given } = story, shown = values(), markAt = spanAt(mark);
+  view.draw(spans(), shown, choice.scale(shown));
   for (let k = 0; k < Math.max(given, wasGiven); k++) view.spans[k]?.classList.toggle("given", k < given);
-  if (isInside || mark < ids.length) view.spans.forEach((span, k) => span.classList.toggle("after", k >= mark));
+  if (isInside || mark < ids.length) view.spans.forEach((span, at) => span.classList.toggle("after", at >= markAt));
   isInside = mark < ids.length;
   wasGiven = given;
-  view.setMark(mark);
-  showDetail(mark - 1);
+  view.setMark(markAt);
+  showDetail(markAt - 1);
   if (!generating) steps.update();
   $("map").hidden = choice.symbol === null;
   if ($("map").hidden) return;
@@ -255,34 +320,43 @@ function paint() {
 
 function show() {
   paint();
-  view.scrollTo(story.mark);
+  view.scrollTo(spanAt(story.mark));
   $("ending").hidden = !story.ended;
-  $("status").textContent = story.ids.length ? `${story.ids.length.toLocaleString("en")} characters` : "";
+  $("status").textContent = story.ids.length ? `${spanAt(story.ids.length).toLocaleString("en")} characters` : "";
   if (generating) return;
   showNext();
   document.dispatchEvent(new CustomEvent("story", { detail: vocabulary.texts(story.ids).join("") })); // web/tunes.js
 }
 
-function showDetail(k) {
-  const { ids, nats, traces } = story;
+// About a span.
+function showDetail(at) {
+  const { ids, nats, traces } = story, k = at < 0 ? at : idAt(at);
   const value = choice.symbol && traces[k] ? valueAt(k + 1, choice.unit) : undefined;
-  $("detail").textContent = k in ids ? describe(textOf(ids[k]), nats[k], choice, value) : "";
+  const inside = at - spanAt(k), isPiece = pieces && ids[k] >= storycell.RESERVED;
+  const text = () => (isPiece ? Array.from(pieces.texts[ids[k]])[inside] : textOf(ids[k]));
+  $("detail").textContent = k in ids ? describe(text(), pieces ? nats[k][inside] : nats[k], choice, value) : "";
 }
 
 // A character as the page names it; a byte that is none by itself is named by its number.
 function textOf(id) {
   if (id === storycell.BOUNDARY) return "story boundary";
+  if (pieces) return pieces.texts[id];
   return model.kind === "bytes" && id >= 130 ? `0x${(id - 2).toString(16)}` : vocabulary.characters[id - 2];
 }
 
 function showNext() {
+  if (story.open && story.mark === story.ids.length) {
+    net.logits(traceAt(story.mark), logits);
+    showChoices($("choices"), pieces.waysOn(story.open, story.open.rows, pieces.logs(logits)).slice(0, CHOICES), ({ ids }) => choose(ids));
+    return;
+  }
   const probabilities = expected(story.mark);
   const ranked = Array.from(probabilities.keys()).filter((id) => id !== storycell.UNKNOWN);
   ranked.sort((a, b) => probabilities[b] - probabilities[a]);
   showChoices($("choices"), ranked.slice(0, CHOICES).map((id) => ({
     id, probability: probabilities[id], isActual: story.ids[story.mark] === id,
     text: id === storycell.BOUNDARY ? null : textOf(id),
-  })), ({ id }) => choose(id));
+  })), ({ id }) => choose([id]));
 }
 
 const steps = offerSteps($("step"), {
@@ -321,7 +395,7 @@ const engineIsThere = loadEngine().then((engine) => {
 offerSteering($("steering"), {
   steer: model.steer, net: plain,
   onChange: async (isOn) => {
-    const drawn = story.ids.length - story.given + (generating?.left ?? 0);
+    const drawn = spanAt(story.ids.length) - story.given + (generating?.left ?? 0);
     isSteered = isOn;
     useEngine(await engineIsThere);
     stop();
@@ -364,8 +438,8 @@ document.addEventListener("keydown", (event) => {
   if (event.target.matches("button, summary") && (event.key === " " || event.key === "Enter")) return;
   const digit = /^[1-9]$/.test(event.key) ? $("choices").children[Number(event.key) - 1] : null;
   const isMove = event.target === $("story") || event.key === "ArrowLeft" || event.key === "ArrowRight";
-  const to = isMove ? view.keyFrom(story.mark, event, story.ids.length) : null;
-  const act = digit && !generating ? () => digit.click() : to !== null ? () => moveTo(to) : KEYS[event.key];
+  const from = spanAt(story.mark), to = isMove ? view.keyFrom(from, event, spanAt(story.ids.length)) : null;
+  const act = digit && !generating ? () => digit.click() : to !== null ? () => moveTo(idAt(to, to > from)) : KEYS[event.key];
   if (!act) return;
   event.preventDefault();
   act();
@@ -381,6 +455,11 @@ showLabels($("labels"), model.labels ?? {}, () => {
 });
 offerTheme($("theme"));
 
+if (pieces) {
+  $("choices").setAttribute("aria-label", "Likeliest ways on");
+  $("story").setAttribute("aria-label", "The text; click a character to go back to its piece");
+  $("regex").closest("label").hidden = true;
+}
 $("about").textContent = model.about;
 $("seed").value = newSeed();
 begin();

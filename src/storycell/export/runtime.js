@@ -403,27 +403,39 @@ const storycell = (() => {
   // ---- Text ----
 
   class Vocabulary {
-    constructor({ kind, characters }) {
+    // `pieces`, where ids are pieces of words: a `Pieces` of web/pieces.js.
+    constructor({ kind, characters }, pieces = null) {
       this.isBytes = kind === "bytes";
+      this.pieces = pieces;
       this.characters = Array.from(characters);
       this.ids = new Map(this.characters.map((character, k) => [character, k + RESERVED]));
     }
 
     // {ids, strangers}: the ids of a text, a line <|endoftext|> being a boundary; characters that are not known. The
-    // text is read as a file is: without a byte order mark, with plain line ends, and in the forms that are known.
+    // text is read as a file is: without a byte order mark, with plain line ends, and in the forms that are known. Of
+    // pieces also {settled, open}: the ids that stay whatever follows, and the rest, as `Pieces.settle` gives it.
     encode(text) {
       const ids = [], strangers = new Set();
+      let story = ""; // since the last boundary, where there are pieces
       const lines = text.replace(/^\ufeff/, "").replace(/\r\n?/g, "\n").split("\n");
       lines.forEach((line, k) => {
-        if (line === SEPARATOR) return ids.push(BOUNDARY);
+        if (line === SEPARATOR) {
+          ids.push(...(this.pieces?.encode(story) ?? []), BOUNDARY);
+          story = "";
+          return;
+        }
         const whole = k < lines.length - 1 ? line + "\n" : line;
         const parts = this.isBytes ? Array.from(new TextEncoder().encode(whole), (c) => String.fromCharCode(c)) : this.known(whole);
         for (const part of parts) {
-          if (this.ids.has(part)) ids.push(this.ids.get(part));
-          else strangers.add(part);
+          if (!this.ids.has(part)) strangers.add(part);
+          else if (this.pieces) story += part;
+          else ids.push(this.ids.get(part));
         }
       });
-      return { ids, strangers: [...strangers] };
+      const found = { ids, strangers: [...strangers] };
+      if (!this.pieces) return found;
+      const { settled, open } = this.pieces.settle(story);
+      return { ...found, ids: [...ids, ...settled, ...(open?.usual ?? [])], settled: [...ids, ...settled], open };
     }
 
     // A line in characters that are known, as far as that is the same line: see `same` in vocab.py of storycell.
@@ -448,34 +460,61 @@ const storycell = (() => {
       const decoder = this.isBytes ? new TextDecoder("utf-8") : null;
       return ids.map((id) => {
         if (id === BOUNDARY) return SEPARATOR + "\n";
-        const character = this.characters[id - RESERVED];
+        const character = this.pieces?.texts[id] ?? this.characters[id - RESERVED];
         return decoder ? decoder.decode(Uint8Array.of(character.charCodeAt(0)), { stream: true }) : character;
       });
     }
   }
 
-  // The prompt and what follows it, as `storycell sample` prints them.
-  function generate(net, vocabulary, prompt, { chars = 1000, temperature = 0.8, seed = 0 } = {}) {
-    const { ids, strangers } = vocabulary.encode(prompt);
-    if (strangers.length) throw new Error(`the model does not know ${strangers.join(" ")}`);
-    const draw = new Draw(seed), logits = new Float64Array(net.V);
-    let [before, after] = [net.newTrace(), net.newTrace()];
-    [BOUNDARY, ...ids].forEach((id, k) => {
-      [before, after] = [after, before];
-      (k < ids.length ? net.read : net.step)(id, k ? before : null, after);
-    });
-    for (let n = 0; n < chars; n++) {
-      net.logits(after, logits);
-      const id = choose(logits, temperature, draw);
-      if (id === BOUNDARY) break;
-      ids.push(id);
-      [before, after] = [after, before];
-      net.step(id, before, after);
-    }
-    return vocabulary.texts(ids).join("");
+  // One of the beginnings of what is open at the end of a prompt (see web/pieces.js), drawn as an id is.
+  function chooseBeginning(beginnings, temperature, draw) {
+    const scores = beginnings.map(({ score }) => Math.fround(score));
+    return beginnings[choose([-Infinity, -Infinity, ...scores], temperature, draw) - RESERVED];
   }
 
-  return { BOUNDARY, UNKNOWN, RESERVED, network, Draw, isSeed, probabilities, choose, Vocabulary, generate };
+  // The prompt and what follows it, as `storycell sample` prints them.
+  function generate(net, vocabulary, prompt, { chars = 1000, temperature = 0.8, seed = 0 } = {}) {
+    const { ids, strangers, settled, open = null } = vocabulary.encode(prompt), { pieces } = vocabulary;
+    if (strangers.length) throw new Error(`the model does not know ${strangers.join(" ")}`);
+    const draw = new Draw(seed), logits = new Float64Array(net.V);
+    let trace = null;
+    const feed = (id, by) => {
+      const after = net.newTrace();
+      by(id, trace, after);
+      trace = after;
+    };
+    const expected = () => {
+      net.logits(trace, logits);
+      return logits;
+    };
+    const most = pieces ? Array.from(vocabulary.texts(ids).join("")).length + chars : Infinity;
+    let left = chars; // ids, or of pieces characters
+    [BOUNDARY, ...(open ? settled : ids)].forEach((id, k) => feed(id, open || k < ids.length ? net.read : net.step));
+    if (open && chars) {
+      const from = trace;
+      const rows = open.usual.map((id) => {
+        const row = pieces.logs(expected());
+        feed(id, net.read);
+        return row;
+      });
+      const drawn = chooseBeginning(pieces.beginnings(open, rows), temperature, draw).ids;
+      trace = from;
+      drawn.forEach((id, k) => feed(id, k < drawn.length - 1 ? net.read : net.step));
+      ids.splice(settled.length, open.usual.length, ...drawn);
+      left -= Array.from(pieces.textOf(drawn)).length - Array.from(open.text).length;
+    }
+    while (left > 0) {
+      const id = choose(expected(), temperature, draw);
+      if (id === BOUNDARY) break;
+      ids.push(id);
+      left -= pieces ? pieces.lengths[id] : 1;
+      if (left > 0) feed(id, net.step);
+    }
+    const text = vocabulary.texts(ids).join("");
+    return pieces ? Array.from(text).slice(0, most).join("") : text;
+  }
+
+  return { BOUNDARY, UNKNOWN, RESERVED, network, Draw, isSeed, probabilities, choose, chooseBeginning, Vocabulary, generate };
 })();
 
 if (typeof module !== "undefined") module.exports = storycell;

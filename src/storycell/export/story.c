@@ -300,20 +300,19 @@ static double draw(void) { /* from 0 (included) to 1 (excluded) */
     return drawn / 4294967296.0;
 }
 
-static int choose(double temperature) {
-    static double sums[V];
+static int choose(const float *scores, int count, double *sums, double temperature) {
     int best = BOUNDARY;
-    for (int k = RESERVED; k < V; ++k)
-        if (logits[k] > logits[best]) best = k;
+    for (int k = RESERVED; k < count; ++k)
+        if (scores[k] > scores[best]) best = k;
     if (temperature == 0) return best;
     double sum = 0;
-    for (int k = 0; k < V; ++k) {
-        if (k != UNKNOWN) sum += exp(((double)logits[k] - (double)logits[best]) / temperature);
+    for (int k = 0; k < count; ++k) {
+        if (k != UNKNOWN) sum += exp(((double)scores[k] - (double)scores[best]) / temperature);
         sums[k] = sum;
     }
     double point = draw() * sum;
     int k = 0;
-    while (k < V - 1 && sums[k] <= point) ++k;
+    while (k < count - 1 && sums[k] <= point) ++k;
     return k;
 }
 
@@ -329,10 +328,13 @@ static void print_code_point(uint32_t code, FILE *to) {
     while (more--) putc((int)(0x80 | (code >> 6 * more & 0x3F)), to);
 }
 
-static void print_id(int id) {
+/* At most so many characters of an id, of which only a piece of a word has several; returns how many. */
+static long long print_id(int id, long long most) {
+@PRINTING@    if (most < 1) return 0;
     if (id == BOUNDARY) fputs("<|endoftext|>\n", stdout);
     else if (BYTES) putchar((int)code_points[id - RESERVED]);
     else print_code_point(code_points[id - RESERVED], stdout);
+    return 1;
 }
 
 /* The next code point of UTF-8 text, which is moved on; one that is not UTF-8 ends the program. */
@@ -355,13 +357,13 @@ static uint32_t take_code_point(const unsigned char **text) {
 
 /* The id of a character; -1 where the model does not know it. */
 static int id_of(uint32_t code) {
-    int low = 0, high = V - RESERVED;
+    int low = 0, high = CHARACTERS;
     while (low < high) {
         int middle = (low + high) / 2;
         if (code_points[middle] < code) low = middle + 1;
         else high = middle;
     }
-    return low < V - RESERVED && code_points[low] == code ? low + RESERVED : -1;
+    return low < CHARACTERS && code_points[low] == code ? low + RESERVED : -1;
 }
 
 static int is_invisible(uint32_t code) { /* soft hyphen, joiners, marks of direction, variation selectors */
@@ -421,14 +423,19 @@ static void refuse(uint32_t code, const unsigned char *prompt, const unsigned ch
     exit(1);
 }
 
-/* The ids of a prompt, which is read as `storycell sample` reads it; a line <|endoftext|> is a boundary. */
-static int *ids_of(const char *prompt, size_t *count) {
-    const unsigned char *start = (const unsigned char *)prompt, *text = start;
-    int *ids = malloc((SPELT * strlen(prompt) + 1) * sizeof *ids), starts_line = 1;
-    if (!ids) {
+static void *room(size_t bytes) {
+    void *found = malloc(bytes);
+    if (!found) {
         fputs("story: out of memory\n", stderr);
         exit(1);
     }
+    return found;
+}
+
+/* The ids of a prompt, which is read as `storycell sample` reads it; a line <|endoftext|> is a boundary. */
+static int *ids_of(const char *prompt, size_t *count) {
+    const unsigned char *start = (const unsigned char *)prompt, *text = start;
+    int *ids = room((SPELT * strlen(prompt) + 1) * sizeof *ids), starts_line = 1;
     *count = 0;
     if (strncmp(prompt, "\xEF\xBB\xBF", 3) == 0) text += 3;
     while (*text) {
@@ -449,18 +456,7 @@ static int *ids_of(const char *prompt, size_t *count) {
     return ids;
 }
 
-/* Reads the prompt, which is checked as a whole before anything is printed. */
-static void read_prompt(const char *prompt, int print) {
-    size_t count;
-    int *ids = ids_of(prompt, &count);
-    step(BOUNDARY);
-    for (size_t k = 0; k < count; ++k) {
-        if (print) print_id(ids[k]);
-        step(ids[k]);
-    }
-    free(ids);
-}
-
+@READING@
 /* ---- The command ---- */
 
 static int wrong(const char *what, const char *value) {
@@ -502,15 +498,17 @@ int main(int count, char **words) {
 
     load();
     sow(number);
-    read_prompt(prompt, !only_logits);
+    long long left = only_logits ? 0 : strtoll(n, NULL, 10);
+    left -= read_prompt(prompt, !only_logits, left, temperature);
     if (only_logits) {
         for (int id = 0; id < V; ++id) printf("%.9g\n", (double)logits[id]);
     } else {
-        for (long long left = strtoll(n, NULL, 10); left > 0; --left) {
-            int id = choose(temperature);
+        static double sums[V];
+        while (left > 0) {
+            int id = choose(logits, V, sums, temperature);
             if (id == BOUNDARY) break;
-            print_id(id);
-            if (left > 1) step(id);
+            left -= print_id(id, left);
+            if (left > 0) step(id);
         }
         putchar('\n');
     }

@@ -472,13 +472,14 @@ class Unsettled:
 
     ids: list[int]  # the usual pieces
     beyond: list[npt.NDArray[np.intp]]  # at the place of each of them, the ids that reach beyond the end from there
-    length: int  # in characters
+    text: str
 
 
 class Beginnings:
     """What the unsettled end of a prompt may begin with, of streams that are as `stream` is, which read all before it.
 
-    `paths` are how many of the usual pieces and then which id, `scores` the logarithms of their probabilities.
+    `paths` are how many of the usual pieces and then which id, `scores` the logarithms of their probabilities;
+    `logits [n V]` are those at the places of the usual pieces.
     """
 
     def __init__(self, lm: LanguageModel, stream: Stream, unsettled: Unsettled, step: Step | None = None) -> None:
@@ -487,10 +488,12 @@ class Beginnings:
         self._usual, self._states = unsettled.ids, list[State]()
         self.paths: list[tuple[int, int]] = []
         scores: list[npt.NDArray[np.float64]] = []
+        every: list[Floats] = []
         behind, fed = 0.0, stream.next_id
         for at, (k, beyond) in enumerate(zip(unsettled.ids, unsettled.beyond, strict=True)):
             logits, state = step(np.array([fed]), state)
             self._states.append(state)
+            every.append(logits[0])
             row = logits[0].astype(np.float64)
             row[UNKNOWN] = -np.inf
             row -= row.max()
@@ -500,15 +503,21 @@ class Beginnings:
             self.paths += [(at, int(one)) for one in found]
             scores.append(behind + row[found])
             behind, fed = behind + float(row[k]), k
-        self.scores = np.concatenate(scores)
+        self.scores, self.logits = np.concatenate(scores), np.stack(every)
+
+    def probabilities(self, sampling: Sampling) -> npt.NDArray[np.float64]:
+        """How likely `draw` is to choose each of the paths."""
+        return sampling.probabilities(self._as_logits())[UNKNOWN + 1 :]
 
     def draw(self, stream: Stream) -> None:
         """Let a stream have one of them behind it."""
-        reserved = [-np.inf] * (UNKNOWN + 1)  # `Sampling` takes the scores for logits, of which it leaves one out
-        scores = np.array([*reserved, *self.scores], np.float32)
-        count, k = self.paths[stream.sampling.choose(scores, stream.draw) - len(reserved)]
+        count, k = self.paths[stream.sampling.choose(self._as_logits(), stream.draw) - UNKNOWN - 1]
         stream.healed = [*self._usual[:count], k]
         stream.state, stream.next_id = {name: value[:, 0] for name, value in self._states[count].items()}, k
+
+    def _as_logits(self) -> npt.NDArray[np.float32]:
+        """The scores behind those of reserved ids, as `Sampling` leaves one of those out."""
+        return np.array([*[-np.inf] * (UNKNOWN + 1), *self.scores], np.float32)
 
 
 def _zero(lm: LanguageModel) -> State:

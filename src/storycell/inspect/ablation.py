@@ -13,10 +13,11 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from storycell.data.vocab import Vocabulary
 from storycell.evaluation.statistics import clustered_mean
 from storycell.inspect.features import inside_quotes, is_quote, names_of, words
 from storycell.inspect.shown import silenced
-from storycell.inspect.trace import Trace
+from storycell.inspect.trace import Trace, log_probabilities
 from storycell.language_model import LanguageModel, State
 from storycell.types import BOUNDARY
 
@@ -96,6 +97,26 @@ def ablate(
     return np.array(found, dtype=np.float64)
 
 
+def _losses(model: LanguageModel, vocab: Vocabulary, ids: npt.NDArray[np.int64], state: State | None = None) -> Floats:
+    """The loss of every next character, row after row: ids `[B T]` -> `[chars]`."""
+    if vocab.kind != "pieces":
+        return model.nats(ids[:, :-1], ids[:, 1:], state)[0].astype(np.float64).ravel()
+    logits, _ = model.logits(ids[:, :-1], state)
+    return vocab.spell_nats(log_probabilities(logits.reshape(-1, logits.shape[-1])), ids[:, 1:].ravel())
+
+
+def _changes(
+    path: Trace, model: LanguageModel, ids: npt.NDArray[np.int64], units: Iterable[Unit], means: Mapping[int, Floats],
+    base: Floats, state: State | None = None,
+) -> Floats:  # fmt: skip
+    """By how much each unit, silenced, changes the loss of every next character, `[units chars]`."""
+    found = [
+        _losses(silenced(model, layer, unit, means[layer][unit]), path.vocab, ids, state) - base
+        for layer, unit in units
+    ]
+    return np.array(found, dtype=np.float64)
+
+
 def ablation(path: Trace, screened: tuple[int, int] = SCREENED, judged: tuple[int, int] = JUDGED) -> Ablation:
     """Rank all units on the windows of a text's first half with most quotes; measure the first on the second half."""
     model = path.model.frozen()
@@ -104,27 +125,42 @@ def ablation(path: Trace, screened: tuple[int, int] = SCREENED, judged: tuple[in
     kinds = character_kinds(path.text)
     rows, state = _windows(path, *screened)
     ranking = {}
-    base = model.nats(path.all_ids[rows][:, :-1], path.all_ids[rows][:, 1:], state)[0].astype(np.float64)
-    changes = ablate(model, path.all_ids[rows], every, means, state) - base
+    base = _losses(model, path.vocab, path.all_ids[rows], state)
+    changes = _changes(path, model, path.all_ids[rows], every, means, base, state)
+    characters, _ = _characters(path, rows[:, 1:])
     for kind, mask in kinds.items():
-        here = mask[rows[:, 1:] - 1]  # row t + 1 of the ids is character t
+        here = mask[characters]
         if here.sum() >= _FEWEST:
             ranking[kind] = changes[:, here].mean(1)
     stories = _stories(path, *judged)
     ids = np.where(stories < 0, BOUNDARY, path.all_ids[stories])
-    base = model.nats(ids[:, :-1], ids[:, 1:])[0].astype(np.float64)
-    real = stories[:, 1:] > 0
+    base = _losses(model, path.vocab, ids)
+    characters, story = _characters(path, stories[:, 1:])
     first = {kind: [every[k] for k in np.argsort(-change, kind="stable")[:_BEST]] for kind, change in ranking.items()}
     chosen = list(dict.fromkeys(unit for several in first.values() for unit in several))
-    measured = dict(zip(chosen, ablate(model, ids, chosen, means) - base, strict=True))
-    story = np.repeat(np.arange(len(ids))[:, None], ids.shape[1] - 1, axis=1)
+    measured = dict(zip(chosen, _changes(path, model, ids, chosen, means, base), strict=True))
     best, counts, base_nats = {}, {}, {}
     for kind, several in first.items():
-        here = kinds[kind][np.maximum(stories[:, 1:] - 1, 0)] & real
+        here = kinds[kind][np.maximum(characters, 0)] & (characters >= 0)
         if here.sum() >= _FEWEST:
             best[kind] = [_loss(kind, unit, measured[unit][here], story[here]) for unit in several]
             counts[kind], base_nats[kind] = int(here.sum()), float(base[here].mean())
     return Ablation(counts, base_nats, best, ranking)
+
+
+def _characters(path: Trace, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The characters that rows (of `all_ids`) `[B T]` read, -1 for a row -1, and which of B each is in: `[chars]`."""
+    steps = np.maximum(rows.ravel() - 1, 0)  # row t + 1 of the ids is step t
+    sizes = np.where(rows.ravel() < 0, 1, np.diff(path.firsts)[steps])
+    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    characters = np.repeat(path.firsts[steps], sizes) + within
+    characters[np.repeat(rows.ravel() < 0, sizes)] = -1
+    return characters, np.repeat(np.repeat(np.arange(len(rows)), rows.shape[1]), sizes)
+
+
+def _steps_in(path: Trace, chars: int) -> int:
+    """How many steps read about as many characters."""
+    return max(1, round(chars * len(path.ids) / len(path)))
 
 
 def _loss(kind: str, unit: Unit, change: Floats, story: npt.NDArray[np.int64]) -> Loss:
@@ -133,9 +169,9 @@ def _loss(kind: str, unit: Unit, change: Floats, story: npt.NDArray[np.int64]) -
 
 
 def _windows(path: Trace, count: int, chars: int) -> tuple[npt.NDArray[np.int64], State]:
-    """Rows (as in `all_ids`) `[count chars+1]` in stories of the first half, most quotes first; the state before."""
-    half = len(path) // 2
-    quote = np.concatenate([[0], np.cumsum(is_quote(path.text[:half]))])
+    """Rows (as in `all_ids`) `[count n+1]` in stories of the first half, most quotes first; the state before."""
+    half, chars = len(path.ids) // 2, _steps_in(path, chars)
+    quote = np.concatenate([[0.0], np.cumsum(path.by_step(is_quote(path.text).astype(np.float64)))])
     bounds = [*path.starts[path.starts < half].tolist(), half]
     firsts = [a for s, e in pairwise(bounds) for a in range(s + 1, e - chars - 1, chars)]
     if not firsts:
@@ -148,16 +184,16 @@ def _windows(path: Trace, count: int, chars: int) -> tuple[npt.NDArray[np.int64]
 
 
 def _stories(path: Trace, count: int, chars: int) -> npt.NDArray[np.int64]:
-    """Rows of the beginnings of stories of the second half, boundary first, `[count chars+1]`; -1 after a story's end.
+    """Rows of the beginnings of stories of the second half, boundary first, `[count n+1]`; -1 after a story's end.
 
     A text of few stories is cut into as many parts.
     """
-    N, half = len(path.all_ids), len(path) // 2
+    N, half, chars = len(path.all_ids), len(path.ids) // 2, _steps_in(path, chars)
     bounds = path.starts[path.starts >= half].tolist()
     if len(bounds) < count // 2:
         bounds = np.linspace(half, max(half, N - chars - 1), count).astype(int).tolist()
     ends = [*bounds[1:], N]
-    quoted = is_quote(path.text)
+    quoted = path.by_step(is_quote(path.text).astype(np.float64))
     rows = np.full((len(bounds), chars + 1), -1, dtype=np.int64)
     for row, start, end in zip(rows, bounds, ends, strict=True):
         n = min(end - start, chars + 1)

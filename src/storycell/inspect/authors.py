@@ -23,7 +23,7 @@ from storycell.inspect.trace import Array, Trace
 from storycell.types import BOUNDARY
 
 Floats = npt.NDArray[np.float64]
-_CHARS = 8_000  # of a text are enough for lengths
+_CHARS = 8_000  # steps of a text are enough for lengths
 _QUOTED_CHARS = 20_000  # and these for quotations
 _PASSAGE = 1200  # characters to read on a page
 _PASSAGE_UNITS = 8
@@ -33,16 +33,21 @@ _LEVELS = 14  # lengths up to 2^14 characters
 
 @dataclass(frozen=True)
 class Authors:
-    """What the characters of a story wrote of one state, `value`, after the last of them was read."""
+    """What was read of a story wrote of one state, `value`, after the last of it: `read [n]`, characters or pieces."""
 
-    text: str  # n characters; the first is the boundary that begins the story, as NUL
+    read: tuple[str, ...]  # the first is the boundary that begins the story, as NUL
     shares: Floats  # [n], in the unit of the state; their sum is `value`
     value: float
     layer: int
 
     @property
+    def text(self) -> str:
+        """All that was read."""
+        return "".join(self.read)
+
+    @property
     def most(self) -> int:
-        """Which character wrote most, in either direction."""
+        """Which of what was read wrote most, in either direction."""
         return int(np.abs(self.shares).argmax())
 
 
@@ -60,24 +65,27 @@ def decompose(values: Mapping[str, Any], before: Any) -> tuple[Floats, Floats]:
 def authors(path: Trace, layer: int, which: int | Any, at: int = -1) -> Authors:
     """Who wrote the memory of a unit, or of a direction `[H]` in its layer, after character `at` of a trace was read.
 
+    Of a model of pieces: each piece, after that of the character.
     `SettingsError` where the trace has no such layer, unit or character, or the cell's state is no sum.
     """
     _check_sum(path)
     path.column(path.memory, layer, 0)  # says which layers there are
-    row = at + len(path) if at < 0 else at
-    if not 0 <= row < len(path):
+    character = at + len(path) if at < 0 else at
+    if not 0 <= character < len(path):
         raise SettingsError(f"character {at}: the text has the characters 0 to {len(path) - 1}")
+    row = int(path.places[character])
     direction = _direction(which, path.hidden)
     first = int(path.starts[np.searchsorted(path.starts, row + 1, side="right") - 1])
     parts, _ = decompose(path.steps(layer, range(first, row + 2)), np.zeros(path.hidden))
     value = float(path.states[layer][path.memory][row + 1].astype(np.float64) @ direction)
-    return Authors(f"\0{path.text[first : row + 1]}", parts @ direction, value, layer)
+    return Authors(("\0", *path.texts(range(first, row + 1))), parts @ direction, value, layer)
 
 
 def memory_lengths(path: Trace, layer: int, chars: int = _CHARS) -> npt.NDArray[np.int64]:
-    """For every unit: within how many of the last characters half of its memory was written, on average, `[H]`.
+    """For every unit: within how many of the last steps half of its memory was written, on average, `[H]`.
 
-    Half of the absolute mass, the sum of all |terms|; 1 is the character just read. From the first `chars` of the text.
+    Half of the absolute mass, the sum of all |terms|; 1 is the character (or piece) just read. From the first `chars`
+    steps of the text.
     """
     kept, written = _of_text(path, layer, chars)
     mass = _running(kept, np.abs(written)).astype(np.float32)  # enough for shares, and half the work
@@ -131,17 +139,17 @@ class QuoteShare:
 
     opening: Floats  # mean over quotations
     opening_stderr: Floats  # over stories, or blocks of 1,000 characters
-    before: Floats  # the same of the character just before the opening quote: what any character so far back has
+    before: Floats  # the same of what was read just before the opening quote: what anything so far back has
     quotations: int
 
 
 def quote_shares(path: Trace, layer: int, chars: int = _QUOTED_CHARS) -> QuoteShare | None:
     """How much of each unit's memory the opening quote wrote, when its quotation is about to end; None without any."""
     kept, written = _of_text(path, layer, chars)
-    text = path.text[: len(kept)]
+    text = path.text[: path.firsts[len(kept)]]
     inside, quote = inside_quotes(text) > 0, is_quote(text)
-    opens = np.flatnonzero(quote & inside)
-    ends = np.flatnonzero(inside[:-1] & ~inside[1:] & quote[1:])
+    opens = path.places[np.flatnonzero(quote & inside)]
+    ends = path.places[np.flatnonzero(inside[:-1] & ~inside[1:] & quote[1:]) + 1] - 1  # the step before closing
     opens = opens[opens > 0]
     mass = _running(kept, np.abs(written))
     found, null, block = [], [], []
@@ -154,7 +162,7 @@ def quote_shares(path: Trace, layer: int, chars: int = _QUOTED_CHARS) -> QuoteSh
         total = np.where(mass[end] > 0, mass[end], 1)
         found.append(np.abs(written[at]) * left / total)
         null.append(np.abs(written[at - 1]) * kept[at] * left / total)
-        block.append(at // 1000)
+        block.append(path.firsts[at] // 1000)
     if len(found) < 2:
         return None
     values, groups = np.stack(found), np.array(block)
@@ -166,7 +174,7 @@ def quote_shares(path: Trace, layer: int, chars: int = _QUOTED_CHARS) -> QuoteSh
 class Passage:
     """Part of a story with what some units keep and write at each step, from which who wrote what follows."""
 
-    rows: range  # characters of the trace
+    rows: range  # steps of the trace
     at: int  # the one to ask about first: the last inside a quotation, where there is one
     units: list[tuple[int, int, str]]  # layer, unit, what it goes along with
     kept: npt.NDArray[np.float32]  # [units rows]
@@ -217,15 +225,19 @@ def _passage(path: Trace, units: list[tuple[int, int, str]]) -> Passage:
     rows = range(first, min(first + _PASSAGE, len(text) if story_end < 0 else story_end))
     if longest is None:
         at = rows[-1]
+    closing = at + 1 if longest is not None and at + 1 < len(path) else None
+    at = int(path.places[at] if closing is None else path.places[closing] - 1)
+    rows = range(int(path.places[rows.start]), int(path.places[rows[-1]]) + 1)
+    at = max(at, rows.start)
     kept, written, before = [], [], []
     values = {
-        layer: _kept_and_written(path.values(layer, slice(rows.start, rows.stop)))
+        layer: _kept_and_written(path.step_values(layer, slice(rows.start, rows.stop)))
         for layer in dict.fromkeys(u[0] for u in units)
     }
     for layer, unit, _ in units:
         kept.append(values[layer][0][:, unit])
         written.append(values[layer][1][:, unit])
-        before.append(float(path.states[layer][path.memory][rows.start, unit]))  # row t + 1 is character t's
+        before.append(float(path.states[layer][path.memory][rows.start, unit]))  # row t + 1 is step t's
     return Passage(
         rows, at, units, np.array(kept, np.float32), np.array(written, np.float32), np.array(before, np.float64)
     )
@@ -252,7 +264,7 @@ def _kept_and_written(values: Mapping[str, Any]) -> tuple[Floats, Floats]:
 def _of_text(path: Trace, layer: int, chars: int) -> tuple[Floats, Floats]:
     """Kept and written along the beginning of a text; where a story begins nothing is kept."""
     _check_sum(path)
-    rows = min(chars, len(path))
+    rows = min(chars, len(path.ids))
     parts = [_kept_and_written(part) for part in path.parts(layer, slice(0, rows))]
     kept, written = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     kept[path.ids[:rows] == BOUNDARY] = 0

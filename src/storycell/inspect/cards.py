@@ -2,7 +2,8 @@
 
 What it promotes is told twice: by the output weights (of the last layer; what is added to each logit as h grows by 1),
 and measured by patching: the unit's states are set to values that are high for it, and low, in the middle of real
-stories, and the difference in the probabilities of the next character but one says what it does, in any layer.
+stories, and the difference in the probabilities of the next character but one says what it does, in any layer. Of a
+model of pieces it is all by piece.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ _HIGH, _LOW = 0.95, 0.05  # quantiles
 
 @dataclass(frozen=True)
 class Excerpt:
-    """A place of a text: before, the character itself, after; and the unit's value once it was read."""
+    """A place of a text: before, the character (or piece) itself, after; and the unit's value once it was read."""
 
     before: str
     at: str
@@ -35,7 +36,7 @@ class Excerpt:
 
 @dataclass(frozen=True)
 class Card:
-    """One unit. Characters come with a number each, the largest first."""
+    """One unit. Characters (or pieces) come with a number each, the largest first."""
 
     layer: int
     unit: int
@@ -76,13 +77,13 @@ def _excerpts(path: Trace, values: Floats, sign: int = 1) -> list[Excerpt]:
                 break
     text = path.text
     return [
-        Excerpt(text[max(0, t - _BEFORE) : t], text[t], text[t + 1 : t + 1 + _AFTER], float(sign * values[t]))
-        for t in found
+        Excerpt(text[max(0, a - _BEFORE) : a], text[a:b], text[b : b + _AFTER], float(sign * values[a]))
+        for a, b in ((path.span(t).start, path.span(t).stop) for t in found)
     ]
 
 
 def _effect(path: Trace, layer: int, unit: int, seed: int) -> Floats:
-    """Mean change of the probability of every character `[V]` when the unit goes from low to high, one character on."""
+    """Mean change of the probability of every id `[V]` when the unit goes from low to high, one step on."""
     chance = np.random.default_rng(seed)
     ids = path.ids
     places = np.flatnonzero((ids[:-1] != BOUNDARY) & (ids[1:] != BOUNDARY))
@@ -98,7 +99,7 @@ def _effect(path: Trace, layer: int, unit: int, seed: int) -> Floats:
 
 
 def _ends(path: Trace, numbers: Floats) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
-    """The characters with the largest and the smallest numbers `[V]`, as far as they are above and below 0."""
+    """The ids with the largest and the smallest numbers `[V]`, as far as they are above and below 0, by their text."""
     order = np.argsort(-numbers, kind="stable")
     names = ["end" if k == BOUNDARY else path.vocab.text_of(int(k)) for k in range(len(path.vocab))]
 

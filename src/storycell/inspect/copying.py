@@ -5,7 +5,8 @@ The first layer reads the embedding of a character, the rows of its n-grams and 
 without the row, and the loss of the next character tells what the row was worth (its gain, in nats). What the row gave
 to the state of earlier characters stays, so this is what it adds at the moment, not all that was learnt from it.
 
-A passage is copied where the matches of characters on end expect what then comes.
+A passage is copied where the matches of characters on end expect what then comes. Of a model of pieces it is pieces
+that rows are left out of, and that match; what that costs is told by character.
 """
 
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Worth:
 
 @dataclass(frozen=True)
 class MatchGroup:
-    """Characters after a match of `least` to `most` characters; 0: after none."""
+    """Characters after a match of `least` to `most` characters (or pieces); 0: after none."""
 
     least: int
     most: int
@@ -73,6 +74,7 @@ class Copying:
     worth: list[Worth]
     groups: list[MatchGroup]
     passages: list[Passage]
+    step_name: str = "character"  # what rows are left out of, and what matches: characters, or pieces
 
 
 def copying(trace: Trace) -> Copying | None:
@@ -90,14 +92,16 @@ def copying(trace: Trace) -> Copying | None:
     without = {name: trace.nats_reading(trace.inputs - vectors) for name, vectors in added.items()}
     worth = [_worth(trace, name, nats) for name, nats in without.items()]
     if not context.matches:
-        return Copying(worth, [], [])
+        return Copying(worth, [], [], trace.step_name)
     lengths, expected = match_of(context, rows[:-1, -1])
-    hit = (lengths > 0) & (expected == trace.ids)
+    hit = ((lengths > 0) & (expected == trace.ids))[trace.places]
+    lengths = lengths[trace.places]
     gains = without[MATCHES] - trace.nats
     return Copying(
         worth,
         _groups(trace, context, lengths, hit, without[MATCHES]),
         _passages(trace, context, lengths, hit, gains),
+        trace.step_name,
     )
 
 
@@ -135,6 +139,7 @@ def _passages(
     edges = np.diff(np.concatenate([[0], hit.astype(np.int8), [0]]))
     runs = list(zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True))
     total = np.concatenate([[0.0], np.cumsum(gains)])
+    marks = "".join(map(chr, trace.ids.tolist())) if trace.of_pieces else trace.text  # a character for each step
     runs.sort(key=lambda run: total[run[0]] - total[run[1]])
     found: dict[str, Passage] = {}
     for first, end in runs:
@@ -142,9 +147,10 @@ def _passages(
             break
         end = min(end, first + _SHOWN)
         text = trace.text[first:end]
-        at = _stood(trace.text, first, int(lengths[first]), context)
-        if text in found or at < 0:
+        stood = _stood(marks, int(trace.places[first]), int(lengths[first]), context)
+        if text in found or stood < 0:
             continue
+        at = int(trace.firsts[stood])
         here = slice(first, end)
         mean = float(trace.nats[here].mean())
         found[text] = Passage(
@@ -161,6 +167,6 @@ def _passages(
 
 
 def _stood(text: str, first: int, length: int, context: Context) -> int:
-    """Where the character that the match expects before `first` stands: the latest place that agrees so far."""
+    """Where what the match expects before step `first` stands: the latest place that agrees so far."""
     known = text[first - length : first]
     return text.rfind(known, max(0, first - length - MEMORY + context.matches - 1), first - 1) + length if known else -1

@@ -22,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell.data.vocab import Vocabulary
-from storycell.errors import RunFolderError, UnknownCharacterError
+from storycell.errors import RunFolderError, SettingsError, UnknownCharacterError
 from storycell.inspect import pairs
+from storycell.inspect.chances import cut
 from storycell.inspect.features import Feature, features
 from storycell.inspect.pairs import QUOTED, Pair
 from storycell.inspect.patching import Part, raised
@@ -145,7 +146,7 @@ def frames_of(folder: RunFolder, model: LanguageModel) -> list[Frame]:
 
 
 def first_stories(ids: Ids, chars: int = CHARS) -> Ids:
-    """The first characters of a text, whole stories where there are several."""
+    """The first ids of a text, whole stories where there are several."""
     ends = np.append(np.flatnonzero(ids[1:] == BOUNDARY) + 1, len(ids))
     fitting = ends[ends <= chars]
     return ids[: fitting[-1] if len(fitting) and fitting[-1] > chars // 2 else chars]
@@ -153,7 +154,7 @@ def first_stories(ids: Ids, chars: int = CHARS) -> Ids:
 
 def plan(model: LanguageModel, vocab: Vocabulary, ids: Ids, seed: int) -> Plan:
     """What the last weights came to; `seed` is that of the untrained network. `SettingsError` for too short a text."""
-    ids = first_stories(ids)
+    ids = first_stories(ids, max(1, round(CHARS * len(ids) / vocab.count_chars(ids))))
     path, untrained = trace(model, ids, vocab), trace(model.copy_untrained(seed), ids, vocab)
     known = features(path.text)
     chosen = ["inside quotes", "inside brackets", "last pronoun is she or her"]
@@ -271,8 +272,11 @@ def _ask(name: str, text: str, vocab: Vocabulary) -> tuple[str, list[Pair]]:
 def _can_read(vocab: Vocabulary, pair: Pair) -> bool:
     """Whether a model knows the characters of a pair, and an answer is one id (of a model of bytes it may be more)."""
     try:
+        if vocab.kind == "pieces":
+            cut(vocab, (pair.source + pair.then, pair.base + pair.then))
+            return set(pair.yes + pair.no) <= set(vocab.characters)
         ids = [vocab.prompt_ids(text)[0] for text in (pair.source, pair.base, pair.then, pair.yes, pair.no)]
-    except UnknownCharacterError:
+    except (UnknownCharacterError, SettingsError):
         return False
     return len(ids[2]) == len(pair.then) and len(ids[3]) == len(ids[4]) == 1
 
@@ -297,7 +301,7 @@ def _passage(path: Trace, known: dict[str, Feature], names: list[str]) -> range:
     """The stretch of the second half, from a story's beginning where it can, with most changes of the first feature."""
     if not names:
         return range(min(_PASSAGE, len(path)))
-    begins = [row for row in path.starts.tolist() if len(path) // 2 <= row <= len(path) - _PASSAGE]
+    begins = [row for row in path.firsts[path.starts].tolist() if len(path) // 2 <= row <= len(path) - _PASSAGE]
     begins = begins or list(range(len(path) // 2, max(len(path) - _PASSAGE, len(path) // 2 + 1), _PASSAGE))
     changes = np.abs(np.diff(known[names[0]].values, prepend=0.0))
     best = max(begins, key=lambda row: float(changes[row : row + _PASSAGE].sum()))

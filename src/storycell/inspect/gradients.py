@@ -1,7 +1,8 @@
 """How far back the loss of one character reaches: the norm of its gradient with respect to earlier states.
 
 `GradientFlow` has, for sampled characters t of a `Trace`, ‖dL_t/dc_(t-k)‖ and ‖dL_t/dh_(t-k)‖ for k = 0, 1, … lags, L_t
-being the loss of the character after t: backpropagation through the cells' own lines.
+being the loss of the character after t: backpropagation through the cells' own lines. Of a model of pieces, its steps,
+all of it is by piece.
 
 An LSTM's gradient is split into the two terms that the article describes. With h cut off from the gates of the next
 character, what still arrives came through the sum c = f * c + i * g alone; the rest went through h and the gates.
@@ -34,6 +35,7 @@ class GradientFlow:
     norms: dict[tuple[str, int], Norms]
     through_sum: dict[tuple[str, int], Norms] = field(default_factory=dict)  # of c, where there is a c
     rest: dict[tuple[str, int], Norms] = field(default_factory=dict)  # through h and the gates
+    step_name: str = "character"  # what a lag counts: a character, or a piece
     axes = ("sample", "lag")
 
     @property
@@ -46,7 +48,7 @@ class GradientFlow:
         return _curve(self.norms[name, layer])
 
     def half_life(self, name: str, layer: int) -> tuple[float, float, float]:
-        """(characters until the curve has fallen to a half, 95 % interval); infinite where it does not."""
+        """(steps until the curve has fallen to a half, 95 % interval); infinite where it does not."""
         norms = self.norms[name, layer]
         picks = np.random.default_rng(0).integers(0, len(norms), (_RESAMPLES, len(norms)))
         lives = np.array([_half_life(_curve(norms[pick])) for pick in picks])
@@ -57,7 +59,7 @@ class GradientFlow:
         lives = ", ".join(
             f"d{name} of layer {layer} {self.half_life(name, layer)[0]:.1f}" for name, layer in self.norms
         )
-        return f"GradientFlow({self.samples} samples; half-lives in characters: {lives})"
+        return f"GradientFlow({self.samples} samples; half-lives in {self.step_name}s: {lives})"
 
     def _repr_html_(self) -> str:
         """For a notebook: the half-lives."""
@@ -65,11 +67,11 @@ class GradientFlow:
             "<tr><th>d{} of layer {}</th><td>{:.1f} ({:.1f} to {:.1f})</td></tr>".format(*key, *self.half_life(*key))
             for key in self.norms
         )
-        return f"<table><tr><th></th><th>half-life in characters, 95 % interval</th></tr>{lines}</table>"
+        return f"<table><tr><th></th><th>half-life in {self.step_name}s, 95 % interval</th></tr>{lines}</table>"
 
 
 def gradient_flow(trace: Trace, lags: int = LAGS, samples: int = SAMPLES, seed: int = 0) -> GradientFlow:
-    """Gradients of `samples` characters that have at least `lags` + 1 of their story before them."""
+    """Gradients of `samples` characters (or pieces) that have at least `lags` + 1 of their story before them."""
     if lags < 1 or samples < 1:
         raise SettingsError(f"lags = {lags}, samples = {samples}: both must be at least 1")
     last = _sample_rows(trace, lags, samples, seed)
@@ -79,11 +81,11 @@ def gradient_flow(trace: Trace, lags: int = LAGS, samples: int = SAMPLES, seed: 
     whole = trace.model.state_gradients(ids, targets, start)
     norms = {key: _norms(grads) for key, grads in whole.items()}
     if "c" not in trace.model.state_names:
-        return GradientFlow(norms)
+        return GradientFlow(norms, step_name=trace.step_name)
     cut = trace.model.state_gradients(ids, targets, start, cuts_h=True)
     summed = {key: grads for key, grads in cut.items() if key[0] == "c"}
     rest = {key: _norms(whole[key] - grads) for key, grads in summed.items()}
-    return GradientFlow(norms, {key: _norms(grads) for key, grads in summed.items()}, rest)
+    return GradientFlow(norms, {key: _norms(grads) for key, grads in summed.items()}, rest, trace.step_name)
 
 
 def spectral_radius(model: LanguageModel, layer: int = 0) -> float:
@@ -116,7 +118,7 @@ def _since_boundary(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 def _sample_rows(trace: Trace, lags: int, samples: int, seed: int) -> npt.NDArray[np.int64]:
     good = np.flatnonzero(_since_boundary(trace.all_ids)[:-1] > lags)
     if not len(good):
-        raise SettingsError(f"no story of the text is longer than {lags} characters; ask for fewer lags")
+        raise SettingsError(f"no story of the text is longer than {lags} {trace.step_name}s; ask for fewer lags")
     return np.sort(np.random.default_rng(seed).choice(good, samples, replace=len(good) < samples))
 
 

@@ -79,7 +79,7 @@ class Browsed:
 
     rows: range
     units: list[tuple[int, int, str]]  # layer, unit, what it goes along with
-    likely: np.ndarray[Any, Any]  # [rows 5] ids of the likeliest next characters
+    likely: np.ndarray[Any, Any]  # [rows 5] ids of the likeliest next characters, or pieces
     likely_probabilities: np.ndarray[Any, Any]
     similar: np.ndarray[Any, Any]  # [rows 3] rows of the nearest states
     similar_cosines: np.ndarray[Any, Any]
@@ -123,10 +123,9 @@ def inspect(
 
     With the `reel` of its run there is a film as well.
     """
-    if len(subject.ids) <= FEWEST_CHARS:
+    if (chars := subject.vocab.count_chars(subject.ids)) <= FEWEST_CHARS:
         raise CorpusError(
-            f"the text has {len(subject.ids) - 1:,} characters, too few for figures with meaning; "
-            f"give at least {FEWEST_CHARS:,}"
+            f"the text has {chars - 1:,} characters, too few for figures with meaning; give at least {FEWEST_CHARS:,}"
         )
     if against and against.name == subject.name:
         against = replace(against, name=f"{against.name} (the second)")
@@ -203,8 +202,8 @@ def _second_trace(against: Subject, path: Trace) -> Trace:
     other = trace(against.model, against.ids, against.vocab)
     if len(other) != len(path):
         raise CorpusError(
-            f"{against.name} reads this text in {len(other):,} pieces where the first run reads {len(path):,}; "
-            "--against takes a run with the same kind of vocabulary"
+            f"{against.name} reads this text as {len(other):,} characters or bytes where the first run reads "
+            f"{len(path):,}; --against takes a run of bytes beside one of bytes alone"
         )
     return other
 
@@ -219,6 +218,8 @@ def _flows(
 ) -> dict[str, "Future[GradientFlow]"]:
     """Gradients of the run trained and not, of the second run, and of untrained RNNs at three spectral radii."""
     lags = min(gradients.LAGS, gradients.longest(path))
+    if against and second and against.vocab.kind != subject.vocab.kind:  # its steps may be longer
+        lags = min(lags, gradients.longest(second.result()))
     jobs: dict[str, Callable[[], GradientFlow]] = {
         "trained": lambda: gradients.gradient_flow(path, lags),
         "untrained": lambda: gradients.gradient_flow(untrained, lags),

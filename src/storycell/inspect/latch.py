@@ -26,12 +26,15 @@ import numpy.typing as npt
 from storycell.config import ModelSettings
 from storycell.data.vocab import Vocabulary
 from storycell.evaluation.statistics import clustered_mean
-from storycell.generation.sampler import Sampling, held_step, streams
+from storycell.generation.generate import stream_texts
+from storycell.generation.sampler import Sampling, held_step
+from storycell.generation.text_stream import gather
+from storycell.inspect.chances import Chances
 from storycell.inspect.features import inside_quotes, is_quote
 from storycell.inspect.trace import Trace, probabilities, trace
 from storycell.language_model import Held, LanguageModel
 from storycell.runs.network import new_model
-from storycell.types import BOUNDARY, RESERVED, UNKNOWN
+from storycell.types import BOUNDARY, RESERVED
 
 Floats = npt.NDArray[np.floating]
 
@@ -148,21 +151,26 @@ def read_sentence(model: LanguageModel, vocab: Vocabulary, sentence: str, layer:
     text = f"{first}{quotes[0]}{said}{quotes[1]}{last}"
     ids, read = vocab.prompt_ids(text, "replace")
     path = trace(model, np.array([BOUNDARY, *ids]), vocab)
-    quote_ids = _quote_ids(vocab)
-    return LatchReading(read, layer, unit, path.unit(layer, unit), path.probabilities()[:, quote_ids].sum(1))
+    h = path.states[-1][path.output]
+    expected = np.concatenate([probabilities(model.output(some)) for some in (h[:1], h[1:])])
+    return LatchReading(read, layer, unit, path.unit(layer, unit), _quote_chances(vocab).along(expected, path.ids))
 
 
 def moments(path: Trace, layer: int, unit: int) -> list[Moments]:
-    """What a unit's gates and states are on average at opening quotes, inside, at closing quotes and outside."""
+    """What a unit's gates and states are on average at opening quotes, inside, at closing quotes and outside.
+
+    A piece that holds a quote is neither inside nor outside as a whole: its other characters are left out.
+    """
     inside, quote = inside_quotes(path.text) > 0, is_quote(path.text)
+    plain = (path.by_step(quote.astype(np.float64)) == 0)[path.places]
     columns = path.unit(layer, unit)
     block = np.arange(len(path)) // 1000
     found = []
     kinds = {
         "opening quote": quote & inside,
-        "inside": inside & ~quote,
+        "inside": inside & plain,
         "closing quote": quote & ~inside,
-        "outside": ~inside & ~quote,
+        "outside": ~inside & plain,
     }
     for where, here in kinds.items():
         if here.sum() > 1:
@@ -177,16 +185,17 @@ class HoldTest:
 
     def __init__(self, path: Trace) -> None:
         self.path = path
+        self.chances = _quote_chances(path.vocab)
         self.ids = self._stories()
         text = ["".join("\0" if k == BOUNDARY else path.vocab.text_of(int(k)) for k in row) for row in self.ids]
+        text = [line.ljust(max(map(len, text)), "\0") for line in text]
         inside = np.stack([inside_quotes(line) for line in text]) > 0
         quote = np.stack([is_quote(line) for line in text])
         ended = np.array([[c in ".!?" for c in line] for line in text])
         self.closings = np.zeros_like(quote)
         self.closings[:, :-1] = quote[:, 1:] & inside[:, :-1] & ~inside[:, 1:]
         self.openings = ended & ~inside
-        self._inside = inside_quotes(path.text) > 0
-        self._quotes = _quote_ids(path.vocab)
+        self._inside = path.once_read(inside_quotes(path.text) > 0)
         nothing = self._probabilities({})
         self._closing_before, self._opening_before = nothing[self.closings], nothing[self.openings]
 
@@ -211,7 +220,7 @@ class HoldTest:
             inside, outside = self.values_of(units)
             closing = self._probabilities(outside)[self.closings]
             opening = self._probabilities(inside)[self.openings]
-        story = np.repeat(np.arange(len(self.ids))[:, None], self.ids.shape[1], axis=1)
+        story = np.repeat(np.arange(len(self.ids))[:, None], self.closings.shape[1], axis=1)
         closed, closed_stderr = clustered_mean(closing, story[self.closings])
         opened, opened_stderr = clustered_mean(opening, story[self.openings])
         return HoldResult(label, tuple(units), closed, closed_stderr, len(closing), opened, opened_stderr, len(opening))
@@ -227,35 +236,39 @@ class HoldTest:
     def generate(self, label: str, held: Held, prompt: str, seed: int = 1) -> HeldStory:
         """Stories generated with some units held."""
         vocab = self.path.vocab
-        ids, read = vocab.prompt_ids(prompt, "replace")
-        seeds = list(range(seed, seed + _WRITTEN))
-        rows = list(streams(self.path.model, ids, Sampling(), seeds, _WRITTEN_CHARS, held))
-        texts = [
-            vocab.decode([k for row in rows if (k := row[b]) is not None and k != BOUNDARY]) for b in range(_WRITTEN)
-        ]
+        pieces = stream_texts(
+            self.path.model, vocab, prompt, _WRITTEN_CHARS, count=_WRITTEN, sampling=Sampling(), seed=seed,
+            unknown="replace", hold=held,
+        )  # fmt: skip
+        texts, read = gather(pieces, _WRITTEN), vocab.prompt_ids(prompt, "replace")[1]
         return HeldStory(label, read + texts[0], int(sum(is_quote(t).sum() for t in texts)), sum(map(len, texts)))
 
     def _probabilities(self, held: Held) -> npt.NDArray[np.float64]:
         """Probability of a quote after every character, `[stories chars]`."""
         step, state = held_step(self.path.model, held), self.path.model.zero_state(len(self.ids))
-        columns = []
+        expected = []
         for k in self.ids.T:
             logits, state = step(k, state)
-            columns.append(probabilities(logits)[:, self._quotes].sum(1, dtype=np.float64))
-        return np.stack(columns, axis=1)
+            expected.append(probabilities(logits))
+        out = np.zeros(self.closings.shape)
+        for line, ids, p in zip(out, self.ids, np.stack(expected, axis=1), strict=True):
+            chances = self.chances.along(np.concatenate([p[:1], p]).astype(np.float64), ids)
+            line[: len(chances)] = chances
+        return out
 
     def _stories(self) -> npt.NDArray[np.int64]:
         """The first characters of stories, `[stories chars]`, those with most quotes; short ones end in boundaries."""
-        all_ids, starts = self.path.all_ids, self.path.starts
+        all_ids, starts, vocab = self.path.all_ids, self.path.starts, self.path.vocab
+        width = max(1, round(_CHARS * len(self.path.ids) / len(self.path)))  # steps
         if len(starts) < _STORIES:  # a text of few stories is cut in parts
-            starts = np.arange(0, max(1, len(all_ids) - _CHARS), _CHARS)
-        rows = np.zeros((len(starts), _CHARS), dtype=np.int64)
+            starts = np.arange(0, max(1, len(all_ids) - width), width)
+        rows = np.zeros((len(starts), width), dtype=np.int64)
         for row, start, end in zip(rows, starts, [*starts[1:], len(all_ids)], strict=True):
-            piece = all_ids[start : min(end, start + _CHARS)]
+            piece = all_ids[start : min(end, start + width)]
             row[: len(piece)] = piece
-        quotes = np.isin(rows, _quote_ids(self.path.vocab)).sum(1)
-        return rows[np.argsort(-quotes, kind="stable")[:_STORIES]]
+        held = np.array([any(is_quote(vocab.text_of(k))) for k in range(len(vocab))])
+        return rows[np.argsort(-held[rows].sum(1), kind="stable")[:_STORIES]]
 
 
-def _quote_ids(vocab: Vocabulary) -> list[int]:
-    return [k for k in range(UNKNOWN + 1, len(vocab)) if is_quote(vocab.text_of(k))[0]]
+def _quote_chances(vocab: Vocabulary) -> Chances:
+    return Chances(vocab, lambda c: bool(c) and bool(is_quote(c)[0]))

@@ -4,7 +4,8 @@ high.
 `ContextLoss` holds the first for ranges of n, `PlaceLoss` the mean loss by place, both with standard errors over
 stories or blocks. The text is read in windows from a zero state; the loss at offset n minus the loss of the same
 character with its whole story before it is what the missing characters are worth. As both are of the same characters,
-little noise is left.
+little noise is left. A piece is guessed as a whole, so all its characters are guessed from those known before it, and
+share its loss equally.
 """
 
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ def context_losses(trace: Trace, window: int = WINDOW) -> list[ContextLoss]:
 def _windows(trace: Trace, window: int) -> tuple[npt.NDArray[np.int64], Floats, Floats, npt.NDArray[np.int64]]:
     """For every character of every window: how many it is guessed from, its extra loss, its full loss, its window."""
     ids = trace.all_ids
+    window = max(1, round(window * len(trace.ids) / len(trace)))  # steps
+    sizes, whole = np.diff(trace.firsts), trace.by_step(trace.nats)
     firsts = [a for s, e in _stories(trace) for a in range(s + 1, e - 1, window)]  # never the boundary itself
     ends = {a: e for s, e in _stories(trace) for a in range(s + 1, e - 1, window)}
     parts: list[tuple[npt.NDArray[np.int64], Floats, Floats, npt.NDArray[np.int64]]] = []
@@ -74,8 +77,11 @@ def _windows(trace: Trace, window: int) -> tuple[npt.NDArray[np.int64], Floats, 
             row[:n] = ids[first : first + n]
         nats = trace.model.nats(padded[:, :-1], padded[:, 1:])[0].astype(np.float64)
         for b, (first, n) in enumerate(zip(group, lengths, strict=True)):
-            full = trace.nats[first : first + n - 1]  # nats[j] is the loss of ids[j + 1]
-            parts.append((np.arange(1, n), nats[b, : n - 1] - full, full, np.full(n - 1, a + b)))
+            steps = slice(first, first + n - 1)  # step j reads ids[j + 1]
+            known, size = trace.firsts[steps] - trace.firsts[first - 1], sizes[steps]
+            full = whole[steps] / size
+            extra, owner = nats[b, : n - 1] / size - full, np.full(n - 1, a + b)
+            parts.append((known.repeat(size), extra.repeat(size), full.repeat(size), owner.repeat(size)))
     columns = list(zip(*parts, strict=True))
     return tuple(np.concatenate(column) for column in columns)  # type: ignore[return-value]
 

@@ -5,6 +5,9 @@ place of the first's, and the model reads or generates on (activation patching: 
 et al. 2022, arXiv:2202.05262). `carriers` does it for pairs of prompts that differ in one fact (`inspect.pairs`) and
 says how much of the difference each part restores: 0 as without it, 1 as if the whole state had been exchanged. The
 units that restore most are chosen on some pairs and judged on others, beside random units.
+
+A model of pieces reads on in whole pieces after an exchange, and an answer is what the text goes on with, in whatever
+pieces (`inspect.chances`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,10 +20,11 @@ from storycell.context import PAST
 from storycell.data.vocab import Vocabulary
 from storycell.errors import SettingsError
 from storycell.generation.sampler import Sampling, Stream, advance
+from storycell.inspect.chances import Ending, Endings, cut
 from storycell.inspect.pairs import FACTS, Pair, pairs
 from storycell.inspect.trace import probabilities
 from storycell.language_model import LanguageModel, State
-from storycell.types import BOUNDARY
+from storycell.types import BOUNDARY, RESERVED
 
 Floats = npt.NDArray[np.float64]
 Unit = tuple[int, int]  # layer, unit
@@ -32,6 +36,7 @@ _DRAWS = 8  # of as many random units, of those that are not among the best
 _RESAMPLES = 1000
 _FELT = 0.1  # nats between the logits: less, and the odds of the answers hardly differ
 _STREAMS = 4096  # read side by side
+_STREAMS_OF_PIECES = 512
 
 
 @dataclass(frozen=True)
@@ -126,17 +131,26 @@ def patch(
 
     The exchange takes place after all of both texts was read. An h that is exchanged in the last layer is seen at once,
     everything else from the next character on, so without `then` a cell state changes the generated text alone.
+    Of a model of pieces it takes place before the piece that `then` begins in, and [V] are pieces.
     """
-    vocab.refuse_pieces("exchanging states")
-    ids = {text: vocab.prompt_ids(text)[0] for text in (base, source, then)}
-    states = {text: model.state_after(np.array([[BOUNDARY, *ids[text]]])) for text in (base, source)}
-    patched = exchange(model, states[base], states[source], part)
+    sampling, ending = sampling or Sampling(), Ending([], [], [])
+    if then and vocab.kind == "pieces":
+        (read_base, read_source), ending = cut(vocab, (base + then, source + then), len(then))
+        read_on = ending.then
+    else:
+        read_base, read_source, read_on = (vocab.prompt_ids(text)[0] for text in (base, source, then))
+    states = [model.state_after(np.array([[BOUNDARY, *ids]])) for ids in (read_base, read_source)]
+    patched = exchange(model, states[0], states[1], part)
     found, ends = [], []
-    for state in (states[base], patched, states[source]):
-        logits, end = _read_on(model, ids[then], state)
+    for state in (states[0], patched, states[1]):
+        logits, end = _read_on(model, read_on, state)
         found.append(probabilities(logits)[0])
         ends.append(end)
-    text = _generated(model, vocab, ends[1], found[1], chars, sampling or Sampling(), seed) if chars else ""
+    text = ""
+    if chars and ending.then:
+        text = _generated_on(model, vocab, patched, ending, chars, sampling, seed)
+    elif chars:
+        text = _generated(model, vocab, ends[1], found[1], chars, sampling, seed)
     return Patched(found[0], found[1], found[2], text)
 
 
@@ -188,7 +202,33 @@ def _generated(
         return ""
     stream.next_id = first
     rest = advance(model, [stream], chars - 1)[0].ids if chars > 1 else []
-    return vocab.decode([first, *rest])
+    return vocab.decode([first, *rest])[: chars if vocab.kind == "pieces" else None]
+
+
+def _generated_on(
+    model: LanguageModel, vocab: Vocabulary, state: State, ending: Ending, chars: int, sampling: Sampling, seed: int
+) -> str:
+    """What follows an ending, of which more text may change the pieces: see `sampler.Unsettled`."""
+    at_once = model.output(state[model.state_names[0]][-1])
+    every, _ = model.logits(np.array([ending.then]), {n: np.ascontiguousarray(v) for n, v in state.items()})
+    with np.errstate(divide="ignore"):
+        log_p = np.log(probabilities(np.concatenate([at_once, every[0]]).astype(np.float64)))
+    behind = np.cumsum([0.0, *(float(log_p[at, k]) for at, k in enumerate(ending.then))])
+    ways = [(at, int(k)) for at, ids in enumerate(ending.beyond) for k in ids]
+    scores = [behind[at] + log_p[at, k] for at, k in ways] + [behind[-1]]  # the last: all as it is usually
+    stream = Stream(sampling, seed)
+    reserved = [-np.inf] * RESERVED  # `Sampling` takes the scores for logits, of which it leaves one out
+    way = sampling.choose(np.array([*reserved, *scores], np.float32), stream.draw) - RESERVED
+    if way == len(ways):
+        at, first = len(ending.then), sampling.choose(log_p[-1].astype(np.float32), stream.draw)
+        if first == BOUNDARY:
+            return ""
+    else:
+        at, first = ways[way]
+    after = model.state_after(np.array([ending.then[:at]]), state) if at else state
+    stream.state, stream.next_id = {name: value[:, 0] for name, value in after.items()}, first
+    written = vocab.decode([*ending.then[:at], first, *advance(model, [stream], chars)[0].ids])
+    return written[len(vocab.decode(ending.then)) :][:chars]
 
 
 @dataclass(frozen=True)
@@ -299,8 +339,26 @@ class _Pairs:
     """Pairs of prompts as states, what is read after an exchange, and the answers that say which fact is believed."""
 
     def __init__(self, model: LanguageModel, vocab: Vocabulary, given: Sequence[Pair]) -> None:
-        vocab.refuse_pieces("exchanging states")
         self.model, self.given = model, given
+        self.endings: Endings | None = None
+        if vocab.kind == "pieces":
+            self._read_pieces(vocab)
+        else:
+            self._read_characters(vocab)
+        (self.source, self.base), (self.source_p, self.base_p) = (
+            np.stack(columns) for columns in zip(self._ask(self.sources), self._ask(self.bases), strict=True)
+        )
+
+    def _read_pieces(self, vocab: Vocabulary) -> None:
+        found = [cut(vocab, (pair.source + pair.then, pair.base + pair.then)) for pair in self.given]
+        states = states_after(self.model, [ids for both, _ in found for ids in both])
+        self.sources = {name: value[:, 0::2] for name, value in states.items()}
+        self.bases = {name: value[:, 1::2] for name, value in states.items()}
+        yes, no = [pair.yes for pair in self.given], [pair.no for pair in self.given]
+        self.endings = Endings(vocab, [ending for _, ending in found], yes, no)
+
+    def _read_characters(self, vocab: Vocabulary) -> None:
+        model, given = self.model, self.given
         prompts = [vocab.prompt_ids(text)[0] for pair in given for text in (pair.source, pair.base)]
         states = states_after(model, prompts)
         self.sources = {name: value[:, 0::2] for name, value in states.items()}
@@ -313,9 +371,6 @@ class _Pairs:
         if any(len(yes) != 1 or len(no) != 1 for yes, no in answers):
             raise SettingsError("the answers of a pair, `yes` and `no`, are one character each")
         self.yes, self.no = (np.array([answer[k][0] for answer in answers]) for k in range(2))
-        (self.source, self.base), (self.source_p, self.base_p) = (
-            np.stack(columns) for columns in zip(self._ask(self.sources), self._ask(self.bases), strict=True)
-        )
 
     def differences(self, parts: Sequence[Part]) -> Floats:
         """Logit of yes minus logit of no with each part exchanged, `[parts pairs]`."""
@@ -325,8 +380,9 @@ class _Pairs:
         """The same, and the probability of yes."""
         logits, chances = [], []
         n = len(self.given)
-        for a in range(0, len(parts), max(1, _STREAMS // n)):
-            group = parts[a : a + max(1, _STREAMS // n)]
+        step = max(1, (_STREAMS_OF_PIECES if self.endings else _STREAMS) // n)
+        for a in range(0, len(parts), step):
+            group = parts[a : a + step]
             states = [exchange(self.model, self.bases, self.sources, part) for part in group]
             together = {name: np.concatenate([s[name] for s in states], axis=1) for name in states[0]}
             differences, probability = self._ask(together)
@@ -336,6 +392,9 @@ class _Pairs:
 
     def _ask(self, state: State) -> tuple[Floats, Floats]:
         """Difference of logits and probability of yes after `then`, for states of any number of rounds of all pairs."""
+        if self.endings:
+            yes, no = self.endings.ask(self.model, state)
+            return np.log(yes) - np.log(no), yes
         streams = state[self.model.state_names[0]].shape[1]
         rounds = streams // len(self.given)
         before = np.tile(self.then, (rounds, 1))

@@ -5,6 +5,9 @@ a layer, fitted on the first half of the text and scored on the second by its AU
 by heart, so it is fitted to a control task as well: every word, as far as it has been read, gets a label by lot, yes as
 often as the feature is. Only the difference, the selectivity, tells that the feature is in the states; and only what
 exceeds the same of the untrained network, that training put it there.
+
+As in `inspect.units`, a step of the network is one place, with what its last character makes of a feature. So the
+labels by lot are of what a state can know: a word as far as its pieces have been read.
 """
 
 import zlib
@@ -16,7 +19,7 @@ import numpy.typing as npt
 
 from storycell.inspect.features import Feature
 from storycell.inspect.trace import Trace
-from storycell.inspect.units import auc, ranks
+from storycell.inspect.units import at_steps, auc, ranks
 
 Floats = npt.NDArray[np.float64]
 _ROWS = 6000  # of either half
@@ -47,13 +50,14 @@ class Probe:
 
 def probe(path: Trace, untrained: Trace, features: Mapping[str, Feature], seed: int = 1) -> list[Probe]:
     """Every feature of yes and no on the memory of each layer: one `Probe` for the layer that tells it best."""
-    half = len(path) // 2
+    features = at_steps(path, features)
+    half = len(path.ids) // 2
     stride = max(1, half // _ROWS)
     first, second = slice(0, half, stride), slice(half, None, stride)
     told = {name: f for name, f in features.items() if f.is_binary and _tellable(f, first, second)}
     if not told:
         return []
-    types = _word_types(path.text)
+    types = _word_types(path.text)[path.ends]
     labels = {name: f.values for name, f in told.items()}
     controls = {name: _by_lot(types, float(f.values.mean()), seed, name) for name, f in told.items()}
     y = np.stack([*labels.values(), *controls.values()], axis=1).astype(np.float64)

@@ -20,6 +20,7 @@ from storycell.atomic import write_atomically
 from storycell.data.vocab import Vocabulary
 from storycell.engine.cells import CELLS
 from storycell.errors import SettingsError, UnknownCharacterError
+from storycell.inspect.chances import Endings, cut
 from storycell.inspect.features import inside_quotes, last_of
 from storycell.inspect.pairs import QUOTED, Pair, pairs
 from storycell.inspect.patching import states_after
@@ -149,12 +150,14 @@ def direction(path: Trace, about: str | tuple[Any, Any], layer: int = -1, name: 
         yes, no = (np.asarray(mask, dtype=np.bool_) for mask in about)
     if yes.shape != (len(path),) or no.shape != (len(path),):
         raise SettingsError(f"the two kinds must say yes or no for each of the {len(path):,} characters of the text")
+    yes, no = yes[path.ends], no[path.ends]  # what is true of a piece once it was read
     if min(yes.sum(), no.sum()) < _FEWEST:
         raise SettingsError(
-            f"{name or 'the two kinds'}: {yes.sum()} and {no.sum()} characters are too few, not {_FEWEST} of both"
+            f"{name or 'the two kinds'}: {yes.sum()} and {no.sum()} {path.step_name}s are too few, not {_FEWEST} of "
+            "both"
         )
     layer = layer + path.layers if layer < 0 else layer
-    h = path[path.output, layer]
+    h = path.step_values(layer, names=(path.output,))[path.output]
     difference = h[yes].mean(0, dtype=np.float64) - h[no].mean(0, dtype=np.float64)
     return Direction(name or "a difference of means", layer, difference)
 
@@ -180,27 +183,43 @@ def dose_curve(
     model: LanguageModel, vocab: Vocabulary, along: Direction, given: Sequence[Pair], doses: Sequence[float] = DOSES
 ) -> DoseCurve:
     """Read the bases of pairs, which expect `no`, with the model steered to `yes`: p(yes) / (p(yes) + p(no))."""
-    ids = [vocab.prompt_ids(pair.base + pair.then)[0] for pair in given]
-    yes, no = (np.array([vocab.prompt_ids(text)[0][0] for text in texts]) for texts in _answers(given))
-    number = np.arange(len(ids))
+    ask = _questions(vocab, given)
 
     def shares(one: Direction) -> Floats:
         found = []
         for dose in doses:
-            changed = steer(model, one, dose)
-            logits = changed.output(states_after(changed, ids)[model.state_names[0]][-1])
-            p = probabilities(logits.astype(np.float64))
-            found.append(p[number, yes] / (p[number, yes] + p[number, no]))
+            yes, no = ask(steer(model, one, dose))
+            found.append(yes / (yes + no))
         return np.array(found)
 
     each = shares(along)
     random = np.array([shares(along.random(seed)).mean(1) for seed in range(_RANDOM)])
-    stderrs = each.std(1, ddof=1) / np.sqrt(len(ids))
+    stderrs = each.std(1, ddof=1) / np.sqrt(len(given))
     return DoseCurve(along, (given[0].yes, given[0].no), tuple(doses), each.mean(1), stderrs, random)
 
 
-def _answers(given: Sequence[Pair]) -> tuple[list[str], list[str]]:
-    return [pair.yes for pair in given], [pair.no for pair in given]
+def _questions(vocab: Vocabulary, given: Sequence[Pair]) -> Callable[[LanguageModel], tuple[Floats, Floats]]:
+    """What asks a model for the probabilities of both answers after the bases of pairs, `[pairs]` each."""
+    prompts = [pair.base + pair.then for pair in given]
+    answers = [pair.yes for pair in given], [pair.no for pair in given]
+    if vocab.kind == "pieces":
+        found = [cut(vocab, (prompt,)) for prompt in prompts]
+        endings = Endings(vocab, [ending for _, ending in found], *answers)
+
+        def ask_pieces(model: LanguageModel) -> tuple[Floats, Floats]:
+            yes, no = endings.ask(model, states_after(model, [ids for (ids,), _ in found]))
+            return yes, no
+
+        return ask_pieces
+    ids = [vocab.prompt_ids(prompt)[0] for prompt in prompts]
+    yes, no = (np.array([vocab.prompt_ids(text)[0][0] for text in texts]) for texts in answers)
+    number = np.arange(len(ids))
+
+    def ask(model: LanguageModel) -> tuple[Floats, Floats]:
+        p = probabilities(model.output(states_after(model, ids)[model.state_names[0]][-1]).astype(np.float64))
+        return p[number, yes], p[number, no]
+
+    return ask
 
 
 def dose_curves(path: Trace) -> list[DoseCurve]:

@@ -6,15 +6,20 @@ the first boundary: row t holds the values once character t was read. Every stor
 Only states are kept. A step is pure, so once the state before every character is known, all characters together are
 one batch, and any gate is one large matrix product away.
 
+A model of pieces of words takes a step for each piece. What is kept and computed is by step; what a trace shows is by
+character all the same: every character of a piece has the values once its piece was read, and its own part of the
+piece's loss (`Vocabulary.spell_nats`). `places`, `ends` and `firsts` lead from one to the other.
+
 `nearest` finds similar moments, the places of a text at which the network is in nearly the same state (the idea of
 LSTMVis, Strobelt et al. 2016, arXiv:1606.07461): the nearest other rows by the cosine between hidden states of the last
-layer, none within `_APART` characters of the row or of each other.
+layer, none within `_APART` steps of the row or of each other.
 """
 
 import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,6 +33,7 @@ from storycell.language_model import LanguageModel, State
 from storycell.types import BOUNDARY, Ids
 
 Array = npt.NDArray[np.floating[Any]]
+Places = npt.NDArray[np.int64]
 _SHOWN = 600  # characters of a coloured text
 _ORANGE, _BLUE = "213,94,0", "0,114,178"  # the theme's
 _STORIES = 64  # read side by side
@@ -39,8 +45,9 @@ _BULK = 2048  # characters of one large matrix product: what it gives stays in a
 class Trace:
     """Gates and states along a text of T characters: `trace["i", 0]` is the input gate of layer 0, `[T H]`.
 
-    `ids [T]`, `text` (T characters, a boundary between stories as NUL), `nats [T]` (the loss of each character, given
-    those before it), `names` (of the values: i f g o c h for an LSTM). Layers and units count from 0.
+    `text` (T characters, a boundary between stories as NUL), `nats [T]` (the loss of each character, given those before
+    it), `names` (of the values: i f g o c h for an LSTM). Layers and units count from 0. By step, which is a character
+    but of a model of pieces: `ids [N]`, `states` and what says so.
     """
 
     axes = ("T", "H")
@@ -50,6 +57,7 @@ class Trace:
         self.all_ids, self.states = ids.astype(np.int64), states  # with the row of the first boundary
         self.ids = self.all_ids[1:]
         self.names, self.layers, self.hidden = model.value_names, model.num_layers, model.hidden_size
+        self.of_pieces = vocab.kind == "pieces"
         texts = ["\0" if k == BOUNDARY else vocab.text_of(k) for k in range(len(vocab))]
         self.text = "".join([texts[k] for k in self.ids.tolist()])
         self.starts = evaluator.story_starts(ids)  # rows, in `states`, that read a boundary
@@ -57,7 +65,46 @@ class Trace:
 
     def __len__(self) -> int:
         """T, the number of characters."""
-        return len(self.ids)
+        return len(self.text)
+
+    @cached_property
+    def firsts(self) -> Places:
+        """The first character that each step reads, and T behind them all: `[N+1]`."""
+        lengths = self.vocab.lengths[self.ids] if self.of_pieces else np.ones_like(self.ids)
+        return np.concatenate([[0], np.cumsum(lengths)])
+
+    @cached_property
+    def ends(self) -> Places:
+        """The last character that each step reads, `[N]`: what is true of it is true once the step is taken."""
+        return self.firsts[1:] - 1
+
+    @cached_property
+    def places(self) -> Places:
+        """The step that reads each character, `[T]`."""
+        return np.repeat(np.arange(len(self.ids)), np.diff(self.firsts))
+
+    @property
+    def step_name(self) -> str:
+        """What a step reads, in words: a character or a piece."""
+        return "piece" if self.of_pieces else "character"
+
+    def texts(self, steps: range) -> list[str]:
+        """What some steps on end read, each a character or a piece."""
+        firsts = self.firsts[steps.start : steps.stop + 1].tolist()
+        return [self.text[a:b] for a, b in pairwise(firsts)]
+
+    def span(self, character: int) -> range:
+        """The characters that are read together with one: it alone, or its piece."""
+        step = self.places[character]
+        return range(int(self.firsts[step]), int(self.firsts[step + 1]))
+
+    def once_read(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Of a value for each character `[T]`, what it is once the step is taken that reads the character, `[T]`."""
+        return values[self.ends][self.places] if self.of_pieces else values
+
+    def by_step(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The sums of values of characters `[T]` over those that each step reads, `[N]`."""
+        return np.asarray(np.add.reduceat(values, self.firsts[:-1])) if self.of_pieces else values
 
     def __getitem__(self, key: tuple[str, int]) -> Array:
         """One value of one layer at every character, `[T H]`."""
@@ -65,46 +112,72 @@ class Trace:
 
     def values(self, layer: int, rows: slice = slice(None), names: Sequence[str] = ()) -> dict[str, Array]:
         """Several values (all by default) of a layer at some characters, `[rows H]` by name."""
+        steps, at = self._steps_of(rows)
+        found = self.step_values(layer, steps, names)
+        return found if at is None else {name: value[at] for name, value in found.items()}
+
+    def step_values(self, layer: int, steps: slice = slice(None), names: Sequence[str] = ()) -> dict[str, Array]:
+        """Several values (all by default) of a layer at some steps, `[steps H]` by name."""
         names = [self._check(name, layer)[0] for name in names or self.names]
-        found = {name: self.states[layer][name][1:][rows] for name in names if name in self.states[layer]}
+        found = {name: self.states[layer][name][1:][steps] for name in names if name in self.states[layer]}
         computed = [name for name in names if name not in found]
         if computed:
-            parts = list(self.parts(layer, rows))
+            parts = list(self.parts(layer, steps))
             found |= {name: np.concatenate([part[name] for part in parts]) for name in computed}
         return {name: found[name] for name in names}
 
-    def parts(self, layer: int, rows: slice = slice(None)) -> Iterator[dict[str, Array]]:
-        """All values of a layer, `[n H]` by name, for some thousand characters after the other: little memory."""
-        wanted = range(1, len(self) + 1)[rows]
+    def parts(self, layer: int, steps: slice = slice(None)) -> Iterator[dict[str, Array]]:
+        """All values of a layer, `[n H]` by name, for some thousand steps after the other: little memory."""
+        wanted = range(1, len(self.ids) + 1)[steps]
         for a in range(0, len(wanted), _BULK):
             yield self._step(layer, wanted[a : a + _BULK])
 
     def steps(self, layer: int, rows: range) -> dict[str, Array]:
-        """All values of a layer, `[rows H]` by name, where row 0 is the first boundary and row t + 1 character t."""
+        """All values of a layer, `[rows H]` by name, where row 0 is the first boundary and row t + 1 step t."""
         return self._step(layer, rows)
 
     def unit(self, layer: int, unit: int) -> dict[str, Array]:
         """All values of one unit at every character, `[T]` by name."""
         parts = [{name: part[name][:, unit].copy() for name in self.names} for part in self.parts(layer)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in self.names}
+        return {name: self._spread(np.concatenate([part[name] for part in parts])) for name in self.names}
 
     def column(self, name: str, layer: int, unit: int) -> Array:
         """One value of one unit at every character, `[T]`."""
+        return self._spread(self.step_column(name, layer, unit))
+
+    def step_column(self, name: str, layer: int, unit: int) -> Array:
+        """One value of one unit at every step, `[N]`."""
         name, layer = self._check(name, layer)
         if name in self.states[layer]:
             return self.states[layer][name][1:, unit]
         return np.concatenate([part[name][:, unit] for part in self.parts(layer)])
 
     def logits(self, rows: slice = slice(None)) -> Array:
-        """What the model expects after each character, `[rows V]`."""
-        return self.model.output(self.states[-1][self.output][1:][rows])
+        """What the model expects next once each character (its piece) was read, `[rows V]`."""
+        steps, at = self._steps_of(rows)
+        logits = self.model.output(self.states[-1][self.output][1:][steps])
+        return logits if at is None else logits[at]
 
     def probabilities(self, rows: slice = slice(None)) -> Array:
-        """Probability of every next character after each character, `[rows V]`."""
+        """Probability of every next id, a character or a piece, once each character was read, `[rows V]`."""
         return probabilities(self.logits(rows))
 
+    def _steps_of(self, rows: slice) -> tuple[slice, Places | None]:
+        """The steps that read some characters, and where among them that of each is; None: it is as they lie."""
+        if not self.of_pieces:
+            return rows, None
+        steps = self.places[rows]
+        if not len(steps):
+            return slice(0, 0), steps
+        first = int(steps.min())
+        return slice(first, int(steps.max()) + 1), steps - first
+
+    def _spread(self, values: Array) -> Array:
+        """A value for each step `[N]`, for each character that it reads `[T]`."""
+        return values[self.places] if self.of_pieces else values
+
     def state_at(self, rows: npt.NDArray[np.int64]) -> State:
-        """The state of the model after the characters in these rows of `states`, as `LanguageModel` takes it."""
+        """The state of the model after what these rows of `states` read, as `LanguageModel` takes it."""
         found = {
             name: np.stack([layer[name][rows] for layer in self.states]).astype(np.float32) for name in self.states[0]
         }
@@ -129,29 +202,31 @@ class Trace:
         return "c" if "c" in self.model.state_names else self.output
 
     def nats_reading(self, inputs: Array) -> npt.NDArray[np.float64]:
-        """The loss `[T]` of each character, had the one before it been read as a row of `inputs [T+1 D]`.
+        """The loss `[T]` of each character, had what came before its step been read as a row of `inputs [N+1 D]`.
 
-        The states before that one are as they were: all characters are changed at once, and none feels another's.
+        The states before that are as they were: all steps are changed at once, and none feels another's.
         """
-        nats = np.empty(len(self))
-        for a in range(0, len(self), _BULK):
-            rows = range(a, min(a + _BULK, len(self)))
+        parts, N = [], len(self.ids)
+        for a in range(0, N, _BULK):
+            rows = range(a, min(a + _BULK, N))
             x = inputs[a : rows.stop]
             for layer in range(self.layers):
                 x = self._step(layer, rows, x)[self.output]
-            nats[a : rows.stop] = self._nats_after(x, a)
-        return nats
+            parts.append(self._nats_after(x, a))
+        return np.concatenate(parts)
 
     def _nats(self) -> npt.NDArray[np.float64]:
-        """The loss of each character: from the row before it, the first boundary's included."""
-        h = self.states[-1][self.output]
-        parts = [self._nats_after(h[a : min(a + _BULK, len(self))], a) for a in range(0, len(self), _BULK)]
+        """The loss of each character: from the row before its step, the first boundary's included."""
+        h, N = self.states[-1][self.output], len(self.ids)
+        parts = [self._nats_after(h[a : min(a + _BULK, N)], a) for a in range(0, N, _BULK)]
         return np.concatenate(parts)
 
     def _nats_after(self, h: Array, first: int) -> npt.NDArray[np.float64]:
-        """The loss of each character from `first` on, from what the last layer showed before it, `[n H]`."""
+        """The loss of all that is read from step `first` on, from what the last layer showed before each, `[n H]`."""
         targets = self.ids[first : first + len(h)]
         logits = self.model.output(h)
+        if self.of_pieces:
+            return self.vocab.spell_nats(log_probabilities(logits), targets)
         best = logits.max(-1, keepdims=True)
         total = np.exp(logits - best).sum(-1, dtype=np.float64)
         nats: npt.NDArray[np.float64] = np.log(total) + best[:, 0] - logits[np.arange(len(targets)), targets]
@@ -225,15 +300,14 @@ class Coloured:
 
 
 def trace(model: LanguageModel, ids: Ids, vocab: Vocabulary) -> Trace:
-    """Read a text `[N]`, which starts with a boundary, and keep every state; `SettingsError` for pieces."""
-    vocab.refuse_pieces("looking inside a model")
+    """Read a text `[N+1]`, which starts with a boundary, and keep every state."""
     if len(ids) < 2 or ids[0] != BOUNDARY:
         raise CorpusError("the text holds no characters to look at")
     return Trace(model, ids, vocab, _states(model, ids))
 
 
 def _states(model: LanguageModel, ids: Ids) -> list[dict[str, Array]]:
-    """The state after every character: `[N H]` by name, for each layer. Stories of like length are read together."""
+    """The state after every step: `[N H]` by name, for each layer. Stories of like length are read together."""
     starts = evaluator.story_starts(ids)
     ends = np.append(starts[1:], len(ids))
     order = np.argsort(starts - ends, kind="stable")  # longest first
@@ -273,6 +347,13 @@ def probabilities(logits: Array) -> Array:
     return weights
 
 
+def log_probabilities(logits: Array) -> npt.NDArray[np.float64]:
+    """Of logits `[... V]`."""
+    shifted: npt.NDArray[np.float64] = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return shifted
+
+
 def _slice(rows: range, by: int = 0) -> slice | npt.NDArray[np.int64]:
     """An index of some rows, shifted; a slice where it can be one, which copies nothing."""
     plain = rows.step > 0 and rows.start + by >= 0  # the row before the first stands for none: a story begins there
@@ -286,7 +367,20 @@ _BATCH = 256
 def nearest(
     trace: Trace, rows: npt.NDArray[np.int64], count: int = 3
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """`[rows count]`: the nearest rows (-1 where there are no more) and their cosines, best first."""
+    """`[rows count]`: the nearest characters (-1 where there are no more) and their cosines, best first.
+
+    Of a model of pieces those are the last ones of their pieces.
+    """
+    if trace.of_pieces:
+        steps, back = np.unique(trace.places[rows], return_inverse=True)
+        near, cosines = _nearest_steps(trace, steps, count)
+        return np.where(near < 0, near, trace.ends[near])[back], cosines[back]
+    return _nearest_steps(trace, rows, count)
+
+
+def _nearest_steps(
+    trace: Trace, rows: npt.NDArray[np.int64], count: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     h = trace.states[-1][trace.output][1:].astype(np.float32)
     h /= np.maximum(np.linalg.norm(h, axis=1, keepdims=True), 1e-12)
     places = np.full((len(rows), count), -1, dtype=np.int64)

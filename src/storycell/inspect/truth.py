@@ -3,6 +3,9 @@
 The grammar gives the exact probability p of every next character (`data.stories.corpus.predict`), the model its own q.
 What the model loses at a place is the divergence KL(p | q), the loss in excess of the truth's that is to be expected
 there: no guess from the one character that happened to come, and never below zero.
+
+A model of pieces expects a piece as a whole, knowing that the one before it has ended, so no q of it can be set beside
+p. Of it the excess is what the characters that came cost more than by the truth: the same on average over all.
 """
 
 import math
@@ -67,8 +70,9 @@ class Truth:
 
 def truth(path: Trace, chars: int = _CHARS) -> Truth | None:
     """The truth beside the model along a trace; None where the text is not the embedded stories'."""
-    starts = path.starts[path.starts < chars]
-    ends = [*path.starts[1:].tolist(), len(path.all_ids)][: len(starts)]
+    begins = path.firsts[path.starts]
+    starts = begins[begins < chars]
+    ends = [*begins[1:].tolist(), len(path) + 1][: len(starts)]
     end = min(ends[-1], len(path)) if len(starts) else 0
     rows: list[dict[str, float]] = [{} for _ in range(end)]
     for first, last in zip(starts.tolist(), ends, strict=True):
@@ -80,7 +84,28 @@ def truth(path: Trace, chars: int = _CHARS) -> Truth | None:
     known = np.array([bool(p) for p in rows])
     if end == 0 or known.mean() < _READABLE:
         return None
-    return _beside(path, rows, known, len(starts))
+    return (_costs if path.of_pieces else _beside)(path, rows, known, len(starts))
+
+
+def _costs(path: Trace, rows: Sequence[dict[str, float]], known: npt.NDArray[np.bool_], stories: int) -> Truth:
+    """The same of a model of pieces, from the characters that came; the model's side of a place is what came alone."""
+    nats, entropy = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
+    for t in np.flatnonzero(known).tolist():
+        nats[t] = -math.log(max(rows[t].get(path.text[t], 0.0), _LEAST))
+        entropy[t] = -sum(v * math.log(v) for v in rows[t].values())
+    excess = path.nats[: len(rows)] - nats
+
+    def place(t: int) -> Place:
+        true = sorted(rows[t].items(), key=lambda one: -one[1])[:_LIKELY]
+        return Place(t, true, [(path.text[t], math.exp(-float(path.nats[t])))], float(excess[t]))
+
+    places = [place(t) for t in range(min(_SHOWN, len(rows))) if known[t]]
+    worst: dict[tuple[str, str], Place] = {}
+    for t in np.argsort(-np.nan_to_num(excess), kind="stable")[: 40 * _WORST].tolist():
+        worst.setdefault((path.text[max(0, t - 6) : t], path.text[t]), place(t))
+    return Truth(
+        nats, entropy, excess, _kinds(path, known, entropy, excess), list(worst.values())[:_WORST], places, stories
+    )
 
 
 def _beside(path: Trace, rows: Sequence[dict[str, float]], known: npt.NDArray[np.bool_], stories: int) -> Truth:
@@ -121,12 +146,12 @@ def _place(row: int, p: dict[str, float], q: npt.NDArray[np.float32], names: Seq
 
 def _kinds(path: Trace, known: npt.NDArray[np.bool_], entropy: Floats, excess: Floats) -> list[KindOfPlace]:
     n = len(known)
-    story = np.searchsorted(path.starts, np.arange(n), side="right")
+    story = np.searchsorted(path.firsts[path.starts], np.arange(n), side="right")
     sure = entropy < -math.log(_SURE)
     masks = {"every character": np.ones(n, dtype=np.bool_)}
     masks |= {"the rules leave no choice": sure, "there is a choice": ~sure}
     masks |= {kind: mask[:n] for kind, mask in character_kinds(path.text[:n]).items() if kind not in masks}
-    masks["the end of the story"] = path.ids[:n] == BOUNDARY
+    masks["the end of the story"] = (path.ids == BOUNDARY)[path.places[:n]]
     total = float(excess[known].sum())
     found = []
     for kind, mask in masks.items():

@@ -10,11 +10,15 @@ above a random no), for a count Spearman's rank correlation.
 * Untrained network (`LanguageModel.copy_untrained`): a random recurrence remembers recent input too; only what exceeds
   its best unit counts.
 * Interval: 95 %, from a bootstrap over stories (blocks of 1,000 characters in a text of few stories).
+
+A step of the network is one place: of a model of pieces each piece, with what its last character makes of a feature.
+All characters of a piece have the same state, so that they would count as several places and are one; and the state
+knows the whole piece, so that it would tell of its first characters what comes after them.
 """
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +58,7 @@ class Finding:
     excess: float  # score - untrained_score
     excess_low: float
     excess_high: float
-    chars: int  # characters scored
+    chars: int  # places scored: characters, or pieces
     yes: int  # of them with the feature (a count: those above 0)
     units_tried: int
 
@@ -85,15 +89,17 @@ def find_units(
             f"finding units takes a text of at least {_FEWEST_CHARS:,} characters; this one has {len(trace):,}"
         )
     name = name or trace.memory
-    half = len(trace) // 2
-    first, second = slice(0, half, _STRIDE), slice(half, len(trace))
+    features = at_steps(trace, features)
+    rows = len(trace.ids)
+    half = rows // 2
+    first, second = slice(0, half, _STRIDE), slice(half, rows)
     chosen = {key: feature for key, feature in features.items() if _tellable(feature, half)}
     if not chosen:
         return {}
     y = np.stack([_standard(_rank(f, first)) for f in chosen.values()], axis=1)
     ours, theirs = _unit_ranks(trace, name, first), _unit_ranks(untrained, name, first)
     r, r_untrained = ours @ y / len(y), theirs @ y / len(y)
-    whole = slice(0, len(trace), 2 * _STRIDE)
+    whole = slice(0, rows, 2 * _STRIDE)
     p_values = _p_values(
         _unit_ranks(trace, name, whole), np.stack([_standard(_rank(f, whole)) for f in chosen.values()], axis=1)
     )
@@ -116,21 +122,33 @@ def best_scores(trace: Trace, features: Mapping[str, Feature], *, name: str = ""
     It is what `find_units` says of its first unit, with neither interval nor null.
     """
     name = name or trace.memory
-    first = slice(0, len(trace) // 2, _STRIDE)
+    features = at_steps(trace, features)
+    first = slice(0, len(trace.ids) // 2, _STRIDE)
     ours, scores = _unit_ranks(trace, name, first), {}
     for key, feature in features.items():
         r = ours @ _standard(_rank(feature, first)) / len(feature.values[first])
         best = int(np.argmax(np.abs(r)))
         layer, unit = divmod(best, trace.hidden)
-        scores[key] = unit_score(trace, feature, layer, unit, -1 if r[best] < 0 else 1, name)
+        scores[key] = _unit_score(trace, feature, layer, unit, -1 if r[best] < 0 else 1, name)
     return scores
 
 
 def unit_score(trace: Trace, feature: Feature, layer: int, unit: int, sign: int, name: str = "") -> float:
     """The AUC of a unit for a feature of yes and no on the second half of the text; with `sign` -1 of its opposite."""
-    second = slice(len(trace) // 2, len(trace))
-    z = ranks(sign * trace.column(name or trace.memory, layer, unit)[second])
+    return _unit_score(trace, at_steps(trace, {"": feature})[""], layer, unit, sign, name)
+
+
+def _unit_score(trace: Trace, feature: Feature, layer: int, unit: int, sign: int, name: str) -> float:
+    second = slice(len(trace.ids) // 2, len(trace.ids))
+    z = ranks(sign * trace.step_column(name or trace.memory, layer, unit)[second])
     return auc(z, _rank(feature, second))
+
+
+def at_steps(trace: Trace, features: Mapping[str, Feature]) -> Mapping[str, Feature]:
+    """Features of characters as what they are once each step was taken, `[N]`: at the last character that it reads."""
+    if not trace.of_pieces:
+        return features
+    return {key: replace(feature, values=feature.values[trace.ends]) for key, feature in features.items()}
 
 
 def _tellable(feature: Feature, half: int) -> bool:
@@ -170,7 +188,7 @@ def _standard(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def _unit_ranks(trace: Trace, name: str, part: slice) -> npt.NDArray[np.float32]:
     """Standardised ranks of every unit of every layer, `[L*H rows]`."""
-    layers = [_standard(ranks(trace.values(k, part, (name,))[name].T)) for k in range(trace.layers)]
+    layers = [_standard(ranks(trace.step_values(k, part, (name,))[name].T)) for k in range(trace.layers)]
     return np.concatenate(layers)
 
 
@@ -245,7 +263,7 @@ class _Judge:
         if key not in self._kept:
             trace = self.untrained if of_untrained else self.trace
             layer, column = divmod(unit, trace.hidden)
-            self._kept[key] = ranks(trace.column(self.name, layer, column)[self.part])
+            self._kept[key] = ranks(trace.step_column(self.name, layer, column)[self.part])
         return self._kept[key]
 
     def _scores(self, z: npt.NDArray[np.float32], y: Floats, sign: int, is_binary: bool) -> tuple[float, Floats]:

@@ -1,5 +1,5 @@
-// Who wrote a unit's memory: choose a character of the passage, and those before it light up by what they wrote of the state
-// after it. The sum is unrolled here, from the gates: what s wrote is what it added, times all forget gates after it.
+// Who wrote a unit's memory: choose a character (or piece) of the passage, and those before it light up by what they wrote of
+// the state after it. The sum is unrolled here, from the gates: what s wrote is what it added, times all forget gates after it.
 
 import { Story, element, numbersOf, signOf } from "../web/story.js";
 
@@ -9,8 +9,8 @@ if (authorsData) {
   const box = document.getElementById("authors-reader"), panel = document.getElementById("authors-panel");
   const choice = document.getElementById("authors-unit");
   const units = data.units.map((unit) => ({ ...unit, kept: numbersOf(unit.kept), written: numbersOf(unit.written) }));
-  const texts = data.characters.map((c) => (c === "\n" ? "↵\n" : c));
-  const shown = (c) => (c === "\n" ? "↵" : signOf(c));
+  const texts = data.characters.map((text) => text.replaceAll("\n", "↵\n"));
+  const shown = (text) => [...text].map(signOf).join("");
 
   // The terms of the state after character t: shares[s] for s = 0 ... t, and what is left from before the passage.
   const unroll = ({ kept, written, before }, t) => {
@@ -35,7 +35,7 @@ if (authorsData) {
     onChoose: (t) => show(t),
   });
   const context = (s) => {
-    const around = data.characters.slice(Math.max(0, s - 5), s + 3).map((c) => (c === "\n" ? "↵" : c));
+    const around = data.characters.slice(Math.max(0, s - 5), s + 3).map((text) => text.replaceAll("\n", "↵"));
     return element("span", {}, `${around.slice(0, Math.min(5, s)).join("")}`, element("b", {}, shown(data.characters[s])),
       around.slice(Math.min(5, s) + 1).join(""));
   };
@@ -57,7 +57,7 @@ if (authorsData) {
       element("h3", {}, `After “${shown(data.characters[t])}”`),
       element("div", {}, `layer ${unit.layer}, unit ${unit.unit}: ${data.state} = ${value.toFixed(3)}`),
       element("div", {}, half === null ? "more than half was written before this passage"
-        : `half of it was written within the last ${half === 1 ? "character" : `${half} characters`}`),
+        : `half of it was written within the last ${half === 1 ? data.step : `${half} ${data.step}s`}`),
       element("h4", {}, "Who wrote it"), ...order.map((s) => bar(context(s), shares[s], full)),
       bar(element("span", {}, "before this"), carried, full));
   };

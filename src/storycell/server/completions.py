@@ -9,25 +9,39 @@ that is there is copied or dumped again, so a text of n characters takes n steps
 for long.
 """
 
+import asyncio
 import json
 import logging
 import secrets
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from storycell.data.vocab import Vocabulary
 from storycell.generation.constraints import Constraint
-from storycell.generation.sampler import Draw, Sampling, Stream, held_step, plain_step
+from storycell.generation.sampler import Beginnings, Draw, Sampling, Stream, held_step, plain_step
 from storycell.generation.text_stream import Pieces, Shown
 from storycell.language_model import LanguageModel
 from storycell.server.engine import Generation, Slice, StreamQueue
 from storycell.server.errors import ApiError, as_api_error, error_body
-from storycell.server.jobs import SLICE, CharLogprobs, Wanted, going_on, reading, scoring, surprises, token_text
+from storycell.server.jobs import (
+    SLICE,
+    CharLogprobs,
+    Surprises,
+    Wanted,
+    beginning,
+    describe,
+    going_on,
+    hidden_part,
+    reading,
+    scoring,
+    token_text,
+)
 from storycell.server.schemas import CompletionRequest
 from storycell.server.service import Prompt, Service
+from storycell.types import BOUNDARY
 
 Finish = Literal["stop", "length"]
 
@@ -51,30 +65,48 @@ def describe_part(
     wanted: Wanted,
     offset: int,
     finish: Finish | None,
+    surprises: Surprises,
 ) -> Said:
     """A part of a text, with what is known of the ids it covers; `offset` is where the stream begins in the text."""
     logprobs: dict[str, list[Any]] | None = None
     if wanted.likeliest is not None:
+        told = known[0].told if known else False
+        new, offsets = known[told:], shown.offsets[told:]
         logprobs = {
-            "tokens": [token_text(vocab, one.k) for one in known],
-            "token_logprobs": [one.logprob for one in known],
-            "top_logprobs": [{token_text(vocab, k): p for k, p in one.top} for one in known],
-            "text_offset": [offset + at for at in shown.offsets],
+            "tokens": [token_text(vocab, one.k) for one in new],
+            "token_logprobs": [one.logprob for one in new],
+            "top_logprobs": [{token_text(vocab, k): p for k, p in one.top} for one in new],
+            "text_offset": [offset + at for at in offsets],
         }
     nats = None
     if wanted.nats:
-        nats = surprises(known, [at - shown.start for at in shown.offsets], len(shown.text))
+        nats = surprises.take(known, [at - shown.start for at in shown.offsets], len(shown.text))
     return Said(index, shown.text, logprobs, nats, finish)
 
 
 class Transcript:
-    """`chars` counts the characters (ids) of the text so far, the prompt not included."""
+    """`chars` counts the ids of the text so far, the prompt not included.
 
-    def __init__(self, vocab: Vocabulary, generation: Generation, stops: list[str], offset: int) -> None:
+    Where a prompt ended within a piece, so many characters of it are `skipped`, and what follows has `surprises` of
+    them. `drawn` are all ids, from where nothing was settled yet, if they are kept; `shown` counts characters.
+    """
+
+    def __init__(
+        self,
+        vocab: Vocabulary,
+        generation: Generation,
+        stops: list[str],
+        offset: int,
+        skipped: int = 0,
+        surprises: Surprises | None = None,
+        drawn: list[int] | None = None,
+    ) -> None:
         self._vocab, self._offset = vocab, offset  # where the first character stands in the whole text
         self.generation = generation
-        self._pieces = Pieces(vocab, stops)
+        self._pieces = Pieces(vocab, stops, skipped)
         self._waiting: deque[CharLogprobs] = deque()  # of ids whose text is not shown yet
+        self._surprises = surprises or Surprises()
+        self.drawn, self.shown = drawn, 0
         self.done = False
 
     @property
@@ -98,13 +130,26 @@ class Transcript:
         self.done = piece.done or self._pieces.stopped
         if self._pieces.stopped:
             self.generation.cancelled = True
+        if self.drawn is not None:
+            self.drawn += piece.ids
+            self.shown += len(shown.text)
         self._forget_marks()
         self._waiting.extend(piece.known or ())
         known = [self._waiting.popleft() for _ in shown.offsets] if self._waiting else []
         if not (shown.text or self.done):
             return None
         finish = self._finish() if self.done else None
-        return describe_part(self._vocab, piece.index, shown, known, self.generation.wanted, self._offset, finish)
+        wanted, offset = self.generation.wanted, self._offset
+        return describe_part(self._vocab, piece.index, shown, known, wanted, offset, finish, self._surprises)
+
+    def settle(self, before: str) -> tuple[list[int], str]:
+        """The ids of the text that stay whatever follows, and the rest of it; it began with `before`, unsettled too."""
+        assert self.drawn is not None
+        if self.generation.stream.ended and not self.stopped:
+            return [*self.drawn, BOUNDARY], ""
+        text = (self._vocab.decode(self.drawn) or before)[: len(before) + self.shown]
+        ids = self.drawn[: hidden_part(self._vocab, self.drawn, len(text) - len(self._vocab.settled(text)[1]))[0]]
+        return ids, text[self._vocab.count_chars(ids) :]
 
     def _finish(self) -> Finish:
         return "stop" if self._pieces.stopped or self.generation.stream.ended else "length"
@@ -172,6 +217,38 @@ _LOG = logging.getLogger("storycell.server")
 _TEXT_BYTES, _LOGPROB_BYTES, _LIKELIEST_BYTES, _NATS_BYTES = 6, 100, 42, 12
 
 
+@dataclass(frozen=True)
+class _Settled:
+    """A stream that has read of a prompt what stays whatever follows, the rest, and how many characters there are."""
+
+    stream: Stream
+    rest: str
+    chars: int
+
+
+@dataclass
+class _Begun:
+    """How the end of a prompt goes on in one choice: the piece that reaches beyond it, if one does, and what is known.
+
+    Of its characters so many are `skipped`, which are the prompt's; the ids before it lie `within` that.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    known: list[CharLogprobs] = field(default_factory=list)
+    skipped: int = 0
+    within: list[int] = field(default_factory=list)
+    surprises: Surprises = field(default_factory=Surprises)
+    echo: Said | None = None
+
+
+def _without_first(part: Said) -> Said:
+    """What is said of the first token of all, as OpenAI has it: nothing."""
+    if part.logprobs is not None:
+        for name in ("token_logprobs", "top_logprobs"):
+            part.logprobs[name][:1] = [None]
+    return part
+
+
 class Answer:
     """One completion request on its way; `says` may be iterated once, within the places that were admitted for it.
 
@@ -191,7 +268,8 @@ class Answer:
         self._network = network  # the model, steered if that is asked for
         self._service, self.asked, self._prompts, self._constraint = service, asked, prompts, constraint
         self.sampling = _sampling(asked)
-        self.wanted = Wanted(asked.logprobs, asked.score)
+        vocab = service.model.vocab
+        self.wanted = Wanted(asked.logprobs, asked.score, vocab if vocab.kind == "pieces" else None)
         self.n = asked.n or 1
         self.limit = MAX_TOKENS if asked.max_tokens is None else asked.max_tokens
         held = {(hold.name, hold.layer, hold.unit): hold.value for hold in asked.hold}
@@ -202,6 +280,7 @@ class Answer:
         self._began_at = time.monotonic()
         self._first = True
         self._transcripts: dict[int, Transcript] = {}
+        self._settled: dict[int, _Settled] = {}  # by prompt
         self.states: dict[int, str] = {}  # names of saved states, by choice
         self.id = self.ids + secrets.token_hex(12)
         self.created = int(time.time())
@@ -221,14 +300,19 @@ class Answer:
         """The most that may have to be kept until the answer is complete; a streamed one goes out as it comes."""
         if self.asked.stream:
             return 0
-        echoed = sum(len(prompt.ids) for prompt in self._prompts) if self.asked.echo else 0
-        each = _TEXT_BYTES + _NATS_BYTES * self.wanted.nats
+        vocab, echoed = self._service.model.vocab, self._prompts if self.asked.echo else []
+        longest = int(vocab.lengths.max()) if self.wanted.pieces else 1
+        written = len(self._prompts) * self.limit
+        chars = sum(vocab.count_chars(prompt.ids) for prompt in echoed) + written * longest
+        kept = (_TEXT_BYTES + _NATS_BYTES * self.wanted.nats) * chars
         if self.wanted.likeliest is not None:
-            each += _LOGPROB_BYTES + _LIKELIEST_BYTES * self.wanted.likeliest
-        return each * self.n * (echoed + len(self._prompts) * self.limit)
+            more = _TEXT_BYTES * (longest - 1)
+            each = _LOGPROB_BYTES + more + (_LIKELIEST_BYTES + more) * self.wanted.likeliest
+            kept += each * (sum(len(prompt.ids) for prompt in echoed) + written)
+        return kept * self.n
 
     def usage(self) -> dict[str, int]:
-        """Characters read and generated so far."""
+        """Tokens read and generated so far: characters, bytes or pieces."""
         read = sum(len(prompt.ids) for prompt in self._prompts)
         written = sum(transcript.chars for transcript in self._transcripts.values())
         return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
@@ -256,61 +340,109 @@ class Answer:
 
     async def _begin(self, number: int, prompt: Prompt, outbox: StreamQueue[Slice]) -> AsyncGenerator[Said]:
         """Read one prompt and let its choices join the batch; yields their echoes."""
-        asked, service = self.asked, self._service
-        stream, self._behind = service.start(asked.state, self.sampling, asked.labels)
+        asked, service, vocab, run = self.asked, self._service, self._service.model.vocab, self._service.engine.run
+        stream, behind, before = service.start(asked.state, self.sampling, asked.labels)
+        ids, unsettled = await service.settle(prompt, before)
+        rest = unsettled.text if unsettled else ""
+        is_first = asked.state is None
         indices = range(number * self.n, (number + 1) * self.n)
         if asked.echo:
-            async for echo in self._echo(prompt, stream, indices):
+            async for echo in self._echo(ids, stream, indices, -len(before), is_first):
                 yield echo
         else:
-            await service.engine.run(reading(self._network, stream, prompt.ids))
-        service.metrics.read.inc(len(prompt.ids))
+            await run(reading(self._network, stream, ids))
+        self._settled[number] = _Settled(stream.copy(), rest, behind + vocab.count_chars(prompt.ids))
+        is_first, start, beginnings = is_first and not ids, len(prompt.text) - len(rest), None
+        if unsettled is not None and self.limit:
+            beginnings = await run(beginning(self._network, stream, unsettled, self._step))
+        elif unsettled is not None and asked.echo:
+            async for echo in self._echo(unsettled.ids, stream, indices, start, is_first):
+                yield echo
+        service.metrics.read.inc(vocab.count_chars(prompt.ids))
+        keeps_ids = asked.save_state and vocab.kind == "pieces"
         for k, index in enumerate(indices):
             forked = stream.copy()
             forked.draw = Draw((self._seed + k) % _SEEDS)
             if self._constraint is not None:
                 forked.constraint, forked.constrained = self._constraint, self._constraint.start()
-            marks: deque[tuple[int, Stream]] | None = deque() if asked.save_state else None
+            marks: deque[tuple[int, Stream]] | None = deque() if asked.save_state and not keeps_ids else None
             generation = Generation(index, forked, self.limit, outbox, self.wanted, self._step, marks)
+            begun = _Begun()
+            if beginnings is not None:
+                begun = self._heal(generation, beginnings, rest, start)
+                if begun.echo is not None:
+                    yield _without_first(begun.echo) if is_first else begun.echo
             self._transcripts[index] = Transcript(
-                service.model.vocab, generation, self.stops, len(prompt.text) if asked.echo else 0
+                vocab,
+                generation,
+                self.stops,
+                len(prompt.text) if asked.echo else 0,
+                begun.skipped,
+                begun.surprises,
+                begun.within if keeps_ids else None,
             )
-            if self.limit:
+            if begun.ids or not self.limit:
+                outbox.put(Slice(index, begun.ids, begun.known, generation.left <= 0), 0)
+            if generation.left > 0:
                 service.engine.join(generation)
-            else:
-                outbox.put(Slice(index, [], None, True), 0)
 
-    async def _echo(self, prompt: Prompt, stream: Stream, indices: range) -> AsyncGenerator[Said]:
-        """Read a prompt, moving `stream` along, and say it; a slice at a time, as a text that is generated."""
-        lm, vocab = self._network, self._service.model.vocab
-        pieces, waiting = Pieces(vocab), list[CharLogprobs]()
-        nothing_before = self.asked.state is None
-        for start in range(0, len(prompt.ids), SLICE):
-            ids = prompt.ids[start : start + SLICE]
+    async def _echo(
+        self, ids: list[int], stream: Stream, indices: range, start: int, is_first: bool
+    ) -> AsyncGenerator[Said]:
+        """Read a part of a prompt, moving `stream` along, and say it; a slice at a time, as a text that is generated.
+
+        It begins at character `start` of the prompt; if that is less than 0, what is before the prompt is not said.
+        """
+        lm, vocab, run = self._network, self._service.model.vocab, self._service.engine.run
+        unseen, cut = hidden_part(vocab, ids, -start) if start < 0 else (0, 0)
+        pieces, surprises, waiting = Pieces(vocab, (), cut), Surprises(), list[CharLogprobs]()
+        for at in range(0, len(ids), SLICE):
+            read = ids[at : at + SLICE]
+            skip = max(0, unseen - at)
             if self.wanted.anything:
-                _, scored = await self._service.engine.run(scoring(lm, stream, ids, self.wanted))
-                waiting += scored
+                _, scored = await run(scoring(lm, stream, read, self.wanted))
+                waiting += [one.cut(cut) if at + k == unseen else one for k, one in enumerate(scored)][skip:]
             else:
-                await self._service.engine.run(reading(lm, stream, ids))
-            shown = pieces.take(ids)
+                await run(reading(lm, stream, read))
+            shown = pieces.take(read[skip:])
             known, waiting = waiting[: len(shown.offsets)], waiting[len(shown.offsets) :]
+            part = describe_part(vocab, 0, shown, known, self.wanted, max(0, start), None, surprises)
+            if is_first and at == 0:
+                part = _without_first(part)
             for index in indices:
-                part = describe_part(vocab, index, shown, known, self.wanted, 0, None)
-                if start == 0 and nothing_before and part.logprobs is not None:  # as OpenAI has it
-                    for name in ("token_logprobs", "top_logprobs"):
-                        part.logprobs[name][:1] = [None]
-                yield part
+                yield replace(part, index=index)
+
+    def _heal(self, generation: Generation, beginnings: Beginnings, rest: str, start: int) -> "_Begun":
+        """Draw how the `rest` of a prompt goes on, the pieces of which are not settled; it begins at `start` of it."""
+        vocab, hidden = self._service.model.vocab, max(0, -start)  # characters of before the prompt
+        beginnings.draw(generation.stream)
+        ids = generation.stream.healed
+        within, skipped = hidden_part(vocab, ids, len(rest))
+        known = describe(beginnings.logits[: len(ids)], ids, self.wanted, None) if self.wanted.anything else []
+        begun = _Begun(ids[within:], [one.cut(skipped) for one in known[within:]], skipped, ids[:within])
+        generation.left -= len(begun.ids)
+        if self.asked.echo and hidden < len(rest):
+            unseen, cut = hidden_part(vocab, ids, hidden)
+            told = [one if k else one.cut(cut) for k, one in enumerate(known[unseen:])]
+            shown = Pieces(vocab, (), cut, len(rest) - hidden).take(ids[unseen:])
+            begun.echo = describe_part(
+                vocab, generation.index, shown, told, self.wanted, max(0, start), None, begun.surprises
+            )
+            begun.known = [replace(one, spelt=(), told=True) for one in begun.known]
+        return begun
 
     async def _save(self, index: int) -> None:
         """Save the state after the text of a choice, as it is shown."""
-        transcript, slots = self._transcripts[index], self._service.slots
-        generation, stream = transcript.generation, transcript.generation.stream
-        if transcript.stopped and generation.marks:
+        transcript, service, settled = self._transcripts[index], self._service, self._settled[index // self.n]
+        generation, stream, rest, chars = transcript.generation, transcript.generation.stream, "", transcript.chars
+        if transcript.drawn is not None:
+            ids, rest = await asyncio.to_thread(transcript.settle, settled.rest)
+            stream, chars = settled.stream.copy(), transcript.shown
+            await service.engine.run(reading(self._network, stream, ids))
+        elif transcript.stopped and generation.marks:
             written, stream = generation.marks[0]
-            lm = self._network
-            await self._service.engine.run(going_on(lm, stream, transcript.chars - written))
-        prompt = self._prompts[index // self.n]
-        self.states[index] = slots.save(stream, self._behind + len(prompt.ids) + transcript.chars).name
+            await service.engine.run(going_on(self._network, stream, transcript.chars - written))
+        self.states[index] = service.slots.save(stream, settled.chars + chars, rest).name
 
     def _count_first(self) -> None:
         if self._first:

@@ -132,8 +132,8 @@ class Measure:
 class Engine:
     """Owns the model from `start` to `stop`; the other methods are called on the event loop."""
 
-    def __init__(self, lm: LanguageModel) -> None:
-        self._lm, self._pace = lm, Pace(SLICE_S, LEAST, MOST)
+    def __init__(self, lm: LanguageModel, count_chars: Callable[[list[int]], int] = len) -> None:
+        self._lm, self._pace, self._count_chars = lm, Pace(SLICE_S, LEAST, MOST), count_chars
         self._arrivals: deque[Generation | _RunningJob] = deque()
         self._generations: list[Generation] = []
         self._jobs: deque[_RunningJob] = deque()
@@ -280,7 +280,7 @@ class Engine:
         generation.chars += len(ids)
         generation.left -= len(ids)
         generation.outbox.put_in += len(ids)
-        self.measure.chars_written += len(ids)
+        self.measure.chars_written += self._count_chars(ids)
         return generation.outbox, Slice(generation.index, ids, known, _is_finished(generation))
 
     def _fail(self, generations: Iterable[Generation], error: Exception) -> None:

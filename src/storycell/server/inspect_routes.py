@@ -12,12 +12,23 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell.engine.cells import CELLS
+from storycell.generation.generate import spell_unsettled, ways_on
 from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import Pieces
 from storycell.inspect.step import UnitStep, unit_step
 from storycell.inspect.trace import trace
 from storycell.server.errors import ApiError
-from storycell.server.jobs import Wanted, foreseeing, likeliest, reading, scoring, surprises
+from storycell.server.jobs import (
+    DIGITS,
+    Surprises,
+    Wanted,
+    beginning,
+    foreseeing,
+    likeliest,
+    log_softmax,
+    reading,
+    scoring,
+)
 from storycell.server.schemas import NextRequest, StepRequest, TraceRequest
 from storycell.server.service import Service
 from storycell.types import BOUNDARY
@@ -29,21 +40,39 @@ _KEPT = 4  # traces, of 4 MB at most each
 
 
 async def following(service: Service, asked: NextRequest) -> dict[str, Any]:
-    """The likeliest next characters, and how surprising each character of the prompt was."""
+    """The likeliest next characters or pieces, and how surprising each character of the prompt was."""
     prompt = await service.prompt(asked.prompt, asked.unknown, service.settings.max_prompt)
-    lm, vocab, nats = await service.network(asked.steer), service.model.vocab, None
-    stream, _ = service.start(asked.state, Sampling(), asked.labels)
+    lm, vocab, run, nats = await service.network(asked.steer), service.model.vocab, service.engine.run, None
+    stream, _, before = service.start(asked.state, Sampling(), asked.labels)
+    ids, unsettled = await service.settle(prompt, before)
     if asked.score:
-        stream, scored = await service.engine.run(scoring(lm, stream, prompt.ids, Wanted(nats=True)))
-        pieces = Pieces(vocab)
-        nats = surprises(scored, [*pieces.take(prompt.ids).offsets, *pieces.rest().offsets], len(prompt.text))
+        wanted = Wanted(nats=True, pieces=vocab if vocab.kind == "pieces" else None)
+        stream, scored = await run(scoring(lm, stream, ids, wanted))
+        pieces, settled = Pieces(vocab), len(before + prompt.text) - (len(unsettled.text) if unsettled else 0)
+        nats = Surprises().take(scored, [*pieces.take(ids).offsets, *pieces.rest().offsets], settled)
     else:
-        await service.engine.run(reading(lm, stream, prompt.ids))
-    logits = await service.engine.run(foreseeing(lm, stream))
-    service.metrics.read.inc(len(prompt.ids))
-    [ranked] = likeliest(Sampling(asked.temperature).probabilities(logits)[np.newaxis], asked.top)
-    likely = [{"text": None if k == BOUNDARY else vocab.text_of(k), "probability": p} for k, p in ranked]
-    return {"object": "next", "prompt": prompt.text, "next": likely, "nats": nats}
+        await run(reading(lm, stream, ids))
+    beginnings = None
+    if unsettled is not None:
+        beginnings = await run(beginning(lm, stream, unsettled, None))
+        if nats is not None:
+            nats += spell_unsettled(vocab, unsettled, log_softmax(beginnings.logits)).round(DIGITS).tolist()
+        await run(reading(lm, stream, unsettled.ids))
+    logits = await run(foreseeing(lm, stream))
+    service.metrics.read.inc(vocab.count_chars(prompt.ids))
+    sampling = Sampling(asked.temperature)
+    if beginnings is None or unsettled is None:
+        [ranked] = likeliest(sampling.probabilities(logits)[np.newaxis], asked.top)
+        chances = [(None if k == BOUNDARY else vocab.text_of(k), p) for k, p in ranked]
+    else:
+        chances = ways_on(vocab, unsettled, beginnings, logits, sampling)[: asked.top]
+    likely = [{"text": text, "probability": p} for text, p in chances]
+    return {
+        "object": "next",
+        "prompt": prompt.text,
+        "next": likely,
+        "nats": None if nats is None else nats[len(before) :],
+    }
 
 
 async def step(service: Service, asked: StepRequest) -> dict[str, Any]:

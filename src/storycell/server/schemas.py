@@ -296,6 +296,7 @@ class ModelCard(BaseModel):
     prompt: str = Field(description="what the model's own texts begin with; may be empty")
     labels: dict[str, list[str]] = Field(description="the labels that the model knows, each with its values")
     has_tunes: bool = Field(description="whether it generates tunes in ABC")
+    vocabulary: Literal["characters", "bytes", "pieces"] = Field(description="what a token is: one of these")
     max_prompt: int
     max_traced: int
     steers: str | None = Field(description="what the direction that `steer` adds is about; null where there is none")

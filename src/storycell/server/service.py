@@ -19,7 +19,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -33,7 +33,8 @@ from storycell.engine.cells import CELLS
 from storycell.errors import StorycellError, UnknownCharacterError
 from storycell.generation import gbnf
 from storycell.generation.constraints import Constraint, Rules, header_of
-from storycell.generation.sampler import Sampling, Stream, read
+from storycell.generation.generate import find_unsettled
+from storycell.generation.sampler import Sampling, Stream, Unsettled, read
 from storycell.inspect.steering import Direction, steer
 from storycell.language_model import LanguageModel
 from storycell.naming import show_name
@@ -48,13 +49,17 @@ _NAME_BYTES = 18  # 144 random bits
 
 @dataclass(frozen=True)
 class Slot:
-    """A stream as it stood, how many characters it had read and generated, and when it goes (Unix seconds)."""
+    """A stream as it stood, how many characters it had read and generated, and when it goes (Unix seconds).
+
+    `rest` is the end of that text, which the stream has not read, where more text may change the pieces of it.
+    """
 
     name: str
     stream: Stream
     chars: int
     created_at: float
     expires_at: float
+    rest: str = ""
 
 
 class Slots:
@@ -78,14 +83,14 @@ class Slots:
                 headers={"Retry-After": "60"},
             )
 
-    def save(self, stream: Stream, chars: int) -> Slot:
+    def save(self, stream: Stream, chars: int, rest: str = "") -> Slot:
         """Keep a copy of a stream under a new name."""
         self.require_room(1)
         now, kept = self._clock(), stream.copy()
         if kept.state is not None:  # what the batch gives are views: one would keep the states of all streams alive
             kept.state = {name: value.copy() for name, value in kept.state.items()}
         kept.constraint = kept.constrained = None  # of the text that was asked for, not of what follows
-        slot = Slot("state-" + secrets.token_urlsafe(_NAME_BYTES), kept, chars, now, now + self._expiry_s)
+        slot = Slot("state-" + secrets.token_urlsafe(_NAME_BYTES), kept, chars, now, now + self._expiry_s, rest)
         self._slots[slot.name] = slot
         return slot
 
@@ -97,7 +102,7 @@ class Slots:
             raise ApiError(
                 404, "there is no such state; it was deleted, has expired, or never was", code="no_such_state"
             )
-        slot = Slot(slot.name, slot.stream, slot.chars, slot.created_at, self._clock() + self._expiry_s)
+        slot = replace(slot, expires_at=self._clock() + self._expiry_s)
         self._slots[name] = slot
         return slot
 
@@ -176,9 +181,9 @@ class Service:
     """One for each server."""
 
     def __init__(self, model: Model, settings: ServerSettings) -> None:
-        model.vocab.refuse_pieces("serving")
         self.model, self.settings = model, settings
-        self.engine = Engine(model.network)
+        of_pieces = model.vocab.kind == "pieces"
+        self.engine = Engine(model.network, model.vocab.count_chars) if of_pieces else Engine(model.network)
         self.slots = Slots(settings.max_slots, settings.slot_expiry_s)
         self.metrics = Metrics(self.engine.measure, self.slots)
         self.model_id = model.name
@@ -207,6 +212,7 @@ class Service:
             "prompt": self.model.default_prompt,
             "labels": self.model.labels,
             "has_tunes": config.text.has_tunes,
+            "vocabulary": self.model.vocab.kind,
             "max_prompt": self.settings.max_prompt,
             "max_traced": self.settings.max_traced,
             "steers": None if self._direction is None else show_name(self._direction.about),
@@ -253,6 +259,13 @@ class Service:
             raise ApiError(413, f"the prompt has {len(ids):,} bytes; at most {most:,} are read", param="prompt")
         return Prompt(read, ids)
 
+    async def settle(self, prompt: Prompt, before: str) -> tuple[list[int], Unsettled | None]:
+        """The ids of a prompt that stay whatever follows, and the rest; `before` is that of what was read before it."""
+        vocab = self.model.vocab
+        if vocab.kind == "pieces" and len(prompt.text) > _LONG:
+            return await asyncio.to_thread(find_unsettled, vocab, prompt.ids, prompt.text, before)
+        return find_unsettled(vocab, prompt.ids, prompt.text, before)
+
     def header(self, labels: Mapping[str, str]) -> list[int]:
         """The ids of the labels that a text begins with; `ApiError` where the model does not know them."""
         known = self.model.labels
@@ -285,19 +298,19 @@ class Service:
 
     def start(
         self, state: str | None, sampling: Sampling, labels: Mapping[str, str] | None = None
-    ) -> tuple[Stream, int]:
+    ) -> tuple[Stream, int, str]:
         """A stream to read a prompt into, and how many characters it has behind it: a new one, or a saved state's.
 
-        A new one has read its labels, which do not count.
+        A new one has read its labels, which do not count. Last what of those characters is still to be read.
         """
         if state is None:
             stream = Stream(sampling, 0)
             read(self.model.network, stream, self.header(labels or {}))
-            return stream, 0
+            return stream, 0, ""
         slot = self.slots.find(state)
         stream = slot.stream.copy()
         stream.sampling, stream.ended = sampling, False
-        return stream, slot.chars
+        return stream, slot.chars, slot.rest
 
     @contextmanager
     def admitted(self, streams: int, is_alone: bool) -> Iterator[None]:

@@ -12,16 +12,18 @@ async def save(service: Service, asked: StateRequest) -> dict[str, Any]:
     """Read a prompt, from the start or on from a saved state, and keep the state after it."""
     service.slots.require_room(1)
     prompt = await service.prompt(asked.prompt, asked.unknown, service.settings.max_prompt)
-    stream, behind = service.start(asked.state, Sampling())
-    await service.engine.run(reading(service.model.network, stream, prompt.ids))
-    service.metrics.read.inc(len(prompt.ids))
-    return describe(service.slots.save(stream, behind + len(prompt.ids)))
+    stream, behind, before = service.start(asked.state, Sampling())
+    ids, unsettled = await service.settle(prompt, before)
+    await service.engine.run(reading(service.model.network, stream, ids))
+    chars = service.model.vocab.count_chars(prompt.ids)
+    service.metrics.read.inc(chars)
+    return describe(service.slots.save(stream, behind + chars, unsettled.text if unsettled else ""))
 
 
 def fork(service: Service, name: str) -> dict[str, Any]:
     """The same state under a second name, which expires and is deleted by itself."""
     slot = service.slots.find(name)
-    return describe(service.slots.save(slot.stream, slot.chars))
+    return describe(service.slots.save(slot.stream, slot.chars, slot.rest))
 
 
 def describe(slot: Slot) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 
 import { Engine } from "./engine.js";
 import { BOUNDARY, Characters, plainText, UNKNOWN } from "./learn/corpus.js";
+import { Pieces } from "./pieces.js";
 import { readTensors, unzip, weightsOf } from "./learn/run_folder.js";
 
 const decoder = new TextDecoder();
@@ -19,6 +20,12 @@ export async function theEngine() {
   const engine = await loading;
   if (!engine) throw new Error("storycell needs WebAssembly with vectors of 128 bits: a newer browser or runtime has it");
   return engine;
+}
+
+// The vocabulary of vocab.json: `Characters`, or `Pieces` of words.
+function vocabularyOf(text) {
+  const stored = JSON.parse(text);
+  return stored.kind === "pieces" ? new Pieces({ ...stored, characters: stored.characters.join("") }) : Characters.fromJson(text);
 }
 
 // The four words of xoshiro128++ that storycell draws from a seed of 64 bits (splitmix64).
@@ -37,6 +44,41 @@ function wordsOf(seed) {
   return words;
 }
 
+// A number from 0 to 1 of that generator, whose words are moved on.
+function drawnFrom(words) {
+  const rotated = (x, k) => ((x << k) | (x >>> (32 - k))) >>> 0;
+  const drawn = (rotated((words[0] + words[3]) >>> 0, 7) + words[0]) >>> 0, t = words[1] << 9;
+  words[2] ^= words[0];
+  words[3] ^= words[1];
+  words[1] ^= words[2];
+  words[0] ^= words[3];
+  words[2] ^= t;
+  words[3] = rotated(words[3], 11);
+  return drawn / 4294967296;
+}
+
+// One of some ways by the logarithms of their probabilities, as the engine draws an id: see `Sampling` of generation/sampler.py.
+function chosenAmong(scores, { temperature, top_k, top_p, min_p, greedy }, random) {
+  const rounded = scores.map(Math.fround), best = Math.max(...rounded);
+  if (greedy || temperature === 0) return rounded.indexOf(best);
+  const weights = rounded.map((score) => Math.exp((score - best) / temperature));
+  const order = [...weights.keys()].sort((a, b) => weights[b] - weights[a] || a - b);
+  if (top_k) for (const k of order.slice(top_k)) weights[k] = 0;
+  if (top_p < 1) {
+    const mass = weights.reduce((sum, weight) => sum + weight, 0);
+    let sum = 0;
+    for (const k of order) {
+      const weight = weights[k];
+      if (sum > 0 && sum >= top_p * mass) weights[k] = 0;
+      sum += weight;
+    }
+  }
+  if (min_p) for (const k of order) if (weights[k] < min_p * weights[order[0]]) weights[k] = 0;
+  let total = 0;
+  const sums = weights.map((weight) => (total += weight)), point = drawnFrom(random) * total;
+  return Math.min(sums.filter((sum) => sum <= point).length, scores.length - 1);
+}
+
 export class Model {
   #network;
   #generator;
@@ -46,7 +88,7 @@ export class Model {
     const engine = await theEngine(), files = run instanceof Uint8Array ? await unzip(run) : run;
     for (const name of ["config.json", "vocab.json", "model.safetensors"])
       if (!files[name]) throw new Error(`the run folder has no ${name}`);
-    const { settings: { model }, text } = JSON.parse(decoder.decode(files["config.json"])), vocab = Characters.fromJson(decoder.decode(files["vocab.json"]));
+    const { settings: { model }, text } = JSON.parse(decoder.decode(files["config.json"])), vocab = vocabularyOf(decoder.decode(files["vocab.json"]));
     const shape = {
       cell: model.cell, layers: model.layers, units: model.hidden, characters: vocab.size, embedding: model.embedding,
       ngrams: model.ngrams ?? 0, ngramRows: model.ngram_rows, matches: model.matches ?? 0,
@@ -64,9 +106,14 @@ export class Model {
   }
 
   #ids(text) {
-    const plain = plainText(text), ids = this.vocab.encode(plain), stranger = ids.indexOf(UNKNOWN);
-    if (stranger >= 0) throw new Error(`the model does not know “${Array.from(plain)[stranger]}”; leave it out`);
-    return ids;
+    return this.vocab.encode(this.#known(text));
+  }
+
+  // A text as it is read; an `Error` names what the model does not know.
+  #known(text) {
+    const plain = plainText(text), stranger = Array.from(plain).find((c) => !this.vocab.ids.has(c));
+    if (stranger !== undefined) throw new Error(`the model does not know “${stranger}”; leave it out`);
+    return plain;
   }
 
   // The ids of what stands before a story with these labels; of one that is not given the most frequent value is taken.
@@ -86,30 +133,81 @@ export class Model {
 
   // What follows a prompt, character by character.
   *stream(prompt = "", { chars = 500, temperature = 0.8, topK = 0, topP = 1, minP = 0, greedy = false, seed = 0, labels = {} } = {}) {
-    const ids = [BOUNDARY, ...this.#header(labels), ...this.#ids(prompt)], choice = { temperature, top_k: topK, top_p: topP, min_p: minP, greedy: greedy ? 1 : 0 };
+    const pieces = this.vocab instanceof Pieces ? this.vocab : null, head = [BOUNDARY, ...this.#header(labels)];
+    const { settled, open } = pieces ? pieces.settle(this.#known(prompt)) : { settled: this.#ids(prompt), open: null };
+    const ids = [...head, ...settled], choice = { temperature, top_k: topK, top_p: topP, min_p: minP, greedy: greedy ? 1 : 0 };
     const random = wordsOf(seed);
-    let state = ids.length > 1 ? this.#network.read(ids.slice(0, -1), null).state : null, last = ids.at(-1);
-    for (let left = chars; left > 0; left -= 32) {
+    let state = ids.length > 1 ? this.#network.read(ids.slice(0, -1), null).state : null, last = ids.at(-1), left = chars;
+    if (open && left > 0) {
+      const begun = this.#begin(open, last, state, choice, random), beyond = Array.from(begun.beyond).slice(0, left);
+      yield* beyond;
+      left -= beyond.length;
+      ({ state, last } = begun);
+    }
+    while (left > 0) {
       const drawn = this.#generator.generate(last, Math.min(left, 32), state, choice, random);
       for (const id of drawn.ids) {
         if (id === BOUNDARY) return;
-        yield this.vocab.text(id);
+        const shown = pieces ? Array.from(pieces.texts[id]).slice(0, left) : [this.vocab.text(id)];
+        yield* shown;
+        left -= shown.length;
+        if (left <= 0) return;
       }
       state = drawn.state;
       last = drawn.ids.at(-1);
     }
   }
 
+  // Draws how the end of a prompt goes on whose pieces are open: {last, state, beyond}, what is fed next, the state before it, and
+  // the text that it adds to the prompt.
+  #begin(open, last, state, choice, random) {
+    const states = [], rows = [];
+    let before = state;
+    open.usual.forEach((id, k) => {
+      const read = this.#network.step(k ? open.usual[k - 1] : last, before);
+      rows.push(this.vocab.logs(read.logits));
+      states.push((before = read.state));
+    });
+    const ways = this.vocab.beginnings(open, rows);
+    const { ids } = ways[chosenAmong(ways.map(({ score }) => score), choice, random)];
+    return { last: ids.at(-1), state: states[ids.length - 1], beyond: this.vocab.textOf(ids).slice(open.text.length) };
+  }
+
   // Nats of each character of a text.
   score(text) {
     const ids = this.#ids(text);
+    if (this.vocab instanceof Pieces) return this.#spell(ids);
     return ids.length ? this.#network.read([BOUNDARY, ...ids.slice(0, -1)], ids).nats : new Float32Array();
   }
 
-  // States after each character of a text: {h, c} of [L, T, H], c of lstm.
+  // The loss of pieces, split over their characters.
+  #spell(ids) {
+    let state = null;
+    return Float32Array.from(ids.flatMap((id, k) => {
+      const read = this.#network.step(k ? ids[k - 1] : BOUNDARY, state);
+      state = read.state;
+      return this.vocab.spell(this.vocab.logs(read.logits, { unknown: true }), id);
+    }));
+  }
+
+  // States after each character of a text: {h, c} of [L, T, H], c of lstm. Of a piece they are those once it was read.
   trace(text) {
-    const { hiddens: h, cells: c } = this.#network.read(this.#ids(text), null, { wantsStates: true });
-    return c ? { h, c } : { h };
+    const ids = this.#ids(text), { hiddens: h, cells: c } = this.#network.read(ids, null, { wantsStates: true });
+    const spread = this.vocab instanceof Pieces ? (values) => this.#spread(values, ids) : (values) => values;
+    return c ? { h: spread(h), c: spread(c) } : { h: spread(h) };
+  }
+
+  // Values of pieces, [L, T, H], for each of their characters.
+  #spread(values, ids) {
+    const { layers, units } = this.shape, lengths = ids.map((id) => this.vocab.lengths[id]);
+    const out = new Float32Array(layers * units * lengths.reduce((sum, n) => sum + n, 0));
+    let at = 0;
+    for (let l = 0; l < layers; l++)
+      lengths.forEach((length, k) => {
+        const from = (l * ids.length + k) * units;
+        for (let n = 0; n < length; n++, at += units) out.set(values.subarray(from, from + units), at);
+      });
+    return out;
   }
 
   free() {

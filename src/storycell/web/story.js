@@ -18,8 +18,8 @@ export function inOrder(symbols) {
   return [...symbols].sort((a, b) => place(a) - place(b));
 }
 
-// A character as a sign that can be seen, and as a word that can be read out.
-export const signOf = (character) => ({ " ": "␣", "\n": "↵", "\t": "⇥" })[character] ?? character;
+// A character, or several, as signs that can be seen, and a character as a word that can be read out.
+export const signOf = (text) => Array.from(text, (character) => ({ " ": "␣", "\n": "↵", "\t": "⇥" })[character] ?? character).join("");
 export const wordOf = (character) => ({ " ": "space", "\n": "new line", "\t": "tab" })[character] ?? character;
 
 // The float32 numbers of a base64 text.

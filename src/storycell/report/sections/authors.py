@@ -31,6 +31,7 @@ def build(found: Inspection) -> Section | None:
         ),
         reverse=True,
     )[:_ROWS]
+    step = found.trace.step_name
     labels = {(layer, unit): label for layer, unit, label in found.browsed.units}
     rows = [
         [
@@ -49,9 +50,10 @@ def build(found: Inspection) -> Section | None:
         "units": known.passage.units,
         "lengths": [(int(np.median(lengths)), int(lengths.max()), int(lengths.argmax())) for lengths in known.lengths],
         "is_lstm": found.trace.memory == "c",
+        "step": step,
     }
     return Section(
-        32, "Who wrote this memory", values, [_draw(known, quoted)], {"authors-passage": _passage(found, known)}
+        32, "Who wrote this memory", values, [_draw(known, quoted, step)], {"authors-passage": _passage(found, known)}
     )
 
 
@@ -59,7 +61,8 @@ def _passage(found: Inspection, known: MemoryAuthors) -> dict[str, Any]:
     """What the script unrolls; base64 of float32."""
     passage = known.passage
     return {
-        "characters": list(found.trace.text[passage.rows.start : passage.rows.stop]),
+        "characters": found.trace.texts(passage.rows),
+        "step": found.trace.step_name,
         "at": passage.at - passage.rows.start,
         "state": found.trace.memory,
         "units": [
@@ -79,7 +82,7 @@ def _encoded(column: Any) -> str:
     return base64.b64encode(np.ascontiguousarray(column, dtype="<f4").tobytes()).decode()
 
 
-def _draw(known: MemoryAuthors, quoted: list[tuple[float, float, float, int, int]]) -> Figure:
+def _draw(known: MemoryAuthors, quoted: list[tuple[float, float, float, int, int]], step: str) -> Figure:
     """How many units of each layer keep for how long."""
     longest = max(int(lengths.max()) for lengths in known.lengths)
     edges = 2.0 ** np.arange(0, int(np.ceil(np.log2(longest + 1))) + 1)
@@ -92,13 +95,13 @@ def _draw(known: MemoryAuthors, quoted: list[tuple[float, float, float, int, int
             axes.bar(at, row, wide, color=SERIES[layer % len(SERIES)], alpha=0.85, label=f"layer {layer}")
         names = [f"{int(a)}" if b == a + 1 else f"{int(a)}-{int(b) - 1}" for a, b in pairwise(edges)]
         axes.set_xticks(range(len(names)), names)
-        axes.set_xlabel("characters within which half of a unit's memory was written")
+        axes.set_xlabel(f"{step}s within which half of a unit's memory was written")
         axes.set_ylabel("units")
         axes.grid(axis="y")
         axes.legend()
 
     alt = "; ".join(
-        f"layer {k}: median length of memory {np.median(n):.0f} characters, longest {n.max()}"
+        f"layer {k}: median length of memory {np.median(n):.0f} {step}s, longest {n.max()}"
         for k, n in enumerate(known.lengths)
     )
     numbers = {

@@ -52,4 +52,4 @@ def _place(one: Card, value: float) -> float:
 
 def _named(characters: Sequence[tuple[str, float]], form: str) -> list[tuple[str, str]]:
     signs = {" ": "␣", "\n": "↵", "\t": "⇥"}
-    return [(signs.get(c, c), format(number, form)) for c, number in characters]
+    return [("".join(signs.get(c, c) for c in text), format(number, form)) for text, number in characters]

@@ -28,8 +28,9 @@ def build(found: Inspection) -> Section | None:
         "matched": 1 - sum(g.chars for g in copied.groups if not g.least) / max(1, sum(g.chars for g in copied.groups)),
         "passages": [_passage(one) for one in copied.passages],
         "levels": _LEVELS,
+        "step": copied.step_name,
     }
-    figures = [_draw(copied.groups)] if copied.groups else []
+    figures = [_draw(copied.groups, copied.step_name)] if copied.groups else []
     title = "Where it copies" if any(one.rows == MATCHES for one in copied.worth) else "What n-grams add"
     return Section(62, title, values, figures)
 
@@ -76,7 +77,7 @@ def _visible(text: str) -> str:
     return text.replace("\n", "↵").replace("\t", "⇥")
 
 
-def _draw(groups: Sequence[MatchGroup]) -> Figure:
+def _draw(groups: Sequence[MatchGroup], step: str) -> Figure:
     """The loss by the length of the match before a character, with the match's row and without it."""
 
     def draw(axes: Any) -> None:
@@ -87,7 +88,7 @@ def _draw(groups: Sequence[MatchGroup]) -> Figure:
         ):
             axes.bar(at + shift, [loss.bits_per_char(n) for n in nats], 0.38, color=colour, label=label)
         axes.set_xticks(at, [_length(g) for g in groups])
-        axes.set_xlabel("characters that match")
+        axes.set_xlabel(f"{step}s that match")
         axes.set_ylabel("bits a character")
         axes.grid(axis="y")
         axes.legend()

@@ -32,6 +32,7 @@ def build(found: Inspection) -> Section:
             _row(flow, state, layer, labels[name]) for name, flow in found.flows.items() for state, layer in flow.norms
         ],
         "terms": _terms(flow),
+        "step": flow.step_name,
     }
     figures = [_draw_curves(found.flows, labels)] + ([_draw_terms(flow)] if flow.rest else [])
     return Section(50, "Gradients through time", values, figures)
@@ -41,7 +42,9 @@ def _labels(found: Inspection) -> dict[str, str]:
     cell = found.subject.model.cell
     names = {"trained": f"this {cell}", "untrained": f"the {cell} untrained"}
     if found.against:
-        names["second"] = f"{found.against.name} ({found.against.model.cell})"
+        other = found.flows["second"].step_name
+        unit = "" if other == found.trace.step_name else f", by {other}"
+        names["second"] = f"{found.against.name} ({found.against.model.cell}{unit})"
     return {name: names.get(name, name.replace("RNN at ", "radius ")) for name in found.flows}
 
 
@@ -69,6 +72,7 @@ def _terms(flow: GradientFlow) -> list[tuple[int, float, float]]:
 
 def _draw_curves(flows: Mapping[str, GradientFlow], labels: Mapping[str, str]) -> Figure:
     """Norms against the lag, each curve relative to lag 0: this run's states, then RNNs before training."""
+    step = flows["trained"].step_name
 
     def draw(all_axes: Any) -> None:
         left, right = all_axes
@@ -86,7 +90,7 @@ def _draw_curves(flows: Mapping[str, GradientFlow], labels: Mapping[str, str]) -
         for axes in all_axes:
             axes.set_yscale("log")
             axes.set_ylim(1e-12, 4)
-            axes.set_xlabel("lag k, characters back")
+            axes.set_xlabel(f"lag k, {step}s back")
             axes.grid()
             axes.legend(loc="best")
         left.set_ylabel("norm of the gradient, lag 0 = 1")
@@ -100,7 +104,8 @@ def _draw_curves(flows: Mapping[str, GradientFlow], labels: Mapping[str, str]) -
     lives = {name: lives_of(flow) for name, flow in flows.items()}
     curves = {name: {f"{s} {k}": flow.curve(s, k) for s, k in flow.norms} for name, flow in flows.items()}
     alt = "; ".join(
-        f"{labels[name]}: " + ", ".join(f"{key} half-life {v['half_life']:.1f} characters" for key, v in life.items())
+        f"{labels[name]}: "
+        + ", ".join(f"{key} half-life {v['half_life']:.1f} {flows[name].step_name}s" for key, v in life.items())
         for name, life in lives.items()
     )
     svg = draw_svg(draw, height=3.5, ncols=2, sharey=True)
@@ -122,7 +127,7 @@ def _draw_terms(flow: GradientFlow) -> Figure:
             axes.plot(curves["through_sum"], color=BLUE, label="through the sum c = f·c + i·g")
             axes.plot(curves["rest"], color=ORANGE, label="through h and the gates")
             axes.set_yscale("log")
-            axes.set_xlabel("lag k, characters back")
+            axes.set_xlabel(f"lag k, {flow.step_name}s back")
             axes.set_title(title, loc="left")
             axes.grid()
         all_axes[0][0].set_ylim(bottom=1e-5)

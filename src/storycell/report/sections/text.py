@@ -34,10 +34,10 @@ def browse_data(found: Inspection) -> dict[str, Any]:
             {"layer": layer, "unit": unit, "label": label, **_columns(path, layer, unit, values[layer])}
             for layer, unit, label in browsed.units
         ],
-        "alphabet": ["■", "�", *path.vocab.characters],
+        "alphabet": ["■", "�", *map(_visible, path.vocab.texts)],
         "likely": browsed.likely,
         "probabilities": np.round(browsed.likely_probabilities.astype(float), 4),
-        "similar": [[_snippet(path.text, int(row)) for row in rows] for rows in browsed.similar],
+        "similar": [[_snippet(path, int(row)) for row in rows] for rows in browsed.similar],
         "cosines": np.round(browsed.similar_cosines.astype(float), 3),
     }
 
@@ -55,8 +55,16 @@ def _columns(path: Trace, layer: int, unit: int, values: Mapping[str, Array]) ->
     return {"values": encoded, "scales": scales}
 
 
-def _snippet(text: str, row: int) -> list[str]:
+def _snippet(path: Trace, row: int) -> list[str]:
     """Before, at, and after a place."""
+    text = path.text
     if row < 0:
         return ["", "", ""]
-    return [text[max(0, row - _SNIPPET) : row], text[row], text[row + 1 : row + 1 + _SNIPPET // 2]]
+    span = path.span(row)
+    before, at = text[max(0, span.start - _SNIPPET) : span.start], text[span.start : span.stop]
+    return [before, at, text[span.stop : span.stop + _SNIPPET // 2]]
+
+
+def _visible(text: str) -> str:
+    """A piece with signs for its blanks and line ends; for a single character the script has its own."""
+    return text.replace(" ", "␣").replace("\n", "↵") if len(text) > 1 else text

@@ -11,6 +11,7 @@ import { offerSteps } from "./step.js";
 import { Gone, NeedsKey, Refused, call, isThere, keepKey, parts } from "./server.js";
 
 const LENGTH = 600; // characters that one press of Generate asks for
+const PIECES = 150; // the same, where the model generates pieces of words
 const PER_SECOND = 70; // characters shown in a second; the model is far faster than a reader
 const LIKELIEST = 12;
 const POLL_MS = 2000;
@@ -221,7 +222,7 @@ function newRequest(chars, regex = null) {
 
 function generate() {
   if (generating !== null) { stop(); return; }
-  story.request = newRequest(LENGTH, $("regex").value || null);
+  story.request = newRequest(model?.vocabulary === "pieces" ? PIECES : LENGTH, $("regex").value || null);
   story.original = null;
   $("otherwise").hidden = true;
   generateText(story.request);
@@ -260,7 +261,8 @@ function back() {
 function choose({ text, probability }) {
   if (generating !== null) return;
   $("text").value += text;
-  story.nats.push(-Math.log(probability));
+  const arrived = Array.from(text);
+  story.nats.push(...arrived.map(() => -Math.log(probability) / arrived.length)); // until the server has said
   changed(0);
 }
 
@@ -326,6 +328,11 @@ async function begin() {
   }
   if (model.has_tunes && !document.querySelector("script[src='tunes.js']")) {
     document.head.append(element("script", { src: "tunes.js", load: showTune }));
+  }
+  if (model.vocabulary === "pieces") {
+    $("one").title = "One more piece of a word: Alt+. (full stop)";
+    $("choices").setAttribute("aria-label", "Likeliest ways on");
+    $("regex").parentElement.hidden = true;
   }
   showHold();
   redraw();

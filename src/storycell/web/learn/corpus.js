@@ -52,7 +52,7 @@ export class Characters {
 
   static fromJson(text) {
     const { kind, characters } = JSON.parse(text);
-    if (kind !== "characters") throw new Error("the run has a vocabulary of bytes; in the page models learn characters");
+    if (kind !== "characters") throw new Error(`the run has a vocabulary of ${kind}; in the page models learn characters`);
     return new Characters(characters);
   }
 
