@@ -1,4 +1,4 @@
-"""Make the model in the package from a run, `python tools/pack_demo.py RUN`; with a FOLDER behind it, one for the tests.
+"""Make the model in the package from a run, `python tools/pack_demo.py RUN`; with a FOLDER behind it, a test run.
 
 In: a run folder. Out: `src/storycell/demo/` (or the folder) with its settings and vocabulary, its learning curve, and
 its weights, all matrices in bytes (a quarter of the size; the loss moves in the fourth decimal), and so that they are
