@@ -42,6 +42,12 @@ class Scaled:
         return cls._rounded(matrix, ((scales.view(np.uint32) + ~_KEPT) & _KEPT).view(np.float32), int(_LARGEST))
 
     @classmethod
+    def stored(cls, matrix: npt.NDArray[np.floating[Any]]) -> "Scaled":
+        """In bytes: what `in_float16` gave to the bit, the nearest of any other matrix."""
+        found = cls.in_float16(matrix)
+        return found if np.array_equal(found.matrix(), matrix) else cls.of(matrix, BYTE)
+
+    @classmethod
     def _rounded(cls, matrix: npt.NDArray[np.floating[Any]], scales: Floats, largest: int) -> "Scaled":
         scales[scales == 0] = 1
         whole = np.rint(matrix.astype(np.float64) / scales[:, None])
@@ -60,10 +66,7 @@ def in_bytes(weights: Mapping[str, Any], names: Iterable[str] = (TABLE,)) -> dic
     stored = dict(weights)
     for name in names:
         if name in stored:
-            matrix = np.asarray(stored[name], np.float32)
-            scaled = Scaled.in_float16(matrix)
-            if not np.array_equal(scaled.matrix(), matrix):
-                scaled = Scaled.of(matrix, BYTE)
+            scaled = Scaled.stored(np.asarray(stored[name], np.float32))
             stored |= {name: scaled.whole, _scale(name): scaled.scales}
     return stored
 

@@ -12,6 +12,7 @@ from support.instruction_sets import ISAS
 from support.int8_reference import Int8Reference
 
 import storycell
+from storycell.context import PAST, TABLE
 from storycell.engine import EngineNetwork
 from storycell.engine.cells import weight_shapes
 from storycell.engine.library import use_isa
@@ -84,9 +85,12 @@ def test_greedy_text_of_the_demo_is_the_reference_s_to_the_character(isa: str) -
     prompt = model.vocab.encode("Once upon a time")
     state = lm.state_after(prompt[None, :-1])
     written = write(lm, state, prompt[-1:], 1000, GREEDY)
-    reference, fed, expected = Int8Reference(lm.weights(), lm.cell), prompt[-1:], []
+    weights, fed, expected = lm.weights(), prompt[-1:].astype(np.int64), []
+    reference, past = Int8Reference(weights, lm.cell), state.pop(PAST)[0]
     for _ in range(1000):
-        logits, state = reference.step(fed, state)
+        added = lm.context.vectors(weights[TABLE], fed[:, None], past)[:, 0]
+        past = lm.context.past_after(fed[:, None], past)
+        logits, state = reference.step(fed, state, added)
         logits[:, UNKNOWN] = -np.inf
         fed = logits.argmax(axis=1)
         expected.append(int(fed[0]))

@@ -184,7 +184,7 @@ def test_the_command_without_a_run_takes_the_demo(
     monkeypatch.chdir(tmp_path)
     assert command(capsys, "export", "story.c", "--weights", "int8").code == 0
     network = c.read((tmp_path / "story.c").read_text())
-    assert (network.shape.L, network.shape.H) == (2, 256)
+    assert (2, storycell.load().network.hidden_size) == (network.shape.L, network.shape.H)
 
 
 def test_the_command_says_what_is_wrong(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,7 +113,7 @@ def test_greedy_text_of_the_demo_is_that_of_precision_int8(tmp_path: Path) -> No
     demo.export(tmp_path / "story.h")
     program, run = compiled(tmp_path), storycell.load(precision="int8")
     same = []
-    for prompt in ("Once upon a", "One day", "Sara"):
+    for prompt in ("Once upon a", "Mia saw a", "Sara"):
         told = prompt + said(program, prompt, 1000).decode()
         expected = run.generate(prompt, 1000, greedy=True)
         same.append(told == expected)
@@ -166,7 +166,7 @@ def test_a_damaged_header_is_no_model_and_other_roundings_are_refused(tmp_path: 
 @pytest.mark.skipif(QEMU is None, reason="needs qemu-system-arm")
 @pytest.mark.skipif(find_spec("ziglang") is None, reason="needs the ziglang package: pip install ziglang")
 def test_a_cortex_m4_with_64_kilobytes_tells_the_same_story(tmp_path: Path) -> None:
-    """The linker refuses what does not fit; two layers of 256 do."""
+    """The linker refuses what does not fit; two layers of 352 do."""
     storycell.load().export(tmp_path / "story.h")
     program = tmp_path / "story.elf"
     target = ["-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4", "-std=c99", "-O2", "-Wl,-e,start"]
@@ -180,5 +180,5 @@ def test_a_cortex_m4_with_64_kilobytes_tells_the_same_story(tmp_path: Path) -> N
     text, numbers = re.split(r"\n(?=\d+ \d+\n$)", told.stdout + told.stderr)
     assert "Once upon a" + text == storycell.load(precision="int8").generate("Once upon a", 60, greedy=True)
     ticks, state_bytes = map(int, numbers.split())
-    assert state_bytes < 16_000
-    assert 800_000 < ticks * NANOSECONDS_PER_TICK < 20_000_000  # instructions for a character of 809,728 products
+    assert state_bytes < 20_000
+    assert 800_000 < ticks * NANOSECONDS_PER_TICK < 40_000_000  # instructions for a character of 1,608,992 products

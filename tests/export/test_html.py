@@ -148,7 +148,8 @@ def test_without_webassembly_plain_javascript_generates_the_same(browser: playwr
 
 def test_engine_and_plain_javascript_leave_the_same_trace(demo: Opened) -> None:
     engine, plain = (np.array(trace) for trace in demo.page.evaluate(TRACES, "Once upon a time"))
-    assert np.count_nonzero(plain) > 0.99 * plain.size
+    memory = storycell.load().network.context.memory  # the characters that it remembers are its end
+    assert np.count_nonzero(plain[:-memory]) > 0.99 * (plain.size - memory)
     assert engine == pytest.approx(plain, abs=1e-4)
 
 
@@ -458,7 +459,7 @@ def test_a_step_is_seen_walked_and_heard(browser: playwright.Browser, demo_file:
     assert "At “a” (character 11)" in said.inner_text()  # the text stayed
     page.locator(".step-units span").nth(7).click()
     assert "unit 7 became" in said.inner_text()
-    assert page.locator(".step-units span").count() == 256
+    assert page.locator(".step-units span").count() == run.network.hidden_size
     assert serious_violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     opened.close()
@@ -557,12 +558,12 @@ def test_a_page_without_a_direction_has_no_slider_and_what_does_not_fit_is_refus
     with pytest.raises(SettingsError, match=r"only a page \(\.html\)"):
         run.export(tmp_path / "story.c", steer=towards[0])
     wrong = Direction("odd", 5, np.ones(3))
-    with pytest.raises(SettingsError, match="“odd” is one of 3 units in layer 5, and the model has 2 layers of 256"):
+    with pytest.raises(SettingsError, match="“odd” is one of 3 units in layer 5, and the model has 2 layers of 352"):
         run.export(tmp_path / "page.html", steer=wrong)
     with pytest.raises(SettingsError, match=r"nosuch\.json"):
         run.export(tmp_path / "page.html", steer=tmp_path / "nosuch.json")
     assert list(tmp_path.iterdir()) == []
-    nasty = Direction("</script><script>alert(1)</script>", 1, np.ones(256))
+    nasty = Direction("</script><script>alert(1)</script>", 1, np.ones(352))
     run.export(tmp_path / "page.html", steer=nasty)
     assert "<script>alert(1)" not in (tmp_path / "page.html").read_text()
 

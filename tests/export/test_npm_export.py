@@ -57,7 +57,7 @@ def check(said: dict[str, Any]) -> None:
     assert said["int8"][:30] == storycell.load(precision="int8").generate("One day", 40, greedy=True)[:30]
     assert said["drawn"] == [model.generate("", 200, temperature=0.9, top_k=20, seed=seed) for seed in (0, 7)]
     assert said["nats"] == pytest.approx(model.score("Once upon a time"), abs=1e-4)
-    assert said["cells"] == 2 * len("Once") * 256
+    assert said["cells"] == 2 * len("Once") * storycell.load().network.hidden_size
     assert "does not know “漢”" in said["refused"]
 
 

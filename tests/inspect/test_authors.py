@@ -43,7 +43,7 @@ def test_the_shares_of_the_shipped_model_add_up_in_float64() -> None:
     for layer in range(2):
         scale = max(1.0, float(np.abs(path["c", layer]).max()))
         for at in range(3, len(path), 29):
-            for which in (0, 64, np.ones(256) / 16):
+            for which in (0, 64, np.ones(path.hidden) / 16):
                 found = model.authors(path.text, layer, which, at)
                 assert abs(found.shares.sum() - found.value) < FLOAT32 * scale
         assert scale > 1

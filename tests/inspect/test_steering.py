@@ -86,4 +86,4 @@ def test_a_saved_direction_steers_from_the_command_line_as_from_python(
         (tmp_path / "wrong.json").write_text(wrong)
         command(capsys, *given, "--steer", tmp_path / "wrong.json").stated(2, "is no direction")
     Direction("short", 0, np.ones(3)).save(tmp_path / "short.json")
-    command(capsys, *given, "--steer", tmp_path / "short.json").stated(2, "256 finite numbers")
+    command(capsys, *given, "--steer", tmp_path / "short.json").stated(2, f"{model.network.hidden_size} finite numbers")

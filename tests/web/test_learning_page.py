@@ -339,7 +339,7 @@ def test_the_demo_learns_on(opened: Opened, tmp_path: Path) -> None:
     opened.page.click("#train")
     opened.await_steps(2)
     opened.pause()
-    assert opened.page.inner_text("#about").startswith("LSTM, 2 × 256")
+    assert opened.page.inner_text("#about").startswith("LSTM, 2 × 352")
     assert float(opened.page.inner_text("#train-nats")) < 2.5  # it knows stories
     assert json.loads((unpacked(opened.saved(tmp_path)) / "config.json").read_text())["init"] == "demo"
 

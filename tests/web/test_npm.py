@@ -152,7 +152,7 @@ def check(said: dict[str, Any], contexts: dict[str, Path]) -> None:
     seeds = (0, 7, 2**64 - 1)
     assert said["drawn"] == [model.generate("Once", 100, temperature=0.9, top_k=20, seed=seed) for seed in seeds]
     assert said["nats"] == pytest.approx(model.score("Once upon a time"), abs=1e-4)
-    assert said["trace"] == 2 * len("Once") * 256
+    assert said["trace"] == 2 * len("Once") * storycell.load().network.hidden_size
     assert len(said["looks"]) == 12
     assert said["looks"][-1] < said["looks"][0]
     assert said["steps"] == [36, 36]

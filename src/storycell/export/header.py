@@ -31,10 +31,15 @@ def stored(network: Network) -> Network:
         )
     first = _multiplied_out(network)
     tensors = {
-        name: array if array.ndim == 1 or name in ("embedding", "weight_ih_l0") else Scaled.of(array, BYTE).matrix()
+        name: array if array.ndim == 1 or name in ("embedding", "weight_ih_l0") else _in_bytes(name, array).matrix()
         for name, array in first.tensors.items()
     }
     return Network(first.shape, tensors)
+
+
+def _in_bytes(name: str, matrix: Array) -> Scaled:
+    """Rows of a context as a run stores them, other matrices as the engine rounds them."""
+    return Scaled.stored(matrix) if name == "context" else Scaled.of(matrix, BYTE)
 
 
 def _multiplied_out(network: Network) -> Network:
@@ -47,7 +52,7 @@ def write(network: Network, vocab: Vocabulary, about: str, file_name: str) -> st
     shape, tensors, context = network.shape, network.tensors, network.shape.context
     arrays = [_array("uint32_t story_code_points", [str(ord(char)) for char in vocab.characters], "[STORY_V - 2]")]
     if context:
-        scaled = Scaled.of(tensors["context"], BYTE)
+        scaled = _in_bytes("context", tensors["context"])
         whole = [str(k) for k in scaled.whole.ravel().tolist()]
         arrays += [
             _floats("story_embedding", tensors["embedding"], "[STORY_V][STORY_D]"),

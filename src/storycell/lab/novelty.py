@@ -57,7 +57,7 @@ def matches(
     text: Ids, pieces: list[Ids], progress: Callable[[int], None] = lambda _: None, part: int = PART
 ) -> list[Matches]:
     """What each piece `[m]` has in common with the text `[n]`. `progress` is told how much of the text is done."""
-    queries = np.concatenate([half for piece in pieces for half in (piece, [_END_OF_PIECE])] or [[]]).astype(text.dtype)
+    queries = np.concatenate([one for piece in pieces for one in (piece, [_END_OF_PIECE])] or [[]]).astype(text.dtype)
     queries[queries == BOUNDARY] = _END_OF_PIECE
     lengths, places = np.zeros(len(queries), dtype=np.int64), np.zeros(len(queries), dtype=np.int64)
     for start, stop in _parts(len(text), part):

@@ -47,7 +47,7 @@ def _ours(path: Path) -> Work:
     def work() -> int:
         out = path.with_name(f"prepared-{next(numbers)}")
         prepared = tokens.prepare(corpus.open_corpus([str(path)]), out)
-        return sum(half.chars for half in (prepared.train, prepared.valid) if half)
+        return sum(split.chars for split in (prepared.train, prepared.valid) if split)
 
     return work
 

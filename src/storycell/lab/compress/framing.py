@@ -76,7 +76,7 @@ def frame(data: bytes, vocab: Vocabulary) -> Frame:
         stories.pop()
     parts = [_symbols(story, vocab) for story in stories]
     end = np.array([BOUNDARY], dtype=np.int32)
-    symbols = np.concatenate([half for ids, _ in parts for half in (ids, end)])
+    symbols = np.concatenate([one for ids, _ in parts for one in (ids, end)])
     return Frame(flags, symbols, np.concatenate([escaped for _, escaped in parts]), len(stories))
 
 
