@@ -13,7 +13,7 @@ import numpy as np
 import playwright.sync_api as playwright
 import pytest
 from support.browser import needs_chromium, open_browser
-from support.piece_models import train_pieces
+from support.piece_models import PROMPTS, WITHIN_A_STORY, train_pieces
 
 import storycell
 from storycell.errors import ExportError
@@ -23,15 +23,6 @@ from storycell.types import BOUNDARY, UNKNOWN
 pytest.importorskip("tokenizers", reason="the extra storycell[pieces] is not installed")
 NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(NODE is None, reason="no node here")
-PROMPTS = [
-    "Once upon a ti",
-    "Once upon a time",
-    "O",
-    "",
-    "Once upon a time Anna had 3 ba",
-    "Once upon\n",
-    "<|endoftext|>\nTh",
-]
 ASKED = [(0.0, 0), (0.8, 7), (1.2, 2**40 + 3)]
 GENERATE = "([prompt, options]) => storycell.generate(net, vocabulary, prompt, options)"
 
@@ -126,7 +117,7 @@ def package(model: storycell.Model, tmp_path_factory: pytest.TempPathFactory) ->
 
 @needs_node
 def test_a_package_generates_what_sample_does(package: Path, model: storycell.Model) -> None:
-    prompts = [prompt for prompt in PROMPTS if "<|" not in prompt]
+    prompts = WITHIN_A_STORY
     for how in (
         {},
         {"temperature": 1.2},
@@ -203,7 +194,7 @@ def test_in_int8_too(page: playwright.Page, model: storycell.Model) -> None:
 
 @needs_chromium
 def test_the_page_shows_it_by_character_up_to_the_end_of_a_piece(page: playwright.Page, model: storycell.Model) -> None:
-    for prompt in [prompt for prompt in PROMPTS if "<|" not in prompt]:
+    for prompt in WITHIN_A_STORY:
         for chars in (1, 2, 50):
             shown = written(page, prompt, chars, 0.8, 7)
             longer = model.generate(prompt, chars + 40, temperature=0.8, seed=7)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.piece_models import HOSTILE, train_pieces
+from support.piece_models import HOSTILE, PROMPTS, train_pieces
 from support.random_models import model as random_model
 
 import storycell
@@ -25,15 +25,6 @@ COMPILER = shutil.which("cc")
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler here")
 FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O1", "-g", "-fsanitize=address,undefined"]
 STORIES = Path(__file__).parents[1] / "data" / "stories-100.txt"
-PROMPTS = [
-    "Once upon a ti",
-    "Once upon a time",
-    "O",
-    "",
-    "Once upon a time Anna had 3 ba",
-    "Once upon\n",
-    "<|endoftext|>\nTh",
-]
 HARD = "lstm-L2-H7-D3-ngrams-matches"
 
 

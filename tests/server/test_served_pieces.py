@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.browser import needs_chromium, open_browser
 from support.live_server import Answer, in_this_process, serving
-from support.piece_models import train_pieces
+from support.piece_models import WITHIN_A_STORY, train_pieces
 
 import storycell
 from storycell import Sampling
@@ -26,15 +26,6 @@ pytest.importorskip("tokenizers", reason="the extra storycell[pieces] is not ins
 from storycell.server.jobs import log_softmax
 
 SMALL = 1e-3  # surprises have four digits
-PROMPTS = [
-    "Once upon a ti",
-    "Once upon a time",
-    "O",
-    "",
-    "Once upon a time Anna had 3 ba",
-    "Once upon a time Ben",
-    "a\n",
-]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +54,7 @@ def streamed(answer: Answer) -> list[dict[str, Any]]:
     return [event["choices"][0] for event in events]
 
 
-@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize("prompt", WITHIN_A_STORY)
 def test_a_text_is_what_sample_makes_of_the_seed(model: storycell.Model, prompt: str) -> None:
     for how in ({"temperature": 0.9}, {"temperature": 1.2, "top_k": 20}, {"temperature": 0.0}):
         body = {"prompt": prompt, "max_tokens": 30, "seed": 3, "n": 3, **how}
@@ -77,7 +68,7 @@ def test_a_text_is_what_sample_makes_of_the_seed(model: storycell.Model, prompt:
 
 
 def test_streamed_or_echoed_the_text_is_the_same(model: storycell.Model) -> None:
-    for prompt in PROMPTS:
+    for prompt in WITHIN_A_STORY:
         body = {"prompt": prompt, "max_tokens": 25, "seed": 5, "temperature": 1.1, "score": True, "logprobs": 2}
         plain, echoed, parts, echoed_parts = ask(
             model,
@@ -248,7 +239,7 @@ def test_a_stop_within_the_prompt_stops_nothing(model: storycell.Model) -> None:
 
 
 def test_nothing_is_generated_of_no_tokens_and_one_of_one(model: storycell.Model) -> None:
-    for prompt in PROMPTS:
+    for prompt in WITHIN_A_STORY:
         none, one = ask(
             model,
             ("/v1/completions", {"prompt": prompt, "max_tokens": 0, "echo": True, "logprobs": 1, "score": True}),

@@ -12,6 +12,8 @@ SHORT = (
     )
     + "<|endoftext|>\n"
 )
+WITHIN_A_STORY = ["Once upon a ti", "Once upon a time", "O", "", "Once upon a time Anna had 3 ba", "Once upon\n", "a\n"]
+PROMPTS = [*WITHIN_A_STORY, "<|endoftext|>\nTh"]
 # Where Python's and JavaScript's tables of characters differ, or look alike.
 HOSTILE = (
     "Don't we'll\n\n\n  'quoted'   x_y 12 345 – “ça” e\u0301te\u0301 n\u0303!?\u0301 ...\n\tif a:\n\t\treturn\u00a0b "
