@@ -92,6 +92,17 @@ def test_it_writes_a_story_and_colours_every_character_by_its_surprise(page: "sy
     assert f"surprise {nats[2]:.2f} nats" in (page.text_content("#detail") or "")
 
 
+def test_colours_stay_with_their_characters_where_those_before_have_none_yet(page: "sync.Page", endless: Path) -> None:
+    page.route("**/v1/next", lambda _: None)  # is never answered
+    page.fill("#text", beginning := BEGINNING + " Ann ha")
+    page.click("#generate")
+    until(page, f"generating === null && document.querySelector('#text').value.length > {len(beginning)}")
+    nats, score = page.evaluate("story.nats"), storycell.load(endless).score(text(page)).tolist()
+    assert nats[len(BEGINNING) : len(beginning)] == [None] * len(" Ann ha")
+    for known in (slice(len(BEGINNING)), slice(len(beginning), None)):
+        assert nats[known] == pytest.approx(score[known], abs=1e-3)
+
+
 def test_what_follows_matches_a_pattern(page: "sync.Page") -> None:
     pattern = "[a-z]{3} (cat|Ann)[.!]"
     page.fill("#regex", pattern)

@@ -49,6 +49,9 @@ function redraw(fresh = 0) {
   showDetail();
 }
 
+// Those of the first so many characters; undefined where the server has not said them yet.
+const surprisesOf = (length) => Array.from({ length }, (_, k) => story.nats[k]);
+
 const caret = () => Array.from($("text").value.slice(0, $("text").selectionStart)).length - 1;
 // To web/tunes.js, where that is there.
 function showTune() {
@@ -171,7 +174,7 @@ async function generateText(request) {
   const mine = generating = new AbortController();
   const text = $("text");
   text.value = request.before;
-  story.nats = story.nats.slice(0, Array.from(request.before).length);
+  story.nats = surprisesOf(Array.from(request.before).length);
   story.values = story.values.slice(0, story.nats.length);
   text.readOnly = true;
   say("");
@@ -260,9 +263,9 @@ function back() {
 
 function choose({ text, probability }) {
   if (generating !== null) return;
-  $("text").value += text;
   const arrived = Array.from(text);
-  story.nats.push(...arrived.map(() => -Math.log(probability) / arrived.length)); // until the server has said
+  story.nats = [...surprisesOf(characters().length), ...arrived.map(() => -Math.log(probability) / arrived.length)]; // until the server has said
+  $("text").value += text;
   changed(0);
 }
 
