@@ -35,7 +35,7 @@ def test_a_notebook_runs_and_shows_what_it_is_about(
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(
-        notebook, timeout=240, kernel_name="this", resources=resources
+        notebook, timeout=240, kernel_name="this", resources=resources, coalesce_streams=True
     ).execute()  # an error in a cell is ours
     shown = outputs(notebook)
     pages = [data["text/html"] for data in shown if "text/html" in data]

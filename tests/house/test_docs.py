@@ -194,7 +194,7 @@ def test_the_program_of_the_page_on_inspection_runs() -> None:
     names: dict[str, Any] = {"storycell": storycell, "text": stories}
     assert program.count("lags=128") == 1
     exec(program.replace("lags=128", "lags=8"), names)
-    assert names["trace"]["i", 0].shape == (len(names["trace"].nats), 256)
+    assert names["trace"]["i", 0].shape == (len(names["trace"].nats), names["trace"].hidden)
     assert names["flow"].norms["c", 1].shape[1] == 8 + 1
 
 

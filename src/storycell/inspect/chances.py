@@ -116,7 +116,7 @@ class Endings:
         self.then = np.zeros((len(endings), max(len(one.then) for one in endings)), np.int64)
         for row, one in zip(self.then, endings, strict=True):
             row[: len(one.then)] = one.then
-        begin = {c: np.array(Chances(vocab, c.__eq__).ids, np.intp) for c in {*yes, *no}}
+        begin = {c: np.array(Chances(vocab, c.__eq__).ids, np.intp) for c in dict.fromkeys([*yes, *no])}
         self._answers = [
             [(begin[c], [_going_on(vocab, *way, c) for way in zip(one.beyond, one.left, strict=True)]) for c in both]
             for one, *both in zip(endings, yes, no, strict=True)
