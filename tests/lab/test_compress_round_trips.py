@@ -18,7 +18,7 @@ from storycell.lab.compress import archive as codec
 from storycell.lab.compress.framing import CODE_BITS, Frame
 from storycell.nn.adapter import TorchModel
 from storycell.nn.model import CharLM
-from storycell.types import RESERVED, UNKNOWN
+from storycell.types import BOUNDARY, RESERVED, UNKNOWN
 
 LETTERS = Vocabulary("".join(sorted(set("\n .,!abcdefghijklmnopqrstuvwxyzO"))))
 CHOICES = st.lists(st.sampled_from(["likely"] * 20 + ["unlikely", "any", "unknown", "end"]), max_size=80)
@@ -127,6 +127,13 @@ def test_words_that_were_written_by_earlier_versions_are_read() -> None:
         decoder.code(np.array([0]), SURE)
     assert decoder.symbols().tolist() == SYMBOLS.tolist()
     assert decoder.read_escapes().tolist() == HORSE.tolist()
+
+
+def test_a_model_that_is_sure_of_the_unknown_character_alone_still_codes() -> None:
+    logits = np.array([[72.0, 936.0, 176.0, 175.0]])
+    p = coder.probabilities(logits)[0]
+    assert p[[BOUNDARY, 2, 3]].tolist() == pytest.approx([0, 1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1))], abs=1e-6)
+    assert 0 < p[UNKNOWN] < 1e-6
 
 
 @given(

@@ -136,8 +136,8 @@ def probabilities(logits: Floats) -> Probabilities:
         raise NotFiniteError(
             "the model computes numbers that are not finite, so nothing can be coded; its weights are damaged"
         )
+    x[:, UNKNOWN] = -np.inf
     p: Probabilities = np.exp(x - x.max(axis=1, keepdims=True))
-    p[:, UNKNOWN] = 0.0
     p *= (1 - _ESCAPE) / p.sum(axis=1, keepdims=True)
     p[:, UNKNOWN] = _ESCAPE
     return p
