@@ -16,7 +16,7 @@ export interface Settings {
   steps?: number;
   lr?: number;
   schedule?: "cosine" | "constant";
-  optimizer?: "adamw" | "adam" | "sgd" | "muon";
+  optimizer?: "adamw" | "adam" | "sgd" | "muon" | "normuon";
   dropout?: number;
   reset?: number;
   warmup?: number;

@@ -66,7 +66,8 @@ int64_t Model::add(const char* name, int64_t rows, int64_t columns, int64_t unit
     std::snprintf(p.name, sizeof p.name, "%s", name);
     p.rows = rows, p.columns = columns, p.units = units, p.decays = decays, p.offset = total;
     p.stride = columns ? whole_lanes(columns) : 1;
-    total += p.count();
+    p.first_row = total_rows;
+    total += p.count(), total_rows += p.memory_rows();
     parameters.push_back(p);
     return static_cast<int64_t>(parameters.size()) - 1;
 }
@@ -75,12 +76,14 @@ void Model::keep(int kind) {
     if (context >= 0 && kind == kSum && !table.sum.data()) table.sum.zeros(table.rows);
     if (context >= 0 && kind == kAverage && !table.average.data()) table.average.zeros(table.rows * D);
     if (numbers[kind].data() || kind == kSum) return;
-    numbers[kind].zeros(kind == kStep ? static_cast<int64_t>(parameters.size()) : total);
+    const auto each = static_cast<int64_t>(parameters.size());
+    numbers[kind].zeros(kind == kStep ? each : kind == kRowSquare ? total_rows : total);
 }
 
 bool Model::keeps(int kind, int64_t index) const {
-    const bool shared = kind == kWeight || kind == kGradient || kind == kAverage;
-    return parameters[static_cast<size_t>(index)].table ? shared || kind == kSum : kind != kSum;
+    const Parameter& p = parameters[static_cast<size_t>(index)];
+    if (p.table) return kind == kWeight || kind == kGradient || kind == kAverage || kind == kSum;
+    return kind == kRowSquare ? p.recurrent : kind != kSum;
 }
 
 void Model::forget(int kind) {
@@ -96,7 +99,7 @@ bool Model::whole(int kind) const {
 
 Status Model::read(int kind, int64_t index, float* to) const {
     if (!has(kind, index)) return kMissing;
-    if (kind == kStep) return *to = numbers[kStep].data()[index], kOk;
+    if (kind == kStep) return *to = *at(kStep, index), kOk;
     const Parameter& p = parameters[static_cast<size_t>(index)];
     if (p.table) {
         if (kind == kSum) return std::memcpy(to, table.sum.data(), static_cast<size_t>(p.rows) * sizeof(float)), kOk;
@@ -107,9 +110,9 @@ Status Model::read(int kind, int64_t index, float* to) const {
             std::memcpy(to + r * p.columns, from.data() + r * D, static_cast<size_t>(p.columns) * sizeof(float));
         return kOk;
     }
+    const int64_t width = kind == kRowSquare ? 1 : p.width(), stride = kind == kRowSquare ? 1 : p.stride;
     for (int64_t r = 0; r < p.rows; ++r)
-        std::memcpy(to + r * p.width(), at(kind, index) + p.row(r) * p.stride,
-                    static_cast<size_t>(p.width()) * sizeof(float));
+        std::memcpy(to + r * width, at(kind, index) + p.row(r) * stride, static_cast<size_t>(width) * sizeof(float));
     return kOk;
 }
 
@@ -118,7 +121,7 @@ Status Model::write(int kind, int64_t index, const float* from) {
     if (!keeps(kind, index) || (p.table && kind == kGradient)) return kBadSize;
     keep(kind);
     present[kind][static_cast<size_t>(index)] = 1;
-    if (kind == kStep) return numbers[kStep].data()[index] = *from, kOk;
+    if (kind == kStep) return *at(kStep, index) = *from, kOk;
     if (p.table && kind == kSum)
         return std::memcpy(table.sum.data(), from, static_cast<size_t>(p.rows) * sizeof(float)), kOk;
     if (p.table) {
@@ -128,9 +131,9 @@ Status Model::write(int kind, int64_t index, const float* from) {
         if (kind == kWeight) ++version;
         return kOk;
     }
+    const int64_t width = kind == kRowSquare ? 1 : p.width(), stride = kind == kRowSquare ? 1 : p.stride;
     for (int64_t r = 0; r < p.rows; ++r)
-        std::memcpy(at(kind, index) + p.row(r) * p.stride, from + r * p.width(),
-                    static_cast<size_t>(p.width()) * sizeof(float));
+        std::memcpy(at(kind, index) + p.row(r) * stride, from + r * width, static_cast<size_t>(width) * sizeof(float));
     if (kind == kWeight) ++version;
     return kOk;
 }
@@ -489,8 +492,10 @@ Status Model::descend(double rate) {
 
 // AdamW; with Muon, for what is no matrix of a recurrent layer. Nothing is changed before all memory is there.
 Status Model::adapt(const Update& u, double factor) {
+    const bool by_rows = u.method == kNorMuon, rounded = by_rows || u.method == kMuon;
     for (int kind : {kMean, kSquare, kStep}) keep(kind);
-    if (u.method == kMuon) keep(kMomentum);
+    if (rounded) keep(kMomentum);
+    if (by_rows) keep(kRowSquare);
     if (context >= 0) keep(kSum);
     tensors.clear(), tensors.reserve(parameters.size());
     matrices.clear(), matrices.reserve(parameters.size());
@@ -498,23 +503,23 @@ Status Model::adapt(const Update& u, double factor) {
         const Parameter& p = parameters[n];
         const auto i = static_cast<int64_t>(n);
         if (p.table) continue;
-        if (u.method == kMuon && p.recurrent)
-            matrices.push_back({at(kWeight, i), at(kGradient, i), at(kMomentum, i), p.memory_rows(), p.stride,
-                                static_cast<double>(std::max(p.rows, p.columns))});
+        if (rounded && p.recurrent)
+            matrices.push_back({at(kWeight, i), at(kGradient, i), at(kMomentum, i), by_rows ? at(kRowSquare, i) : nullptr,
+                                p.memory_rows(), p.stride, p.rows, p.columns});
         else
-            tensors.push_back({at(kWeight, i), at(kGradient, i), at(kMean, i), at(kSquare, i),
-                               numbers[kStep].data() + i, p.count(), u.rate, p.decays ? u.decay : 0.0, u.beta1,
-                               u.beta2, kEpsilon});
+            tensors.push_back({at(kWeight, i), at(kGradient, i), at(kMean, i), at(kSquare, i), at(kStep, i), p.count(),
+                               u.rate, p.decays ? u.decay : 0.0, u.beta1, u.beta2, kEpsilon});
     }
     muon.take(matrices, rounds() && multiplies_bf16());
     const Tensors a{static_cast<int64_t>(tensors.size()), tensors.data(), factor, nullptr};
     TRY(storycell_adam_step(&a, threads));
-    if (u.method == kMuon) TRY(muon.step(factor, u.rate, u.decay, threads));
+    if (rounded) TRY(muon.step(factor, u.rate, u.decay, threads));
     for (size_t n = 0; n < parameters.size(); ++n) {
         if (parameters[n].table) continue;
-        const bool moved = u.method == kMuon && parameters[n].recurrent;
+        const bool moved = rounded && parameters[n].recurrent;
         for (int kind : {kMean, kSquare, kStep}) present[kind][n] |= !moved;
         present[kMomentum][n] |= moved;
+        present[kRowSquare][n] |= moved && by_rows;
     }
     return kOk;
 }
@@ -682,7 +687,7 @@ int storycell_model_measure(Model* m, double* norm) {
 int storycell_model_apply(Model* m, const Update* u) {
     if (!m || !u) return kMissing;
     const auto beta = [](double x) { return x >= 0 && x < 1; };
-    if (u->method < kAdamW || u->method > kMuon || !std::isfinite(u->rate) || !std::isfinite(u->decay) ||
+    if (u->method < kAdamW || u->method > kNorMuon || !std::isfinite(u->rate) || !std::isfinite(u->decay) ||
         !(u->clip >= 0) || !beta(u->beta1) || !beta(u->beta2))
         return kBadSize;
     return guarded([&] { return m->apply(*u); });

@@ -24,17 +24,20 @@ struct Chunk {  // characters to learn from
     double nats = 0, norm = 0;           // out: mean loss of the targets alone; norm of the whole gradient
 };
 
-enum Method : int { kAdamW = 0, kSgd = 1, kMuon = 2 };
+enum Method : int { kAdamW = 0, kSgd = 1, kMuon = 2, kNorMuon = 3 };
 
 struct Update {  // clip 0: not; the betas are AdamW's, and Muon's for what is no matrix of a recurrent layer
     int64_t method;
     double rate, clip, decay, beta1, beta2;
 };
 
-// What is kept of every parameter; kStep is one number. kMomentum is Muon's, kAverage the running mean of the weights,
-// kSum the sum of all squares, which Adagrad keeps of the context's table, and is kept of nothing else.
-enum Kind : int { kWeight = 0, kGradient = 1, kMean = 2, kSquare = 3, kStep = 4, kMomentum = 5, kAverage = 6, kSum = 7 };
-constexpr int kKinds = 8;
+// What is kept of every parameter; kStep is one number. kMomentum is Muon's, kAverage the running mean of the weights.
+// One number of each row: kSum, the sum of all squares, which Adagrad keeps of the context's table and of nothing else;
+// kRowSquare, NorMuon's running mean of the squares of its updates, of nothing else.
+enum Kind : int {
+    kWeight = 0, kGradient = 1, kMean = 2, kSquare = 3, kStep = 4, kMomentum = 5, kAverage = 6, kSum = 7, kRowSquare = 8
+};
+constexpr int kKinds = 9;
 
 class Model;
 
@@ -49,7 +52,7 @@ STORYCELL_API int64_t storycell_model_rows(const storycell::Model* model, int64_
 STORYCELL_API int64_t storycell_model_columns(const storycell::Model* model, int64_t index);  // 0: a vector
 // Whether a tensor of this Kind is there: optimiser state and running mean come with the first update or `write`.
 STORYCELL_API int64_t storycell_model_has(const storycell::Model* model, int kind, int64_t index);
-// One tensor [rows, columns] of a Kind (kStep: one number), out of the model (kMissing: not there) or into it.
+// One tensor [rows, columns] of a Kind (kStep: one number; kSum, kRowSquare: [rows]), out of the model (kMissing: not there) or into it.
 STORYCELL_API int storycell_model_read(const storycell::Model* model, int kind, int64_t index, float* to);
 STORYCELL_API int storycell_model_write(storycell::Model* model, int kind, int64_t index, const float* from);
 STORYCELL_API int storycell_model_forget(storycell::Model* model, int kind);  // all of a Kind but the weights

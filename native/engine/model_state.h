@@ -20,7 +20,7 @@ inline int64_t whole_lanes(int64_t n) { return (n + 15) / 16 * 16; }
 // zeros up to whole lanes. Padded units have zero weights, so they stay zero and so do their gradients.
 struct Parameter {
     char name[64];
-    int64_t rows, columns, units, stride, offset;
+    int64_t rows, columns, units, stride, offset, first_row;  // where it begins; in what has a number for each row
     bool decays;
     bool recurrent;  // a matrix of a recurrent layer: what Muon moves
     bool table;      // of the context: its numbers are in ContextTable
@@ -62,8 +62,8 @@ public:
     int64_t embedding = -1, context = -1, output = -1, output_bias = -1;  // parameters, or -1
     uint64_t version = 1;                                   // raised whenever a weight changes
 
-    float* at(int kind, int64_t index) { return numbers[kind].data() + parameters[index].offset; }
-    const float* at(int kind, int64_t index) const { return numbers[kind].data() + parameters[index].offset; }
+    float* at(int kind, int64_t index) { return numbers[kind].data() + place(kind, index); }
+    const float* at(int kind, int64_t index) const { return numbers[kind].data() + place(kind, index); }
     bool keeps(int kind, int64_t index) const;  // whether there can be such a tensor
     bool has(int kind, int64_t index) const { return present[kind][static_cast<size_t>(index)]; }
     void keep(int kind);  // makes room for a Kind, zeros
@@ -91,8 +91,8 @@ public:
     void write_state(int64_t count, const float* hidden, const float* cell);
 
 private:
-    int64_t B = 0, T = 0, total = 0, carried_streams = 0;
-    Buffer numbers[kKinds];  // by Kind, each tensor at its parameter's offset; kStep: one for each parameter
+    int64_t B = 0, T = 0, total = 0, total_rows = 0, carried_streams = 0;
+    Buffer numbers[kKinds];  // by Kind, each tensor at its `place`
     std::vector<char> present[kKinds];
     uint64_t packed_version = 0;  // of the weights that were packed and folded last, and by which kernels
     const Kernels* packed_by = nullptr;
@@ -109,6 +109,10 @@ private:
     bool ready = false;
     double norm = 0, nats = 0;
 
+    int64_t place(int kind, int64_t index) const {
+        const Parameter& p = parameters[static_cast<size_t>(index)];
+        return kind == kStep ? index : kind == kRowSquare ? p.first_row : p.offset;
+    }
     int64_t add(const char* name, int64_t rows, int64_t columns, int64_t units, bool decays);
     bool rounds() const { return config.precision == 1; }
     int64_t elements(int64_t count) const { return rounds() ? (count + 1) / 2 : count; }  // in floats

@@ -16,8 +16,9 @@ constexpr struct {
     double a, b, c;
 } kPolynomials[] = {{8.0934, -23.6204, 17.4462}, {3.6366, -2.7219, 0.5365}, {2.6613, -1.9772, 0.4526}};
 static_assert(sizeof kPolynomials / sizeof *kPolynomials == Muon::kIterations, "one for each");
-constexpr double kTiny = 1e-7;
-constexpr int64_t kRows = 16;  // of a block: a thread's least share
+constexpr double kTiny = 1e-7, kTiniest = 1e-10;
+constexpr int64_t kRows = 16;         // of a block: a thread's least share
+constexpr int64_t kSome = 3 * kRows;  // rows that are multiplied, and moved while they are cached
 
 int64_t blocks(int64_t rows) { return rows / kRows; }
 
@@ -27,6 +28,16 @@ const void* at(const void* elements, int64_t precision, int64_t from) {
 }
 void* at(float* elements, int64_t precision, int64_t from) {
     return reinterpret_cast<char*>(elements) + from * (precision ? 2 : 4);
+}
+
+// count: a multiple of 16.
+float sum_of_squares(const float* numbers, int64_t count) {
+    float lanes[16] = {};  // several sums, which the compiler can keep in vectors
+    for (int64_t i = 0; i < count; i += 16)
+        for (int64_t l = 0; l < 16; ++l) lanes[l] += numbers[i + l] * numbers[i + l];
+    double sum = 0;
+    for (float lane : lanes) sum += lane;
+    return static_cast<float>(sum);
 }
 
 }  // namespace
@@ -57,7 +68,7 @@ void Muon::take(const std::vector<MuonMatrix>& matrices, bool bf16) {
         Work& w = work_[i];
         const int64_t n = shorter(x), count = std::max(inner(x), x.rows) * x.columns;
         w.x.room(count + 16), w.packed.room(count), w.moved.room(count);  // products by columns read 16 past the end
-        w.sums.room(blocks(n));
+        w.sums.room(x.rows);
         if (bf16) w.elements.room(count / 2 + 16);
         w.across.room(tall(x) ? kernels()->strips_floats(bf16, inner(x), n) : count);
         for (Square* square : {&w.gram, &w.rest, &w.all}) {
@@ -75,7 +86,10 @@ Status Muon::step(double factor, double rate, double decay, int threads) {
     TRY(move_momentum(factor));
     TRY(grams());
     TRY(iterate());
-    return move_weights(rate, decay);
+    if (matrices_.empty() || !matrices_[0].row_squares) return move_weights(rate, decay);
+    TRY(measure_rows());
+    scale_rows();
+    return move_rows(rate, decay);
 }
 
 // Momentum and update, the update in the forms that the products read.
@@ -129,15 +143,8 @@ Status Muon::grams() {
     TRY(each([](const MuonMatrix& x) { return blocks(shorter(x)); },
              [](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
                  const int64_t count = kRows * shorter(x);
-                 for (int64_t block = first; block < last; ++block) {
-                     const float* numbers = w.product.data() + block * count;
-                     float lanes[16] = {};  // several sums, which the compiler can keep in vectors
-                     for (int64_t i = 0; i < count; i += 16)
-                         for (int64_t l = 0; l < 16; ++l) lanes[l] += numbers[i + l] * numbers[i + l];
-                     double sum = 0;
-                     for (float lane : lanes) sum += lane;
-                     w.sums.data()[block] = static_cast<float>(sum);
-                 }
+                 for (int64_t block = first; block < last; ++block)
+                     w.sums.data()[block] = sum_of_squares(w.product.data() + block * count, count);
                  return kOk;
              }));
     for (size_t i = 0; i < matrices_.size(); ++i) {
@@ -229,21 +236,74 @@ Status Muon::iterate() {
     return kOk;
 }
 
+// w.moved = what the product of all P, without its diagonal's mean, makes of these rows of x.
+Status Muon::multiply_rows(const MuonMatrix& x, Work& w, int64_t row, int64_t rows) {
+    const int64_t n = shorter(x);
+    const void* left_side = tall(x) ? elements(w) : left(precision_, w.all);
+    const Product a{precision_, rows, n, x.columns, at(left_side, precision_, row * n), n,
+                    tall(x) ? w.all.packed.data() : w.packed.data(), nullptr, w.moved.data() + row * x.columns, 0};
+    return kernels()->product(a, 0, rows);
+}
+
+double Muon::size(const MuonMatrix& x, double rate) {
+    return rate * 0.2 * std::sqrt(static_cast<double>(std::max(x.real_rows, x.real_columns)));
+}
+
 Status Muon::move_weights(double rate, double decay) {
-    constexpr int64_t some = 3 * kRows;  // rows that are multiplied, and moved while they are cached
     return each([](const MuonMatrix& x) { return blocks(x.rows); },
                 [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
-                    const int64_t n = shorter(x);
-                    const double size = -rate * 0.2 * std::sqrt(x.longest) * w.scale;
-                    float* moved = w.moved.data() + first * kRows * x.columns;
-                    for (int64_t row = first * kRows; row < last * kRows; row += some) {
-                        const int64_t rows = std::min(some, last * kRows - row), from = row * x.columns;
-                        const void* left_side = tall(x) ? elements(w) : left(precision_, w.all);
-                        const Product a{precision_, rows, n, x.columns, at(left_side, precision_, row * n), n,
-                                        tall(x) ? w.all.packed.data() : w.packed.data(), nullptr, moved, 0};
-                        if (const Status bad = kernels()->product(a, 0, rows)) return bad;
-                        kernels()->combine(1 - rate * decay, x.weight + from, size * w.all_mean, w.x.data() + from, size,
-                                           moved, x.weight + from, rows * x.columns);
+                    const double by = -size(x, rate) * w.scale;
+                    for (int64_t row = first * kRows; row < last * kRows; row += kSome) {
+                        const int64_t rows = std::min(kSome, last * kRows - row), from = row * x.columns;
+                        if (const Status bad = multiply_rows(x, w, row, rows)) return bad;
+                        kernels()->combine(1 - rate * decay, x.weight + from, by * w.all_mean, w.x.data() + from, by,
+                                           w.moved.data() + from, x.weight + from, rows * x.columns);
+                    }
+                    return kOk;
+                });
+}
+
+// NorMuon: u, and the sums of its rows' squares.
+Status Muon::measure_rows() {
+    return each([](const MuonMatrix& x) { return blocks(x.rows); },
+                [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
+                    for (int64_t row = first * kRows; row < last * kRows; row += kSome) {
+                        const int64_t rows = std::min(kSome, last * kRows - row), from = row * x.columns;
+                        if (const Status bad = multiply_rows(x, w, row, rows)) return bad;
+                        float* u = w.moved.data() + from;
+                        kernels()->combine(w.scale * w.all_mean, w.x.data() + from, w.scale, u, 0, nullptr, u,
+                                           rows * x.columns);
+                        for (int64_t r = 0; r < rows; ++r)
+                            w.sums.data()[row + r] = sum_of_squares(u + r * x.columns, x.columns);
+                    }
+                    return kOk;
+                });
+}
+
+// What each row is multiplied by, in place of its sum.
+void Muon::scale_rows() {
+    for (size_t i = 0; i < matrices_.size(); ++i) {
+        const MuonMatrix& x = matrices_[i];
+        float* sums = work_[i].sums.data();
+        double before = 0, after = 0;
+        for (int64_t r = 0; r < x.rows; ++r) {
+            const double mean = sums[r] / static_cast<double>(x.real_columns);
+            x.row_squares[r] += static_cast<float>((1 - kSecondMomentum) * (mean - x.row_squares[r]));
+            const double by = 1 / (std::sqrt(static_cast<double>(x.row_squares[r])) + kTiniest);
+            before += sums[r], after += sums[r] * by * by, sums[r] = static_cast<float>(by);
+        }
+        const double kept = after > 0 ? std::sqrt(before / after) : 0;
+        for (int64_t r = 0; r < x.rows; ++r) sums[r] = static_cast<float>(sums[r] * kept);
+    }
+}
+
+Status Muon::move_rows(double rate, double decay) {
+    return each([](const MuonMatrix& x) { return x.rows; },
+                [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
+                    for (int64_t row = first; row < last; ++row) {
+                        const int64_t from = row * x.columns;
+                        kernels()->combine(1 - rate * decay, x.weight + from, -size(x, rate) * w.sums.data()[row],
+                                           w.moved.data() + from, 0, nullptr, x.weight + from, x.columns);
                     }
                     return kOk;
                 });

@@ -6,6 +6,12 @@
 //     u <- p3(p2(p1(u)))                          p takes every singular value s to a s + b s^3 + c s^5
 //     w <- w - rate (decay w + 0.2 sqrt(max(rows, columns)) u)
 //
+// NorMuon (Li et al. 2025, arXiv:2510.05491) does not let a few rows of a tall matrix take most of the step: before u
+// is added,
+//
+//     s <- d s + (1 - d) mean(u^2)                of each row
+//     u <- u / sqrt(s), and as long as it was     each row by its own s; |u| is kept
+//
 // The polynomials are those of nn/optim.py. All iterations are taken on the Gram matrix A = X^T X of the shorter side
 // alone, as all that is made of it commutes: with P = a I + b A + c A A an iteration turns X into X P and A into P A P,
 // so X meets the product of all P once. Products on the Gram matrix are symmetric, and half of each is computed. For
@@ -26,13 +32,14 @@ struct MuonMatrix {            // [rows, columns], contiguous, both in whole lan
     float* weight;
     const float* gradient;
     float* momentum;
+    float* row_squares;        // [rows], NorMuon's s; null: Muon
     int64_t rows, columns;
-    double longest;            // the longer side without what fills whole lanes
+    int64_t real_rows, real_columns;  // without what fills whole lanes
 };
 
 class Muon {
 public:
-    static constexpr double kMomentum = 0.9;  // as nn/optim.py, which says why
+    static constexpr double kMomentum = 0.9, kSecondMomentum = 0.95;  // as nn/optim.py, which says why
     static constexpr int kIterations = 3;
 
     // Makes room; throws std::bad_alloc. `bf16` rounds what goes into the products.
@@ -50,8 +57,8 @@ private:
         Buffer elements;       // bf16: x
         Buffer packed;         // x
         Buffer across;         // x^T, packed: tall as a left-hand side, wide as a right-hand side
-        Buffer moved;          // [rows, columns]: where a product leaves a few rows at a time
-        Buffer sums;           // of squares, one for each block of rows
+        Buffer moved;          // [rows, columns]: where a product leaves a few rows at a time; NorMuon: u
+        Buffer sums;           // of squares: one for each block of rows, or for each row
         Square gram, rest, all;  // A; the rest of a P; that of the product of all P so far
         Buffer product;        // [n, n]: what a product leaves
         double scale;          // 1 / sqrt(|A|)
@@ -85,7 +92,12 @@ private:
     Status multiply(int64_t precision, Square Work::*left_side, Square Work::*right_side);
     template <class Of>
     Status form(Square Work::*to, int64_t precision, bool splits, Of of);
+    static double size(const MuonMatrix& x, double rate);
+    Status multiply_rows(const MuonMatrix& x, Work& w, int64_t row, int64_t rows);
     Status move_weights(double rate, double decay);
+    Status measure_rows();
+    void scale_rows();
+    Status move_rows(double rate, double decay);
     template <class Count, class Part>
     Status each(Count count, Part part);
 };

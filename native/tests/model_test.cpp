@@ -363,7 +363,7 @@ int model_failures() {
         for (int64_t rows : {1, 7, 400})
             for (int64_t m : {16, 80, 144, 208}) products(precision, rows, m, 48, 16 * (1 + rows % 5));
         for (int64_t cell : {0, 1, 2})
-            for (int64_t method : {kAdamW, kSgd, kMuon})
+            for (int64_t method : {kAdamW, kSgd, kMuon, kNorMuon})
                 for (int64_t ngrams : {0, 4})
                     for (int64_t matches : {0, 3}) learning(cell, precision, method, ngrams, matches);
     }

@@ -80,8 +80,8 @@ class TrainSettings(StrictModel):
         description="streams: carried state; windows: random places, zero state; items: random stories, zero state",
     )
     reset: Probability = Field(0.0, description="probability that a stream starts a chunk from the zero state")
-    optimizer: Literal["muon", "adamw", "adam", "sgd"] = Field(
-        "adamw", description="muon (for the recurrent matrices; adamw for the rest), adamw, adam or sgd"
+    optimizer: Literal["normuon", "muon", "adamw", "adam", "sgd"] = Field(
+        "adamw", description="normuon or muon (for the recurrent matrices; adamw for the rest), adamw, adam or sgd"
     )
     lr: PositiveFloat = Field(6e-3, le=1e3, description="highest learning rate")
     schedule: Literal["cosine", "constant"] = Field(

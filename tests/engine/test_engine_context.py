@@ -145,7 +145,7 @@ def test_bf16_gradients_are_near_the_references(one: Context) -> None:
         assert distance(gradient, model.get_parameter(name).grad) < BF16, name
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "muon", "normuon"])
 def test_training_is_the_references(optimizer: str, one: Context) -> None:
     model, engine = pair(one)
     torchs = build_optimizer(model, settings(optimizer))

@@ -129,7 +129,7 @@ def test_only_whole_sets_of_streams_are_carried_on() -> None:
     assert engine.gradient(*chunk(3, 4), carries=True) == fresh
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "normuon"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_bits_do_not_depend_on_threads(precision: str, optimizer: str) -> None:
     found = []
@@ -201,13 +201,13 @@ def test_bad_input_is_refused_and_changes_nothing() -> None:
         engine.gradient(ids, targets[:, 1:])
     engine.write({"output.bias": np.full(V, np.nan)})
     engine.gradient(ids, targets)
-    for optimizer in ("adamw", "adam", "sgd", "muon"):
+    for optimizer in ("adamw", "adam", "sgd", "muon", "normuon"):
         with pytest.raises(FloatingPointError, match="weights were left alone"):
             engine.apply(0.1, optimizer=optimizer)
     for keywords in ({"rate": np.nan}, {"rate": 0.1, "clip": -1.0}, {"rate": 0.1, "decay": np.inf}):
         with pytest.raises(ValueError, match="out of range"):
             engine.apply(**keywords)
-    with pytest.raises(ValueError, match="adamw, adam, sgd, muon"):
+    with pytest.raises(ValueError, match="adamw, adam, sgd, muon, normuon"):
         engine.apply(0.1, optimizer="lion")
     engine.write({"output.bias": before["output.bias"]})
     assert all((before[name] == value).all() for name, value in engine.read().items())
@@ -226,7 +226,7 @@ def test_bad_input_is_refused_and_changes_nothing() -> None:
         EngineModel(5, precision="fp16")
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "muon", "normuon"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_resume_is_bitwise(cell: str, precision: str, optimizer: str) -> None:
@@ -254,7 +254,7 @@ def test_a_snapshot_goes_back_to_what_was_before_the_first_step() -> None:
     _, engine = pair("lstm", 1, 16, 9)
     fresh = engine.snapshot()
     engine.gradient(*chunk(3, 4))
-    engine.apply(0.1, optimizer="muon")
+    engine.apply(0.1, optimizer="normuon")
     engine.average(0.5)
     engine.restore(fresh)
     assert {name: value.tolist() for name, value in engine.snapshot().items()} == {

@@ -17,8 +17,8 @@ from storycell.training.torch_learner import TorchLearner
 
 pytestmark = needs_kernel
 
-OPTIMIZERS = ["adamw", "adam", "sgd", "muon"]
-STATE = ("exp_avg", "exp_avg_sq", "step", "momentum_buffer")
+OPTIMIZERS = ["adamw", "adam", "sgd", "muon", "normuon"]
+STATE = ("exp_avg", "exp_avg_sq", "step", "momentum_buffer", "second_momentum_buffer")
 FP32 = 1e-5  # difference over norm
 ROUNDED = 3e-4  # Muon's error in float32 where most directions are nearly lost to rounding: they are squared
 BF16 = 0.07  # Muon's error in bf16 beyond that of nn/optim.py's
@@ -82,13 +82,13 @@ def test_training_is_the_reference_s(cell: str, optimizer: str) -> None:
         assert distance(weight, model.get_parameter(name).detach().numpy()) < 1e-3, name  # divisions by small moments
 
 
-def update_of(engine: EngineModel, gradients: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def update_of(engine: EngineModel, gradients: dict[str, np.ndarray], optimizer: str = "muon") -> dict[str, np.ndarray]:
     """What Muon makes of a first gradient, without its size; the engine's weights are lost."""
     engine.gradient(*chunk(2, 2))
     for kind in ("weight", "momentum_buffer"):
         engine.write({name: np.zeros(shape) for name, shape in engine.shapes.items()}, kind)
     engine.write(gradients, "gradient")
-    engine.apply(1.0, optimizer="muon")
+    engine.apply(1.0, optimizer=optimizer)
     return {name: -w / (0.2 * max(w.shape) ** 0.5) for name, w in engine.read().items() if name in gradients}
 
 
@@ -133,10 +133,37 @@ def test_muon_in_bf16_is_nearly_as_near_as_plain_iterations(cell: str, H: int, e
         assert 0 < distance(updates[name], exact) <= BF16 + distance(theirs, exact), name
 
 
-def test_muon_moves_nothing_for_a_gradient_of_zero() -> None:
+@pytest.mark.parametrize("optimizer", ["muon", "normuon"])
+def test_muon_moves_nothing_for_a_gradient_of_zero(optimizer: str) -> None:
     engine = EngineModel(V, 16, 1)
     zeros = {name: np.zeros(shape) for name, shape in engine.shapes.items() if "weight_" in name}
-    assert all((update == 0).all() for update in update_of(engine, zeros).values())
+    assert all((update == 0).all() for update in update_of(engine, zeros, optimizer).values())
+
+
+@pytest.mark.parametrize(("cell", "H", "embedding"), MODELS)
+def test_normuons_rows_are_equally_long_at_first_and_its_update_as_long_as_muons(
+    cell: str, H: int, embedding: int
+) -> None:
+    engine = EngineModel(V, H, 2, cell, embedding_size=embedding)
+    gradients = matrices(engine, 1000)
+    plain = update_of(engine, gradients)
+    for name, update in update_of(engine, gradients, "normuon").items():
+        rows, before = np.linalg.norm(update, axis=1), np.linalg.norm(plain[name], axis=1)
+        assert rows == pytest.approx(np.full(len(rows), np.linalg.norm(plain[name]) / len(rows) ** 0.5), rel=1e-4)
+        np.testing.assert_allclose(update / rows[:, None], plain[name] / before[:, None], atol=1e-4)
+        kept = engine.read("second_momentum_buffer")[name]
+        np.testing.assert_allclose(kept, 0.05 * np.square(plain[name]).mean(1), rtol=1e-3)
+
+
+def test_normuon_in_a_row_without_a_gradient_moves_nothing_there() -> None:
+    engine = EngineModel(V, 24, 1, embedding_size=9)
+    gradients = matrices(engine, 1000)
+    for gradient in gradients.values():
+        gradient[[3, 50]] = 0
+    for update in update_of(engine, gradients, "normuon").values():
+        assert (update[[3, 50]] == 0).all()
+        assert np.isfinite(update).all()
+        assert (np.linalg.norm(update, axis=1) > 0).sum() == len(update) - 2
 
 
 def test_the_running_mean_is_the_torch_learner_s() -> None:

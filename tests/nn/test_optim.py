@@ -1,6 +1,7 @@
 """The optimisers: Muon's update against its definition and torch's own, and which parameters go to whom."""
 
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from storycell.config import TrainSettings
 from storycell.nn import optim
 from storycell.nn.model import CharLM
-from storycell.nn.optim import MOMENTUM, Muon, orthogonalise
+from storycell.nn.optim import MOMENTUM, SECOND_MOMENTUM, Muon, even_rows, orthogonalise
 
 ROUGHLY_ONE = (0.5, 1.35)  # where the quintic leaves a singular value that was not tiny
 BF16 = 0.03  # torch's products are bf16, ours float32: relative difference of two updates of five iterations
@@ -68,11 +69,28 @@ def test_muon_moves_as_torchs_own_does(shape: tuple[int, int], monkeypatch: pyte
         assert (ours - theirs).norm() <= BF16 * (step + 1) * (ours - before).norm()
 
 
-def test_muon_has_the_recurrent_matrices_and_adamw_the_rest() -> None:
+def test_normuon_divides_each_row_by_the_root_of_its_mean_square_so_far_and_keeps_the_norm() -> None:
+    """Its definition, with the sum over all steps written out."""
+    squares, updates = torch.zeros(6), [matrix(6, 40, seed).double() for seed in range(4)]
+    squares = squares.double()
+    for step, update in enumerate(updates):
+        found = even_rows(update, squares)
+        weights = [(1 - SECOND_MOMENTUM) * SECOND_MOMENTUM**age for age in range(step + 1)]
+        sizes = sum(w * u.square().mean(1) for w, u in zip(weights, reversed(updates[: step + 1]), strict=True))
+        expected = update / torch.as_tensor(sizes).sqrt()[:, None]
+        torch.testing.assert_close(found, expected * update.norm() / expected.norm(), rtol=1e-8, atol=0)
+        assert found.norm().item() == pytest.approx(update.norm().item())
+    assert torch.equal(even_rows(torch.zeros(6, 40), torch.zeros(6)), torch.zeros(6, 40))
+
+
+@pytest.mark.parametrize("name", ["muon", "normuon"])
+def test_muon_has_the_recurrent_matrices_and_adamw_the_rest(name: Literal["muon", "normuon"]) -> None:
     lm = CharLM(8, 16, 2, embedding_size=4)
-    optimizer = optim.build_optimizer(lm, TrainSettings(optimizer="muon", weight_decay=0.3))
+    optimizer = optim.build_optimizer(lm, TrainSettings(optimizer=name, weight_decay=0.3))
     names = {id(p): name for name, p in lm.named_parameters()}
     adamw, muon = optimizer.parts
+    assert isinstance(muon, Muon)
+    assert muon.by_rows == (name == "normuon")
     moved = {names[id(p)] for group in muon.param_groups for p in group["params"]}
     assert moved == {f"recurrent.weight_{kind}_l{k}" for kind in ("ih", "hh") for k in range(2)}
     left = {names[id(p)]: group["weight_decay"] for group in adamw.param_groups for p in group["params"]}

@@ -122,7 +122,7 @@ def rewritten(path: Path, change: Callable[[str], str | None]) -> None:
     safetensors.torch.save_file(tensors, path, None if about is None else {"about": about})
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "muon", "normuon"])
 def test_a_save_that_lacks_a_tensor_is_refused_before_a_step_is_computed(
     text: Path, tmp_path: Path, optimizer: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -138,7 +138,7 @@ def test_every_process_of_the_engine_has_the_same_weights_to_the_bit(
     ranks: Ranks, training_text: Path, tmp_path: Path
 ) -> None:
     """Though each drew others, has streams of its own and drops what it likes: after every step they are one model."""
-    more = ["--ngrams=3", "--matches=6", "--dropout=0.2", "--optimizer=muon", f"--steps={STEPS}"]
+    more = ["--ngrams=3", "--matches=6", "--dropout=0.2", "--optimizer=normuon", f"--steps={STEPS}"]
     faults = {rank: {"digests": str(tmp_path / f"digests{rank}")} for rank in range(3)}
     ended = ranks.run(3, "train", training_text, "--out", tmp_path / "run", *FLAGS, *more, faults=faults)
     assert ended.codes == [0] * 3, ended.said

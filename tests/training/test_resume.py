@@ -72,10 +72,11 @@ def test_resume_is_bitwise(cell: str, precision: str, threads: int, story_file: 
     cut_twice_equals_whole({"cell": cell, "precision": precision, "threads": threads}, story_file, tmp_path)
 
 
+@pytest.mark.parametrize("optimizer", ["muon", "normuon"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.usefixtures("trained_by")
-def test_resume_with_muon_is_bitwise(precision: str, story_file: Path, tmp_path: Path) -> None:
-    changes = {"optimizer": "muon", "layers": 2, "precision": precision, "average": 0.9, "dropout": 0.1}
+def test_resume_with_muon_is_bitwise(precision: str, optimizer: str, story_file: Path, tmp_path: Path) -> None:
+    changes = {"optimizer": optimizer, "layers": 2, "precision": precision, "average": 0.9, "dropout": 0.1}
     cut_twice_equals_whole(changes, story_file, tmp_path)
 
 

@@ -74,7 +74,7 @@ def test_no_step_asks_the_teacher_once_it_has_no_share() -> None:
     assert seen == [True, True, True, False, False, False]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "normuon"])
 @pytest.mark.parametrize("kind", ["native", "reference"])
 def test_both_learners_learn_alike_from_soft_targets(kind: str, optimizer: str) -> None:
     one, other = trained("engine", optimizer=optimizer), trained(kind, optimizer=optimizer)

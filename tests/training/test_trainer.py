@@ -53,6 +53,13 @@ def learner(kind: str, chosen: TrainSettings, bad: Iterable[int], network: dict[
     return made
 
 
+def in_double(network: dict[str, object], **changes: object) -> Trainer:
+    """A training by torch in float64: in float32 its rounding alone moves the losses of an rnn with Muon by 0.03."""
+    chosen, model = settings(**changes), ModelSettings.model_validate({"hidden": 12, "embedding": 4} | network)
+    lm = Poisoned(set(), model).use("torch", "fp32").double()
+    return Trainer(TorchLearner(lm, chosen), batches.make(IDS, chosen), chosen)
+
+
 class Poisoned(CharLM):
     """A model whose loss is not a number at chosen steps."""
 
@@ -120,7 +127,7 @@ def test_the_learning_rate_is_a_pure_function_of_the_spent_budget() -> None:
     assert {learning_rate(constant, s) for s in (0.0, 0.3, 1.0)} == {0.5}
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw", "adam", "sgd"])
+@pytest.mark.parametrize("optimizer", ["normuon", "muon", "adamw", "adam", "sgd"])
 def test_every_optimiser_learns(optimizer: str, kind: str) -> None:
     reports = list(trainer(kind, optimizer=optimizer, steps=60, lr=0.5 if optimizer == "sgd" else 1e-2).reports())
     assert reports[-1].train_nats < reports[0].train_nats - 0.3
@@ -281,29 +288,25 @@ def test_the_callers_random_numbers_are_left_alone() -> None:
 
 # One learner beside the other
 
-SAME = 1e-3  # nats, of float32 on both sides after so many steps
-SAME_WITH_MUON = 3e-3  # it makes directions that hold nothing but rounding as long as the others
-RNN_WITH_MUON = (
-    1.5e-2  # torch's own losses move by 1.3e-2 here when its first weights are changed by 1e-7 of themselves
-)
+SAME = 1e-5  # nats, of float32 beside float64 after so many steps
+SAME_IN_FLOAT32 = 3e-3  # of both: Muon makes directions that hold nothing but rounding as long as the others
 NETWORKS = [{"cell": "lstm", "layers": 2}, {"cell": "gru"}, {"cell": "rnn"}, {"cell": "lstm", "embedding": 0}]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("optimizer", ["muon", "adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["normuon", "muon", "adamw", "sgd"])
 def test_both_learners_have_the_same_losses_from_the_same_seed(network: dict[str, object], optimizer: str) -> None:
     changes = {"optimizer": optimizer, "steps": 50, "reset": 0.2, "average": 0.9, "weight_decay": 0.1}
-    ours, theirs = (trainer(kind, network=network, **changes) for kind in ("engine", "torch"))
+    ours, theirs = trainer("engine", network=network, **changes), in_double(network, **changes)
     nats = [[report.train_nats for report in made.reports()] for made in (ours, theirs)]
-    muon = RNN_WITH_MUON if network.get("cell") == "rnn" else SAME_WITH_MUON
-    assert nats[0] == pytest.approx(nats[1], abs=muon if optimizer == "muon" else SAME)
+    assert nats[0] == pytest.approx(nats[1], abs=SAME)
     assert nats[0][-1] < nats[0][0] - 0.03
     one, other = ours.learner.snapshot(), theirs.learner.snapshot()
     assert {name: value.shape for name, value in one.items()} == {name: value.shape for name, value in other.items()}
 
 
 @pytest.mark.parametrize("begun", ["engine", "torch"])
-@pytest.mark.parametrize("optimizer", ["muon", "adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["normuon", "muon", "adamw", "sgd"])
 def test_what_one_learner_began_the_other_goes_on_with(begun: str, optimizer: str) -> None:
     changes = {"optimizer": optimizer, "steps": 30, "reset": 0.2, "average": 0.9}
     whole = [report.train_nats for report in trainer(begun, **changes).reports()]
@@ -311,11 +314,11 @@ def test_what_one_learner_began_the_other_goes_on_with(begun: str, optimizer: st
     nats = [report.train_nats for report in itertools.islice(first.reports(), 13)]
     second.restore(*first.snapshot())
     assert same(second.learner.snapshot(), first.learner.snapshot())
-    assert [*nats, *(report.train_nats for report in second.reports())] == pytest.approx(whole, abs=SAME_WITH_MUON)
+    assert [*nats, *(report.train_nats for report in second.reports())] == pytest.approx(whole, abs=SAME_IN_FLOAT32)
 
 
 def test_the_layout_of_a_learner_says_what_its_snapshot_holds(kind: str) -> None:
-    for optimizer in ("muon", "adamw", "adam", "sgd"):
+    for optimizer in ("normuon", "muon", "adamw", "adam", "sgd"):
         made = trainer(kind, optimizer=optimizer, average=0.9, steps=2, network={"layers": 2})
         list(made.reports())
         layout, held = made.learner.layout, made.learner.snapshot()

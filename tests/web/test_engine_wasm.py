@@ -123,7 +123,7 @@ def test_a_model_learns_as_pythons_does(run: Run, cell: str, layers: int, D: int
     ids, targets = chunk(V, B, T)
     config = {"cell": cell, "layers": layers, "units": H, "characters": V, "embedding": D}
     config |= {"ngrams": ngrams, "ngramRows": ROWS, "matches": matches}
-    given = {"config": config, "B": B, "T": T, "steps": steps, "optimizer": "muon" if layers > 1 else "adamw"}
+    given = {"config": config, "B": B, "T": T, "steps": steps, "optimizer": "normuon" if layers > 1 else "adamw"}
     said = run(
         TRAIN + "return say({ losses, first, last: model.read() });",
         ids=ids.ravel().tolist(),
@@ -231,12 +231,12 @@ return say({ names: Object.keys(saved), same: JSON.stringify(model.read()) === J
     )
     config = {"cell": "lstm", "layers": 2, "units": H, "characters": V, "embedding": 8}
     config |= ({"ngrams": ngrams, "ngramRows": ROWS} if ngrams else {}) | ({"matches": matches} if matches else {})
-    given = {"config": config, "B": B, "T": T, "steps": 5, "optimizer": "muon"}
+    given = {"config": config, "B": B, "T": T, "steps": 5, "optimizer": "normuon"}
     said = run(program, ids=ids.ravel().tolist(), targets=targets.ravel().tolist(), **given)
     model = EngineModel(V, H, 2, "lstm", embedding_size=8, ngrams=ngrams, ngram_rows=ROWS, matches=matches)
     model.initialise(1)
     model.gradient(ids, targets, carries=True)
-    model.apply(1e-3, optimizer="muon")
+    model.apply(1e-3, optimizer="normuon")
     assert (said["same"], said["moved"]) == (True, True)
     assert set(said["names"]) == set(model.snapshot())
 

@@ -19,7 +19,8 @@ from storycell.engine import random
 from storycell.engine.inference import EngineNetwork
 from storycell.engine.library import CELLS, PRECISIONS, Chunk, ModelConfig, Update, check, library
 
-# What the library keeps of each tensor, by number; `sum [R]` of the context's table alone.
+# What the library keeps of each tensor, by number. Of rows: `sum [R]` of the context's table alone, and
+# `second_momentum_buffer [R]` of NorMuon's matrices alone.
 KINDS = {
     "weight": 0,
     "gradient": 1,
@@ -29,14 +30,17 @@ KINDS = {
     "momentum_buffer": 5,
     "average": 6,
     "sum": 7,
+    "second_momentum_buffer": 8,
 }
-OPTIMIZER_STATE = ("exp_avg", "exp_avg_sq", "step", "momentum_buffer", "sum")
+OF_ROWS = ("sum", "second_momentum_buffer")
+OPTIMIZER_STATE = ("exp_avg", "exp_avg_sq", "step", "momentum_buffer", *OF_ROWS)
 # How each optimiser is done: its number, AdamW's betas, and whether it knows weight decay.
 OPTIMIZERS = {
     "adamw": (0, (0.9, 0.99), True),
     "adam": (0, (0.9, 0.999), False),
     "sgd": (1, (0.0, 0.0), False),
     "muon": (2, (0.9, 0.99), True),
+    "normuon": (3, (0.9, 0.99), True),
 }
 
 Floats = NDArray[np.float32]
@@ -132,7 +136,7 @@ class EngineModel:
         return array
 
     def _shape_of(self, name: str, kind: str) -> tuple[int, ...]:
-        return () if kind == "step" else self.shapes[name][: 1 if kind == "sum" else None]
+        return () if kind == "step" else self.shapes[name][: 1 if kind in OF_ROWS else None]
 
     def state(self) -> dict[str, Floats]:
         """What the chunk applied last left to be carried on, `[L B H]` by name; empty where there is none.
@@ -248,8 +252,8 @@ class EngineModel:
     def apply(self, rate: float, *, optimizer: str = "adamw", clip: float | None = None, decay: float = 0.0) -> None:
         """A step of an optimiser with the last gradient, once; the chunk's last state is carried on from here.
 
-        `optimizer` is `adamw`, `adam` or `sgd` (which know no decay), or `muon`: that for the recurrent layers'
-        matrices, AdamW for all else. A gradient with a norm above `clip` is scaled down to it. Matrices but the
+        `optimizer` is `adamw`, `adam` or `sgd` (which know no decay), or `muon` or `normuon`: that for the recurrent
+        layers' matrices, AdamW for all else. A gradient with a norm above `clip` is scaled down to it. Matrices but the
         embedding decay. `FloatingPointError`, and nothing changed, where loss or gradient was not finite; `ValueError`
         without a gradient.
         """

@@ -1,4 +1,4 @@
-"""The optimiser: SGD, Adam or AdamW, or Muon for the matrices of the recurrent layers and AdamW for everything else.
+"""The optimiser: SGD, Adam or AdamW, or (Nor)Muon for the recurrent layers' matrices and AdamW for everything else.
 
 Adam is Kingma & Ba 2014 (arXiv:1412.6980), AdamW Loshchilov & Hutter 2017 (arXiv:1711.05101), clipping by the norm
 Pascanu et al. 2012 (arXiv:1211.5063). Beside the native backend AdamW and clipping are the kernel's own,
@@ -17,6 +17,14 @@ products are bf16 only where the hardware multiplies it (torch's are always, whi
 older processor), and three iterations do instead of five: each has the polynomial that is best for where the singular
 values are by then (Polar Express, Amsel et al. 2025, arXiv:2505.16932, for values from 0.01), and what is made
 orthogonal is first scaled by a tighter bound than its norm, that of its Gram matrix.
+
+NorMuon (Li et al. 2025, arXiv:2510.05491) evens out the rows, which are not equally long in a tall matrix, as those of
+the gates are: before the weights move,
+
+    s ← δ s + (1 - δ) mean(u²)        of each row
+    u ← u / √s, and as long as it was each row by its own s; |u| is kept
+
+It keeps s as `second_momentum_buffer`.
 """
 
 from typing import Any
@@ -29,22 +37,26 @@ from storycell.nn.backends.native import adam as kernel
 from storycell.nn.model import CharLM
 
 MOMENTUM = 0.9  # a small model in a short run; 0.95 is usual for large ones (LOG.md)
+SECOND_MOMENTUM = 0.95  # NorMuon's own
 POLYNOMIALS = (  # a, b, c of each iteration: singular values from 0.01 to 1 come to within 0.73 and 1.27
     (8.0934, -23.6204, 17.4462),
     (3.6366, -2.7219, 0.5365),
     (2.6613, -1.9772, 0.4526),
 )
 _TINY = 1e-7
+_TINIEST = 1e-10
 TABLE_RATE = 50.0  # of the learning rate, for the context's table (LOG.md)
 _TINY_SUM = 1e-20
 
 
 class Muon(torch.optim.Optimizer):
-    """Moves matrices `[rows columns]`; `bf16` rounds what goes into its products."""
+    """Moves matrices `[rows columns]`; `bf16` rounds what goes into its products, `by_rows` makes it NorMuon."""
 
-    def __init__(self, params: list[torch.nn.Parameter], lr: float, weight_decay: float, bf16: bool) -> None:
+    def __init__(
+        self, params: list[torch.nn.Parameter], lr: float, weight_decay: float, bf16: bool, by_rows: bool = False
+    ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
-        self.bf16 = bf16
+        self.bf16, self.by_rows = bf16, by_rows
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -59,8 +71,12 @@ class Muon(torch.optim.Optimizer):
         assert grad is not None
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(weight)
+            if self.by_rows:
+                state["second_momentum_buffer"] = weight.new_zeros(len(weight))
         momentum = state["momentum_buffer"].lerp_(grad, 1 - MOMENTUM)
         update = orthogonalise(grad.lerp(momentum, MOMENTUM), bf16=self.bf16)
+        if self.by_rows:
+            update = even_rows(update, state["second_momentum_buffer"])
         weight.mul_(1 - rate * decay).add_(update, alpha=-rate * 0.2 * max(weight.shape) ** 0.5)
 
 
@@ -84,6 +100,13 @@ def orthogonalise(matrix: torch.Tensor, *, bf16: bool = False) -> torch.Tensor:
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     x = x.to(matrix.dtype)
     return x.t() if tall else x
+
+
+def even_rows(update: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
+    """NorMuon's second half: `update [rows columns]` with each row by its size so far, as `squares [rows]` keep it."""
+    squares.lerp_(update.square().mean(1), 1 - SECOND_MOMENTUM)
+    even = update / (squares.sqrt() + _TINIEST)[:, None]
+    return even * (update.norm() / even.norm().clamp_min(_TINIEST))
 
 
 class RowAdagrad(torch.optim.Optimizer):
@@ -132,9 +155,15 @@ ADAM_BETAS = (0.9, 0.999)  # torch's
 _MOMENTS: dict[type[torch.optim.Optimizer], frozenset[str]] = {
     torch.optim.SGD: frozenset(),
     torch.optim.AdamW: frozenset({"step", "exp_avg", "exp_avg_sq"}),
-    Muon: frozenset({"momentum_buffer"}),
     RowAdagrad: frozenset({"sum"}),
 }
+_MUON = {False: frozenset({"momentum_buffer"}), True: frozenset({"momentum_buffer", "second_momentum_buffer"})}
+
+
+def _moments(part: torch.optim.Optimizer) -> frozenset[str]:
+    if isinstance(part, Muon):
+        return _MUON[part.by_rows]
+    return next(_MOMENTS[kind] for kind in _MOMENTS if isinstance(part, kind))
 
 
 class OptimizerGroup:
@@ -155,8 +184,7 @@ class OptimizerGroup:
     @property
     def moments(self) -> dict[torch.Tensor, frozenset[str]]:
         """The names of the tensors that are kept of each parameter once it has been moved: all of them, or none yet."""
-        names = {part: next(_MOMENTS[kind] for kind in _MOMENTS if isinstance(part, kind)) for part in self.parts}
-        return {p: names[part] for part in self.parts for group in part.param_groups for p in group["params"]}
+        return {p: _moments(part) for part in self.parts for group in part.param_groups for p in group["params"]}
 
     def step(self) -> None:
         """Move all parameters."""
@@ -175,7 +203,7 @@ def build_optimizer(model: CharLM, settings: TrainSettings) -> OptimizerGroup:
     tables = [named.pop(TABLE)] if TABLE in named and settings.optimizer != "sgd" else []
     others = [name for name, p in named.items() if p.dim() == 1 or name.startswith("embedding")]
     matrices = [name for name in named if name not in others]
-    rounds = [name for name in matrices if settings.optimizer == "muon" and name.startswith("recurrent")]
+    rounds = [name for name in matrices if settings.optimizer in ("muon", "normuon") and name.startswith("recurrent")]
 
     def group(names: list[str], decay: float) -> dict[str, Any]:
         return {"params": [named[name] for name in names], "weight_decay": decay}
@@ -190,7 +218,8 @@ def build_optimizer(model: CharLM, settings: TrainSettings) -> OptimizerGroup:
     parts: list[torch.optim.Optimizer] = [adamw(model, [decayed, group(others, 0.0)], lr, BETAS)]
     if rounds:
         bf16 = model.rounds_to_bf16
-        parts.append(Muon([named[name] for name in rounds], lr, settings.weight_decay, bf16))
+        by_rows = settings.optimizer == "normuon"
+        parts.append(Muon([named[name] for name in rounds], lr, settings.weight_decay, bf16, by_rows))
     if tables:
         parts.append(RowAdagrad(tables, lr))
     return OptimizerGroup(*parts)

@@ -24,8 +24,10 @@ MOMENTS = {
     "sgd": frozenset[str](),
     "adamw": frozenset({"step", "exp_avg", "exp_avg_sq"}),
     "muon": frozenset({"momentum_buffer"}),
+    "normuon": frozenset({"momentum_buffer", "second_momentum_buffer"}),
     "table": frozenset({"sum"}),
 }
+ROUNDING = ("muon", "normuon")
 
 
 class EngineLearner:
@@ -76,7 +78,7 @@ class EngineLearner:
         engine, optimizer = self.engine, self._settings.optimizer
         plain = MOMENTS["sgd" if optimizer == "sgd" else "adamw"]
         moments = {
-            name: MOMENTS["muon"] if optimizer == "muon" and is_rounded(name, shape) else plain
+            name: MOMENTS[optimizer] if optimizer in ROUNDING and is_rounded(name, shape) else plain
             for name, shape in engine.shapes.items()
         }
         if TABLE in moments and optimizer != "sgd":

@@ -30,6 +30,7 @@ from storycell import loss
 from storycell.config import StrictModel, validate
 from storycell.context import PAST
 from storycell.data.tokens import Prepared
+from storycell.engine.model import OF_ROWS
 from storycell.errors import ResumeError, SettingsError
 from storycell.evaluation import evaluator
 from storycell.evaluation.texts import evaluate_split
@@ -149,7 +150,7 @@ def _check(tensors: dict[str, Array], name: str, layout: Layout, streams: int) -
         elif kind == "optimizer":
             parameter, _, moment = rest.rpartition(".")
             whole = shapes.get(parameter, ())
-            shape = () if moment == "step" else whole[:1] if moment == "sum" else whole
+            shape = () if moment == "step" else whole[:1] if moment in OF_ROWS else whole
             fits = parameter in shapes and tensor.shape == shape
         else:
             fits = kind in ("model", "average") and shapes.get(rest) == tensor.shape

@@ -11,11 +11,12 @@
 
 export const CELLS = ["lstm", "gru", "rnn"];
 export const GATES = { lstm: 4, gru: 3, rnn: 1 };
-export const KINDS = { weight: 0, gradient: 1, exp_avg: 2, exp_avg_sq: 3, step: 4, momentum_buffer: 5, average: 6, sum: 7 };
+export const KINDS = { weight: 0, gradient: 1, exp_avg: 2, exp_avg_sq: 3, step: 4, momentum_buffer: 5, average: 6, sum: 7, second_momentum_buffer: 8 };
+const OF_ROWS = ["sum", "second_momentum_buffer"];
 export const TABLE = "context_table.weight"; // of n-grams and matches, [R, D]; the optimiser keeps one `sum` for each row
 const MEMORY = 1024; // characters that matches look back at: kMemory of native/engine/context.h
-const OPTIMIZER_STATE = ["exp_avg", "exp_avg_sq", "step", "momentum_buffer", "sum"];
-const METHODS = { adamw: [0, 0.9, 0.99], adam: [0, 0.9, 0.999], sgd: [1, 0, 0], muon: [2, 0.9, 0.99] };
+const OPTIMIZER_STATE = ["exp_avg", "exp_avg_sq", "step", "momentum_buffer", ...OF_ROWS];
+const METHODS = { adamw: [0, 0.9, 0.99], adam: [0, 0.9, 0.999], sgd: [1, 0, 0], muon: [2, 0.9, 0.99], normuon: [3, 0.9, 0.99] };
 const PRECISIONS = { fp32: 0, bf16: 1, int8: 2 };
 const WORDS = { int64: "BigInt64", uint64: "BigUint64", double: "Float64", pointer: "Uint32" };
 
@@ -205,7 +206,7 @@ export class Model {
   // The shape of what is kept of a tensor.
   #shapeOf(name, kind) {
     const shape = this.shapes[name] ?? [-1];
-    return kind === "step" ? [] : kind === "sum" ? shape.slice(0, 1) : shape;
+    return kind === "step" ? [] : OF_ROWS.includes(kind) ? shape.slice(0, 1) : shape;
   }
 
   // Copies of the tensors of a kind that are there, by name.
@@ -249,7 +250,7 @@ export class Model {
   // A step of an optimiser with the last gradient; false, and nothing changed, where loss or gradient was not finite.
   apply({ rate, optimizer = "adamw", clip = 0, decay = 0 }) {
     const [method, beta1, beta2] = METHODS[optimizer];
-    const decays = optimizer === "adamw" || optimizer === "muon";
+    const decays = ["adamw", "muon", "normuon"].includes(optimizer);
     const at = this.#room.struct("Update", { method, rate, clip: clip ?? 0, decay: decays ? decay : 0, beta1, beta2 });
     const status = this.engine.call.storycell_model_apply(this.#at, at);
     if (status === 4) return false;
