@@ -106,7 +106,8 @@ def even_rows(update: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
     """NorMuon's second half: `update [rows columns]` with each row by its size so far, as `squares [rows]` keep it."""
     squares.lerp_(update.square().mean(1), 1 - SECOND_MOMENTUM)
     even = update / (squares.sqrt() + _TINIEST)[:, None]
-    return even * (update.norm() / even.norm().clamp_min(_TINIEST))
+    even *= update.norm() / even.norm().clamp_min(_TINIEST)
+    return even
 
 
 class RowAdagrad(torch.optim.Optimizer):
