@@ -57,6 +57,19 @@ class ModelSettings(StrictModel):
     )
     gate_bias: bool = Field(True, description="biases inside the gates")
     forget_bias: float = Field(-1.0, ge=-100, le=100, description="where the LSTM's forget-gate biases start")
+    gate_norm: bool = Field(
+        False, description="what goes into each gate of an LSTM is divided by its root mean square before the biases"
+    )
+
+    @model_validator(mode="after")
+    def _gates_can_be_normalised(self) -> "ModelSettings":
+        if self.gate_norm and (self.cell != "lstm" or not self.gate_bias):
+            wanted = f"cell is {self.cell!r}" if self.cell != "lstm" else "gate_bias is off"
+            raise ValueError(
+                f"gate_norm = True: only an LSTM with gate biases has normalised gates, and {wanted}; "
+                "leave gate_norm out, or set cell to lstm and gate_bias on"
+            )
+        return self
 
     @model_validator(mode="after")
     def _context_fits(self) -> "ModelSettings":

@@ -96,7 +96,8 @@ def _run(name: str) -> dict[str, Any]:
         + (", tunes in ABC" if config.text.has_tunes else "")
         + (", names of people replaced" if config.text.anonymise else ""),
         "characters": f"{config.text.train_chars:,} to train on, {config.text.valid_chars:,} held out",
-        "network": f"{network.cell}, {network.layers} x {network.hidden}, embedding {network.embedding or 'one-hot'}",
+        "network": f"{network.cell}, {network.layers} x {network.hidden}, embedding {network.embedding or 'one-hot'}"
+        + (", normalised gates" if network.gate_norm else ""),
         "n_grams": _rows(network.ngrams, network.ngram_rows, model.vocab.kind),
         "matches": _rows(network.matches, network.matches * len(model.vocab), model.vocab.kind),
         "saved_bytes": (Path(model.path) / "model.safetensors").stat().st_size,

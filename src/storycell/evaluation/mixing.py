@@ -47,7 +47,7 @@ class MixedModel:
         self.lm, self.ngram, self.mix = lm, ngram, mix
         self.vocab_size, self.hidden_size, self.num_layers = lm.vocab_size, lm.hidden_size, lm.num_layers
         self.embedding_size, self.context = lm.embedding_size, lm.context
-        self.cell, self.state_names = lm.cell, lm.state_names
+        self.cell, self.gate_norm, self.state_names = lm.cell, lm.gate_norm, lm.state_names
         self.can_hold = False
 
     @property

@@ -15,7 +15,7 @@ from storycell.config import ModelSettings
 from storycell.context import TABLE, Context
 from storycell.engine.cells import CELLS
 from storycell.errors import ExportError
-from storycell.language_model import LanguageModel
+from storycell.language_model import LanguageModel, refuse_gate_norm
 from storycell.runs.network import new_model
 
 Array = npt.NDArray[np.float32]
@@ -72,7 +72,11 @@ class Network:
 
     @classmethod
     def of(cls, model: LanguageModel) -> "Network":
-        """The network of a model; `ExportError` for a cell of the user's own or weights that are not finite."""
+        """The network of a model; `ExportError` for a cell of the user's own or weights that are not finite.
+
+        Also for normalised gates: no file has a sign for them, so it would be taken for a plain LSTM.
+        """
+        refuse_gate_norm(model, "an exported file", ExportError)
         if model.cell not in CELLS:
             raise ExportError(f"the cell {model.cell!r} cannot be exported; {', '.join(CELLS)} can")
         weights = {name: w.astype(np.float64) for name, w in model.weights().items()}

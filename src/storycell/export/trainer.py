@@ -21,7 +21,7 @@ from storycell.data.vocab import SEPARATOR, Vocabulary
 from storycell.engine.cells import CELLS
 from storycell.errors import ExportError, SettingsError
 from storycell.export.html import digest, script_json
-from storycell.language_model import LanguageModel
+from storycell.language_model import LanguageModel, refuse_gate_norm
 from storycell.naming import show_name
 from storycell.runs import files
 from storycell.runs.tensors import pack_tensors
@@ -47,6 +47,7 @@ def export_trainer(model: LanguageModel, vocab: Vocabulary, path: str | Path, *,
     path = Path(path)
     if path.suffix != ".html":
         raise SettingsError(f"{path}: the page that trains is an .html file; name it so")
+    refuse_gate_norm(model, "the page that trains", ExportError)
     if not can_start_from(model, vocab):
         raise ExportError(
             f"the page trains {', '.join(CELLS)} on characters, and {name} is another model; "
@@ -62,7 +63,7 @@ def export_trainer(model: LanguageModel, vocab: Vocabulary, path: str | Path, *,
 
 def can_start_from(model: LanguageModel, vocab: Vocabulary) -> bool:
     """Whether a training in the page can start from a model."""
-    return model.cell in CELLS and vocab.kind == "characters"
+    return model.cell in CELLS and vocab.kind == "characters" and not model.gate_norm
 
 
 def write(

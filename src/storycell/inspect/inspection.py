@@ -37,7 +37,7 @@ from storycell.inspect.steering import DoseCurve, dose_curves
 from storycell.inspect.trace import Trace, trace
 from storycell.inspect.truth import Truth, truth
 from storycell.inspect.units import Finding, find_units
-from storycell.language_model import LanguageModel
+from storycell.language_model import LanguageModel, refuse_gate_norm
 from storycell.types import Ids
 
 FEWEST_CHARS = 4000
@@ -123,6 +123,9 @@ def inspect(
 
     With the `reel` of its run there is a film as well.
     """
+    for one in (subject, against):
+        if one is not None:
+            refuse_gate_norm(one.model, "inspect")
     if (chars := subject.vocab.count_chars(subject.ids)) <= FEWEST_CHARS:
         raise CorpusError(
             f"the text has {chars - 1:,} characters, too few for figures with meaning; give at least {FEWEST_CHARS:,}"

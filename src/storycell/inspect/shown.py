@@ -15,7 +15,7 @@ import numpy as np
 from storycell.engine.cells import CELLS
 from storycell.engine.inference import EngineNetwork
 from storycell.errors import SettingsError
-from storycell.language_model import Floats, LanguageModel
+from storycell.language_model import Floats, LanguageModel, refuse_gate_norm
 
 
 def silenced(model: LanguageModel, layer: int, units: Any, values: Any) -> LanguageModel:
@@ -39,6 +39,7 @@ def changed(model: LanguageModel, layer: int, scale: Any, shift: Any) -> Languag
     """
     H = model.hidden_size
     scale, shift = np.asarray(scale, np.float64), np.asarray(shift, np.float64)
+    refuse_gate_norm(model, "steering and silencing, which change weights,")
     if model.cell not in CELLS:
         raise SettingsError(f"what a {model.cell!r} shows can not be changed; {', '.join(CELLS)} can")
     if not 0 <= layer < model.num_layers:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from storycell.context import PAST
 from storycell.engine.cells import CELLS
 from storycell.errors import SettingsError
-from storycell.language_model import LanguageModel
+from storycell.language_model import LanguageModel, refuse_gate_norm
 from storycell.types import BOUNDARY, Ids
 
 Floats = npt.NDArray[np.float64]
@@ -48,6 +48,7 @@ def unit_step(model: LanguageModel, read: Ids | Sequence[int], layer: int, unit:
 
     `SettingsError` where there is no such unit, or for cells other than lstm, gru and rnn.
     """
+    refuse_gate_norm(model, "the view of a step")
     if model.cell not in CELLS:
         raise SettingsError(f"a step of a {model.cell!r} cannot be shown; {', '.join(CELLS)} can")
     if not 0 <= layer < model.num_layers or not 0 <= unit < model.hidden_size:

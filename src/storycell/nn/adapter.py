@@ -35,7 +35,7 @@ class TorchModel:
         self.lm = lm
         self.vocab_size, self.hidden_size, self.num_layers = lm.vocab_size, lm.hidden_size, lm.num_layers
         self.embedding_size, self.cell, self.context = lm.embedding_size, lm.cell, lm.context
-        self._cell = registry.get_cell(lm.cell)
+        self._cell, self.gate_norm = registry.get_cell(lm.form), lm.gate_norm
         self.state_names = self._cell.state_names
         self.can_hold = "hold" in inspect.signature(self._cell.step).parameters
         self._packed: _Packed | None = None
@@ -92,6 +92,7 @@ class TorchModel:
             ngrams=lm.context.ngrams,
             ngram_rows=lm.context.ngram_rows,
             matches=lm.context.matches,
+            gate_norm=lm.gate_norm,
             backend=lm.backend.name,
             seed=seed,
         ).to(lm.output.weight)

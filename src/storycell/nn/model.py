@@ -79,7 +79,8 @@ class CharLM(nn.Module):
     """A character-level recurrent language model.
 
     `vocab_size` is V, `hidden_size` H; `embedding_size` 0 feeds one-hot characters. `backend` and `precision` are
-    `auto` or a name; `backend_reason` says why the backend is the one it is. Weights are float32, whatever torch's
+    `auto` or a name; `backend_reason` says why the backend is the one it is. `form` is the cell as backends know it: with
+    `gate_norm` another one. Weights are float32, whatever torch's
     default type is, on `device` (`meta`: none are allocated), drawn from `seed`.
     """
 
@@ -99,6 +100,7 @@ class CharLM(nn.Module):
         ngrams: int = 0,
         ngram_rows: int = 65_536,
         matches: int = 0,
+        gate_norm: bool = False,
         backend: str = "auto",
         precision: str = "auto",
         seed: int = 1,
@@ -109,6 +111,9 @@ class CharLM(nn.Module):
             if size < 1:
                 raise SettingsError(f"{name} = {size}: it must be at least 1")
         self.vocab_size, self.hidden_size, self.num_layers, self.cell = vocab_size, hidden_size, layers, cell
+        self.gate_norm, self.form = gate_norm, registry.name_form(cell, gate_norm)
+        if gate_norm and not gate_bias:
+            raise SettingsError("gate_norm = True: it needs gate biases, which are off; set gate_bias on")
         self.embedding_size, self.dropout, self.forget_bias = embedding_size, dropout, forget_bias
         self.weight_dropout, self.embedding_dropout = weight_dropout, embedding_dropout
         self.context = Context(ngrams, ngram_rows, matches, vocab_size)
@@ -117,7 +122,7 @@ class CharLM(nn.Module):
         self.embedding = None
         if embedding_size:
             self.embedding = nn.Embedding(vocab_size, embedding_size, dtype=torch.float32, device=device)
-        self.recurrent = Recurrent(cell, embedding_size or vocab_size, hidden_size, layers, gate_bias, device)
+        self.recurrent = Recurrent(self.form, embedding_size or vocab_size, hidden_size, layers, gate_bias, device)
         self.output = nn.Linear(hidden_size, vocab_size, dtype=torch.float32, device=device)
         self.context_table = None
         if self.context:
@@ -143,12 +148,13 @@ class CharLM(nn.Module):
             ngrams=model.ngrams,
             ngram_rows=model.ngram_rows,
             matches=model.matches,
+            gate_norm=model.gate_norm,
             **keywords,
         )
 
     def use(self, backend: str = "auto", precision: str = "auto") -> "CharLM":
         """Compute with another backend or precision from now on; `BackendError` if that cannot be."""
-        choice.choose_backend(backend, self.cell)
+        choice.choose_backend(backend, self.form)
         self._asked = backend
         if precision not in ("auto", "fp32", "bf16"):
             raise SettingsError(f"precision = {precision!r}: it is auto, fp32 or bf16")
@@ -184,12 +190,12 @@ class CharLM(nn.Module):
     @property
     def backend(self) -> Backend:
         """What computes this model where its weights are now; `BackendError` if what was asked for cannot."""
-        return choice.choose_backend(self._asked, self.cell, self.output.weight)[0]
+        return choice.choose_backend(self._asked, self.form, self.output.weight)[0]
 
     @property
     def backend_reason(self) -> str:
         """Why it is that backend."""
-        return choice.choose_backend(self._asked, self.cell, self.output.weight)[1]
+        return choice.choose_backend(self._asked, self.form, self.output.weight)[1]
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
@@ -198,7 +204,7 @@ class CharLM(nn.Module):
             return
         generator = torch.Generator().manual_seed(seed)
         for weights in self.recurrent.layers():
-            registry.get_cell(self.cell).initialise(weights, generator, self.forget_bias)
+            registry.get_cell(self.form).initialise(weights, generator, self.forget_bias)
         bound = self.hidden_size**-0.5
         self.output.weight.uniform_(-bound, bound, generator=generator)
         self.output.bias.zero_()
@@ -214,7 +220,7 @@ class CharLM(nn.Module):
         """The state before a text begins: zeros `[L B H]`."""
         weight = self.output.weight
         shape = (self.num_layers, B, self.hidden_size)
-        zeros = {name: weight.new_zeros(shape) for name in registry.get_cell(self.cell).state_names}
+        zeros = {name: weight.new_zeros(shape) for name in registry.get_cell(self.form).state_names}
         return zeros | ({PAST: weight.new_zeros((1, B, self.context.memory))} if self.context else {})
 
     def forward(
@@ -289,7 +295,7 @@ class CharLM(nn.Module):
     def network(self) -> Network:
         """The model's tensors, as backends take them; while training, what is dropped for a whole chunk is zero."""
         return Network(
-            cell=self.cell,
+            cell=self.form,
             embedding=self._embedding_kept(),
             layers=self._layers_kept(),
             output_weight=self.output.weight,

@@ -107,7 +107,8 @@ def card(name: str, config: RunConfig, metrics: list[dict[str, Any]], params: in
     )
     shown = ", ".join(show_name(_last_name(word)) for word in text.words)
     rows = {
-        "network": f"{network.cell}, {network.layers} x {network.hidden}, {params:,} parameters",
+        "network": f"{network.cell}{' with normalised gates' if network.gate_norm else ''}, "
+        f"{network.layers} x {network.hidden}, {params:,} parameters",
         "text": f"{shown}; {text.train_chars:,} characters to train on, {text.valid_chars:,} held out",
         "loss": loss,
         "licence of the text": license or "not stated",

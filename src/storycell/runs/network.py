@@ -88,6 +88,7 @@ def _engine_network(weights: dict[str, Floats], model: ModelSettings, precision:
         model.cell,
         ngrams=model.ngrams,
         matches=model.matches,
+        gate_norm=model.gate_norm,
         generates_in=precision,
         forget_bias=model.forget_bias,
     )

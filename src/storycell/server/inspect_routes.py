@@ -17,6 +17,7 @@ from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import Pieces
 from storycell.inspect.step import UnitStep, unit_step
 from storycell.inspect.trace import trace
+from storycell.language_model import refuse_gate_norm
 from storycell.server.errors import ApiError
 from storycell.server.jobs import (
     DIGITS,
@@ -78,6 +79,7 @@ async def following(service: Service, asked: NextRequest) -> dict[str, Any]:
 async def step(service: Service, asked: StepRequest) -> dict[str, Any]:
     """One step of one unit, in which the last character of a text is read."""
     lm = service.model.network
+    refuse_gate_norm(lm, "the view of a step")
     if lm.cell not in CELLS:
         raise ApiError(400, f"prompt: steps are shown of {', '.join(CELLS)}, and this model is a {lm.cell}")
     _check(service, asked.layer, asked.name, asked.unit, "unit")
@@ -128,6 +130,7 @@ class Traces:
 
     async def values(self, asked: TraceRequest) -> dict[str, Any]:
         """The values of some units as the model reads a text from a zero state."""
+        refuse_gate_norm(self._service.model.network, "looking inside")
         _check(self._service, asked.layer, asked.name, max(asked.units))
         prompt = await self._service.prompt(asked.prompt, asked.unknown, self._service.settings.max_traced)
         found = await self._trace(prompt.ids, asked.layer, asked.name)

@@ -187,7 +187,9 @@ class Service:
         self.slots = Slots(settings.max_slots, settings.slot_expiry_s)
         self.metrics = Metrics(self.engine.measure, self.slots)
         self.model_id = model.name
-        self.value_names, self.holds = list(model.network.value_names), model.network.can_hold
+        looks_inside = not model.network.gate_norm
+        self.value_names = list(model.network.value_names) if looks_inside else []
+        self.holds = model.network.can_hold and looks_inside
         self._direction = None if settings.steer is None else Direction.load(settings.steer)
         self._steered: OrderedDict[tuple[float, bool], LanguageModel] = OrderedDict()
         self._steering = asyncio.Lock()  # one is steered at a time: each is a whole model
@@ -216,7 +218,7 @@ class Service:
             "max_prompt": self.settings.max_prompt,
             "max_traced": self.settings.max_traced,
             "steers": None if self._direction is None else show_name(self._direction.about),
-            "steps": lm.cell in CELLS,
+            "steps": lm.cell in CELLS and not lm.gate_norm,
         }
 
     async def network(self, asked: Steer | None) -> LanguageModel:

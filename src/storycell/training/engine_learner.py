@@ -58,6 +58,7 @@ class EngineLearner:
             ngrams=model.ngrams,
             ngram_rows=model.ngram_rows,
             matches=model.matches,
+            gate_norm=model.gate_norm,
         )
         self.engine.initialise(training.seed, model.forget_bias)
         self._processes, self._share = processes or ProcessGroup(), np.float32(share)

@@ -273,7 +273,7 @@ def _choose_settings(recipe: str, donor: LoadedRun | None, settings: dict[str, A
         if name not in DROPOUTS and value != getattr(network, name):
             raise SettingsError(
                 f"{name} = {value!r}: --init brings its own network, with {name} = {getattr(network, name)!r}; "
-                f"leave --{name} out"
+                f"leave --{name.replace('_', '-')} out"
             )
     chosen = config.resolve(recipe, **{**network.model_dump(), **settings})
     return chosen if "lr" in settings else chosen.with_changes(lr=chosen.training.lr / 4)
@@ -290,7 +290,7 @@ def resolve_settings(group: ProcessGroup, settings: Settings) -> Settings:
         extras.require("torch", f"this training ({obstacle})")
         from storycell.training.torch_learner import choose_backend
 
-        backend, multiplies_bf16 = choose_backend(training.backend, settings.model.cell, device)
+        backend, multiplies_bf16 = choose_backend(training.backend, settings.model, device)
     precision = training.precision
     if precision == "auto":
         precision = "bf16" if multiplies_bf16 else "fp32"

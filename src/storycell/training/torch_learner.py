@@ -64,7 +64,7 @@ class TorchLearner:
         return Layout(
             {name: tuple(p.shape) for name, p in lm.named_parameters()},
             {name: self.optimizer.moments[p] for name, p in lm.named_parameters()},
-            registry.get_cell(lm.cell).state_names,
+            registry.get_cell(lm.form).state_names,
             lm.num_layers,
             lm.hidden_size,
             lm.context.memory,
@@ -177,7 +177,7 @@ class TorchLearner:
 
     def watch(self) -> dict[str, float]:
         """As `Learner.watch`."""
-        watch = registry.get_cell(self.lm.cell).watch
+        watch = registry.get_cell(self.lm.form).watch
         layers = enumerate(self.lm.recurrent.layers())
         return {f"{name}_l{k}": value for k, weights in layers for name, value in watch(weights).items()}
 
@@ -190,10 +190,10 @@ def _parallel(lm: CharLM, processes: ProcessGroup) -> nn.Module:
     return parallel(lm)
 
 
-def choose_backend(asked: str, cell: str, device: str) -> tuple[str, bool]:
-    """The name of the backend that computes such a cell there, and whether it multiplies bf16."""
+def choose_backend(asked: str, model: ModelSettings, device: str) -> tuple[str, bool]:
+    """The name of the backend that computes such a network's cell there, and whether it multiplies bf16."""
     weight = torch.empty(0, dtype=torch.float32, device=device)
-    backend, _ = choice.choose_backend(asked, cell, weight)
+    backend, _ = choice.choose_backend(asked, registry.name_form(model.cell, model.gate_norm), weight)
     return backend.name, backend.multiplies_bf16(weight.device)
 
 

@@ -23,7 +23,8 @@ _PROBE_SYMBOLS = 16 * coder.LANES + 1  # sixteen steps of all lanes and one of a
 def of_model(lm: LanguageModel, vocab: Vocabulary) -> bytes:
     """A digest of weights, settings and vocabulary."""
     content = hashlib.blake2b(digest_size=BYTES)
-    content.update(f"{lm.cell} {lm.num_layers} {lm.hidden_size} {lm.embedding_size}\n{vocab.to_json()}".encode())
+    cell = f"{lm.cell} with normalised gates" if lm.gate_norm else lm.cell
+    content.update(f"{cell} {lm.num_layers} {lm.hidden_size} {lm.embedding_size}\n{vocab.to_json()}".encode())
     for name, weight in sorted(lm.weights().items()):
         content.update(f"{name} {tuple(weight.shape)}".encode())
         content.update(np.ascontiguousarray(weight, np.float32).data)

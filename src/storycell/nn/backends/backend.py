@@ -24,7 +24,7 @@ Scorer = Callable[[torch.Tensor, torch.Tensor, State], tuple[torch.Tensor, State
 class Network:
     """A character model's tensors, as its module hands them over for one chunk."""
 
-    cell: str
+    cell: str  # its form: with normalised gates another name than the cell's (`registry.name_form`)
     embedding: torch.Tensor | None  # [V D]; None feeds one-hot characters, so D = V
     layers: list[Weights]  # of every layer, under torch's names without the layer
     output_weight: torch.Tensor  # [V H]

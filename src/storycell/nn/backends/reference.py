@@ -32,15 +32,21 @@ class ReferenceBackend(Backend):
         dropout: float = 0.0,
     ) -> tuple[torch.Tensor, State]:
         """As `Backend.run`."""
-        kind = get_cell(cell)
-        finals = []
-        for k, weights in enumerate(layers):
-            if k > 0 and dropout > 0:
-                x = F.dropout(x, dropout)
-            now = {name: state[name][k] for name in kind.state_names}
-            x, now = kind.run(x, now, weights) or run_stepwise(kind, x, now, weights)
-            finals.append(now)
-        return x, {name: torch.stack([final[name] for final in finals]) for name in kind.state_names}
+        return run_layers(get_cell(cell), x, state, layers, dropout)
+
+
+def run_layers(
+    cell: Cell, x: torch.Tensor, state: State, layers: list[Weights], dropout: float
+) -> tuple[torch.Tensor, State]:
+    """As `Backend.run`, by the cell's own lines."""
+    finals = []
+    for k, weights in enumerate(layers):
+        if k > 0 and dropout > 0:
+            x = F.dropout(x, dropout)
+        now = {name: state[name][k] for name in cell.state_names}
+        x, now = cell.run(x, now, weights) or run_stepwise(cell, x, now, weights)
+        finals.append(now)
+    return x, {name: torch.stack([final[name] for final in finals]) for name in cell.state_names}
 
 
 def run_stepwise(cell: Cell, x: torch.Tensor, state: State, w: Weights) -> tuple[torch.Tensor, State]:

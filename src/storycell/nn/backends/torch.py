@@ -1,13 +1,16 @@
 """torch's own layers: oneDNN on a CPU, cuDNN on an NVIDIA GPU, Metal on an Apple one.
 
 It calls the functions that torch.nn.LSTM, GRU and RNN call, with our weights, which have torch's names, shapes and gate
-order.
+order. An LSTM with normalised gates, of which torch has no layer, is computed by the cell's own lines.
 """
 
 import torch
 
 from storycell.nn.backends.backend import Backend
+from storycell.nn.backends.reference import run_layers
 from storycell.nn.cells.cell import State
+from storycell.nn.cells.lstm import NormalisedLSTM
+from storycell.nn.cells.registry import get_cell
 
 
 class TorchBackend(Backend):
@@ -18,7 +21,9 @@ class TorchBackend(Backend):
 
     def obstacle(self, cell: str, weight: torch.Tensor | None = None) -> str | None:
         """None for torch's three cells, wherever the weights are."""
-        return None if cell in ("lstm", "gru", "rnn") else f"torch has no layer for the cell {cell!r}"
+        return (
+            None if cell in ("lstm", "gru", "rnn", NormalisedLSTM.name) else f"torch has no layer for the cell {cell!r}"
+        )
 
     def run(
         self,
@@ -29,6 +34,8 @@ class TorchBackend(Backend):
         dropout: float = 0.0,
     ) -> tuple[torch.Tensor, State]:
         """As `Backend.run`."""
+        if cell == NormalisedLSTM.name:
+            return run_layers(get_cell(cell), x, state, layers, dropout)
         flat = [weight for weights in layers for weight in weights.values()]
         bias, train = len(layers[0]) == 4, dropout > 0
         if cell == "lstm":

@@ -9,11 +9,19 @@ gate: Gers, Schmidhuber & Cummins 2000, https://doi.org/10.1162/0899766003000150
     h = o * tanh(c)
 
 Weights stack the gates in the order `i f g o` along their first axis, as torch.nn.LSTM does.
+
+With normalised gates W x + U h of each gate is divided by its root mean square over the units, before its biases are
+added (Zhang & Sennrich 2019, arXiv:1910.07467, in the place of Ba, Kiros & Hinton 2016, arXiv:1607.06450):
+
+    i = sigmoid(s / sqrt(mean(s^2) + 1e-5) + b_i)   where s = W_xi x + W_hi h; likewise f, g, o
 """
 
 import torch
+import torch.nn.functional as F
 
 from storycell.nn.cells.cell import Cell, Hold, Values, Weights, affine, unheld
+
+GATE_NORM_EPSILON = 1e-5  # added to the mean square
 
 
 class LSTM(Cell):
@@ -34,7 +42,7 @@ class LSTM(Cell):
     def step(self, x: torch.Tensor, state: Values, w: Weights, hold: Hold = unheld) -> Values:
         """One character: `x [B D]`, `h c [B H]` -> `i f g o c h [B H]`."""
         h, c = state["h"], state["c"]
-        i, f, g, o = (affine(x, w, "ih") + affine(h, w, "hh")).chunk(4, dim=-1)
+        i, f, g, o = self.sums(x, h, w)
         i = hold("i", torch.sigmoid(i))
         f = hold("f", torch.sigmoid(f))
         g = hold("g", torch.tanh(g))
@@ -42,3 +50,20 @@ class LSTM(Cell):
         c = hold("c", f * c + i * g)
         h = hold("h", o * torch.tanh(c))
         return {"i": i, "f": f, "g": g, "o": o, "c": c, "h": h}
+
+    def sums(self, x: torch.Tensor, h: torch.Tensor, w: Weights) -> tuple[torch.Tensor, ...]:
+        """What goes into each gate: `x [B D]`, `h [B H]` -> four `[B H]`, in the order of the weights."""
+        return (affine(x, w, "ih") + affine(h, w, "hh")).chunk(4, dim=-1)
+
+
+class NormalisedLSTM(LSTM):
+    """An LSTM with normalised gates: the same weights, of which it makes other sums. It needs the biases."""
+
+    name = "lstm with normalised gates"
+
+    def sums(self, x: torch.Tensor, h: torch.Tensor, w: Weights) -> tuple[torch.Tensor, ...]:
+        """As `LSTM.sums`; products may be bf16, what is made of them is in the type of the state."""
+        both = F.linear(x, w["weight_ih"]).to(h.dtype) + F.linear(h, w["weight_hh"]).to(h.dtype)
+        gates = both.unflatten(-1, (self.gates, -1))  # [B 4 H]
+        root_mean_square = (gates.square().mean(-1, keepdim=True) + GATE_NORM_EPSILON).sqrt()
+        return ((gates / root_mean_square).flatten(-2) + w["bias_ih"] + w["bias_hh"]).chunk(4, dim=-1)

@@ -80,6 +80,7 @@ export class Trainer {
     const data = prepare(raw, config.init ? known : null);
     if (data.vocab.characters.join("") !== known.characters.join(""))
       throw new Error("The run was trained on another text: its characters are not those of the text here.");
+    if (config.settings.model.gate_norm) throw new Error("The run has normalised gates, which the page does not know: `storycell train --resume` goes on with it.");
     if (config.settings.training.soft_targets) throw new Error("The run learns from soft targets, which the page does not count: `storycell train --resume` goes on with it.");
     const { model, training } = config.settings, steps = training.steps ?? DEFAULTS.steps;
     const trainer = new Trainer(engine, data, { ...model, ...training, steps }, config.name ?? "mine");
