@@ -44,7 +44,6 @@ class EngineNetwork:
         *,
         ngrams: int = 0,
         matches: int = 0,
-        gate_norm: bool = False,
         generates_in: str = "fp32",
         forget_bias: float = -1.0,
         threads: int | None = None,
@@ -55,9 +54,6 @@ class EngineNetwork:
             )
         self.cell, self.generates_in, self.forget_bias, self.threads = cell, generates_in, forget_bias, threads
         self._cell = CELLS[cell]
-        self.gate_norm = gate_norm
-        if gate_norm:
-            raise ValueError("the engine has no normalised gates yet")
         self.state_names, self.value_names = self._cell.state_names, self._cell.value_names
         self._weights = {name: np.array(weight, np.float32, order="C") for name, weight in weights.items()}
         shapes = {name: weight.shape for name, weight in self._weights.items()}
@@ -116,7 +112,6 @@ class EngineNetwork:
             self.cell,
             ngrams=self.context.ngrams,
             matches=self.context.matches,
-            gate_norm=self.gate_norm,
             generates_in=self.generates_in,
             forget_bias=self.forget_bias,
             threads=self.threads,

@@ -72,12 +72,9 @@ class EngineModel:
         ngrams: int = 0,
         ngram_rows: int = 0,
         matches: int = 0,
-        gate_norm: bool = False,
     ) -> None:
         if cell not in CELLS:
             raise ValueError(f"the engine has no cell {cell!r}; it has {', '.join(CELLS)}")
-        if gate_norm:
-            raise ValueError("the engine has no normalised gates yet")
         if precision not in PRECISIONS:
             raise ValueError(f"precision = {precision!r}: it is fp32 or bf16")
         self._library = library()
