@@ -69,7 +69,17 @@ struct Recurrence {
     float* grad_carry;          // [B, H] in: gradient to the final cell state; out: to the initial
     float* grad_initial;        // [B, H] out: gradient to the initial hidden state
     int64_t descending;         // forward only: panels from the last to the first, same result
-};
+    // Normalised gates (lstm; ops/gate_norm.h), where there is a bias for after the division: of the input none is in
+    // `table` or `projected` then, and threads share no units.
+    const float* gate_bias;     // [G*H], or null: gates are not normalised
+    int64_t real_units;         // the mean is over so many, the first
+    void* normalised;           // [T, B, G*H] as `saved`: written where that is, read by backward
+    float* mean_squares;        // [T, B, G], likewise
+    float* grad_gates;          // backward, out: [kMostTogether, G*H] gradients of what the cell reads, summed over
+};                              // the steps of streams_together(B) streams each; as many rows as that takes
+
+constexpr int64_t kMostTogether = 16;
+constexpr int64_t streams_together(int64_t streams) { return (streams + kMostTogether - 1) / kMostTogether; }
 
 // What one call of a kernel computes of a Recurrence: some streams, some of its steps in the order in which they are done
 // (backward has one more than `steps`, for the initial state) and, of the units, panels as they are packed: share
@@ -162,6 +172,7 @@ struct GenerationLayer {
     void* hidden;                  // [2, B, H] elements: slot 0 in and out, slot 1 scratch
     float* carry;                  // [B, H]: lstm cell state / gru hidden state, in and out
     float* projected;              // later layers: [B, G*H] scratch
+    const float* gate_bias;        // [G*H] of normalised gates, whose input has no bias; or null
 };
 
 // How one stream chooses its next character: FIELD(type, name), in the order of `Choice` in language_model.py. A list,
@@ -202,6 +213,7 @@ struct Generation {
     const float *embedding_weight = nullptr, *context_table = nullptr;  // [V, width], [rows, width]
     int64_t* past = nullptr;       // [B, memory], in and out
     float* vectors = nullptr;      // [B, width] scratch
+    int64_t real_units = 0;        // of normalised gates, as in Recurrence
 };
 
 struct Tensor {                 // one of a model's tensors, as the optimiser sees it

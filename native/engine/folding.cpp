@@ -23,7 +23,7 @@ Status fold_table(int64_t characters, int64_t across, int64_t width, const float
     if (!embedding) {
         transpose(across, characters, input, width, table, across);
         for (int64_t v = 0; v < characters; ++v)
-            for (int64_t j = 0; j < across; ++j) table[v * across + j] += bias[j];
+            for (int64_t j = 0; bias && j < across; ++j) table[v * across + j] += bias[j];
         return kOk;
     }
     if (const int bad = storycell_pack(kFloat32, width, across, 0, input, 1, width, width, across,

@@ -13,7 +13,7 @@ void fold_biases(int64_t cell, int64_t units, int64_t padded, const float* input
                  float* reset);
 
 // table[characters, across] = what each character adds to the gates: of the first layer's input[across, width] the
-// product with embedding[characters, width], or without one its columns; and bias[across]. `packed` is room to work in.
+// product with embedding[characters, width], or without one its columns; and bias[across], or null. `packed` is room to work in.
 Status fold_table(int64_t characters, int64_t across, int64_t width, const float* input, const float* embedding,
                   const float* bias, float* table, Buffer& packed, int threads);
 

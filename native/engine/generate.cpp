@@ -42,6 +42,7 @@ Status generate_streams(const Kernels& kernels, const Generation& a, int64_t fir
             r.reset_bias = layer.reset_bias;
             r.hidden = layer.hidden;
             r.carry = layer.carry;
+            r.gate_bias = layer.gate_bias, r.real_units = a.real_units;
             if (l == 0 && shape.any()) {
                 const int64_t D = a.embedding;
                 for (int64_t b = first; b < last; ++b) {

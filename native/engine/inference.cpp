@@ -43,7 +43,7 @@ class Network {
 public:
     Network(const NetworkWeights& w, int64_t elements)
         : cell(w.cell), L(w.layers), H(w.units), V(w.characters), G(kCells[w.cell].gates), P(whole_lanes(w.units)),
-          W(whole_lanes(w.characters)), context{w.ngrams, w.ngram_rows, w.matches, w.characters}, D(whole_lanes(w.embedding)), precision(elements),
+          W(whole_lanes(w.characters)), normalises(w.gate_norm), context{w.ngrams, w.ngram_rows, w.matches, w.characters}, D(whole_lanes(w.embedding)), precision(elements),
           layers(static_cast<size_t>(w.layers)) {}
 
     Status pack(const NetworkWeights& w, int threads) {
@@ -97,7 +97,7 @@ public:
                 if (k || looks_up) {
                     const int64_t in = k ? P : D;
                     const Product p{0, n * B, in, G * P, k ? below + BP : vectors, in, layers[k].input.data(),
-                                    layers[k].bias.data(), projected, 0};
+                                    input_bias(k), projected, 0};
                     TRY(storycell_product(&p, threads));
                     r.projected = projected;
                 } else {
@@ -151,13 +151,13 @@ public:
             TRY(storycell_convert(precision, h.data() + k * BP, hidden, BP, threads));
             const bool reads = k || context.any();
             all[k] = {layer.recurrent.data(), reads ? layer.input.data() : nullptr, reads ? nullptr : table.data(),
-                      reads ? layer.bias.data() : nullptr, layer.reset_bias.data(), hidden, carry.data() + k * BP,
-                      reads ? projected.data() : nullptr};
+                      reads ? input_bias(k) : nullptr, layer.reset_bias.data(), hidden, carry.data() + k * BP,
+                      reads ? projected.data() : nullptr, gate_bias(k)};
         }
         Generation g{cell, precision, L, B, P, V, a.length, all.data(), output.data(), output_bias.data(),
                      logits.data(), a.current, a.random, a.out, kept.data(), a.choice, a.unknown,
                      context.ngrams, context.ngram_rows, context.matches, D, embedding.data(), context_table.data(), a.past,
-                     context.any() ? vectors.room(B * D) : nullptr};
+                     context.any() ? vectors.room(B * D) : nullptr, H};
         TRY(storycell_generate(&g, threads));
         for (int64_t k = 0; k < L && cell != kGru; ++k)
             TRY(storycell_widen(precision, slots.data() + 2 * slot * k, h.data() + k * BP, BP, threads));
@@ -183,6 +183,7 @@ private:
     };
 
     int64_t cell, L, H, V, G, P, W;  // P, W: units and characters in whole lanes
+    bool normalises;                 // its gates
     ContextShape context;
     int64_t D;                       // width of the input in whole lanes
     int64_t precision;
@@ -252,9 +253,13 @@ private:
         Buffer input, rows, packed;
         pad_gates(w.layer[0].input, columns, padded, input.room(G * P * padded));
         if (w.embedding) resize_rows(w.embedding_weight, V, columns, padded, rows.room(V * padded));
-        return fold_table(V, G * P, padded, input.data(), rows.data(), layers[0].bias.data(), table.room(V * G * P), packed,
+        return fold_table(V, G * P, padded, input.data(), rows.data(), input_bias(0), table.room(V * G * P), packed,
                           threads);
     }
+
+    // The bias of a layer is added to what it reads, or after its gates have been normalised.
+    const float* input_bias(int64_t k) const { return normalises ? nullptr : layers[k].bias.data(); }
+    const float* gate_bias(int64_t k) const { return normalises ? layers[k].bias.data() : nullptr; }
 
     void pad_state(const float* plain, int64_t B, Buffer& to) const {
         resize_rows(plain, L * B, H, P, to.room(L * B * P));
@@ -264,6 +269,7 @@ private:
         Recurrence r{};
         r.cell = cell, r.streams = B, r.units = P, r.characters = V;
         r.packed = layers[k].recurrent.data(), r.table = table.data(), r.reset_bias = layers[k].reset_bias.data();
+        r.gate_bias = gate_bias(k), r.real_units = H;
         return r;
     }
 
@@ -285,7 +291,7 @@ bool between(int64_t n, int64_t least, int64_t most) { return n >= least && n <=
 Status check(const NetworkWeights& w, int64_t precision, int threads) {
     if (!between(w.cell, 0, kCellCount - 1) || !between(precision, kFloat32, kInt8) || !between(threads, 1, 1024) ||
         !between(w.layers, 1, 1024) || !between(w.units, 1, 1 << 16) || !between(w.characters, 1, 1 << 21) ||
-        !between(w.embedding, 0, 1 << 16))
+        !between(w.embedding, 0, 1 << 16) || !between(w.gate_norm, 0, w.cell == kLstm))
         return kBadSize;
     const ContextShape context{w.ngrams, w.ngram_rows, w.matches, w.characters};
     if (!context.fits() || (context.any() && !w.embedding)) return kBadSize;
@@ -294,6 +300,7 @@ Status check(const NetworkWeights& w, int64_t precision, int threads) {
     for (int64_t k = 0; k < w.layers; ++k) {
         const NetworkLayer& layer = w.layer[k];
         if (!layer.input || !layer.recurrent || !layer.input_bias != !layer.recurrent_bias) return kMissing;
+        if (w.gate_norm && !layer.input_bias) return kMissing;
     }
     return kOk;
 }

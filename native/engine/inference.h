@@ -22,6 +22,7 @@ struct NetworkWeights {         // all of them; nothing is kept of the pointers
     const float *output, *output_bias;  // [V, H], [V]
     int64_t ngrams = 0, ngram_rows = 0, matches = 0;  // context.h; 0: none
     const float* context_table = nullptr;             // [rows, D]
+    int64_t gate_norm = 0;  // nonzero: normalised gates (ops/gate_norm.h), of lstm with biases alone
 };
 
 // Characters to be read, and what is wanted of that; a null is not computed. Only a network packed for float32 reads.

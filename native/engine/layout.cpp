@@ -49,7 +49,8 @@ constexpr bool whole(const Field (&fields)[kCount], size_t size) {
 STRUCT(Recurrence, FIELD(cell), FIELD(precision), FIELD(steps), FIELD(streams), FIELD(units), FIELD(characters),
        FIELD(packed), FIELD(ids), FIELD(ids_stream_stride), FIELD(ids_step_stride), FIELD(table), FIELD(projected),
        FIELD(reset_bias), FIELD(hidden), FIELD(cell_state), FIELD(saved), FIELD(carry), FIELD(grad_output),
-       FIELD(grad_hidden), FIELD(grad_carry), FIELD(grad_initial), FIELD(descending))
+       FIELD(grad_hidden), FIELD(grad_carry), FIELD(grad_initial), FIELD(descending),
+       FIELD(gate_bias), FIELD(real_units), FIELD(normalised), FIELD(mean_squares), FIELD(grad_gates))
 STRUCT(Product, FIELD(precision), FIELD(rows), FIELD(inner), FIELD(columns), FIELD(left), FIELD(left_stride),
        FIELD(packed), FIELD(bias), FIELD(out), FIELD(descending))
 STRUCT(TransposedProduct, FIELD(precision), FIELD(rows), FIELD(m), FIELD(n), FIELD(left), FIELD(left_stride),
@@ -66,24 +67,25 @@ STRUCT(Dropout, FIELD(precision), FIELD(count), FIELD(period), FIELD(seed), FIEL
 STRUCT(Choice, STORYCELL_CHOICE(LISTED))
 #undef LISTED
 STRUCT(GenerationLayer, FIELD(packed_recurrent), FIELD(packed_input), FIELD(table), FIELD(input_bias),
-       FIELD(reset_bias), FIELD(hidden), FIELD(carry), FIELD(projected))
+       FIELD(reset_bias), FIELD(hidden), FIELD(carry), FIELD(projected), FIELD(gate_bias))
 STRUCT(Generation, FIELD(cell), FIELD(precision), FIELD(layers), FIELD(streams), FIELD(units), FIELD(characters),
        FIELD(length), FIELD(layer), FIELD(packed_output), FIELD(output_bias), FIELD(logits), FIELD(current),
        FIELD(random), FIELD(out), FIELD(kept_logits), FIELD(choice), FIELD(unknown), FIELD(ngrams),
-       FIELD(ngram_rows), FIELD(matches), FIELD(embedding), FIELD(embedding_weight), FIELD(context_table), FIELD(past), FIELD(vectors))
+       FIELD(ngram_rows), FIELD(matches), FIELD(embedding), FIELD(embedding_weight), FIELD(context_table), FIELD(past), FIELD(vectors),
+       FIELD(real_units))
 STRUCT(Tensor, FIELD(value), FIELD(grad), FIELD(mean), FIELD(square), FIELD(step), FIELD(count), FIELD(rate),
        FIELD(decay), FIELD(beta1), FIELD(beta2), FIELD(epsilon))
 STRUCT(Tensors, FIELD(tensors), FIELD(tensor), FIELD(factor), FIELD(sums))
 STRUCT(ModelConfig, FIELD(cell), FIELD(layers), FIELD(units), FIELD(characters), FIELD(embedding), FIELD(gate_bias),
        FIELD(precision), FIELD(threads), FIELD(dropout), FIELD(weight_dropout), FIELD(embedding_dropout), FIELD(ngrams), FIELD(ngram_rows),
-       FIELD(matches))
+       FIELD(matches), FIELD(gate_norm))
 STRUCT(Chunk, FIELD(streams), FIELD(steps), FIELD(ids), FIELD(targets), FIELD(resets), FIELD(carries), FIELD(seed),
        FIELD(soft), FIELD(share), FIELD(nats), FIELD(norm))
 STRUCT(Update, FIELD(method), FIELD(rate), FIELD(clip), FIELD(decay), FIELD(beta1), FIELD(beta2))
 STRUCT(NetworkLayer, FIELD(input), FIELD(recurrent), FIELD(input_bias), FIELD(recurrent_bias))
 STRUCT(NetworkWeights, FIELD(cell), FIELD(layers), FIELD(units), FIELD(characters), FIELD(embedding),
        FIELD(embedding_weight), FIELD(layer), FIELD(output), FIELD(output_bias), FIELD(ngrams),
-       FIELD(ngram_rows), FIELD(matches), FIELD(context_table))
+       FIELD(ngram_rows), FIELD(matches), FIELD(context_table), FIELD(gate_norm))
 STRUCT(Reading, FIELD(streams), FIELD(steps), FIELD(ids), FIELD(targets), FIELD(hidden), FIELD(cell),
        FIELD(final_hidden), FIELD(final_cell), FIELD(losses), FIELD(logits), FIELD(hiddens), FIELD(cells), FIELD(past),
        FIELD(final_past))

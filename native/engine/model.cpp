@@ -160,8 +160,8 @@ Status Model::fold(Folded& to, const float* embedded) const {
     }
     if (context >= 0) return kOk;
     const float* rows = embedded ? embedded : embedding < 0 ? nullptr : at(kWeight, embedding);
-    return fold_table(V, G * H, D, at(kWeight, layers[0].input), rows, to.bias[0].data(), to.table.room(V * G * H),
-                      to.packed, threads);
+    return fold_table(V, G * H, D, at(kWeight, layers[0].input), rows, config.gate_norm ? nullptr : to.bias[0].data(),
+                      to.table.room(V * G * H), to.packed, threads);
 }
 
 // Everything that the weights alone decide, once for each version of them, and what a chunk's dropout leaves of them.
@@ -248,6 +248,10 @@ Recurrence Model::recurrence(Layer& layer) {
     a.cell = config.cell, a.precision = precision, a.steps = T, a.streams = B, a.units = H;
     a.hidden = layer.hidden.data(), a.saved = layer.gates.data();
     if (config.cell == kLstm) a.cell_state = layer.cells.data();
+    if (config.gate_norm) {
+        a.gate_bias = folded.bias[static_cast<size_t>(&layer - layers.data())].data(), a.real_units = config.units;
+        a.normalised = layer.normalised.room(elements(T * B * G * H)), a.mean_squares = layer.mean_squares.room(T * B * G);
+    }
     return a;
 }
 
@@ -280,7 +284,8 @@ Status Model::forward(int64_t k, const Chunk& chunk) {
         const int64_t in = k ? H : D;
         const float* read = k ? layers[static_cast<size_t>(k - 1)].outputs : read_vectors.data();
         const Product p{precision, T * B, in, G * H, read, in, layer.packed_input.data(),
-                        folded.bias[static_cast<size_t>(k)].data(), projected.room(T * B * G * H), 0};
+                        config.gate_norm ? nullptr : folded.bias[static_cast<size_t>(k)].data(),
+                        projected.room(T * B * G * H), 0};
         TRY(storycell_product(&p, threads));
         a.projected = projected.data();
     }
@@ -348,6 +353,7 @@ Status Model::backward(int64_t k, const Chunk& chunk) {
     a.packed = layer.packed_recurrent_back.data(), a.grad_output = grad_top.data();
     a.grad_initial = grad_initial.room(B * H);
     (gru ? a.carry : a.grad_carry) = grad_carry.zeros(B * H);
+    if (config.gate_norm) a.grad_gates = grad_gates.room(kMostTogether * G * H);
     TRY(storycell_backward(&a, threads));
 
     float* all = sums.room(G * H);         // over all characters, of the gradients that meet W_hh
@@ -378,6 +384,8 @@ Status Model::backward(int64_t k, const Chunk& chunk) {
         TRY(drop(0, G * H * H, storycell_model_seed(chunk.seed, 1 + k), config.weight_dropout, grad, grad, threads));
     if (layer.input_bias >= 0) {
         float *in = at(kGradient, layer.input_bias), *back = at(kGradient, layer.recurrent_bias);
+        for (int64_t b = 0, at = 0; config.gate_norm && b < B; b += streams_together(B), at += G * H)
+            for (int64_t j = 0; j < G * H; ++j) all[j] = (b ? all[j] : 0) + grad_gates.data()[at + j];
         for (int64_t j = 0; j < G * H; ++j) {
             back[j] = all[j];
             in[j] = gru && j >= 2 * H ? last[j - 2 * H] : all[j];
@@ -591,6 +599,7 @@ Model* storycell_model_create(const ModelConfig* c) {
         c->characters < 1 || c->characters > (1 << 21) || c->embedding < 0 || c->embedding > (1 << 16) ||
         !ContextShape{c->ngrams, c->ngram_rows, c->matches, c->characters}.fits() ||
         ((c->ngrams || c->matches) && !c->embedding) ||
+        c->gate_norm < 0 || c->gate_norm > (c->cell == kLstm && c->gate_bias) ||
         !share(c->dropout) || !share(c->weight_dropout) || !share(c->embedding_dropout))
         return nullptr;
     if ((c->units + 16) * (c->characters + c->units + 16) > kMostNumbers / (8 * c->layers)) return nullptr;

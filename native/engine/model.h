@@ -11,6 +11,7 @@ struct ModelConfig {  // embedding 0: one-hot characters; shares that are droppe
     int64_t cell, layers, units, characters, embedding, gate_bias, precision, threads;
     double dropout, weight_dropout, embedding_dropout;
     int64_t ngrams, ngram_rows, matches;  // context.h; 0: none
+    int64_t gate_norm;  // nonzero: normalised gates (ops/gate_norm.h), of lstm with gate_bias alone
 };
 
 struct Chunk {  // characters to learn from

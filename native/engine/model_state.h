@@ -34,7 +34,7 @@ struct Parameter {
 // what each character adds to the first layer's gates. float32.
 struct Folded {
     std::vector<Buffer> bias;  // of each layer, [G*H]
-    Buffer table;              // [V, G*H], with the first layer's bias
+    Buffer table;              // [V, G*H], with the first layer's bias, but for normalised gates
     Buffer packed;
 };
 
@@ -42,6 +42,7 @@ struct Layer {
     int64_t input = -1, recurrent = -1, input_bias = -1, recurrent_bias = -1;  // parameters, or -1
     // Of a chunk, as in Recurrence, in elements; `kept` is what dropout leaves of the outputs [T, B, H].
     Buffer hidden, cells, gates, kept;
+    Buffer normalised, mean_squares;      // with gate_norm
     const float* outputs = nullptr;       // `kept`, or `hidden` from its second step on
     Buffer carry, next_state, next_cell;  // [B, H]
     Buffer state, cell;                   // [B, H]: what is carried to the next chunk
@@ -102,7 +103,7 @@ private:
     Buffer packed_output, packed_output_back, kept_characters, kept_embedding;
     Buffer vectors, read_vectors, grad_vectors;  // [T*B, D]: what the first layer reads, as elements, its gradient
     Buffer projected, grad_table, grad_top, logit_grads, losses, grad_initial, grad_carry, sums, last_sums, spread,
-        block_sums, scratch;
+        block_sums, scratch, grad_gates;
     std::vector<Tensor> tensors;
     std::vector<MuonMatrix> matrices;
     Muon muon;

@@ -62,6 +62,10 @@ Status check(const Recurrence& a, bool backward) {
     if (a.cell == kLstm && (backward ? !a.grad_carry || !a.cell_state : !a.carry && !a.cell_state))
         return kMissing;
     if (a.cell == kGru && (!a.carry || (!backward && !a.reset_bias))) return kMissing;
+    if (a.gate_bias) {
+        if (a.cell != kLstm || a.real_units < 1 || a.real_units > a.units) return kBadSize;
+        if ((a.saved && (!a.normalised || !a.mean_squares)) || (backward && !a.grad_gates)) return kMissing;
+    }
     if (backward) return kOk;
     if (!a.ids) return a.projected ? kOk : kMissing;
     if (!a.table) return kMissing;
@@ -109,6 +113,7 @@ Status check(const Generation& a) {
         if (l == 0 && !context.any() ? !layer.table : !layer.packed_input || !layer.projected) return kMissing;
         if (a.cell != kRnn && !layer.carry) return kMissing;
         if (a.cell == kGru && !layer.reset_bias) return kMissing;
+        if (layer.gate_bias && (a.cell != kLstm || a.real_units < 1 || a.real_units > a.units)) return kBadSize;
     }
     for (int64_t b = 0; b < a.streams; ++b)
         if (!a.choice[b].greedy && !(a.choice[b].temperature > 0)) return kBadSize;

@@ -27,7 +27,7 @@ Grid choose_grid(const Kernels& k, const Recurrence& a, int64_t panels, int thre
     };
     const int64_t weights = kCells[a.cell].gates * a.units * a.units;
     Grid best{std::min<int64_t>(a.streams, threads), 1};
-    const int64_t most = a.precision == kBlas ? 1 : std::min({int64_t{threads}, kMostShares, panels, weights / kLeastWeights});
+    const int64_t most = a.precision == kBlas || a.gate_bias ? 1 : std::min({int64_t{threads}, kMostShares, panels, weights / kLeastWeights});
     for (int64_t shares = 2; shares <= most; ++shares) {
         const Grid grid{std::min<int64_t>(a.streams, threads / shares), shares};
         const bool worth = a.steps * a.streams * weights >= kWorthAThread * grid.groups * shares;
@@ -103,10 +103,12 @@ struct Group {
 }  // namespace
 
 Status through_time(RecurrenceKernel* kernel, const Recurrence& a, int64_t steps, Grid grid) {
-    if (grid.shares == 1)
-        return split(a.streams, 1, static_cast<int>(grid.groups), [&](int64_t first, int64_t last) {
-            return kernel(a, {first, last, 0, steps, 0, 1});
+    if (grid.shares == 1) {
+        const int64_t together = a.gate_bias ? streams_together(a.streams) : 1;  // whose gradients have one sum
+        return split(divided(a.streams, together), 1, static_cast<int>(grid.groups), [&](int64_t first, int64_t last) {
+            return kernel(a, {first * together, std::min(last * together, a.streams), 0, steps, 0, 1});
         });
+    }
     Share shares[kMostGroups * kMostShares];
     Group groups[kMostGroups];
     for (int64_t g = 0; g < grid.groups; ++g)

@@ -47,16 +47,27 @@ struct Lstm {  // i f g o, as torch
     static constexpr int gates = shape<cell>.gates, saved = shape<cell>.saved, back = shape<cell>.back;
     static constexpr bool carries = true;
 
+    struct Gates {
+        Simd::F i, f, g, o;
+    };
+
     template <class P>
     static inline void forward(const ForwardPointers<P>& p) {
         using S = Simd;
-        constexpr Accuracy q = P::forward;
         constexpr int w = S::width;
         const int64_t h = p.units;
-        const S::F i = sigmoid<q>(S::load(p.sum) + S::load(p.input));
-        const S::F f = sigmoid<q>(S::load(p.sum + w) + S::load(p.input + h));
-        const S::F g = tanh<q>(S::load(p.sum + 2 * w) + S::load(p.input + 2 * h));
-        const S::F o = sigmoid<q>(S::load(p.sum + 3 * w) + S::load(p.input + 3 * h));
+        open<P>({S::load(p.sum) + S::load(p.input), S::load(p.sum + w) + S::load(p.input + h),
+                 S::load(p.sum + 2 * w) + S::load(p.input + 2 * h), S::load(p.sum + 3 * w) + S::load(p.input + 3 * h)},
+                p);
+    }
+
+    // From what the gates are opened by; `sum` and `input` are not read.
+    template <class P>
+    static inline void open(const Gates& by, const ForwardPointers<P>& p) {
+        using S = Simd;
+        constexpr Accuracy q = P::forward;
+        const int64_t h = p.units;
+        const S::F i = sigmoid<q>(by.i), f = sigmoid<q>(by.f), g = tanh<q>(by.g), o = sigmoid<q>(by.o);
         const S::F c = S::fma(f, S::load(p.before), i * g);
         S::store(p.after, c);
         P::store(p.hidden, o * tanh<q>(c));
@@ -70,6 +81,17 @@ struct Lstm {  // i f g o, as torch
 
     template <class P>
     static inline void backward(const BackwardPointers<P>& p) {
+        const int64_t h = p.units;
+        const Gates d = gradients<P>(p);
+        P::store(p.saved, d.i);
+        P::store(p.saved + h, d.f);
+        P::store(p.saved + 2 * h, d.g);
+        P::store(p.saved + 3 * h, d.o);
+    }
+
+    // Of what the gates are opened by; `saved` is left as it is.
+    template <class P>
+    static inline Gates gradients(const BackwardPointers<P>& p) {
         using S = Simd;
         const int64_t h = p.units;
         const S::F one = S::set1(1.0f);
@@ -83,10 +105,7 @@ struct Lstm {  // i f g o, as torch
         const S::F dg = dc * i * S::fnma(g, g, one);
         const S::F d_o = go * t * (one - o);
         S::store(p.carried, dc * f);
-        P::store(p.saved, di);
-        P::store(p.saved + h, df);
-        P::store(p.saved + 2 * h, dg);
-        P::store(p.saved + 3 * h, d_o);
+        return {di, df, dg, d_o};
     }
 };
 

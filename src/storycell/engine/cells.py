@@ -17,6 +17,8 @@ Array = npt.NDArray[np.floating[Any]]
 Arrays = dict[str, Array]
 Weights = Mapping[str, Array]
 
+NORM_EPSILON = 1e-5  # added to the mean square of a gate that is normalised
+
 
 class Cell:
     """Base of the cells: names, shapes of weights (`weight_ih [G*H D]`, `weight_hh [G*H H]`, two biases `[G*H]`)."""
@@ -39,8 +41,10 @@ class Cell:
         """
         raise NotImplementedError
 
-    def back(self, values: Arrays, before: Arrays, gradients: Arrays, w: Weights) -> tuple[Array, Arrays, Arrays]:
-        """The derivative of `step`, from the values it gave and the state before it.
+    def back(
+        self, x: Array, values: Arrays, before: Arrays, gradients: Arrays, w: Weights
+    ) -> tuple[Array, Arrays, Arrays]:
+        """The derivative of `step`, from what it read, the values it gave and the state before it.
 
         `gradients` are those to `value_names`' states after the step (that to h without what reaches it through this
         step's c). Returns the gradient to x `[N D]`; those to the state before, and those to the state after in full.
@@ -67,7 +71,7 @@ class LSTM(Cell):
     def step(self, x: Array, state: Arrays, w: Weights, hold: Hold = unheld) -> Arrays:
         """One character: `x [N D]`, `h c [N H]` -> `i f g o c h [N H]`."""
         h, c = state["h"], state["c"]
-        i, f, g, o = np.split(affine(x, w, "ih") + affine(h, w, "hh"), 4, axis=-1)
+        i, f, g, o = np.split(self.open(x, h, w), 4, axis=-1)
         i = hold("i", sigmoid(i))
         f = hold("f", sigmoid(f))
         g = hold("g", np.tanh(g))
@@ -76,15 +80,55 @@ class LSTM(Cell):
         h = hold("h", o * np.tanh(c))
         return {"i": i, "f": f, "g": g, "o": o, "c": c, "h": h}
 
-    def back(self, values: Arrays, before: Arrays, gradients: Arrays, w: Weights) -> tuple[Array, Arrays, Arrays]:
+    def open(self, x: Array, h: Array, w: Weights) -> Array:
+        """What the gates are opened by, `[N 4H]`."""
+        return affine(x, w, "ih") + affine(h, w, "hh")
+
+    def open_back(self, d: Array, x: Array, h: Array, w: Weights) -> Array:
+        """From the gradient to what the gates are opened by that to W x + U h, both `[N 4H]`."""
+        return d
+
+    def back(
+        self, x: Array, values: Arrays, before: Arrays, gradients: Arrays, w: Weights
+    ) -> tuple[Array, Arrays, Arrays]:
         """dc = dc + dh o (1 - tanh(c)^2); from there to the gates, to c before by f, to x and h before by the gates."""
         i, f, g, o, dh = (*(values[name] for name in "ifgo"), gradients["h"])
         shown = np.tanh(values["c"])
         dc = gradients["c"] + dh * o * (1 - shown * shown)
         di, df = dc * g * i * (1 - i), dc * before["c"] * f * (1 - f)
         dg, do = dc * i * (1 - g * g), dh * shown * o * (1 - o)
-        d = np.concatenate((di, df, dg, do), axis=-1)
+        d = self.open_back(np.concatenate((di, df, dg, do), axis=-1), x, before["h"], w)
         return d @ w["weight_ih"], {"h": d @ w["weight_hh"], "c": dc * f}, {"h": dh, "c": dc}
+
+
+class NormalisedLSTM(LSTM):
+    """An LSTM whose gates are normalised: each of i, f, g and o is opened by
+
+        (W x + U h) / sqrt(mean over the units of (W x + U h)^2 + 1e-5) + b
+
+    with a mean of its own: RMS normalisation (Zhang & Sennrich 2019, arXiv:1910.07467) inside the gates (as layer
+    normalisation in Ba, Kiros & Hinton 2016, arXiv:1607.06450). It has the weights of the LSTM, and needs its biases.
+    """
+
+    def open(self, x: Array, h: Array, w: Weights) -> Array:
+        """What the gates are opened by, `[N 4H]`."""
+        n, _ = self._normalise(x, h, w)
+        opened: Array = n.reshape(len(n), -1) + w["bias_ih"] + w["bias_hh"]
+        return opened
+
+    def open_back(self, d: Array, x: Array, h: Array, w: Weights) -> Array:
+        """(d - n mean(n d)) / rms of each gate, n being what is normalised."""
+        n, rms = self._normalise(x, h, w)
+        each = d.reshape(n.shape)
+        through: Array = ((each - n * (n * each).mean(-1, keepdims=True)) / rms).reshape(d.shape)
+        return through
+
+    @staticmethod
+    def _normalise(x: Array, h: Array, w: Weights) -> tuple[Array, Array]:
+        """Each gate over its root mean square, `[N 4 H]`, and that, `[N 4 1]`."""
+        sums = (x @ w["weight_ih"].T + h @ w["weight_hh"].T).reshape(len(h), 4, -1)
+        rms = np.sqrt((sums * sums).mean(-1, keepdims=True) + NORM_EPSILON)
+        return sums / rms, rms
 
 
 class GRU(Cell):
@@ -110,7 +154,9 @@ class GRU(Cell):
         h = hold("h", (1 - z) * n + z * h)
         return {"r": r, "z": z, "n": n, "h": h}
 
-    def back(self, values: Arrays, before: Arrays, gradients: Arrays, w: Weights) -> tuple[Array, Arrays, Arrays]:
+    def back(
+        self, x: Array, values: Arrays, before: Arrays, gradients: Arrays, w: Weights
+    ) -> tuple[Array, Arrays, Arrays]:
         """To z and n, from n through r to what r multiplies; to h before by z and by the gates."""
         r, z, n, dh = (*(values[name] for name in "rzn"), gradients["h"])
         n_h = np.split(affine(before["h"], w, "hh"), 3, axis=-1)[2]
@@ -133,13 +179,16 @@ class RNN(Cell):
         """One character: `x [N D]`, `h [N H]` -> `h [N H]`."""
         return {"h": hold("h", np.tanh(affine(x, w, "ih") + affine(state["h"], w, "hh")))}
 
-    def back(self, values: Arrays, before: Arrays, gradients: Arrays, w: Weights) -> tuple[Array, Arrays, Arrays]:
+    def back(
+        self, x: Array, values: Arrays, before: Arrays, gradients: Arrays, w: Weights
+    ) -> tuple[Array, Arrays, Arrays]:
         """d = dh (1 - h^2), to x and h before by the weights."""
         d = gradients["h"] * (1 - values["h"] * values["h"])
         return d @ w["weight_ih"], {"h": d @ w["weight_hh"]}, {"h": gradients["h"]}
 
 
 CELLS: dict[str, Cell] = {cell.name: cell for cell in (LSTM(), GRU(), RNN())}
+NORMALISED_LSTM = NormalisedLSTM()
 
 
 def affine(x: Array, w: Weights, source: str) -> Array:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from storycell import threads
 from storycell.context import PAST, TABLE, Context
 from storycell.engine import library
-from storycell.engine.cells import CELLS, layer_weights, weight_shapes
+from storycell.engine.cells import CELLS, NORMALISED_LSTM, layer_weights, weight_shapes
 from storycell.engine.random import draw_weights
 from storycell.language_model import Choice, Floats, Generated, Hold, Integers, State, Values, unheld
 from storycell.types import UNKNOWN
@@ -30,8 +30,9 @@ class EngineNetwork:
     `generates_in` is the precision of the products in `write`: `fp32`, `bf16`, or `int8`, where weights are whole
     numbers with a scale for each row, and hidden states 127ths (what the first layer reads with `ngrams` or `matches`
     is float32 in all of them; `storycell.context` says what that is). `threads` is how many a call computes on, None as
-    many as `storycell.threads` says; results do not depend on it.
-    `ValueError` for weights that are not such a model's; `ImportError` where the engine was not built.
+    many as `storycell.threads` says; results do not depend on it. With `gate_norm` its gates are normalised
+    (`engine.cells.NormalisedLSTM`).
+    `ValueError` for weights that are not such a model's, and for `gate_norm` of another cell than lstm or without biases; `ImportError` where the engine was not built.
     """
 
     can_hold = True
@@ -47,13 +48,15 @@ class EngineNetwork:
         generates_in: str = "fp32",
         forget_bias: float = -1.0,
         threads: int | None = None,
+        gate_norm: bool = False,
     ) -> None:
         if cell not in CELLS or generates_in not in library.GENERATES_IN:
             raise ValueError(
                 f"cell {cell!r}, generates_in {generates_in!r}: the engine has {[*CELLS]}, {[*library.GENERATES_IN]}"
             )
         self.cell, self.generates_in, self.forget_bias, self.threads = cell, generates_in, forget_bias, threads
-        self._cell = CELLS[cell]
+        self.gate_norm = gate_norm
+        self._cell = NORMALISED_LSTM if gate_norm else CELLS[cell]
         self.state_names, self.value_names = self._cell.state_names, self._cell.value_names
         self._weights = {name: np.array(weight, np.float32, order="C") for name, weight in weights.items()}
         shapes = {name: weight.shape for name, weight in self._weights.items()}
@@ -67,6 +70,8 @@ class EngineNetwork:
         if self.context and not self.embedding_size:
             raise ValueError("rows of a context are added to an embedding, and these weights have none")
         self.gate_bias = "recurrent.bias_ih_l0" in shapes
+        if gate_norm and (cell != "lstm" or not self.gate_bias):
+            raise ValueError(f"gate_norm needs the cell lstm and gate biases; this is {cell}, gate_bias = {self.gate_bias}")
         if shapes != self._shapes():
             raise ValueError(f"these are not the weights of a character model with the cell {cell!r}: {shapes}")
         self._weights = {name: self._weights[name] for name in self._shapes()}  # in torch's order
@@ -115,6 +120,7 @@ class EngineNetwork:
             generates_in=self.generates_in,
             forget_bias=self.forget_bias,
             threads=self.threads,
+            gate_norm=self.gate_norm,
         )
 
     def frozen(self) -> "EngineNetwork":
@@ -233,7 +239,8 @@ class EngineNetwork:
     ) -> dict[tuple[str, int], Floats]:
         """By backpropagation through time: (state, layer) -> `[N K H]`."""
         ids, targets = self._ids("ids", ids), self._check_known(self._integers("targets", targets))
-        path = self._walk(ids, state)
+        vectors = self.inputs(ids, state[0].get(PAST))
+        path = self._walk(vectors, state)
         (N, K), H, last = ids.shape, self.hidden_size, self.num_layers - 1
         probabilities = _softmax(self.output(path[-1][last]["h"]))
         probabilities[np.arange(N), targets] -= 1
@@ -247,18 +254,18 @@ class EngineNetwork:
             for k in range(last, -1, -1):
                 gradients = later[k] | {"h": later[k]["h"] + from_above}
                 before = path[t - 1][k] if t else state[k]
-                from_above, later[k], whole = self._cell.back(path[t][k], before, gradients, self._layers[k])
+                x = path[t][k - 1]["h"] if k else vectors[:, t]
+                from_above, later[k], whole = self._cell.back(x, path[t][k], before, gradients, self._layers[k])
                 if cuts_h:
                     later[k]["h"] = zeros
                 for name in self.state_names:
                     found[name, k][:, t] = whole[name]
         return found
 
-    def _walk(self, ids: Integers, state: list[Values]) -> list[list[Values]]:
-        """Every value of every layer after each of ids `[N K]`."""
+    def _walk(self, vectors: Floats, state: list[Values]) -> list[list[Values]]:
+        """Every value of every layer after each of the vectors `[N K D]` that the first reads."""
         path: list[list[Values]] = []
-        vectors = self.inputs(ids, state[0].get(PAST))
-        for t in range(ids.shape[1]):
+        for t in range(vectors.shape[1]):
             x, before = vectors[:, t], path[-1] if path else state
             path.append([])
             for k in range(self.num_layers):
@@ -334,6 +341,7 @@ class _Packed:
             layer=ctypes.addressof(layers),
             output=weights["output.weight"].ctypes.data,
             output_bias=weights["output.bias"].ctypes.data,
+            gate_norm=network.gate_norm,
         )
         if network.embedding_size:
             a.embedding_weight = weights["embedding.weight"].ctypes.data

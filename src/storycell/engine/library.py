@@ -63,7 +63,7 @@ class Recurrence(Struct):
     _fields_ = _parse_fields(
         "i:cell precision steps streams units characters p:packed ids i:ids_stream_stride ids_step_stride"
         " p:table projected reset_bias hidden cell_state saved carry grad_output grad_hidden grad_carry grad_initial"
-        " i:descending"
+        " i:descending p:gate_bias i:real_units p:normalised mean_squares grad_gates"
     )
 
 
@@ -114,7 +114,7 @@ class Choice(Struct):
 class GenerationLayer(Struct):
     """One layer's weights and states for generation."""
 
-    _fields_ = _parse_fields("p:packed_recurrent packed_input table input_bias reset_bias hidden carry projected")
+    _fields_ = _parse_fields("p:packed_recurrent packed_input table input_bias reset_bias hidden carry projected gate_bias")
 
 
 class Generation(Struct):
@@ -123,7 +123,7 @@ class Generation(Struct):
     _fields_ = _parse_fields(
         "i:cell precision layers streams units characters length p:layer packed_output output_bias logits current"
         " random out kept_logits choice i:unknown ngrams ngram_rows matches embedding"
-        " p:embedding_weight context_table past vectors"
+        " p:embedding_weight context_table past vectors i:real_units"
     )
 
 
@@ -144,7 +144,7 @@ class ModelConfig(Struct):
 
     _fields_ = _parse_fields(
         "i:cell layers units characters embedding gate_bias precision threads"
-        " d:dropout weight_dropout embedding_dropout i:ngrams ngram_rows matches"
+        " d:dropout weight_dropout embedding_dropout i:ngrams ngram_rows matches gate_norm"
     )
 
 
@@ -171,7 +171,7 @@ class NetworkWeights(Struct):
 
     _fields_ = _parse_fields(
         "i:cell layers units characters embedding p:embedding_weight layer output output_bias i:ngrams"
-        " ngram_rows matches p:context_table"
+        " ngram_rows matches p:context_table i:gate_norm"
     )
 
 

@@ -51,8 +51,9 @@ class EngineModel:
 
     Weights start at zero: `initialise` or `write` them. `embedding_size` 0 feeds one-hot characters. `precision` is
     `fp32` or `bf16`, which rounds what goes into the products of `gradient`. The dropouts hold in `gradient` alone.
-    `ngrams`, `ngram_rows` and `matches` are those of its `storycell.context.Context`.
-    `ValueError` for a size out of range.
+    `ngrams`, `ngram_rows` and `matches` are those of its `storycell.context.Context`. With `gate_norm` its gates are
+    normalised (`engine.cells.NormalisedLSTM`).
+    `ValueError` for a size out of range, and for `gate_norm` of another cell than lstm or without gate biases.
     """
 
     def __init__(
@@ -72,14 +73,17 @@ class EngineModel:
         ngrams: int = 0,
         ngram_rows: int = 0,
         matches: int = 0,
+        gate_norm: bool = False,
     ) -> None:
         if cell not in CELLS:
             raise ValueError(f"the engine has no cell {cell!r}; it has {', '.join(CELLS)}")
         if precision not in PRECISIONS:
             raise ValueError(f"precision = {precision!r}: it is fp32 or bf16")
+        if gate_norm and (cell != "lstm" or not gate_bias):
+            raise ValueError(f"gate_norm needs the cell lstm and gate biases; this is {cell}, gate_bias = {gate_bias}")
         self._library = library()
         self.vocab_size, self.hidden_size, self.num_layers, self.cell = vocab_size, hidden_size, layers, cell
-        self.embedding_size, self.gate_bias = embedding_size, gate_bias
+        self.embedding_size, self.gate_bias, self.gate_norm = embedding_size, gate_bias, gate_norm
         self.precision, self.threads = precision, threads
         self.dropout, self.weight_dropout, self.embedding_dropout = dropout, weight_dropout, embedding_dropout
         self.state_names = ("h", "c") if cell == "lstm" else ("h",)
@@ -88,6 +92,7 @@ class EngineModel:
         config.dropout, config.weight_dropout, config.embedding_dropout = dropout, weight_dropout, embedding_dropout
         self.context = Context(ngrams, ngram_rows, matches, vocab_size)
         config.ngrams, config.ngram_rows, config.matches = ngrams, self.context.ngram_rows, matches
+        config.gate_norm = gate_norm
         self._model: int | None = self._library.storycell_model_create(ctypes.byref(config))
         if not self._model:
             raise ValueError("a size of the model is out of range, or there is not enough memory for it")
@@ -120,8 +125,8 @@ class EngineModel:
 
     def network(self, **keywords: Any) -> EngineNetwork:
         """The weights of now, to evaluate and generate with; learning goes on and leaves it. `keywords` are its own."""
-        context = {"ngrams": self.context.ngrams, "matches": self.context.matches}
-        return EngineNetwork(self.read(), self.cell, **{**context, "threads": self.threads, **keywords})
+        own = {"ngrams": self.context.ngrams, "matches": self.context.matches, "gate_norm": self.gate_norm}
+        return EngineNetwork(self.read(), self.cell, **{**own, "threads": self.threads, **keywords})
 
     def write(self, tensors: Mapping[str, Any], kind: str = "weight") -> None:
         """Set tensors of a kind; `ValueError`, and nothing set, for a name or shape that is not this model's."""
