@@ -23,6 +23,7 @@ WRONG: dict[str, list[Any]] = {
     "matches": [-1, 1, 65, 2.0, None],
     "gate_bias": [1, "yes", None],
     "forget_bias": [float("inf"), 1e39, "1"],
+    "gate_norm": [1, "yes", None],
     "streams": [0, 10**9],
     "chunk": [0, -1, 10**9],
     "batching": ["rows", None],
@@ -189,3 +190,35 @@ def test_a_wrong_entry_of_a_config_is_named_by_its_path(path: str, value: Any, s
 def test_a_config_that_is_none_is_refused(data: Any) -> None:
     with pytest.raises(SettingsError, match=r"missing|JSON object"):
         validate(RunConfig, data)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"cell": "gru"}, "cell is 'gru'"),
+        ({"cell": "mlstm"}, "cell is 'mlstm'"),
+        ({"gate_bias": False}, "gate_bias is off"),
+    ],
+)
+def test_normalised_gates_are_those_of_an_lstm_with_biases(changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        Settings().with_changes(gate_norm=True, **changes)
+    assert str(raised.value) == (
+        f"gate_norm = True: only an LSTM with gate biases has normalised gates, and {why}; "
+        "leave gate_norm out, or set cell to lstm and gate_bias on"
+    )
+
+
+@pytest.mark.parametrize("name", config.recipes())
+def test_no_recipe_normalises_gates_and_those_of_an_lstm_with_biases_can(name: str) -> None:
+    model = config.recipe(name).model
+    assert not model.gate_norm
+    if model.cell == "lstm" and model.gate_bias:
+        assert config.resolve(name, gate_norm=True).model.gate_norm
+
+
+def test_a_config_from_before_there_were_normalised_gates_has_none() -> None:
+    older = Settings().model_dump()
+    del older["model"]["gate_norm"]
+    assert not validate(Settings, older).model.gate_norm
+    assert validate(Settings, Settings().with_changes(gate_norm=True).model_dump()).model.gate_norm

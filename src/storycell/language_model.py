@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell.context import Context
-from storycell.errors import SettingsError, StorycellError
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -133,12 +132,3 @@ class LanguageModel(Protocol):
         `state` is that of each layer before the first id, `[N H]` by name. With `cuts_h` no gradient passes from a
         character's gates to the h before them, so that what arrives came through the cell state's sum alone.
         """
-
-
-def refuse_gate_norm(model: LanguageModel, what: str, error: type[StorycellError] = SettingsError) -> None:
-    """Raise `error` where a model has normalised gates, which `what` does not compute: it would be another model."""
-    if model.gate_norm:
-        raise error(
-            f"{what} knows no normalised gates, and this model has them; it can be sampled, measured, served and "
-            "trained on; train one without --gate-norm for this"
-        )

@@ -64,9 +64,9 @@ class Poisoned(CharLM):
     """A model whose loss is not a number at chosen steps."""
 
     def __init__(self, bad: set[int], model: ModelSettings) -> None:
-        super().__init__(
-            6, model.hidden, model.layers, model.cell, embedding_size=model.embedding, dropout=model.dropout
-        )
+        sizes = model.hidden, model.layers, model.cell
+        more = {"embedding_size": model.embedding, "dropout": model.dropout, "gate_norm": model.gate_norm}
+        super().__init__(6, *sizes, **more)
         self.bad, self.calls = bad, itertools.count()
 
     def forward(self, ids, state=None, targets=None):  # type: ignore[no-untyped-def]
@@ -291,6 +291,7 @@ def test_the_callers_random_numbers_are_left_alone() -> None:
 SAME = 1e-5  # nats, of float32 beside float64 after so many steps
 SAME_IN_FLOAT32 = 3e-3  # of both: Muon makes directions that hold nothing but rounding as long as the others
 NETWORKS = [{"cell": "lstm", "layers": 2}, {"cell": "gru"}, {"cell": "rnn"}, {"cell": "lstm", "embedding": 0}]
+NETWORKS += [{"layers": 2, "gate_norm": True}]
 
 
 @pytest.mark.parametrize("network", NETWORKS)

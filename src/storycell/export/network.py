@@ -15,8 +15,8 @@ from storycell.config import ModelSettings
 from storycell.context import TABLE, Context
 from storycell.engine.cells import CELLS
 from storycell.errors import ExportError
-from storycell.language_model import LanguageModel, refuse_gate_norm
-from storycell.runs.network import new_model
+from storycell.language_model import LanguageModel
+from storycell.runs.network import new_model, refuse_gate_norm
 
 Array = npt.NDArray[np.float32]
 

@@ -21,9 +21,10 @@ from storycell.data.vocab import SEPARATOR, Vocabulary
 from storycell.engine.cells import CELLS
 from storycell.errors import ExportError, SettingsError
 from storycell.export.html import digest, script_json
-from storycell.language_model import LanguageModel, refuse_gate_norm
+from storycell.language_model import LanguageModel
 from storycell.naming import show_name
 from storycell.runs import files
+from storycell.runs.network import refuse_gate_norm
 from storycell.runs.tensors import pack_tensors
 from storycell.web import theme, wasm
 

@@ -28,17 +28,7 @@ from storycell.context import PAST
 from storycell.errors import NotFiniteError, SettingsError
 from storycell.generation.constraints import Constraint, begin
 from storycell.generation.slicing import Pace
-from storycell.language_model import (
-    Choice,
-    Floats,
-    Held,
-    Hold,
-    Integers,
-    LanguageModel,
-    State,
-    refuse_gate_norm,
-    unheld,
-)
+from storycell.language_model import Choice, Floats, Held, Hold, Integers, LanguageModel, State, unheld
 from storycell.language_model import Generated as Rows
 from storycell.types import BOUNDARY, UNKNOWN
 
@@ -269,7 +259,6 @@ def hold_of(layer: int, held: Held) -> Hold:
 
 
 def _check_held(lm: LanguageModel, held: Held) -> None:
-    refuse_gate_norm(lm, "holding values of units")
     names = lm.value_names
     for name, layer, unit in held:
         if name not in names:

@@ -30,7 +30,7 @@ from storycell.inspect.pairs import QUOTED, Pair
 from storycell.inspect.patching import Part, raised
 from storycell.inspect.trace import Trace, trace
 from storycell.inspect.units import Finding, best_scores, find_units, unit_score
-from storycell.language_model import LanguageModel, refuse_gate_norm
+from storycell.language_model import LanguageModel
 from storycell.runs.folder import RunFolder
 from storycell.types import BOUNDARY, Ids
 
@@ -129,7 +129,6 @@ def frames_of(folder: RunFolder, model: LanguageModel) -> list[Frame]:
 
     `RunFolderError` where the run kept none.
     """
-    refuse_gate_norm(model, "the film of a training")
     shapes = {name: weight.shape for name, weight in model.weights().items()}
     _, about = folder.load_weights(shapes)
     last = int(about.get("step", 0))

@@ -14,7 +14,6 @@ import numpy as np
 
 from storycell import threads
 from storycell.data.vocab import Vocabulary
-from storycell.engine.cells import CELLS
 from storycell.errors import CorpusError, UnknownCharacterError
 from storycell.inspect import film as films
 from storycell.inspect import gradients, latch, memory
@@ -33,11 +32,12 @@ from storycell.inspect.pairs import FACTS, QUOTED
 from storycell.inspect.patching import Carriers, Transplant, carriers, transplant
 from storycell.inspect.probes import Probe, probe
 from storycell.inspect.saturation import Saturation, saturation
+from storycell.inspect.shown import can_change
 from storycell.inspect.steering import DoseCurve, dose_curves
 from storycell.inspect.trace import Trace, trace
 from storycell.inspect.truth import Truth, truth
 from storycell.inspect.units import Finding, find_units
-from storycell.language_model import LanguageModel, refuse_gate_norm
+from storycell.language_model import LanguageModel
 from storycell.types import Ids
 
 FEWEST_CHARS = 4000
@@ -104,7 +104,7 @@ class Inspection:
     authors: MemoryAuthors | None  # of an LSTM or a GRU
     carriers: list[Carriers]  # of the facts of the embedded stories; none where their characters are unknown
     transplants: list[Transplant]  # of the facts that the model carries
-    ablation: Ablation | None  # of the engine's cells
+    ablation: Ablation | None  # of models whose units can be silenced
     cards: list[Card]
     probes: list[Probe]
     doses: list[DoseCurve]  # of steering; none where the text or the cell has no such direction
@@ -123,9 +123,6 @@ def inspect(
 
     With the `reel` of its run there is a film as well.
     """
-    for one in (subject, against):
-        if one is not None:
-            refuse_gate_norm(one.model, "inspect")
     if (chars := subject.vocab.count_chars(subject.ids)) <= FEWEST_CHARS:
         raise CorpusError(
             f"the text has {chars - 1:,} characters, too few for figures with meaning; give at least {FEWEST_CHARS:,}"
@@ -151,7 +148,7 @@ def _gather(
     untrained = untrained_job.result()
     developed = _film(pool, subject, reel) if reel else None
     found_job = pool.submit(lambda: find_units(path, untrained, features(path.text) | dict(extra)))
-    silenced = pool.submit(ablation, path) if subject.model.cell in CELLS else None
+    silenced = pool.submit(ablation, path) if can_change(subject.model) else None
     probed = pool.submit(lambda: probe(path, untrained, features(path.text) | dict(extra)))
     true = pool.submit(truth, path)
     doses = pool.submit(dose_curves, path)

@@ -23,7 +23,7 @@ from storycell.generation.sampler import Sampling, Stream, advance
 from storycell.inspect.chances import Ending, Endings, cut
 from storycell.inspect.pairs import FACTS, Pair, pairs
 from storycell.inspect.trace import probabilities
-from storycell.language_model import LanguageModel, State, refuse_gate_norm
+from storycell.language_model import LanguageModel, State
 from storycell.types import BOUNDARY, RESERVED
 
 Floats = npt.NDArray[np.float64]
@@ -133,7 +133,6 @@ def patch(
     everything else from the next character on, so without `then` a cell state changes the generated text alone.
     Of a model of pieces it takes place before the piece that `then` begins in, and [V] are pieces.
     """
-    refuse_gate_norm(model, "exchanging states")
     sampling, ending = sampling or Sampling(), Ending([], [], [])
     if then and vocab.kind == "pieces":
         (read_base, read_source), ending = cut(vocab, (base + then, source + then), len(then))
@@ -340,7 +339,6 @@ class _Pairs:
     """Pairs of prompts as states, what is read after an exchange, and the answers that say which fact is believed."""
 
     def __init__(self, model: LanguageModel, vocab: Vocabulary, given: Sequence[Pair]) -> None:
-        refuse_gate_norm(model, "exchanging states")
         self.model, self.given = model, given
         self.endings: Endings | None = None
         if vocab.kind == "pieces":

@@ -15,7 +15,8 @@ import numpy as np
 from storycell.engine.cells import CELLS
 from storycell.engine.inference import EngineNetwork
 from storycell.errors import SettingsError
-from storycell.language_model import Floats, LanguageModel, refuse_gate_norm
+from storycell.language_model import Floats, LanguageModel
+from storycell.runs.network import refuse_gate_norm
 
 
 def silenced(model: LanguageModel, layer: int, units: Any, values: Any) -> LanguageModel:
@@ -30,16 +31,24 @@ def steered(model: LanguageModel, layer: int, addition: Any) -> LanguageModel:
     return changed(model, layer, np.ones(model.hidden_size), addition)
 
 
+def can_change(model: LanguageModel) -> bool:
+    """Whether what a layer shows can be changed by weights: of lstm, gru and rnn, whose gates are not normalised.
+
+    What is added to a normalised gate's sums is divided with them, and no bias stands for that.
+    """
+    return model.cell in CELLS and not model.gate_norm
+
+
 def changed(model: LanguageModel, layer: int, scale: Any, shift: Any) -> LanguageModel:
     """The model with `scale * h + shift`, both `[H]`, in place of the h of a layer.
 
     `SettingsError` for a layer that it does not have, numbers that are not `[H]` or not finite, and for cells other
-    than lstm, gru and rnn, whose readers are not known. A model without gate biases is given some, and then computed by
-    the engine.
+    than lstm, gru and rnn, whose readers are not known, and normalised gates. A model without gate biases is given
+    some, and then computed by the engine.
     """
     H = model.hidden_size
     scale, shift = np.asarray(scale, np.float64), np.asarray(shift, np.float64)
-    refuse_gate_norm(model, "steering and silencing, which change weights,")
+    refuse_gate_norm(model, "steering or silencing, which changes biases and weights,")
     if model.cell not in CELLS:
         raise SettingsError(f"what a {model.cell!r} shows can not be changed; {', '.join(CELLS)} can")
     if not 0 <= layer < model.num_layers:

@@ -18,13 +18,12 @@ import numpy.typing as npt
 
 from storycell.atomic import write_atomically
 from storycell.data.vocab import Vocabulary
-from storycell.engine.cells import CELLS
 from storycell.errors import SettingsError, UnknownCharacterError
 from storycell.inspect.chances import Endings, cut
 from storycell.inspect.features import inside_quotes, last_of
 from storycell.inspect.pairs import QUOTED, Pair, pairs
 from storycell.inspect.patching import states_after
-from storycell.inspect.shown import steered
+from storycell.inspect.shown import can_change, steered
 from storycell.inspect.trace import Trace, probabilities
 from storycell.language_model import LanguageModel
 from storycell.runs import files
@@ -224,7 +223,7 @@ def _questions(vocab: Vocabulary, given: Sequence[Pair]) -> Callable[[LanguageMo
 
 def dose_curves(path: Trace) -> list[DoseCurve]:
     """The curves of the report: she, and quotations; without those of which the text has too little."""
-    if path.model.cell not in CELLS:
+    if not can_change(path.model):
         return []
     found = []
     for about, fact in (("she, not he", "she or he"), ("inside quotes, not outside", QUOTED)):

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from storycell.context import PAST
 from storycell.engine.cells import CELLS
 from storycell.errors import SettingsError
-from storycell.language_model import LanguageModel, refuse_gate_norm
+from storycell.language_model import LanguageModel
+from storycell.runs.network import refuse_gate_norm
 from storycell.types import BOUNDARY, Ids
 
 Floats = npt.NDArray[np.float64]
@@ -46,7 +47,7 @@ class UnitStep:
 def unit_step(model: LanguageModel, read: Ids | Sequence[int], layer: int, unit: int) -> UnitStep:
     """The step in which the last of some ids `[N]` is read, the first of which is a boundary.
 
-    `SettingsError` where there is no such unit, or for cells other than lstm, gru and rnn.
+    `SettingsError` where there is no such unit, or for cells other than lstm, gru and rnn, and normalised gates.
     """
     refuse_gate_norm(model, "the view of a step")
     if model.cell not in CELLS:

@@ -79,9 +79,9 @@ class CharLM(nn.Module):
     """A character-level recurrent language model.
 
     `vocab_size` is V, `hidden_size` H; `embedding_size` 0 feeds one-hot characters. `backend` and `precision` are
-    `auto` or a name; `backend_reason` says why the backend is the one it is. `form` is the cell as backends know it: with
-    `gate_norm` another one. Weights are float32, whatever torch's
-    default type is, on `device` (`meta`: none are allocated), drawn from `seed`.
+    `auto` or a name; `backend_reason` says why the backend is the one it is. `form` is the cell as backends know it,
+    with `gate_norm` another one (`cells.lstm`). Weights are float32, whatever torch's default type is, on `device`
+    (`meta`: none are allocated), drawn from `seed`.
     """
 
     def __init__(

@@ -290,9 +290,7 @@ class ModelCard(BaseModel):
     cell: str
     layers: int
     hidden: int
-    values: list[str] = Field(
-        description="the values of a cell by name, as the model reads a character; none where it cannot be looked into"
-    )
+    values: list[str] = Field(description="the values of a cell by name, as the model reads a character")
     holds: bool = Field(description="whether the cell lets its values be held")
     parameters: int
     prompt: str = Field(description="what the model's own texts begin with; may be empty")

@@ -187,9 +187,7 @@ class Service:
         self.slots = Slots(settings.max_slots, settings.slot_expiry_s)
         self.metrics = Metrics(self.engine.measure, self.slots)
         self.model_id = model.name
-        looks_inside = not model.network.gate_norm
-        self.value_names = list(model.network.value_names) if looks_inside else []
-        self.holds = model.network.can_hold and looks_inside
+        self.value_names, self.holds = list(model.network.value_names), model.network.can_hold
         self._direction = None if settings.steer is None else Direction.load(settings.steer)
         self._steered: OrderedDict[tuple[float, bool], LanguageModel] = OrderedDict()
         self._steering = asyncio.Lock()  # one is steered at a time: each is a whole model
