@@ -245,6 +245,25 @@ say({ step, shape, told, zip: base64(trainer.save()) });"""
     assert resume(run, text=str(run / "text.txt"), steps=70).summary["step"] == 70
 
 
+def test_a_run_with_normalised_gates_is_left_to_storycell(folder: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(OLDER) as older, zipfile.ZipFile(packed, "w") as archive:
+        for name in older.namelist():
+            data = older.read(name)
+            if name.endswith("config.json"):
+                config = json.loads(data)
+                config["settings"]["model"]["gate_norm"] = True
+                data = json.dumps(config).encode()
+            archive.writestr(name, data)
+    program = """
+const bytes = Uint8Array.from(Buffer.from(given.zip, "base64"));
+say(await Trainer.open(engine, bytes).then(() => "opened", (error) => error.message));"""
+    said = in_node(folder, program, zip=base64.b64encode(packed.getvalue()).decode())
+    assert said == (
+        "The run has normalised gates, which the page does not know: `storycell train --resume` goes on with it."
+    )
+
+
 TRANSFER = """
 import { Characters } from "./learn/corpus.js";
 const settings = { ...given.settings, steps: 10 }, before = Trainer.begin(engine, given.text, settings);
