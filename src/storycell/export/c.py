@@ -75,7 +75,7 @@ def _model(shape: Shape, vocab: Vocabulary, weights: Weights, strings: int, prom
     codes = [f"{ord(c)}," for c in vocab.characters]
     lines = [" ".join(codes[k : k + 20]) for k in range(0, len(codes), 20)]
     constants: dict[str, object] = {"CELL": shape.cell.upper(), "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L}
-    constants |= {"NGRAMS": shape.N, "ROWS": shape.R, "MATCHES": shape.M}
+    constants |= {"NGRAMS": shape.N, "ROWS": shape.R, "MATCHES": shape.M, "GATE_NORM": int(shape.gate_norm)}
     constants |= {"G": shape.G, "WEIGHTS": weights.upper(), "STRINGS": strings, "BYTES": int(vocab.kind == "bytes")}
     constants |= {"PROMPT": _string(prompt), "SPELT": _SPELT, "CHARACTERS": len(vocab.characters)}
     defined = "".join(f"#define {name} {value}\n" for name, value in constants.items())
@@ -144,10 +144,11 @@ def _rows(texts: list[str], width: int) -> str:
 
 def read(text: str) -> Network:
     """The network in a C file, from its constants and strings alone."""
-    constants = dict(re.findall(r"^#define (CELL|V|D|H|L|NGRAMS|ROWS|MATCHES|WEIGHTS) (\w+)$", text, re.MULTILINE))
+    constants = dict(re.findall(r"^#define (CELL|V|D|H|L|NGRAMS|ROWS|MATCHES|GATE_NORM|WEIGHTS) (\w+)$", text, re.MULTILINE))
     try:
         cell, weights = constants["CELL"].lower(), constants["WEIGHTS"].lower()
-        shape = Shape(cell, *(int(constants[axis]) for axis in (*"VDHL", "NGRAMS", "ROWS", "MATCHES")))
+        sizes = (int(constants[axis]) for axis in (*"VDHL", "NGRAMS", "ROWS", "MATCHES"))
+        shape = Shape(cell, *sizes, constants["GATE_NORM"] == "1")
         begin = _STRINGS.search(text)
         strings = re.findall(r'^"(.*)",?$', text[begin.end() :] if begin else "", re.MULTILINE)
     except (KeyError, ValueError) as error:

@@ -63,6 +63,7 @@ def write(
         **{"name": name, "about": about, "cell": shape.cell, "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L},
         **({"N": shape.N, "R": shape.R} if shape.N else {}),
         **({"M": shape.M} if shape.M else {}),
+        **({"gateNorm": GATE_NORM_EPS} if shape.gate_norm else {}),
         **({"labels": features.labels} if features.labels else {}),
         **{"weights": weights, "kind": vocab.kind, "characters": vocab.characters},
         **({"merges": vocab.merges, "classes": character_classes(vocab.characters)} if has_pieces else {}),
@@ -119,9 +120,8 @@ def read(text: str) -> Network:
             for kind, name in (("application/json", "model"), ("text/plain", "weights"))
         )
         facts = json.loads(model)
-        shape = Shape(
-            facts["cell"], *(int(facts[axis]) for axis in "VDHL"), *(int(facts.get(axis, 0)) for axis in "NRM")
-        )
+        sizes = *(int(facts[axis]) for axis in "VDHL"), *(int(facts.get(axis, 0)) for axis in "NRM")
+        shape = Shape(facts["cell"], *sizes, "gateNorm" in facts)
         return encoding.decode(weights, shape, check_rounding(facts["weights"]))
     except (TypeError, KeyError, ValueError) as error:
         raise ExportError(f"the file is not what was written: {error}") from None

@@ -6,7 +6,7 @@ smaller than the two and no context is added to it. Every runtime computes with 
 milliseconds; it is size that decides, since a file is kept and sent for longer than it takes to open.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from storycell.context import TABLE, Context
 from storycell.engine.cells import CELLS
 from storycell.errors import ExportError
 from storycell.language_model import LanguageModel
-from storycell.runs.network import new_model, refuse_gate_norm
+from storycell.runs.network import new_model
 
 Array = npt.NDArray[np.float32]
 
@@ -26,7 +26,7 @@ class Shape:
     """The sizes of a network; D is 0 where characters enter as one-hot vectors.
 
     N is the longest n-gram, of R rows, and M the longest match that add a row to the embedding (`storycell.context`), 0
-    where none does.
+    where none does. With `gate_norm` what goes into a gate is divided by its root mean square before the bias.
     """
 
     cell: str
@@ -37,6 +37,7 @@ class Shape:
     N: int = 0
     R: int = 0
     M: int = 0
+    gate_norm: bool = False
 
     @property
     def G(self) -> int:  # noqa: N802 - the axis
@@ -72,11 +73,7 @@ class Network:
 
     @classmethod
     def of(cls, model: LanguageModel) -> "Network":
-        """The network of a model; `ExportError` for a cell of the user's own or weights that are not finite.
-
-        Also for normalised gates: no file has a sign for them, so it would be taken for a plain LSTM.
-        """
-        refuse_gate_norm(model, "an exported file", ExportError)
+        """The network of a model; `ExportError` for a cell of the user's own or weights that are not finite."""
         if model.cell not in CELLS:
             raise ExportError(f"the cell {model.cell!r} cannot be exported; {', '.join(CELLS)} can")
         weights = {name: w.astype(np.float64) for name, w in model.weights().items()}
@@ -85,7 +82,7 @@ class Network:
             raise ExportError(f"{spoilt} holds numbers that are not finite; there is no model to export")
         sizes = model.vocab_size, model.embedding_size, model.hidden_size, model.num_layers
         context = model.context
-        shape = Shape(model.cell, *sizes, context.ngrams, context.ngram_rows, context.matches)
+        shape = Shape(model.cell, *sizes, context.ngrams, context.ngram_rows, context.matches, model.gate_norm)
         tensors: dict[str, npt.NDArray[np.float64]] = {}
         for k in range(shape.L):
             tensors |= _layer(shape, k, weights)
@@ -95,7 +92,7 @@ class Network:
             if shape.context:
                 tensors |= {"embedding": embedding, "context": weights[TABLE]}
             elif shape.V * len(first) <= embedding.size + first.size:
-                shape = Shape(shape.cell, shape.V, 0, shape.H, shape.L)
+                shape = replace(shape, D=0)
                 tensors["weight_ih_l0"] = first @ embedding.T
             else:
                 tensors["embedding"] = embedding
@@ -106,7 +103,7 @@ class Network:
         shape = self.shape
         if not shape.D:
             return self
-        flat = Shape(shape.cell, shape.V, 0, shape.H, shape.L)
+        flat = replace(shape, D=0)
         first = self.tensors["weight_ih_l0"].astype(np.float64) @ self.tensors["embedding"].astype(np.float64).T
         tensors = self.tensors | {"weight_ih_l0": first.astype(np.float32)}
         return Network(flat, {name: tensors[name] for name in flat.tensors()})
@@ -122,6 +119,7 @@ class Network:
             ngrams=shape.N,
             ngram_rows=shape.R or 1,
             matches=shape.M,
+            gate_norm=shape.gate_norm,
         )
         weights = {"output.weight": self.tensors["output"], "output.bias": self.tensors["output_bias"]}
         if shape.D:

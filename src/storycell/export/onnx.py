@@ -87,6 +87,7 @@ def write(network: Network, weights: Weights, facts: dict[str, str]) -> bytes:
     onnx, graph, shape = _onnx(), _Graph(weights), network.shape
     helper, kinds = onnx.helper, onnx.TensorProto
     states = CELLS[shape.cell].state_names
+    eps = graph.constant("gate_norm_eps", np.array(GATE_NORM_EPS, np.float32)) if shape.gate_norm else ""
     names = {name: graph.matrix(name, array) if array.ndim == 2 else graph.constant(name, array)
              for name, array in network.tensors.items()}  # fmt: skip
     old = {state: _layers_of(graph, state, shape.L) for state in states}
@@ -97,10 +98,13 @@ def write(network: Network, weights: Weights, facts: dict[str, str]) -> bytes:
     for k in range(shape.L):
         weight, bias = names[f"weight_ih_l{k}"], names[f"bias_l{k}"]
         if x:
-            a = graph.linear(x, weight, bias)
+            a = graph.linear(x, weight, None if eps else bias)
         else:  # one-hot: the column of a character
-            a = graph.op("Add", graph.op("Transpose", graph.op("Gather", weight, "ids", axis=1), perm=[1, 0]), bias)
+            a = graph.op("Transpose", graph.op("Gather", weight, "ids", axis=1), perm=[1, 0])
+            a = a if eps else graph.op("Add", a, bias)
         b = graph.linear(old["h"][k], names[f"weight_hh_l{k}"], None)
+        if eps:
+            a, b = _normalised(graph, a, b, shape.G, eps), bias
         values = _CELLS[shape.cell](graph, a, b, {s: old[s][k] for s in states}, names.get(f"bias_hn_l{k}", ""))
         for state in states:
             new[state].append(values[state])
@@ -194,6 +198,15 @@ def _match_row(graph: _Graph, line: str, axis: str, context: Context) -> str:
 def _layers_of(graph: _Graph, state: str, L: int) -> list[str]:
     """The state of each layer, `[B H]`."""
     return [graph.op("Gather", state, graph.constant(f"{state}_{k}", np.array(k)), axis=0) for k in range(L)]
+
+
+def _normalised(graph: _Graph, a: str, b: str, gates: int, eps: str) -> str:
+    """The sums of a and b, those of each gate divided by their root mean square."""
+    divided = []
+    for gate in graph.split(graph.op("Add", a, b), gates):
+        mean = graph.op("ReduceMean", graph.op("Mul", gate, gate), axes=[1])
+        divided.append(graph.op("Div", gate, graph.op("Sqrt", graph.op("Add", mean, eps))))
+    return graph.op("Concat", *divided, axis=1)
 
 
 def _lstm(graph: _Graph, a: str, b: str, state: dict[str, str], _: str) -> dict[str, str]:

@@ -86,6 +86,8 @@ const storycell = (() => {
       });
     }
     const output = reader.matrix(V, H), outputBias = reader.vector(V);
+    // Normalised gates: what goes into one is divided by its root mean square (this is added to the mean), then the bias.
+    const eps = model.gateNorm || 0, nothing = new Float32Array(GH), startOf = (l) => (eps ? nothing : stored[l].bias);
 
     // All matrices in one array, four rows interleaved: each number of x meets four neighbouring weights.
     const W = new Float32Array(rows(GH) * ((D || 0) + H) * 1 + rows(GH) * 2 * H * (L - 1) + rows(V) * H);
@@ -140,7 +142,7 @@ const storycell = (() => {
       }
       if (M) add(R + longestMatch());
       a.fill(0);
-      a.set(stored[0].bias);
+      a.set(startOf(0));
       addProduct(a, inputs[0], GH, D);
     }
 
@@ -164,7 +166,7 @@ const storycell = (() => {
     function firstInput(id) {
       if (!table[id]) {
         a.fill(0);
-        a.set(stored[0].bias);
+        a.set(startOf(0));
         if (D) {
           for (let k = 0; k < D; k++) x[k] = embedding[id * D + k];
           addProduct(a, inputs[0], GH, D);
@@ -174,6 +176,19 @@ const storycell = (() => {
         table[id] = Float64Array.from(a);
       }
       return table[id];
+    }
+
+    function normalise(l) { // a and b to the sums of a, for b = 0
+      for (let n = 0; n < GH; n += H) {
+        let squares = 0;
+        for (let j = n; j < n + H; j++) {
+          a[j] += b[j];
+          b[j] = 0;
+          squares += a[j] * a[j];
+        }
+        const by = 1 / Math.sqrt(squares / H + eps);
+        for (let j = n; j < n + H; j++) a[j] = a[j] * by + stored[l].bias[j];
+      }
     }
 
     const sigmoid = (z) => 1 / (1 + Math.exp(-z));
@@ -212,7 +227,7 @@ const storycell = (() => {
       for (let l = 0; l < L; l++) {
         const at = l * layer;
         if (l) {
-          a.set(stored[l].bias);
+          a.set(startOf(l));
           for (let k = 0; k < H; k++) x[k] = after[at - layer + hidden + k];
           addProduct(a, inputs[l], GH, H);
         } else if (P) {
@@ -225,6 +240,7 @@ const storycell = (() => {
           for (let k = 0; k < H; k++) x[k] = before[at + hidden + k];
           addProduct(b, recurrent[l], GH, H);
         }
+        if (eps) normalise(l);
         update(at, before, after, l);
       }
     }
@@ -271,12 +287,15 @@ const storycell = (() => {
       const fed = l ? after.slice(at - layer + hidden, at) : P ? x.slice(0, D) : D ? embedding.slice(id * D, (id + 1) * D) : null;
       const h = before ? before.slice(at + hidden, at + layer) : new Float32Array(H);
       const product = (matrix, row, numbers) => numbers.reduce((total, number, k) => total + matrix[row * numbers.length + k] * number, 0);
+      const ofX = (row) => (fed ? product(ih, row, fed) : ih[row * V + id]), ofH = (row) => product(hh, row, h);
       const parts = values.slice(0, G).map((name, n) => {
         const row = n * H + unit;
-        return {
-          name, bias: bias[row], x: fed ? product(ih, row, fed) : ih[row * V + id],
-          h: product(hh, row, h) + (name === "n" ? hn[unit] : 0), value: after[at + row],
-        };
+        let by = 1; // what both are multiplied by
+        if (eps) {
+          const all = Array.from({ length: H }, (_, j) => ofX(n * H + j) + ofH(n * H + j));
+          by = 1 / Math.sqrt(all.reduce((total, one) => total + one * one, 0) / H + eps);
+        }
+        return { name, bias: bias[row], x: by * ofX(row), h: by * ofH(row) + (name === "n" ? hn[unit] : 0), value: after[at + row] };
       });
       return { x: fed, h, sums: parts };
     }
@@ -296,7 +315,7 @@ const storycell = (() => {
 
     return {
       values, V, H, L, P, pastAt, step, sums, show, logits, weights,
-      shape: { cell, layers: L, units: H, characters: V, embedding: D, ngrams: N, ngramRows: R, matches: M },
+      shape: { cell, layers: L, units: H, characters: V, embedding: D, ngrams: N, ngramRows: R, matches: M, gateNorm: eps > 0 },
       read: step, // of what is given; where text is generated in int8, that is still read in float32
       fill() {}, // what a trace may lack: nothing here
       newTrace: () => new Float32Array(pastAt + P),
