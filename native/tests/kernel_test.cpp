@@ -295,6 +295,96 @@ void units_shared(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_t
     for (int threads : {2, 5, 16}) expect(alone == all({}, threads), "threads change no bits");
 }
 
+// With normalised gates: threads change no bits, a stream depends on no other, the last unit is padding and stays zero, and
+// the gradient to the initial state is that of differences. What is missing is refused.
+void normalised_gates(int64_t precision, int64_t T, int64_t B, int64_t H) {
+    const int64_t G = 4, units = H - 1;
+    auto weight = floats(G * H * H), input = floats(T * B * G * H), bias = floats(G * H), start = floats(B * H);
+    for (int64_t k = 0; k < G; ++k) {
+        for (int64_t j = 0; j < H; ++j) weight[static_cast<size_t>((k * H + units) * H + j)] = 0;
+        for (int64_t j = 0; j < H; ++j) weight[static_cast<size_t>((k * H + j) * H + units)] = 0;
+        for (int64_t i = 0; i < T * B; ++i) input[static_cast<size_t>((i * G + k) * H + units)] = 0;
+        bias[static_cast<size_t>(k * H + units)] = 0;
+    }
+    for (int64_t b = 0; b < B; ++b) start[static_cast<size_t>(b * H + units)] = 0;
+    Elements forward(precision, G * H * H), backward(precision, G * H * H);
+    storycell_pack(precision, H, H, G, weight.data(), 1, H, H, G * H, forward.at(0), 1);
+    storycell_pack(precision, G * H, H, 0, weight.data(), H, 1, G * H, H, backward.at(0), 1);
+    struct Passed {
+        std::vector<float> hidden, cells, initial, carried, sums;  // sums: [G*H]
+    };
+    // Streams [first, first + n) alone; the loss is the last hidden state times `start`.
+    const auto pass = [&](int64_t first, int64_t n, int threads, const std::vector<float>& from) {
+        Elements hidden(precision, (T + 1) * n * H), saved(precision, T * n * G * H), normalised(precision, T * n * G * H);
+        std::vector<float> own, mean_squares(static_cast<size_t>(T * n * G)), groups(static_cast<size_t>(kMostTogether * G * H));
+        Passed out;
+        out.cells.assign(static_cast<size_t>((T + 1) * n * H), 0.0f), out.initial.resize(static_cast<size_t>(n * H));
+        out.carried.assign(out.initial.size(), 0.0f);
+        for (int64_t t = 0; t < T; ++t)
+            own.insert(own.end(), &input[(t * B + first) * G * H], &input[(t * B + first) * G * H] + n * G * H);
+        const std::vector<float> initial(&from[first * H], &from[first * H] + n * H);
+        const std::vector<float> wanted(&start[first * H], &start[first * H] + n * H);
+        storycell_convert(precision, initial.data(), hidden.at(0), n * H, 1);
+        Recurrence r{};
+        r.cell = kLstm, r.precision = precision, r.steps = T, r.streams = n, r.units = H;
+        r.packed = forward.at(0), r.projected = own.data(), r.gate_bias = bias.data(), r.real_units = units;
+        r.hidden = hidden.at(0), r.saved = saved.at(0), r.cell_state = out.cells.data();
+        r.normalised = normalised.at(0), r.mean_squares = mean_squares.data();
+        expect(!storycell_forward(&r, threads), "forward with normalised gates");
+        out.hidden.resize(static_cast<size_t>((T + 1) * n * H));
+        storycell_widen(precision, hidden.at(0), out.hidden.data(), (T + 1) * n * H, 1);
+        r.packed = backward.at(0), r.grad_hidden = wanted.data(), r.grad_carry = out.carried.data();
+        r.grad_initial = out.initial.data(), r.grad_gates = groups.data();
+        expect(!storycell_backward(&r, threads), "backward with normalised gates");
+        out.sums.assign(static_cast<size_t>(G * H), 0.0f);
+        for (int64_t b = 0, row = 0; b < n; b += streams_together(n), ++row)
+            for (int64_t j = 0; j < G * H; ++j) out.sums[static_cast<size_t>(j)] += groups[static_cast<size_t>(row * G * H + j)];
+
+        const auto refused = [&](auto& field, auto wrong, int status, bool is_backward) {
+            const auto right = field;
+            field = wrong;
+            expect((is_backward ? storycell_backward(&r, 1) : storycell_forward(&r, 1)) == status, "is refused");
+            field = right;
+        };
+        for (bool is_backward : {false, true}) {
+            refused(r.normalised, nullptr, kMissing, is_backward);
+            refused(r.mean_squares, nullptr, kMissing, is_backward);
+            for (int64_t wrong : {int64_t{0}, H + 1}) refused(r.real_units, wrong, kBadSize, is_backward);
+            refused(r.cell, int64_t{kRnn}, kBadSize, is_backward);
+        }
+        refused(r.grad_gates, nullptr, kMissing, true);
+        return out;
+    };
+    const Passed whole = pass(0, B, 1, start);
+    for (int threads : {2, 3, 16}) {
+        const Passed other = pass(0, B, threads, start);
+        expect(other.hidden == whole.hidden && other.cells == whole.cells && other.initial == whole.initial &&
+                   other.carried == whole.carried && other.sums == whole.sums, "threads change no bits");
+    }
+    for (size_t i = static_cast<size_t>(units); i < whole.hidden.size(); i += static_cast<size_t>(H))
+        expect(whole.hidden[i] == 0 && whole.cells[i] == 0, "padding stays zero");
+    for (int64_t k = 1; k <= G; ++k) expect(whole.sums[static_cast<size_t>(k * H - 1)] == 0, "and has no gradient");
+    if (precision != kBlas)
+        for (int64_t b : {int64_t{0}, B / 2, B - 1}) {
+            const Passed alone = pass(b, 1, 1, start);
+            for (int64_t j = 0; j < H; ++j)
+                expect(alone.initial[static_cast<size_t>(j)] == whole.initial[static_cast<size_t>(b * H + j)], "streams apart");
+        }
+    if (precision == kBfloat16) return;
+    const auto loss = [&](const std::vector<float>& from) {
+        const Passed found = pass(0, B, 1, from);
+        double sum = 0;
+        for (size_t i = 0; i < start.size(); ++i)
+            sum += double(found.hidden[static_cast<size_t>(T * B * H) + i]) * double(start[i]);
+        return sum;
+    };
+    auto up = start, down = start;
+    const auto at = static_cast<size_t>(B / 2 * H + 3);
+    up[at] += 0.01f, down[at] -= 0.01f;
+    const double slope = (loss(up) - loss(down)) / 0.02;
+    expect(std::fabs(slope - whole.initial[at]) < 2e-3 * (1 + std::fabs(slope)), "a gradient of differences");
+}
+
 // What threads share by which sizes: streams where they have enough of them, units besides where they have not.
 void grids() {
     Recurrence r{};
@@ -320,6 +410,9 @@ void grids() {
     expect(chosen(1, 16).shares == 1, "no thread is woken for a few characters");
     r.steps = 128, r.precision = kBlas;
     expect(chosen(1, 16).shares == 1, "a BLAS has all units at once");
+    const float bias = 0;
+    r.precision = kFloat32, r.gate_bias = &bias;
+    expect(chosen(1, 16).shares == 1, "normalised gates need all units at once");
 }
 
 void products(int64_t precision, int64_t rows, int64_t inner, int64_t columns) {
@@ -424,9 +517,9 @@ void recurrence(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_t H
     std::vector<Choice> how(static_cast<size_t>(B), Choice{0.9, 0.95, 0.01, 20, 0});
     std::vector<float> kept(static_cast<size_t>(B * 9 * wide));
     GenerationLayer layers[] = {{forward.at(0), nullptr, table.data(), nullptr, reset.data(), slots.at(0),
-                                 carry.data(), nullptr},
+                                 carry.data(), nullptr, nullptr},
                                 {forward.at(0), input.at(0), nullptr, table.data(), reset.data(),
-                                 upper_slots.at(0), upper_carry.data(), projected.data()}};
+                                 upper_slots.at(0), upper_carry.data(), projected.data(), nullptr}};
     Generation a{cell, precision, 2, B, H, V, 9, layers, of.at(0), bias.data(), logits.data(),
                  current.data(), random.data(), written.data(), kept.data(), how.data(), 1};
     if (precision == kBlas) return expect(storycell_generate(&a, 2) == kBadSize, "generation by a BLAS refused");
@@ -454,6 +547,14 @@ void recurrence(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_t H
     refused_without(a.random);
     refused_without(a.out);
     refused_without(a.choice);
+    layers[1].gate_bias = bias.data();
+    for (int64_t units : {int64_t{-1}, int64_t{0}, H + 1}) {
+        a.real_units = units;
+        expect(storycell_generate(&a, 2) == kBadSize, "normalised gates of no units refused");
+    }
+    a.real_units = H;
+    if (cell != kLstm) expect(storycell_generate(&a, 2) == kBadSize, "normalised gates of another cell refused");
+    layers[1].gate_bias = nullptr;
     a.cell = kCellCount;
     expect(storycell_generate(&a, 2) == kBadSize, "unknown cell refused");
     a.cell = cell;
@@ -463,7 +564,7 @@ void recurrence(int64_t cell, int64_t precision, int64_t T, int64_t B, int64_t H
 }
 
 // A network of plain weights: what it reads in one pass and in two is the same, and it writes from where it has read.
-void network(int64_t cell, int64_t L, int64_t H, int64_t V, int64_t D, bool biases, bool has_context) {
+void network(int64_t cell, int64_t L, int64_t H, int64_t V, int64_t D, bool biases, bool has_context, bool normalises) {
     const int64_t G = kCells[cell].gates, B = 3, T = 800;  // longer than what is read in one piece
     const bool is_lstm = cell == kLstm;
     std::vector<std::vector<float>> kept;
@@ -475,6 +576,7 @@ void network(int64_t cell, int64_t L, int64_t H, int64_t V, int64_t D, bool bias
     }
     NetworkWeights w{cell, L, H, V, D, D ? weight(V * D) : nullptr, layers.data(), weight(V * H), weight(V)};
     if (has_context) w.ngrams = 3, w.ngram_rows = 29, w.matches = 6, w.context_table = weight((29 + 6 * V) * D);
+    w.gate_norm = normalises;
     const size_t remembered = has_context ? static_cast<size_t>(B * kMemory) : 0;
     std::vector<int64_t> past(remembered), half_past(remembered), all_past(remembered);
     const auto given = [&](std::vector<int64_t>& from) { return has_context ? from.data() : nullptr; };
@@ -584,6 +686,10 @@ void network(int64_t cell, int64_t L, int64_t H, int64_t V, int64_t D, bool bias
         refused(kBadSize, w.ngrams, 1, create, "an n-gram of one refused");
     }
     refused(kMissing, layers[0].input_bias, biases ? nullptr : w.output, create, "half a bias refused");
+    refused(kBadSize, w.gate_norm, 2, create, "what is neither normalised nor not refused");
+    refused(kBadSize, w.gate_norm, -1, create, "what is neither normalised nor not refused");
+    if (!is_lstm) refused(kBadSize, w.gate_norm, 1, create, "normalised gates of another cell refused");
+    if (is_lstm && !biases) refused(kMissing, w.gate_norm, 1, create, "normalised gates without biases refused");
     expect(!none, "what was not made is null");
     expect(storycell_network_create(&w, 0, 0, &none) == kBadSize, "no threads refused");
     storycell_network_free(made);
@@ -734,6 +840,9 @@ int main(int count, char** words) {
             for (int64_t rows : {1, 6, 16, 17, 33, 401})
                 for (int64_t inner : {16, 32, 48, 80, 176})
                     exact_products(precision, rows, inner, 16 * (1 + rows % 5) + 16);
+            normalised_gates(precision, 1, 1, 16);
+            normalised_gates(precision, 4, 7, 48);
+            normalised_gates(precision, 2, 51, 80);
             for (int64_t cell : {0, 1, 2}) {
                 recurrence(cell, precision, 1, 1, 16, 2);
                 recurrence(cell, precision, 3, 7, 48, 17);
@@ -750,10 +859,12 @@ int main(int count, char** words) {
         bytes_read();
         grids();
         for (int64_t cell : {0, 1, 2}) {
-            network(cell, 1, 1, 2, 0, false, false);
-            network(cell, 3, 19, 21, 5, true, false);
-            network(cell, 1, 17, 6, 3, true, true);
+            network(cell, 1, 1, 2, 0, false, false, false);
+            network(cell, 3, 19, 21, 5, true, false, false);
+            network(cell, 1, 17, 6, 3, true, true, false);
         }
+        network(kLstm, 3, 19, 21, 5, true, false, true);
+        network(kLstm, 1, 17, 6, 3, true, true, true);
         optimiser_step();
         failures += model_failures();
         if (*storycell_blas()) {

@@ -27,8 +27,9 @@ void expect(bool ok, const char* what) {
 
 constexpr int64_t kCharacters = 19, kStreams = 5, kLength = 4, kNgramRows = 50;
 
-ModelConfig config(int64_t cell, int64_t precision, int64_t ngrams = 0, int64_t matches = 0) {
-    return {cell, 2, 17, kCharacters, 9, 1, precision, 2, 0.2, 0.3, 0.4, ngrams, ngrams ? kNgramRows : 0, matches};
+ModelConfig config(int64_t cell, int64_t precision, int64_t ngrams = 0, int64_t matches = 0, int64_t gate_norm = 0) {
+    return {cell, 2, 17, kCharacters, 9, 1, precision, 2, 0.2, 0.3, 0.4, ngrams, ngrams ? kNgramRows : 0, matches,
+            gate_norm};
 }
 
 // Everything of a model that a failure must leave as it was.
@@ -116,8 +117,8 @@ Model* created(const ModelConfig& c) {
     }
 }
 
-void learning(int64_t cell, int64_t precision, int64_t method, int64_t ngrams, int64_t matches) {
-    Model* m = created(config(cell, precision, ngrams, matches));
+void learning(int64_t cell, int64_t precision, int64_t method, int64_t ngrams, int64_t matches, int64_t gate_norm) {
+    Model* m = created(config(cell, precision, ngrams, matches, gate_norm));
     const int64_t of_context = (ngrams ? kNgramRows : 0) + matches * kCharacters;
     give_weights(m);
     Text text;
@@ -220,7 +221,10 @@ void refusals() {
         bad([=](ModelConfig& c) { c.ngrams = x, c.ngram_rows = 50; });
         bad([=](ModelConfig& c) { c.ngrams = 3, c.ngram_rows = x; });
         bad([=](ModelConfig& c) { c.matches = x; });
+        bad([=](ModelConfig& c) { c.gate_norm = x; });
     }
+    for (int64_t cell : {kGru, kRnn}) bad([=](ModelConfig& c) { c.cell = cell, c.gate_norm = 1; });
+    bad([](ModelConfig& c) { c.gate_bias = 0, c.gate_norm = 1; });
     for (int64_t x : {int64_t{1}, kLongestMatch + 1}) bad([=](ModelConfig& c) { c.matches = x; });
     bad([](ModelConfig& c) { c.matches = 4, c.embedding = 0; });
     for (double x : {-0.1, 1.0, std::nan("")}) {
@@ -365,7 +369,9 @@ int model_failures() {
         for (int64_t cell : {0, 1, 2})
             for (int64_t method : {kAdamW, kSgd, kMuon, kNorMuon})
                 for (int64_t ngrams : {0, 4})
-                    for (int64_t matches : {0, 3}) learning(cell, precision, method, ngrams, matches);
+                    for (int64_t matches : {0, 3})
+                        for (int64_t gate_norm = 0; gate_norm <= (cell == kLstm); ++gate_norm)
+                            learning(cell, precision, method, ngrams, matches, gate_norm);
     }
     return failures;
 }

@@ -32,10 +32,10 @@ def product(h: Bytes, matrix: Scaled) -> Floats:
 
 
 class Int8Reference:
-    """A network of these weights (by torch's names), one character at a time."""
+    """A network of these weights (by torch's names), one character at a time; with normalised gates or without."""
 
-    def __init__(self, weights: Mapping[str, Floats], cell: str) -> None:
-        self.cell = cell
+    def __init__(self, weights: Mapping[str, Floats], cell: str, *, gate_norm: bool = False) -> None:
+        self.cell, self.gate_norm = cell, gate_norm
         layers = sum("weight_hh" in name for name in weights)
         self.layers = [layer_weights(weights, k) for k in range(layers)]
         self.recurrent = [Scaled.of(w["weight_hh"], BYTE) for w in self.layers]
@@ -58,6 +58,9 @@ class Int8Reference:
                 x = product(in_bytes(after["h"][k - 1]), self.inputs[k - 1])
             h = product(in_bytes(state["h"][k]), self.recurrent[k])
             zero = np.zeros(len(self.recurrent[k].whole), np.float32)
+            if self.gate_norm:
+                sums = (x + h).reshape(len(x), 4, -1)
+                x, h = (sums / np.sqrt((sums * sums).mean(-1, keepdims=True) + np.float32(1e-5))).reshape(x.shape), zero
             x, h = x + w.get("bias_ih", zero), h + w.get("bias_hh", zero)
             for name, value in self._cell(x, h, {name: value[k] for name, value in state.items()}).items():
                 after[name].append(value)

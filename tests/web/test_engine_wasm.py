@@ -112,17 +112,30 @@ for (let step = 0; step < given.steps; step++) {
 
 
 @pytest.mark.parametrize(
-    ("cell", "layers", "D", "ngrams", "matches"),
+    ("cell", "layers", "D", "ngrams", "matches", "gate_norm"),
     [
-        *[("lstm", 1, 8, 0, 0), ("lstm", 2, 0, 0, 0), ("gru", 2, 8, 0, 0), ("rnn", 1, 8, 0, 0)],
-        *[("lstm", 1, 8, 8, 0), ("gru", 2, 8, 4, 0), ("lstm", 1, 8, 0, 16), ("gru", 2, 8, 4, 5)],
+        *[
+            ("lstm", 1, 8, 0, 0, False),
+            ("lstm", 2, 0, 0, 0, False),
+            ("gru", 2, 8, 0, 0, False),
+            ("rnn", 1, 8, 0, 0, False),
+        ],
+        *[
+            ("lstm", 1, 8, 8, 0, False),
+            ("gru", 2, 8, 4, 0, False),
+            ("lstm", 1, 8, 0, 16, False),
+            ("gru", 2, 8, 4, 5, False),
+        ],
+        *[("lstm", 2, 0, 0, 0, True), ("lstm", 2, 8, 4, 16, True)],
     ],
 )
-def test_a_model_learns_as_pythons_does(run: Run, cell: str, layers: int, D: int, ngrams: int, matches: int) -> None:
+def test_a_model_learns_as_pythons_does(
+    run: Run, cell: str, layers: int, D: int, ngrams: int, matches: int, gate_norm: bool
+) -> None:
     V, H, B, T, steps = 23, 20, 3, 12, 30
     ids, targets = chunk(V, B, T)
     config = {"cell": cell, "layers": layers, "units": H, "characters": V, "embedding": D}
-    config |= {"ngrams": ngrams, "ngramRows": ROWS, "matches": matches}
+    config |= {"ngrams": ngrams, "ngramRows": ROWS, "matches": matches, "gateNorm": gate_norm}
     given = {"config": config, "B": B, "T": T, "steps": steps, "optimizer": "normuon" if layers > 1 else "adamw"}
     said = run(
         TRAIN + "return say({ losses, first, last: model.read() });",
@@ -130,7 +143,8 @@ def test_a_model_learns_as_pythons_does(run: Run, cell: str, layers: int, D: int
         targets=targets.ravel().tolist(),
         **given,
     )
-    model = EngineModel(V, H, layers, cell, embedding_size=D, ngrams=ngrams, ngram_rows=ROWS, matches=matches)
+    context = {"ngrams": ngrams, "ngram_rows": ROWS, "matches": matches}
+    model = EngineModel(V, H, layers, cell, embedding_size=D, gate_norm=gate_norm, **context)
     model.initialise(1)
     assert model.read().keys() == said["first"].keys()
     for name, weight in model.read().items():
@@ -143,9 +157,9 @@ def test_a_model_learns_as_pythons_does(run: Run, cell: str, layers: int, D: int
     assert said["losses"][-1]["nats"] < 0.9 * said["losses"][0]["nats"]
     for name, weight in model.read().items():
         assert said["last"][name] == pytest.approx(weight.ravel(), abs=ROUNDING), name
-    if context := model.context:
-        table = np.abs(said["last"][TABLE]).reshape(context.rows, D).max(1)
-        of_ngrams, of_matches = table[: context.ngram_rows], table[context.ngram_rows :]
+    if model.context:
+        table = np.abs(said["last"][TABLE]).reshape(model.context.rows, D).max(1)
+        of_ngrams, of_matches = table[: model.context.ngram_rows], table[model.context.ngram_rows :]
         assert not ngrams or of_ngrams.max() > 0.1
         assert not matches or of_matches[V * (matches - 1) :].max() > 0.1  # of the longest matches, too
 
@@ -165,11 +179,16 @@ def test_the_loss_after_300_steps_is_pythons(run: Run) -> None:
     assert found == pytest.approx(nats, abs=1e-3)
 
 
-@pytest.mark.parametrize(("ngrams", "matches"), CONTEXTS)
+@pytest.mark.parametrize(
+    ("ngrams", "matches", "gate_norm"), [*((*one, False) for one in CONTEXTS), (0, 0, True), (5, 4, True)]
+)
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_a_network_generates_and_scores_as_pythons_does(run: Run, precision: str, ngrams: int, matches: int) -> None:
+def test_a_network_generates_and_scores_as_pythons_does(
+    run: Run, precision: str, ngrams: int, matches: int, gate_norm: bool
+) -> None:
     V, H = 23, 48
-    model = EngineModel(V, H, 2, "lstm", embedding_size=8, ngrams=ngrams, ngram_rows=ROWS, matches=matches)
+    context = {"ngrams": ngrams, "ngram_rows": ROWS, "matches": matches}
+    model = EngineModel(V, H, 2, "lstm", embedding_size=8, gate_norm=gate_norm, **context)
     model.initialise(5)
     if model.context:
         model.write({TABLE: np.random.default_rng(6).normal(0, 1, (model.context.rows, 8))})
@@ -196,6 +215,7 @@ return say({ greedy: ids, drawn: drawn.ids, slow, nats: read?.nats, parts: half 
   hiddens: read?.hiddens, h: state.h, past: state.past });"""
     shape = {"cell": "lstm", "layers": 2, "units": H, "characters": V, "embedding": 8}
     shape |= ({"ngrams": ngrams, "ngramRows": ROWS} if ngrams else {}) | ({"matches": matches} if matches else {})
+    shape |= {"gateNorm": True} if gate_norm else {}
     said = run(program, weights=weights, shape=shape, precision=precision)
     choices = [Choice(temperature, 1.0, 0.0, 0, greedy) for temperature, greedy in ((1.0, 1), (0.9, 0))]
     zero, random = network.zero_state(1), np.array([[1, 2, 3, 4]])
@@ -211,6 +231,29 @@ return say({ greedy: ids, drawn: drawn.ids, slow, nats: read?.nats, parts: half 
         nats, _ = network.nats(text[:, :-1], text[:, 1:])
         assert said["nats"] == said["parts"] == pytest.approx(nats[0], abs=1e-4)
         assert said["hiddens"] == pytest.approx(network.states(text[:, :-1])["h"].ravel(), abs=1e-4)
+
+
+def test_a_model_hands_normalised_gates_on_to_its_network_and_refuses_what_has_none(run: Run) -> None:
+    program = """
+const shape = { cell: "lstm", layers: 1, units: 20, characters: 23, embedding: 8 };
+const model = engine.createModel({ ...shape, gateNorm: true });
+model.write(drawWeights(model, 1));
+const { state } = model.network().step(5), weights = model.read();
+const given = engine.createNetwork({ ...shape, gateNorm: true }, weights).step(5).state, plain = engine.createNetwork(shape, weights).step(5).state;
+const refused = [];
+for (const call of [
+  () => engine.createModel({ ...shape, cell: "gru", gateNorm: true }),
+  () => engine.createModel({ ...shape, gateBias: false, gateNorm: true }),
+  () => engine.createNetwork({ ...shape, cell: "rnn", gateNorm: true }, weights),
+  () => engine.createNetwork({ ...shape, gateNorm: true }, { ...weights, "recurrent.bias_ih_l0": undefined }),
+]) {
+  try { call(); } catch (error) { refused.push(error.message); }
+}
+return say({ h: state.h, given: given.h, plain: plain.h, refused });"""
+    said = run(program)
+    assert said["h"] == said["given"] != said["plain"]
+    assert len(said["refused"]) == 4
+    assert all("gateNorm needs the cell lstm and gate biases" in message for message in said["refused"])
 
 
 @pytest.mark.parametrize(("ngrams", "matches"), CONTEXTS)

@@ -71,7 +71,9 @@ class EngineNetwork:
             raise ValueError("rows of a context are added to an embedding, and these weights have none")
         self.gate_bias = "recurrent.bias_ih_l0" in shapes
         if gate_norm and (cell != "lstm" or not self.gate_bias):
-            raise ValueError(f"gate_norm needs the cell lstm and gate biases; this is {cell}, gate_bias = {self.gate_bias}")
+            raise ValueError(
+                f"gate_norm needs the cell lstm and gate biases; this is {cell}, gate_bias = {self.gate_bias}"
+            )
         if shapes != self._shapes():
             raise ValueError(f"these are not the weights of a character model with the cell {cell!r}: {shapes}")
         self._weights = {name: self._weights[name] for name in self._shapes()}  # in torch's order

@@ -114,7 +114,9 @@ class Choice(Struct):
 class GenerationLayer(Struct):
     """One layer's weights and states for generation."""
 
-    _fields_ = _parse_fields("p:packed_recurrent packed_input table input_bias reset_bias hidden carry projected gate_bias")
+    _fields_ = _parse_fields(
+        "p:packed_recurrent packed_input table input_bias reset_bias hidden carry projected gate_bias"
+    )
 
 
 class Generation(Struct):

@@ -25,6 +25,11 @@ const NO_FILES = { wasi_snapshot_preview1: { fd_close: () => 8 } };
 
 export class EngineError extends Error {}
 
+// Gates that are normalised are of an lstm, and have biases.
+function checkGateNorm(cell, hasBiases) {
+  if (cell !== "lstm" || !hasBiases) throw new EngineError(`gateNorm needs the cell lstm and gate biases; this is ${cell}${hasBiases ? "" : " without"}`);
+}
+
 // P: how many characters before the next a stream remembers, for its n-grams and matches.
 const memoryOf = ({ ngrams, matches }) => (matches ? MEMORY : Math.max(0, ngrams - 1));
 
@@ -170,22 +175,24 @@ class Room {
 
 // A model of native/engine/model.h. `config` is {cell, layers, units, characters, embedding}, and as they are wanted
 // {gateBias: true, precision: "fp32", dropout, weightDropout, embeddingDropout}; with `ngrams` the longest n-gram of which a
-// row, of `ngramRows`, is added to the embedding, with `matches` the longest match. Its weights start at zero.
+// row, of `ngramRows`, is added to the embedding, with `matches` the longest match; with `gateNorm` its gates are normalised
+// (native/ops/gate_norm.h). Its weights start at zero.
 export class Model {
   #at;
   #room;
 
   constructor(engine, config) {
-    const { cell = "lstm", layers = 1, units, characters, embedding = 64, gateBias = true, precision = "fp32", ngrams = 0, matches = 0 } = config;
+    const { cell = "lstm", layers = 1, units, characters, embedding = 64, gateBias = true, precision = "fp32", ngrams = 0, matches = 0, gateNorm = false } = config;
     const ngramRows = ngrams ? config.ngramRows : 0;
     this.engine = engine;
-    Object.assign(this, { cell, layers, units, characters, embedding, gateBias, ngrams, ngramRows, matches });
+    if (gateNorm) checkGateNorm(cell, gateBias);
+    Object.assign(this, { cell, layers, units, characters, embedding, gateBias, ngrams, ngramRows, matches, gateNorm });
     this.#room = engine.room();
     this.#at = engine.call.storycell_model_create(this.#room.struct("ModelConfig", {
       cell: CELLS.indexOf(cell), layers, units, characters, embedding, gate_bias: gateBias ? 1 : 0,
       precision: PRECISIONS[precision], threads: 1, dropout: config.dropout ?? 0,
       weight_dropout: config.weightDropout ?? 0, embedding_dropout: config.embeddingDropout ?? 0,
-      ngrams, ngram_rows: ngramRows, matches,
+      ngrams, ngram_rows: ngramRows, matches, gate_norm: gateNorm ? 1 : 0,
     }));
     if (!this.#at) throw new EngineError("a size of the model is out of range, or there is not enough memory for it");
     this.shapes = {}; // by name
@@ -313,8 +320,9 @@ export class Model {
 
   // The weights of now, to score and generate with; learning goes on and leaves it.
   network(precision = "fp32") {
-    const { cell, layers, units, characters, embedding, ngrams, ngramRows, matches } = this;
-    return this.engine.createNetwork({ cell, layers, units, characters, embedding, ngrams, ngramRows, matches }, this.read(), precision);
+    const { cell, layers, units, characters, embedding, ngrams, ngramRows, matches, gateNorm } = this;
+    const shape = { cell, layers, units, characters, embedding, ngrams, ngramRows, matches, gateNorm };
+    return this.engine.createNetwork(shape, this.read(), precision);
   }
 
   free() {
@@ -326,7 +334,8 @@ export class Model {
 // ---- Reading and generating ----
 
 // Weights, packed once, of native/engine/inference.h. `shape` is {cell, layers, units, characters, embedding}, embedding 0 for
-// one-hot characters, and {ngrams, ngramRows} where it looks n-grams up, {matches} where it looks for the longest match;
+// one-hot characters, and {ngrams, ngramRows} where it looks n-grams up, {matches} where it looks for the longest match,
+// {gateNorm: true} where its gates are normalised;
 // `weights` are Float32Arrays by torch's names. A state is {h, c} of [L, H], null for zeros; with n-grams or matches also {past},
 // the latest P characters, the last one first.
 export class Network {
@@ -336,6 +345,7 @@ export class Network {
 
   constructor(engine, shape, weights, precision) {
     this.engine = engine;
+    if (shape.gateNorm) checkGateNorm(shape.cell, weights["recurrent.bias_ih_l0"]);
     Object.assign(this, shape, { precision, ngrams: shape.ngrams ?? 0, matches: shape.matches ?? 0 });
     this.#room = engine.room();
     const scratch = engine.room(), { layers, embedding } = shape, bytes = engine.structBytes("NetworkLayer");
@@ -352,6 +362,7 @@ export class Network {
         embedding_weight: embedding ? place("embedding.weight") : 0, layer,
         output: place("output.weight"), output_bias: place("output.bias"),
         ngrams: this.ngrams, ngram_rows: this.ngrams ? shape.ngramRows : 0, matches: this.matches, context_table: this.memory ? place(TABLE) : 0,
+        gate_norm: shape.gateNorm ? 1 : 0,
       });
       const made = scratch.bytes("made", 16);
       engine.check(engine.call.storycell_network_create(all, BigInt(PRECISIONS[precision]), 1, made));
