@@ -64,6 +64,7 @@ class NormalisedLSTM(LSTM):
     def sums(self, x: torch.Tensor, h: torch.Tensor, w: Weights) -> tuple[torch.Tensor, ...]:
         """As `LSTM.sums`; products may be bf16, what is made of them is in the type of the state."""
         both = F.linear(x, w["weight_ih"]).to(h.dtype) + F.linear(h, w["weight_hh"]).to(h.dtype)
-        gates = both.unflatten(-1, (self.gates, -1))  # [B 4 H]
+        gates = both.reshape(len(both), self.gates, -1)  # [B 4 H]
         root_mean_square = (gates.square().mean(-1, keepdim=True) + GATE_NORM_EPSILON).sqrt()
-        return ((gates / root_mean_square).flatten(-2) + w["bias_ih"] + w["bias_hh"]).chunk(4, dim=-1)
+        s: torch.Tensor = (gates / root_mean_square).reshape(both.shape)
+        return (s + w["bias_ih"] + w["bias_hh"]).chunk(4, dim=-1)
