@@ -34,6 +34,14 @@ KINDS |= {
     for context in CONTEXTS
     for cell in ("lstm", "gru", "rnn")
 }
+# Normalised gates: of a table, of an embedding that is multiplied out, and of one that a context is added to.
+KINDS |= {
+    "lstm-L2-H7-D0-gate norm": ("lstm", 2, 7, 0, True),
+    "lstm-L1-H16-D2-gate norm": ("lstm", 1, 16, 2, True),
+    "lstm-L3-H16-D40-gate norm": ("lstm", 3, 16, 40, True),
+    "lstm-L2-H7-D3-gate norm-ngrams-matches": ("lstm", 2, 7, 3, True),
+    "lstm-L1-H5-D3-gate norm-matches": ("lstm", 1, 5, 3, True),
+}
 # Each kind with one rounding, and each size, embedding and cell with all three.
 ROUNDED = {kind: ("fp32", "fp16", "int8")[(k + k // 3) % 3] for k, kind in enumerate(KINDS)}
 PROMPT = "a é”😀\nbad a é”😀\nbad a ?"  # what has stood before, and what it did not go on with
@@ -41,7 +49,7 @@ PROMPT = "a é”😀\nbad a é”😀\nbad a ?"  # what has stood before, and w
 
 def context_of(kind: str) -> tuple[int, int]:
     """The longest n-gram and the longest match of a kind, 0 where it has none."""
-    return CONTEXTS.get(kind.split("-", 4)[-1], (0, 0))
+    return CONTEXTS.get(kind.split("-", 4)[-1].removeprefix("gate norm-"), (0, 0))
 
 
 def model(kind: str, vocab: Vocabulary = CHARACTERS) -> LanguageModel:
@@ -57,6 +65,7 @@ def model(kind: str, vocab: Vocabulary = CHARACTERS) -> LanguageModel:
         ngrams=ngrams,
         ngram_rows=29,
         matches=matches,
+        gate_norm="gate norm" in kind,
     )
     drawn, random = new_model(len(vocab), sizes), np.random.default_rng(5)
     return drawn.with_weights({n: random.normal(0, 1.5 * H**-0.5, w.shape) for n, w in drawn.weights().items()})

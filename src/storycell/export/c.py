@@ -12,6 +12,7 @@ from importlib import resources
 
 from storycell.data.pieces import character_classes
 from storycell.data.vocab import Vocabulary
+from storycell.engine.cells import NORM_EPSILON
 from storycell.errors import ExportError
 from storycell.export import encoding
 from storycell.export.encoding import Weights, check_rounding
@@ -43,6 +44,7 @@ def write(network: Network, vocab: Vocabulary, weights: Weights, about: str, fil
         "ABOUT": comment(about),
         "FILE": plain_file(file_name, "story.c"),
         "MODEL": _model(network.shape, vocab, weights, len(strings), prompt),
+        "EPSILON": f"{NORM_EPSILON:g}",
         "CODING": _CODINGS[weights],
         "WEIGHTS": ",\n".join(f'"{string}"' for string in strings),
         "PRINTING": _PRINTING if vocab.kind == "pieces" else "",

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from storycell.data.vocab import Vocabulary
+from storycell.engine.cells import NORM_EPSILON
 from storycell.errors import ExportError
 from storycell.export import c
 from storycell.export.network import Array, Network, Shape
@@ -59,17 +60,19 @@ def write(network: Network, vocab: Vocabulary, about: str, file_name: str) -> st
             _array("int8_t story_context", whole, "[STORY_ROWS][STORY_D]", context.rows),
             _floats("story_context_scales", scaled.scales, "[STORY_ROWS]"),
             _floats("story_first", tensors["weight_ih_l0"].T, "[STORY_D][STORY_GH]"),
-            _floats("story_first_bias", tensors["bias_l0"], "[STORY_GH]"),
         ]
+        if not shape.gate_norm:
+            arrays.append(_floats("story_first_bias", tensors["bias_l0"], "[STORY_GH]"))
         flash = (shape.V + shape.G * shape.H) * shape.D * 4 + context.rows * (shape.D + 4) + shape.G * shape.H * 4
     else:
-        arrays.append(_floats("story_first", tensors["weight_ih_l0"].T + tensors["bias_l0"], "[STORY_V][STORY_GH]"))
+        bias = 0 if shape.gate_norm else tensors["bias_l0"]
+        arrays.append(_floats("story_first", tensors["weight_ih_l0"].T + bias, "[STORY_V][STORY_GH]"))
         flash = shape.V * shape.G * shape.H * 4
-    later = range(1, shape.L)
+    later, own = range(1, shape.L), range(0 if shape.gate_norm else 1, shape.L)
+    if own:
+        biases = np.stack([tensors[f"bias_l{k}"] for k in own])
+        arrays.append(_floats("story_bias", biases, f"[STORY_L - {own.start}][STORY_GH]"))
     if later:
-        arrays.append(
-            _floats("story_bias", np.stack([tensors[f"bias_l{k}"] for k in later]), "[STORY_L - 1][STORY_GH]")
-        )
         arrays += _matrices("input", [tensors[f"weight_ih_l{k}"] for k in later], "[STORY_L - 1]", "STORY_GH")
     arrays += _matrices("recurrent", [tensors[f"weight_hh_l{k}"] for k in range(shape.L)], "[STORY_L]", "STORY_GH")
     if shape.cell == "gru":
@@ -78,9 +81,10 @@ def write(network: Network, vocab: Vocabulary, about: str, file_name: str) -> st
     arrays += _matrices("output", [tensors["output"]], "", "STORY_V")
     arrays.append(_floats("story_output_bias", tensors["output_bias"], "[STORY_V]"))
     products = (2 * shape.L - 1) * shape.G * shape.H**2 + shape.V * shape.H
-    flash += products + 4 * ((2 * shape.L - 1) * shape.G * shape.H + 2 * shape.V)
+    flash += products + 4 * ((2 * shape.L - 1 + shape.gate_norm) * shape.G * shape.H + 2 * shape.V)
     constants = {"CELL": f"STORY_{shape.cell.upper()}", "V": shape.V, "H_UNITS": shape.H, "L": shape.L, "G": shape.G}
     constants |= {"D": shape.D, "MATCHES": shape.M, "BYTES": int(vocab.kind == "bytes")}
+    constants |= {"GATE_NORM": int(shape.gate_norm), "EPSILON": f"{NORM_EPSILON:g}f"}
     constants["ID"] = "uint8_t" if shape.V <= 2**8 else "uint16_t" if shape.V <= 2**16 else "uint32_t"
     parts = {
         "ABOUT": c.comment(about),
@@ -134,11 +138,11 @@ def _wrapped(numbers: str, width: int = 4000) -> str:
 
 def read(text: str) -> Network:
     """The network in a header, from its constants and arrays alone."""
-    constants = dict(re.findall(r"^#define STORY_(CELL|V|H_UNITS|L|D|MATCHES) (\w+)$", text, re.MULTILINE))
+    constants = dict(re.findall(r"^#define STORY_(CELL|V|H_UNITS|L|D|MATCHES|GATE_NORM) (\w+)$", text, re.MULTILINE))
     try:
         cell = constants["CELL"].removeprefix("STORY_").lower()
         V, D, H, L, M = (int(constants[name]) for name in ("V", "D", "H_UNITS", "L", "MATCHES"))
-        shape = Shape(cell, V, D, H, L, M=M)
+        shape = Shape(cell, V, D, H, L, M=M, gate_norm=constants["GATE_NORM"] == "1")
         found = {name: _NUMBER.findall(body) for name, _, body in _ARRAY.findall(text)}
         return Network(shape, _tensors(shape, {name: np.array(x, np.float64) for name, x in found.items()}))
     except (KeyError, ValueError) as error:
@@ -153,7 +157,9 @@ def _tensors(shape: Shape, found: dict[str, Any]) -> dict[str, Array]:
         whole = found[f"story_{name}"].reshape(count, rows, H).astype(np.float32)
         return whole * factors.reshape(count, rows, 1)
 
-    biases = [found.get("story_first_bias", np.zeros(GH)), *(found["story_bias"].reshape(L - 1, GH) if L > 1 else [])]
+    biases = [*(found["story_bias"].reshape(-1, GH) if "story_bias" in found else [])]
+    if not shape.gate_norm:
+        biases = [found.get("story_first_bias", np.zeros(GH)), *biases]
     inputs = [found["story_first"].reshape(shape.D or shape.V, GH).T, *(matrices("input", L - 1, GH) if L > 1 else [])]
     tensors: dict[str, Any] = {}
     if context := shape.context:

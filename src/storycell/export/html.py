@@ -18,6 +18,7 @@ from typing import Any
 
 from storycell.data.pieces import character_classes
 from storycell.data.vocab import Vocabulary
+from storycell.engine.cells import NORM_EPSILON
 from storycell.errors import ExportError
 from storycell.export import encoding
 from storycell.export.encoding import Weights, check_rounding
@@ -63,7 +64,7 @@ def write(
         **{"name": name, "about": about, "cell": shape.cell, "V": shape.V, "D": shape.D, "H": shape.H, "L": shape.L},
         **({"N": shape.N, "R": shape.R} if shape.N else {}),
         **({"M": shape.M} if shape.M else {}),
-        **({"gateNorm": GATE_NORM_EPS} if shape.gate_norm else {}),
+        **({"gateNorm": NORM_EPSILON} if shape.gate_norm else {}),
         **({"labels": features.labels} if features.labels else {}),
         **{"weights": weights, "kind": vocab.kind, "characters": vocab.characters},
         **({"merges": vocab.merges, "classes": character_classes(vocab.characters)} if has_pieces else {}),

@@ -102,6 +102,8 @@ def export_npm(
     params = sum(weight.size for weight in model.weights().values())
     settings: dict[str, Any] = {"cell": model.cell, "layers": model.num_layers, "hidden": model.hidden_size}
     settings |= {"embedding": model.embedding_size, "ngrams": model.context.ngrams, "matches": model.context.matches}
+    if model.gate_norm:
+        settings["gate_norm"] = True
     settings["gate_bias"] = "recurrent.bias_ih_l0" in model.weights()
     if model.context.ngrams:
         settings["ngram_rows"] = model.context.ngram_rows

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell.context import FACTOR, PRIME, Context
-from storycell.engine.cells import CELLS
+from storycell.engine.cells import CELLS, NORM_EPSILON
 from storycell.errors import ExportError
 from storycell.export.encoding import Weights
 from storycell.export.network import Network, Shape
@@ -87,7 +87,7 @@ def write(network: Network, weights: Weights, facts: dict[str, str]) -> bytes:
     onnx, graph, shape = _onnx(), _Graph(weights), network.shape
     helper, kinds = onnx.helper, onnx.TensorProto
     states = CELLS[shape.cell].state_names
-    eps = graph.constant("gate_norm_eps", np.array(GATE_NORM_EPS, np.float32)) if shape.gate_norm else ""
+    eps = graph.constant("gate_norm_eps", np.array(NORM_EPSILON, np.float32)) if shape.gate_norm else ""
     names = {name: graph.matrix(name, array) if array.ndim == 2 else graph.constant(name, array)
              for name, array in network.tensors.items()}  # fmt: skip
     old = {state: _layers_of(graph, state, shape.L) for state in states}

@@ -246,7 +246,7 @@ static void normalise(float *restrict a, const float *restrict bias) {
     for (int g = 0; g < G; ++g, a += H, bias += H) {
         double squares = 0;
         for (int j = 0; j < H; ++j) squares += (double)a[j] * a[j];
-        float by = (float)(1 / sqrt(squares / H + @EPS@));
+        float by = (float)(1 / sqrt(squares / H + @EPSILON@));
         for (int j = 0; j < H; ++j) a[j] = a[j] * by + bias[j];
     }
 }

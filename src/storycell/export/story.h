@@ -26,7 +26,8 @@
 #include <string.h>
 
 /* The model: V ids, H units in each of L layers, G gates of each unit. MATCHES is the longest match of the latest
-   characters with earlier ones, that adds a row of `story_context` to the D numbers of the embedding (0: none). */
+   characters with earlier ones, that adds a row of `story_context` to the D numbers of the embedding (0: none).
+   GATE_NORM: what goes into a gate is divided by its root mean square before the bias is added. */
 #define STORY_LSTM 0
 #define STORY_GRU 1
 #define STORY_RNN 2
@@ -94,6 +95,21 @@ static inline void story_add_product(const struct story *s, float *y, const int8
     }
 }
 
+#if STORY_GATE_NORM
+static inline void story_normalise(struct story *s, int l) {
+    for (int g = 0; g < STORY_GH; g += STORY_H_UNITS) {
+        float squares = 0;
+        for (int j = g; j < g + STORY_H_UNITS; ++j) {
+            s->a[j] += s->b[j];
+            squares += s->a[j] * s->a[j];
+            s->b[j] = story_bias[l][j];
+        }
+        float by = 1.0f / sqrtf(squares / STORY_H_UNITS + STORY_EPSILON);
+        for (int j = g; j < g + STORY_H_UNITS; ++j) s->a[j] *= by;
+    }
+}
+#endif
+
 static inline void story_update(struct story *s, int l) {
     float *a = s->a, *b = s->b, *h = s->h[l];
     (void)b;
@@ -133,14 +149,18 @@ static inline int story_longest_match(const struct story *s) {
 }
 #endif
 
-/* What a character adds to the gates of the first layer, the bias included. */
+/* What a character adds to the gates of the first layer, their start included. */
 static inline void story_first_gates(struct story *s, int id) {
 #if STORY_MATCHES
     if (id) memmove(s->line + 1, s->line, sizeof s->line - sizeof *s->line);
     else memset(s->line, 0, sizeof s->line);
     s->line[0] = (STORY_ID)id;
     int row = story_longest_match(s);
+#if STORY_GATE_NORM
+    memset(s->a, 0, sizeof s->a);
+#else
     memcpy(s->a, story_first_bias, sizeof s->a);
+#endif
     for (int k = 0; k < STORY_D; ++k) {
         float x = story_embedding[id][k] + (float)story_context[row][k] * story_context_scales[row];
         for (int j = 0; j < STORY_GH; ++j) s->a[j] += x * story_first[k][j];
@@ -156,13 +176,20 @@ static inline void story_step(struct story *s, int id) {
         if (l == 0) story_first_gates(s, id);
 #if STORY_L > 1
         else {
+#if STORY_GATE_NORM
+            memset(s->a, 0, sizeof s->a);
+#else
             memcpy(s->a, story_bias[l - 1], sizeof s->a);
+#endif
             story_add_product(s, s->a, story_input[l - 1], story_input_factors[l - 1], STORY_GH); /* bytes: layer below */
         }
 #endif
         memset(s->b, 0, sizeof s->b);
         story_round(s, s->h[l]);
         story_add_product(s, s->b, story_recurrent[l], story_recurrent_factors[l], STORY_GH);
+#if STORY_GATE_NORM
+        story_normalise(s, l);
+#endif
         story_update(s, l);
         story_round(s, s->h[l]);
     }

@@ -24,7 +24,6 @@ from storycell.export.html import digest, script_json
 from storycell.language_model import LanguageModel
 from storycell.naming import show_name
 from storycell.runs import files
-from storycell.runs.network import refuse_gate_norm
 from storycell.runs.tensors import pack_tensors
 from storycell.web import theme, wasm
 
@@ -48,7 +47,6 @@ def export_trainer(model: LanguageModel, vocab: Vocabulary, path: str | Path, *,
     path = Path(path)
     if path.suffix != ".html":
         raise SettingsError(f"{path}: the page that trains is an .html file; name it so")
-    refuse_gate_norm(model, "the page that trains", ExportError)
     if not can_start_from(model, vocab):
         raise ExportError(
             f"the page trains {', '.join(CELLS)} on characters, and {name} is another model; "
@@ -64,7 +62,7 @@ def export_trainer(model: LanguageModel, vocab: Vocabulary, path: str | Path, *,
 
 def can_start_from(model: LanguageModel, vocab: Vocabulary) -> bool:
     """Whether a training in the page can start from a model."""
-    return model.cell in CELLS and vocab.kind == "characters" and not model.gate_norm
+    return model.cell in CELLS and vocab.kind == "characters"
 
 
 def write(
@@ -75,7 +73,7 @@ def write(
     if model is not None and vocab is not None:
         shape = {"cell": model.cell, "layers": model.num_layers, "units": model.hidden_size}
         weights_by_name = quantized.in_bytes(model.weights())
-        shape |= {"embedding": model.embedding_size}
+        shape |= {"embedding": model.embedding_size, "gateNorm": model.gate_norm}
         if met := model.context:
             shape |= {"ngrams": met.ngrams, "ngramRows": met.ngram_rows, "matches": met.matches}
         facts = {"name": name, "characters": vocab.characters, "shape": shape}

@@ -89,10 +89,10 @@ export class Model {
     for (const name of ["config.json", "vocab.json", "model.safetensors"])
       if (!files[name]) throw new Error(`the run folder has no ${name}`);
     const { settings: { model }, text } = JSON.parse(decoder.decode(files["config.json"])), vocab = vocabularyOf(decoder.decode(files["vocab.json"]));
-    if (model.gate_norm) throw new Error("the run has normalised gates, which this package does not know; `storycell sample` generates with it");
     const shape = {
       cell: model.cell, layers: model.layers, units: model.hidden, characters: vocab.size, embedding: model.embedding,
       ngrams: model.ngrams ?? 0, ngramRows: model.ngram_rows, matches: model.matches ?? 0,
+      gateNorm: model.gate_norm ?? false,
     };
     return new Model(engine, shape, weightsOf(readTensors(files["model.safetensors"]).tensors), vocab, precision, text?.labels);
   }

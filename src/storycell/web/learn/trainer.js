@@ -57,8 +57,8 @@ export class Trainer {
   static begin(engine, text, settings = {}, { name = "mine", donor = null } = {}) {
     const data = prepare(text, donor?.vocab ?? null), fitted = { ...DEFAULTS, ...(settings.embedding === 0 ? { matches: 0 } : {}), ...settings };
     if (donor) {
-      const { cell, layers, units, embedding, ngrams = 0, ngramRows, matches = 0 } = donor.shape, gate_bias = "recurrent.bias_ih_l0" in donor.weights;
-      Object.assign(fitted, { cell, layers, hidden: units, embedding, ngrams, ngram_rows: ngramRows || DEFAULTS.ngram_rows, matches, gate_bias, lr: settings.lr ?? DEFAULTS.lr / 4 });
+      const { cell, layers, units, embedding, ngrams = 0, ngramRows, matches = 0, gateNorm = false } = donor.shape, gate_bias = "recurrent.bias_ih_l0" in donor.weights;
+      Object.assign(fitted, { cell, layers, hidden: units, embedding, ngrams, ngram_rows: ngramRows || DEFAULTS.ngram_rows, matches, gate_bias, gate_norm: gateNorm, lr: settings.lr ?? DEFAULTS.lr / 4 });
     }
     const trainer = new Trainer(engine, data, fitted, name);
     const fresh = drawWeights(trainer.model, fitted.seed);
@@ -80,7 +80,6 @@ export class Trainer {
     const data = prepare(raw, config.init ? known : null);
     if (data.vocab.characters.join("") !== known.characters.join(""))
       throw new Error("The run was trained on another text: its characters are not those of the text here.");
-    if (config.settings.model.gate_norm) throw new Error("The run has normalised gates, which the page does not know: `storycell train --resume` goes on with it.");
     if (config.settings.training.soft_targets) throw new Error("The run learns from soft targets, which the page does not count: `storycell train --resume` goes on with it.");
     const { model, training } = config.settings, steps = training.steps ?? DEFAULTS.steps;
     const trainer = new Trainer(engine, data, { ...model, ...training, steps }, config.name ?? "mine");
@@ -98,7 +97,7 @@ export class Trainer {
     const { cell, layers, hidden: units, embedding, ngrams, ngram_rows: ngramRows, matches = 0, chunk: T } = settings, N = data.train.length;
     if (N < T + 2) throw new Error(`The text has ${(N - 1).toLocaleString("en")} characters to train on, fewer than one chunk of ${T} and the one after it: give more text.`);
     Object.assign(this, { engine, data, settings, name, T, B: Math.min(settings.streams, Math.max(1, Math.floor(N / (T + 1)))) });
-    this.shape = { cell, layers, units, characters: data.vocab.size, embedding, ngrams, ngramRows, matches };
+    this.shape = { cell, layers, units, characters: data.vocab.size, embedding, ngrams, ngramRows, matches, gateNorm: settings.gate_norm ?? false };
     this.model = engine.createModel({
       ...this.shape, gateBias: settings.gate_bias ?? true, dropout: settings.dropout ?? 0,
       weightDropout: settings.weight_dropout ?? 0, embeddingDropout: settings.embedding_dropout ?? 0,
@@ -210,6 +209,7 @@ export class Trainer {
     const model = {
       cell: s.cell, layers: s.layers, hidden: s.hidden, embedding: s.embedding, ngrams: s.ngrams, ngram_rows: s.ngram_rows, matches: s.matches ?? 0,
       dropout: s.dropout ?? 0, weight_dropout: s.weight_dropout ?? 0, embedding_dropout: s.embedding_dropout ?? 0, gate_bias: s.gate_bias ?? true, forget_bias: s.forget_bias ?? -1,
+      gate_norm: s.gate_norm ?? false,
     };
     const training = {
       streams: s.streams, chunk: s.chunk, batching: "streams", reset: s.reset, optimizer: s.optimizer, lr: s.lr, schedule: s.schedule,
