@@ -356,15 +356,17 @@ void normalised_gates(int64_t precision, int64_t T, int64_t B, int64_t H) {
         return out;
     };
     const Passed whole = pass(0, B, 1, start);
+    const bool promises_bits = precision != kBlas;
     for (int threads : {2, 3, 16}) {
         const Passed other = pass(0, B, threads, start);
-        expect(other.hidden == whole.hidden && other.cells == whole.cells && other.initial == whole.initial &&
-                   other.carried == whole.carried && other.sums == whole.sums, "threads change no bits");
+        expect(!promises_bits || (other.hidden == whole.hidden && other.cells == whole.cells &&
+                                  other.initial == whole.initial && other.carried == whole.carried &&
+                                  other.sums == whole.sums), "threads change no bits");
     }
     for (size_t i = static_cast<size_t>(units); i < whole.hidden.size(); i += static_cast<size_t>(H))
         expect(whole.hidden[i] == 0 && whole.cells[i] == 0, "padding stays zero");
     for (int64_t k = 1; k <= G; ++k) expect(whole.sums[static_cast<size_t>(k * H - 1)] == 0, "and has no gradient");
-    if (precision != kBlas)
+    if (promises_bits)
         for (int64_t b : {int64_t{0}, B / 2, B - 1}) {
             const Passed alone = pass(b, 1, 1, start);
             for (int64_t j = 0; j < H; ++j)

@@ -60,11 +60,12 @@ def test_the_variable_switches_it(choice: str, name: str, looks_for_blas: Path) 
 def test_the_engine_computes_the_reference_with_it(looks_for_blas: Path) -> None:
     """Losses, gradients and exact resume, on every instruction set; bits may depend on threads."""
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not threads"]
-    tests = run(*words, ENGINE_TESTS / "test_engine_model.py", env=environment(looks_for_blas, "on"))
+    files = [ENGINE_TESTS / "test_engine_model.py", ENGINE_TESTS / "test_engine_gate_norm.py"]
+    tests = run(*words, *files, env=environment(looks_for_blas, "on"))
     assert tests.returncode == 0, tests.stdout[-4000:]
     passed = re.search(r"(\d+) passed", tests.stdout)
     assert passed is not None
-    assert int(passed[1]) >= 60, tests.stdout
+    assert int(passed[1]) >= 120, tests.stdout
 
 
 def test_only_training_reaches_it() -> None:
