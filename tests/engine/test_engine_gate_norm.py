@@ -1,4 +1,4 @@
-"""Normalised gates in the engine against their formula, written out here in torch in float64: training, reading, text."""
+"""Normalised gates in the engine against their formula, written out here in torch in float64: learning, reading."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

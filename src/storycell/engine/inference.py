@@ -32,7 +32,8 @@ class EngineNetwork:
     is float32 in all of them; `storycell.context` says what that is). `threads` is how many a call computes on, None as
     many as `storycell.threads` says; results do not depend on it. With `gate_norm` its gates are normalised
     (`engine.cells.NormalisedLSTM`).
-    `ValueError` for weights that are not such a model's, and for `gate_norm` of another cell than lstm or without biases; `ImportError` where the engine was not built.
+    `ValueError` for weights that are not such a model's, and for `gate_norm` of another cell or without biases;
+    `ImportError` where the engine was not built.
     """
 
     can_hold = True
