@@ -48,6 +48,14 @@ def test_long_budgets_and_short_texts_get_wide_layers() -> None:
     assert fitted(10 * MB, minutes=3)["hidden"] < fitted(MB, minutes=3)["hidden"]
 
 
+def test_two_layers_learn_as_fast_as_those_of_base_where_the_text_is_hardly_read_twice() -> None:
+    base, own = config.resolve("base").training.lr, config.resolve("best").training.lr
+    assert (fitted(10 * MB, chars=20 * MB)["lr"], fitted(MB, chars=6 * MB)["lr"]) == (base, own)
+    assert base < own
+    shallow = best.plan(config.resolve("best", chars=20 * MB), 10 * MB, {SHALLOW: 1.0}).changes
+    assert shallow["lr"] == own
+
+
 def test_n_grams_are_learnt_where_the_text_is_not_read_too_often() -> None:
     assert fitted(10 * MB, chars=20 * MB)["ngrams"] == 8
     assert fitted(10 * MB, chars=60 * MB)["ngrams"] == 0

@@ -123,7 +123,8 @@ def unpacked(data: str, path: Path) -> Path:
     ("text", "more"),
     [
         *(("stories", more) for more in CONTEXTS.values()),
-        ("one story", CONTEXTS["plain"]),
+        # Of so short a text a gradient has directions that hold nothing but rounding; Muon makes them as long as others.
+        ("one story", CONTEXTS["plain"] | {"optimizer": "adamw"}),
         ("one story", CONTEXTS["both"]),
     ],
 )
@@ -147,7 +148,7 @@ say({{ nats, all: trainer.evaluate(Infinity), stored: again.evaluate(Infinity, s
     assert len(model.generate(chars=20)) > 0
     done = resume(run, text=str(run / "text.txt"))
     assert done.summary["step"] == SETTINGS["steps"]
-    whole = storycell.train(str(run / "text.txt"), out=tmp_path / "python", **python_settings(), **more)
+    whole = storycell.train(str(run / "text.txt"), out=tmp_path / "python", **python_settings() | more)
     assert done.summary["valid_nats"] == pytest.approx(whole.summary["valid_nats"], abs=1e-3)
 
 
@@ -160,7 +161,7 @@ def python_settings() -> dict[str, Any]:
     """The page's settings for `storycell.train`."""
     return {
         **{**SETTINGS, "layers": 1, "cell": "lstm", "reset": 0.03, "warmup": 0.02, "final_lr": 0.02, "dropout": 0.0},
-        **{"optimizer": "adamw", "weight_decay": 0.05, "clip": 1.0, "precision": "fp32", "evaluations": 4},
+        **{"optimizer": "normuon", "weight_decay": 0.05, "clip": 1.0, "precision": "fp32", "evaluations": 4},
     }
 
 

@@ -7,7 +7,8 @@ steps on this machine (`measure`), before the budget begins, and the one with th
 budget in characters or steps needs no measurement: it counts as the time that the two cores of the table took for it,
 so it makes the same network everywhere.
 
-How often the text will be read then says how strong dropout and decay are, and whether n-grams are learnt.
+How often the text will be read then says how fast and with how much dropout and decay it is learnt, and whether n-grams
+are.
 """
 
 import math
@@ -53,6 +54,7 @@ SMALL_TEXT = 4_000_000  # characters: a smaller text is read in smaller steps
 PASSES = (2.5, 6.5, 20)  # how often the text is read: up to the first the first dropout and decay, and so on
 DROPOUTS = (0.0, 0.05, 0.1, 0.2)
 WEIGHT_DECAYS = (0.05, 0.1, 0.3, 0.3)
+RATES = (5e-3, 7e-3, 7e-3, 7e-3)  # the learning rate of two layers; one layer's is the recipe's
 NGRAMS = (8, 0, 0, 0)  # the longest, for a text that is not read often enough to learn it by heart
 NGRAM_ROWS, WIDE_NGRAM_ROWS = 131_072, 98_304  # so that what is saved stays below 16 MB
 TRAINS = 0.95  # of a budget in minutes, at least; the rest is evaluations
@@ -86,10 +88,11 @@ def plan(settings: Settings, train_chars: int, speeds: Mapping[Network, float]) 
         chosen = min(expected, key=lambda network: expected[network])
     reads = chars[chosen] if unit == "minutes" else asked
     often = bisect_right(PASSES, reads / train_chars)
-    changes = {"streams": streams, "dropout": DROPOUTS[often], "weight_decay": WEIGHT_DECAYS[often]}
+    rate = RATES[often] if chosen.layers > 1 else training.lr
+    changes = {"streams": streams, "dropout": DROPOUTS[often], "weight_decay": WEIGHT_DECAYS[often], "lr": rate}
     said = (
-        f"best: an LSTM of {chosen}, {streams} streams, dropout {DROPOUTS[often]:g}, weight decay "
-        f"{WEIGHT_DECAYS[often]:g}: about {reads / 1e6:.2g} million characters"
+        f"best: an LSTM of {chosen}, {streams} streams, learning rate {rate:g}, dropout {DROPOUTS[often]:g}, weight "
+        f"decay {WEIGHT_DECAYS[often]:g}: about {reads / 1e6:.2g} million characters"
     )
     if unit == "minutes":
         said += f" ({speeds[chosen]:,.0f} characters/s measured here, {amount:g} minutes)"

@@ -12,8 +12,8 @@ const SAMPLE_CHARS = 240;
 const BEGINNING = "Once upon a";
 
 export const DEFAULTS = {
-  cell: "lstm", layers: 1, hidden: 128, embedding: 64, ngrams: 0, ngram_rows: 65_536, matches: 16, streams: 16, chunk: 64, lr: 6e-3,
-  steps: 4000, seed: 1, reset: 0.03, warmup: 0.02, final_lr: 0.02, weight_decay: 0.05, clip: 1, optimizer: "adamw", schedule: "cosine",
+  cell: "lstm", layers: 1, hidden: 128, embedding: 64, ngrams: 0, ngram_rows: 65_536, matches: 16, streams: 16, chunk: 64, lr: 7e-3,
+  steps: 4000, seed: 1, reset: 0.03, warmup: 0.02, final_lr: 0.02, weight_decay: 0.05, clip: 1, optimizer: "normuon", schedule: "cosine",
 };
 
 // The learning rate when the share `spent` of the budget is used up.
