@@ -44,7 +44,7 @@ def test_the_library_tells_every_struct_of_the_binding() -> None:
             "in Dropout: field keep double 32 in the Python code, field keep",
         ),
         ("field bias pointer 56\nfield out", "field out pointer 56\nfield bias", "in Product: field bias pointer 56"),
-        ("field vectors pointer 192", "field vectors pointer 192\nfield seed int64 200", "in Generation: nothing"),
+        ("field real_units int64 200", "field real_units int64 200\nfield seed int64 208", "in Generation: nothing"),
         ("field grad_initial pointer 160\n", "", "in Recurrence: field grad_initial pointer 160"),
         ("struct Tensor 88", "struct Tensor 96", "in Tensor: struct Tensor 88"),
         ("struct Choice 40", "struct Selection 40", "in Choice: struct Choice 40 in the Python code, nothing"),
