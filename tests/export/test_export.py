@@ -147,7 +147,7 @@ def test_a_layer_of_256_is_small(tmp_path: Path) -> None:
         (ending, weights): export(run, vocab, tmp_path / f"story{ending}", weights).bytes
         for ending, weights in ((".html", None), (".c", "int8"), (".onnx", "int8"))
     }
-    assert sizes[".html", None] < 1_300_000  # 0.2 MB of it is the engine
+    assert sizes[".html", None] < 1_330_000  # 0.26 MB of it is the engine
     assert sizes[".c", "int8"] < 400_000
     assert sizes[".onnx", "int8"] < 400_000
 

@@ -4,6 +4,7 @@ would take them for a plain LSTM refuses them."""
 import asyncio
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from support.tiny_runs import TEXT, command
 
 import storycell
 from storycell.engine import EngineNetwork
-from storycell.errors import ExportError, ResumeError, SettingsError, StorycellError
+from storycell.errors import ExportError, ResumeError, RunFolderError, SettingsError, StorycellError
 from storycell.export import trainer
 from storycell.inspect.gradients import gradient_flow
 from storycell.inspect.steering import Direction
 from storycell.lab.compress import archive, fingerprint
 from storycell.nn.adapter import TorchModel
+from storycell.nn.cells.lstm import NormalisedLSTM
 from storycell.runs.folder import RunFolder
 from storycell.runs.network import new_model
 
@@ -387,3 +389,13 @@ def test_storycells_lstm_layer_stays_torchs() -> None:
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(5, 2, 3)
     assert torch.allclose(ours(x)[0], theirs(x)[0], atol=1e-6)
+
+
+def test_a_config_that_names_the_form_instead_of_the_cell_is_refused(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config["settings"]["model"] |= {"cell": NormalisedLSTM.name, "gate_norm": False}
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunFolderError, match="there is no cell 'lstm with normalised gates'"):
+        storycell.load(copy)

@@ -123,7 +123,7 @@ def unpacked(data: str, path: Path) -> Path:
     ("text", "more"),
     [
         *(("stories", more) for more in CONTEXTS.values()),
-        # Of so short a text a gradient has directions that hold nothing but rounding; Muon makes them as long as others.
+        # In so short a text gradients have directions that hold nothing but rounding; Muon makes them as long as others
         ("one story", CONTEXTS["plain"] | {"optimizer": "adamw"}),
         ("one story", CONTEXTS["both"]),
     ],

@@ -373,7 +373,7 @@ def refuse_unknown_cell(cell: str) -> None:
     if cell not in CELLS and extras.is_installed("torch"):
         from storycell.nn.cells import registry
 
-        registry.get_cell(cell)
+        registry.name_form(cell, gate_norm=False)
 
 
 def _vocab_digest(vocab: Vocabulary) -> str:
