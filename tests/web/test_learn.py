@@ -50,6 +50,7 @@ CONTEXTS = {
     "ngrams": {"ngrams": 4, "ngram_rows": 500, "matches": 0},
     "matches": {"matches": 16},
     "both": {"ngrams": 4, "ngram_rows": 500, "matches": 8},
+    "normalised gates": {"matches": 0, "gate_norm": True},
 }
 every_context = pytest.mark.parametrize("more", CONTEXTS.values(), ids=CONTEXTS)
 IN_BYTES = 2e-3  # what it may change that model.safetensors stores a context's table in bytes
@@ -244,25 +245,6 @@ say({ step, shape, told, zip: base64(trainer.save()) });"""
     run = unpacked(said["zip"], tmp_path)
     assert storycell.load(run).network.context == Context(3, 50, 0, len(storycell.load(run).vocab))
     assert resume(run, text=str(run / "text.txt"), steps=70).summary["step"] == 70
-
-
-def test_a_run_with_normalised_gates_is_left_to_storycell(folder: Path) -> None:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(OLDER) as older, zipfile.ZipFile(packed, "w") as archive:
-        for name in older.namelist():
-            data = older.read(name)
-            if name.endswith("config.json"):
-                config = json.loads(data)
-                config["settings"]["model"]["gate_norm"] = True
-                data = json.dumps(config).encode()
-            archive.writestr(name, data)
-    program = """
-const bytes = Uint8Array.from(Buffer.from(given.zip, "base64"));
-say(await Trainer.open(engine, bytes).then(() => "opened", (error) => error.message));"""
-    said = in_node(folder, program, zip=base64.b64encode(packed.getvalue()).decode())
-    assert said == (
-        "The run has normalised gates, which the page does not know: `storycell train --resume` goes on with it."
-    )
 
 
 TRANSFER = """

@@ -175,23 +175,6 @@ def test_it_generates_and_learns_under_node(
     check(run_program([str(NODE), program], package, given), contexts)
 
 
-def test_a_run_with_normalised_gates_is_left_to_storycell(package: Path, given: dict[str, Any]) -> None:
-    config = json.loads(base64.b64decode(given["files"]["config.json"]))
-    config["settings"]["model"]["gate_norm"] = True
-    files = given["files"] | {"config.json": base64.b64encode(json.dumps(config).encode()).decode()}
-    program = """import { Model } from "storycell";
-import { readFileSync } from "node:fs";
-const files = JSON.parse(readFileSync(0, "utf8"));
-for (const name in files) files[name] = Uint8Array.from(Buffer.from(files[name], "base64"));
-console.log(JSON.stringify(await Model.load(files).then(() => "loaded", (error) => error.message)));
-"""
-    (package.parents[1] / "norm.mjs").write_text(program)
-    said: Any = run_program([str(NODE), "norm.mjs"], package, files)
-    assert said == (
-        "the run has normalised gates, which this package does not know; `storycell sample` generates with it"
-    )
-
-
 @pytest.mark.skipif(DENO is None, reason="no Deno here")
 @pytest.mark.parametrize("program", ["program.mjs", "deno_worker.mjs"])
 def test_it_generates_and_learns_in_deno(

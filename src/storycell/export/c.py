@@ -146,7 +146,9 @@ def _rows(texts: list[str], width: int) -> str:
 
 def read(text: str) -> Network:
     """The network in a C file, from its constants and strings alone."""
-    constants = dict(re.findall(r"^#define (CELL|V|D|H|L|NGRAMS|ROWS|MATCHES|GATE_NORM|WEIGHTS) (\w+)$", text, re.MULTILINE))
+    constants = dict(
+        re.findall(r"^#define (CELL|V|D|H|L|NGRAMS|ROWS|MATCHES|GATE_NORM|WEIGHTS) (\w+)$", text, re.MULTILINE)
+    )
     try:
         cell, weights = constants["CELL"].lower(), constants["WEIGHTS"].lower()
         sizes = (int(constants[axis]) for axis in (*"VDHL", "NGRAMS", "ROWS", "MATCHES"))
