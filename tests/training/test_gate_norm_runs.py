@@ -366,7 +366,7 @@ def test_it_is_served_and_its_steps_are_not_shown(model: storycell.Model) -> Non
             assert refused.status == 400
             assert "the view of a step knows no normalised gates" in refused.json["error"]["message"]
             page = await ask("/learn", None, "GET")
-            assert page.content == trainer.write(model.network, model.vocab, model.name).encode()
+            assert b"\"gateNorm\": true" in page.content  # a model to start from
 
     asyncio.run(scene())
 
