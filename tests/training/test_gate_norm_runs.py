@@ -19,7 +19,6 @@ from support.tiny_runs import TEXT, command
 import storycell
 from storycell.engine import EngineNetwork
 from storycell.errors import ResumeError, RunFolderError, SettingsError, StorycellError
-from storycell.export import trainer
 from storycell.inspect.gradients import gradient_flow
 from storycell.inspect.steering import Direction
 from storycell.lab.compress import archive, fingerprint
@@ -366,7 +365,7 @@ def test_it_is_served_and_its_steps_are_not_shown(model: storycell.Model) -> Non
             assert refused.status == 400
             assert "the view of a step knows no normalised gates" in refused.json["error"]["message"]
             page = await ask("/learn", None, "GET")
-            assert b"\"gateNorm\": true" in page.content  # a model to start from
+            assert b'"gateNorm": true' in page.content  # a model to start from
 
     asyncio.run(scene())
 
