@@ -151,8 +151,8 @@ def read(text: str) -> Network:
     )
     try:
         cell, weights = constants["CELL"].lower(), constants["WEIGHTS"].lower()
-        sizes = (int(constants[axis]) for axis in (*"VDHL", "NGRAMS", "ROWS", "MATCHES"))
-        shape = Shape(cell, *sizes, constants["GATE_NORM"] == "1")
+        V, D, H, L, N, R, M = (int(constants[axis]) for axis in (*"VDHL", "NGRAMS", "ROWS", "MATCHES"))
+        shape = Shape(cell, V, D, H, L, N, R, M, constants["GATE_NORM"] == "1")
         begin = _STRINGS.search(text)
         strings = re.findall(r'^"(.*)",?$', text[begin.end() :] if begin else "", re.MULTILINE)
     except (KeyError, ValueError) as error:

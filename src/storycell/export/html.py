@@ -121,8 +121,9 @@ def read(text: str) -> Network:
             for kind, name in (("application/json", "model"), ("text/plain", "weights"))
         )
         facts = json.loads(model)
-        sizes = *(int(facts[axis]) for axis in "VDHL"), *(int(facts.get(axis, 0)) for axis in "NRM")
-        shape = Shape(facts["cell"], *sizes, "gateNorm" in facts)
+        V, D, H, L = (int(facts[axis]) for axis in "VDHL")
+        N, R, M = (int(facts.get(axis, 0)) for axis in "NRM")
+        shape = Shape(facts["cell"], V, D, H, L, N, R, M, "gateNorm" in facts)
         return encoding.decode(weights, shape, check_rounding(facts["weights"]))
     except (TypeError, KeyError, ValueError) as error:
         raise ExportError(f"the file is not what was written: {error}") from None
