@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from support.random_models import FORMS, PROMPTS, model
+from support.random_models import CHARACTERS, FORMS, KINDS, PROMPTS, model
 
 from storycell.data.vocab import BYTES, SEPARATOR, Vocabulary
 from storycell.errors import UnknownCharacterError
@@ -23,6 +24,22 @@ const storycell = require(process.argv[1]);
 const {kind, characters, prompts} = JSON.parse(require("fs").readFileSync(0, "utf8"));
 const vocabulary = new storycell.Vocabulary({kind, characters});
 console.log(JSON.stringify(prompts.map((prompt) => vocabulary.encode(prompt))));
+"""
+
+
+_SUMS = """
+const storycell = require(process.argv[1]), page = require("fs").readFileSync(process.argv[2], "utf8");
+const [model, text] = ["model", "weights"].map((id) => new RegExp(`id="${id}">([^]*?)</script>`).exec(page)[1]);
+const net = storycell.network({ ...JSON.parse(model), text }), traces = [];
+for (const id of [0, 5, 7, 6]) {
+  const after = net.newTrace();
+  net.step(id, traces.at(-1) ?? null, after);
+  traces.push(after);
+}
+const told = [];
+for (let l = 0; l < net.L; l++)
+  for (let unit = 0; unit < net.H; unit++) told.push(...net.sums(l, unit, 6, traces[2], traces[3]).sums);
+console.log(JSON.stringify(told));
 """
 
 
@@ -78,3 +95,18 @@ def test_a_prompt_that_the_model_does_not_know_is_not_exported(tmp_path: Path) -
     with pytest.raises(UnknownCharacterError, match="does not know '日'"):
         export(model("rnn-L1-H5-D2-bias"), Vocabulary("ab"), tmp_path / "story.c", prompt="日")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(NODE is None, reason="no node here")
+@pytest.mark.parametrize("kind", ["lstm-L2-H7-D0-no bias", *(kind for kind in KINDS if "gate norm" in kind)])
+def test_what_a_gate_adds_up_is_what_opens_it(kind: str, tmp_path: Path) -> None:
+    export(model(kind), CHARACTERS, tmp_path / "story.html", "fp32")
+    with resources.as_file(resources.files("storycell.export") / "runtime.js") as runtime:
+        words = [str(NODE), "-e", _SUMS, str(runtime), str(tmp_path / "story.html")]
+        gates = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
+    assert len(gates) == 4 * KINDS[kind][1] * KINDS[kind][2]
+    for gate in gates:
+        total = gate["x"] + gate["h"] + gate["bias"]
+        opened = math.tanh(total) if gate["name"] == "g" else 1 / (1 + math.exp(-total))
+        assert gate["value"] == pytest.approx(opened, abs=1e-5)
+    assert max(abs(gate["h"]) for gate in gates) > 0.1
