@@ -199,7 +199,8 @@ def test_with_a_context_too_the_engine_leaves_the_trace_of_plain_javascript_and_
     assert engine == pytest.approx(plain, abs=1e-4)
     opened.page.select_option("#precision", "int8")
     (ngrams, matches), weights = context_of(kind), Network.of(made).as_model().weights()
-    fast = EngineNetwork(weights, made.cell, ngrams=ngrams, matches=matches, generates_in="int8")
+    context = {"ngrams": ngrams, "matches": matches}
+    fast = EngineNetwork(weights, made.cell, generates_in="int8", gate_norm=made.gate_norm, **context)
     assert opened.generate(PROMPT, 60, 0.8, 4) == text(fast, PROMPT, 60, 0.8, 4)
     opened.close()
 
