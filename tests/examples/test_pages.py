@@ -15,7 +15,7 @@ import storycell
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 COUNTS = {"names": 2000, "spells": 600, "chat": 60, "tunes": 80}  # of what each script makes here
-SMALL = ["--chars=120000", "--hidden=32", "--embedding=16", "--streams=16", "--evaluations=1", "--threads=1"]
+SMALL = ["--chars=200000", "--hidden=32", "--embedding=16", "--streams=16", "--evaluations=1", "--threads=1"]
 FENCE = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -169,7 +169,7 @@ def test_speed_is_measured_without_torch(task: str) -> None:
     found = json.loads(done.stdout)
     assert found["chars_per_s"] > 0
     assert found["ceiling_chars_per_s"] > found["share_of_ceiling"] > 0
-    assert found["ceiling"].startswith("a product of the engine's, ")
+    assert found["ceiling"].startswith(("a product of the engine's, ", "a product of numpy's, "))  # the faster one
     absent = ("torch_fp32_chars_per_s", "torch_bf16_chars_per_s", "article_chars_per_s", "ratio_to_best_torch")
     assert [found[name] for name in absent] == [None] * 4
     assert "torch" not in found["machine"]

@@ -30,5 +30,12 @@ def train_pieces(
     path = folder / "pieces.txt"
     path.write_text(text, encoding="utf-8")
     settings: dict[str, Any] = {"recipe": "pieces", "hidden": 24, "embedding": 16, "layers": 1, "streams": 4}
-    settings |= {"chunk": 16, "evaluations": 1, "threads": 1, "lr": 0.02, "vocab": f"pieces:{pieces}"}
+    settings |= {
+        "chunk": 16,
+        "evaluations": 1,
+        "threads": 1,
+        "lr": 0.02,
+        "optimizer": "muon",
+        "vocab": f"pieces:{pieces}",
+    }
     return storycell.train(path, out=folder / "run-of-pieces", quiet=True, steps=steps, **(settings | more)).model

@@ -39,6 +39,7 @@ TINY: dict[str, Any] = {
     "chunk": 16,
     "evaluations": 3,
     "threads": 1,
+    "optimizer": "muon",
 }
 SHORT = (
     "<|endoftext|>\n".join(

@@ -263,9 +263,11 @@ def test_another_window_leaves_a_training_that_goes_on_alone(opened: Opened) -> 
     opened.page.close()
     opened.page = first
     first.wait_for_function("step => document.body.dataset.kept > step", arg=kept)
+    latest = int(first.evaluate("() => document.body.dataset.kept"))
     first.close()
     opened.open()
-    assert "goes on from step" in opened.page.inner_text("#status")
+    opened.page.wait_for_function("step => document.body.dataset.kept > step", arg=latest)  # it goes on from there
+    assert int(opened.page.inner_text("#steps-done").split()[0].replace(",", "")) > latest
 
 
 def test_a_finished_training_is_kept(opened: Opened, tmp_path: Path) -> None:
