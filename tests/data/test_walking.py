@@ -80,6 +80,7 @@ PATTERNS = st.lists(st.sampled_from(["**", "*", "a", "*.txt", "?.txt", "[ab]*", 
 
 @ANY_TMP
 @example(paths=[["a"]], pattern=["a", "**"])
+@example(paths=[["a"]], pattern=["**", "*", "**"])
 @given(paths=st.lists(st.lists(PARTS, min_size=1, max_size=4), max_size=12), pattern=PATTERNS)
 def test_a_pattern_means_what_it_means_to_glob(tmp_path: Path, paths: list[list[str]], pattern: list[str]) -> None:
     folder = tmp_path / "globbed"

@@ -129,6 +129,8 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     """Whether the parts of a path match those of a pattern, as `glob` has it."""
     if not pattern:
         return not parts
+    if set(pattern) == {_ANY}:  # at the end: what lies below, and never the file itself
+        return bool(parts) and not any(part.startswith(".") for part in parts)
     if pattern[0] == _ANY and _matches(parts, pattern[1:]):
         return True
     if not parts or (parts[0].startswith(".") and not pattern[0].startswith(".")):
