@@ -245,14 +245,14 @@ Status Muon::multiply_rows(const MuonMatrix& x, Work& w, int64_t row, int64_t ro
     return kernels()->product(a, 0, rows);
 }
 
-double Muon::size(const MuonMatrix& x, double rate) {
+double Muon::step_length(const MuonMatrix& x, double rate) {
     return rate * 0.2 * std::sqrt(static_cast<double>(std::max(x.real_rows, x.real_columns)));
 }
 
 Status Muon::move_weights(double rate, double decay) {
     return each([](const MuonMatrix& x) { return blocks(x.rows); },
                 [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
-                    const double by = -size(x, rate) * w.scale;
+                    const double by = -step_length(x, rate) * w.scale;
                     for (int64_t row = first * kRows; row < last * kRows; row += kSome) {
                         const int64_t rows = std::min(kSome, last * kRows - row), from = row * x.columns;
                         if (const Status bad = multiply_rows(x, w, row, rows)) return bad;
@@ -302,7 +302,7 @@ Status Muon::move_rows(double rate, double decay) {
                 [&](const MuonMatrix& x, Work& w, int64_t first, int64_t last) {
                     for (int64_t row = first; row < last; ++row) {
                         const int64_t from = row * x.columns;
-                        kernels()->combine(1 - rate * decay, x.weight + from, -size(x, rate) * w.sums.data()[row],
+                        kernels()->combine(1 - rate * decay, x.weight + from, -step_length(x, rate) * w.sums.data()[row],
                                            w.moved.data() + from, 0, nullptr, x.weight + from, x.columns);
                     }
                     return kOk;

@@ -92,7 +92,7 @@ private:
     Status multiply(int64_t precision, Square Work::*left_side, Square Work::*right_side);
     template <class Of>
     Status form(Square Work::*to, int64_t precision, bool splits, Of of);
-    static double size(const MuonMatrix& x, double rate);
+    static double step_length(const MuonMatrix& x, double rate);
     Status multiply_rows(const MuonMatrix& x, Work& w, int64_t row, int64_t rows);
     Status move_weights(double rate, double decay);
     Status measure_rows();

@@ -55,7 +55,6 @@ static char is_in_table[V];
 static float input[L][X > H ? X : H][GH];
 static float recurrent[L][H][GH];
 static float bias[L][GH];
-static float start[L][GH]; /* where the sums begin: the bias, or 0 where it is added behind GATE_NORM */
 static float bias_n[L][H]; /* of the GRU's candidate: inside the product with r */
 static float output[H][V_PADDED];
 static float output_bias[V_PADDED];
@@ -139,7 +138,6 @@ static void load(void) {
         take_matrix(&input[l][0][0], GH, l ? H : X, GH, 1);
         take_matrix(&recurrent[l][0][0], GH, H, GH, 1);
         take_vector(bias[l], GH);
-        if (!GATE_NORM) memcpy(start[l], bias[l], sizeof start[l]);
         if (CELL == GRU) take_vector(bias_n[l], H);
     }
     take_matrix(&output[0][0], V, H, V_PADDED, 1);
@@ -161,6 +159,12 @@ static inline void add_product(float *restrict y, const float *restrict x, const
 
 static void add_gates(float *restrict y, const float *restrict x, const float *restrict M, int K) {
     add_product(y, x, M, K, GH);
+}
+
+/* Where the sums of a layer's gates begin: at the bias, or at 0 where it is added behind GATE_NORM. */
+static const float *start(int l) {
+    static const float zeros[GH];
+    return GATE_NORM ? zeros : bias[l];
 }
 
 /* 1 / (1 + e^-x) to about one unit in the last place; no branch and no call, so that compilers vectorise it.
@@ -225,7 +229,7 @@ static const float *first_input(int id) {
 #if MATCHES
     add_row(x, (uint64_t)(ROWS + longest_match()));
 #endif
-    memcpy(a, start[0], sizeof a);
+    memcpy(a, start(0), sizeof a);
     add_gates(a, x, &input[0][0][0], D);
     return a;
 }
@@ -233,7 +237,7 @@ static const float *first_input(int id) {
 static const float *first_input(int id) {
     if (!is_in_table[id]) {
         is_in_table[id] = 1;
-        memcpy(table[id], start[0], sizeof table[id]);
+        memcpy(table[id], start(0), sizeof table[id]);
         if (D) add_gates(table[id], embedding[D ? id : 0], &input[0][0][0], D);
         else for (int j = 0; j < GH; ++j) table[id][j] += input[0][D ? 0 : id][j];
     }
@@ -275,7 +279,7 @@ static void update(int l, float *restrict a, const float *restrict b) {
 static void step(int id) {
     static float a[GH], b[GH];
     for (int l = 0; l < L; ++l) {
-        memcpy(a, l ? start[l] : first_input(id), sizeof a);
+        memcpy(a, l ? start(l) : first_input(id), sizeof a);
         if (l) add_gates(a, h[l - 1], &input[l][0][0], H);
         memset(b, 0, sizeof b);
         add_gates(b, h[l], &recurrent[l][0][0], H);

@@ -14,7 +14,7 @@ from storycell.engine import EngineNetwork
 from storycell.engine.cells import weight_shapes
 from storycell.engine.library import CELLS, GENERATES_IN, isa
 from storycell.engine.random import draw_weights
-from storycell.errors import BackendError, SettingsError, StorycellError
+from storycell.errors import BackendError, SettingsError
 from storycell.language_model import Floats, LanguageModel
 from storycell.runs.folder import RunConfig, RunFolder
 from storycell.runs.machine import best_device
@@ -148,10 +148,10 @@ def torch_module(network: LanguageModel, model: ModelSettings) -> Any:
     return lm.write_in(network.generates_in)
 
 
-def refuse_gate_norm(network: LanguageModel, what: str, error: type[StorycellError] = SettingsError) -> None:
-    """Raise `error` where a network has normalised gates, which `what` would take for a plain LSTM's."""
+def refuse_gate_norm(network: LanguageModel, what: str) -> None:
+    """`SettingsError` where a network has normalised gates, which `what` would take for a plain LSTM's."""
     if network.gate_norm:
-        raise error(
+        raise SettingsError(
             f"{what} knows no normalised gates, which this model has; train one without --gate-norm for it, or "
             "generate with this one by `storycell sample` and `storycell serve`"
         )

@@ -19,9 +19,8 @@ added (Zhang & Sennrich 2019, arXiv:1910.07467, in the place of Ba, Kiros & Hint
 import torch
 import torch.nn.functional as F
 
+from storycell.engine.cells import NORM_EPSILON
 from storycell.nn.cells.cell import Cell, Hold, Values, Weights, affine, unheld
-
-GATE_NORM_EPSILON = 1e-5  # added to the mean square
 
 
 class LSTM(Cell):
@@ -65,6 +64,6 @@ class NormalisedLSTM(LSTM):
         """As `LSTM.sums`; products may be bf16, what is made of them is in the type of the state."""
         both = F.linear(x, w["weight_ih"]).to(h.dtype) + F.linear(h, w["weight_hh"]).to(h.dtype)
         gates = both.reshape(len(both), self.gates, -1)  # [B 4 H]
-        root_mean_square = (gates.square().mean(-1, keepdim=True) + GATE_NORM_EPSILON).sqrt()
+        root_mean_square = (gates.square().mean(-1, keepdim=True) + NORM_EPSILON).sqrt()
         s: torch.Tensor = (gates / root_mean_square).reshape(both.shape)
         return (s + w["bias_ih"] + w["bias_hh"]).chunk(4, dim=-1)
