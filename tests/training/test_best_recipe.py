@@ -50,7 +50,7 @@ def test_long_budgets_and_short_texts_get_wide_layers() -> None:
 
 def test_two_layers_learn_as_fast_as_those_of_base_where_the_text_is_hardly_read_twice() -> None:
     base, own = config.resolve("base").training.lr, config.resolve("best").training.lr
-    assert (fitted(10 * MB, chars=20 * MB)["lr"], fitted(MB, chars=6 * MB)["lr"]) == (base, own)
+    assert (fitted(10 * MB, chars=20 * MB)["lr"], fitted(MB, chars=6 * MB)["lr"]) == pytest.approx((base, own))
     assert base < own
     shallow = best.plan(config.resolve("best", chars=20 * MB), 10 * MB, {SHALLOW: 1.0}).changes
     assert shallow["lr"] == own
@@ -172,6 +172,7 @@ def test_a_run_is_made_with_what_was_chosen_and_with_what_was_asked_for(tmp_path
     asked = storycell.train(text, out=tmp_path / "b", recipe="best", steps=9, chunk=16, dropout=0.0, hidden=24)
     assert (settings_of(asked).model.dropout, settings_of(asked).model.hidden) == (0.0, 24)
     onwards = storycell.train(text, out=tmp_path / "c", recipe="best", steps=9, chunk=16, init=asked.path)
+    assert onwards.settings.training.lr == pytest.approx(asked.settings.training.lr / 4)  # as --init does by any recipe
     assert settings_of(onwards).model.hidden == 24
     assert settings_of(onwards).model.dropout > 0
 

@@ -54,7 +54,7 @@ SMALL_TEXT = 4_000_000  # characters: a smaller text is read in smaller steps
 PASSES = (2.5, 6.5, 20)  # how often the text is read: up to the first the first dropout and decay, and so on
 DROPOUTS = (0.0, 0.05, 0.1, 0.2)
 WEIGHT_DECAYS = (0.05, 0.1, 0.3, 0.3)
-RATES = (5e-3, 7e-3, 7e-3, 7e-3)  # the learning rate of two layers; one layer's is the recipe's
+RATES = (5 / 7, 1.0, 1.0, 1.0)  # of the learning rate that a single layer has, for two
 NGRAMS = (8, 0, 0, 0)  # the longest, for a text that is not read often enough to learn it by heart
 NGRAM_ROWS, WIDE_NGRAM_ROWS = 131_072, 98_304  # so that what is saved stays below 16 MB
 TRAINS = 0.95  # of a budget in minutes, at least; the rest is evaluations
@@ -88,7 +88,7 @@ def plan(settings: Settings, train_chars: int, speeds: Mapping[Network, float]) 
         chosen = min(expected, key=lambda network: expected[network])
     reads = chars[chosen] if unit == "minutes" else asked
     often = bisect_right(PASSES, reads / train_chars)
-    rate = RATES[often] if chosen.layers > 1 else training.lr
+    rate = training.lr * (RATES[often] if chosen.layers > 1 else 1.0)
     changes = {"streams": streams, "dropout": DROPOUTS[often], "weight_decay": WEIGHT_DECAYS[often], "lr": rate}
     said = (
         f"best: an LSTM of {chosen}, {streams} streams, learning rate {rate:g}, dropout {DROPOUTS[often]:g}, weight "
