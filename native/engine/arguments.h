@@ -69,8 +69,7 @@ struct Recurrence {
     float* grad_carry;          // [B, H] in: gradient to the final cell state; out: to the initial
     float* grad_initial;        // [B, H] out: gradient to the initial hidden state
     int64_t descending;         // forward only: panels from the last to the first, same result
-    // Normalised gates (lstm; ops/gate_norm.h), where there is a bias for after the division: of the input none is in
-    // `table` or `projected` then, and threads share no units.
+    // Normalised gates (lstm; ops/gate_norm.h), where there is a bias for after the division; threads share no units then.
     const float* gate_bias;     // [G*H], or null: gates are not normalised
     int64_t real_units;         // the mean is over so many, the first
     void* normalised;           // [T, B, G*H] as `saved`: written where that is, read by backward
@@ -172,7 +171,7 @@ struct GenerationLayer {
     void* hidden;                  // [2, B, H] elements: slot 0 in and out, slot 1 scratch
     float* carry;                  // [B, H]: lstm cell state / gru hidden state, in and out
     float* projected;              // later layers: [B, G*H] scratch
-    const float* gate_bias;        // [G*H] of normalised gates, whose input has no bias; or null
+    const float* gate_bias;        // [G*H] of normalised gates, after the division; or null
 };
 
 // How one stream chooses its next character: FIELD(type, name), in the order of `Choice` in language_model.py. A list,

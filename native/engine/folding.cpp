@@ -7,13 +7,13 @@
 namespace storycell {
 
 void fold_biases(int64_t cell, int64_t units, int64_t padded, const float* input, const float* recurrent, float* bias,
-                 float* reset) {
+                 float* reset, bool normalised) {
     const int64_t gates = kCells[cell].gates;
     std::fill_n(bias, gates * padded, 0.0f);
     if (reset) std::fill_n(reset, padded, 0.0f);
     for (int64_t j = 0; input && j < gates * units; ++j) {
         const bool is_reset = cell == kGru && j >= 2 * units;
-        bias[j / units * padded + j % units] = input[j] + (is_reset ? 0.0f : recurrent[j]);
+        bias[j / units * padded + j % units] = (normalised ? 0.0f : input[j]) + (is_reset ? 0.0f : recurrent[j]);
         if (is_reset && reset) reset[j % units] = recurrent[j];
     }
 }

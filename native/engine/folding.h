@@ -7,10 +7,11 @@
 
 namespace storycell {
 
-// Both biases of a layer, [G*units] each or both null, as bias[G*padded], zeros where there is nothing. What gru adds to its
-// last gate before it is reset is left out, and goes to reset[padded] where that is not null.
+// The biases of a layer, [G*units] each or both null, as bias[G*padded], zeros where there is nothing. What gru adds to its
+// last gate before it is reset is left out, and goes to reset[padded] where that is not null; of gates that are normalised
+// `input` is added afterwards, and left out.
 void fold_biases(int64_t cell, int64_t units, int64_t padded, const float* input, const float* recurrent, float* bias,
-                 float* reset);
+                 float* reset, bool normalised);
 
 // table[characters, across] = what each character adds to the gates: of the first layer's input[across, width] the
 // product with embedding[characters, width], or without one its columns; and bias[across], or null. `packed` is room to work in.

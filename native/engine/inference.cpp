@@ -50,7 +50,8 @@ public:
         for (int64_t k = 0; k < L; ++k) {
             PackedLayer& layer = layers[k];
             fold_biases(cell, H, P, w.layer[k].input_bias, w.layer[k].recurrent_bias, layer.bias.room(G * P),
-                        layer.reset_bias.room(P));
+                        layer.reset_bias.room(P), normalises);
+            if (normalises) pad_gates(w.layer[k].input_bias, 1, 1, layer.gate_bias.room(G * P));
             TRY(pack_gates(w.layer[k].recurrent, H, P, G > 1, precision, threads, layer.recurrent));
             if (k) TRY(pack_gates(w.layer[k].input, H, P, false, precision, threads, layer.input));
         }
@@ -180,6 +181,7 @@ private:
     struct PackedLayer {
         Buffer recurrent, input;  // packed
         Buffer bias, reset_bias;  // [G*P]: of input and hidden together; gru: [P] of the hidden part of its last gate
+        Buffer gate_bias;         // [G*P] of normalised gates: of the input, and `bias` of hidden alone
     };
 
     int64_t cell, L, H, V, G, P, W;  // P, W: units and characters in whole lanes
@@ -257,9 +259,8 @@ private:
                           threads);
     }
 
-    // The bias of a layer is added to what it reads, or after its gates have been normalised.
-    const float* input_bias(int64_t k) const { return normalises ? nullptr : layers[k].bias.data(); }
-    const float* gate_bias(int64_t k) const { return normalises ? layers[k].bias.data() : nullptr; }
+    const float* input_bias(int64_t k) const { return layers[k].bias.data(); }
+    const float* gate_bias(int64_t k) const { return normalises ? layers[k].gate_bias.data() : nullptr; }
 
     void pad_state(const float* plain, int64_t B, Buffer& to) const {
         resize_rows(plain, L * B, H, P, to.room(L * B * P));

@@ -156,11 +156,12 @@ Status Model::fold(Folded& to, const float* embedded) const {
         const Layer& layer = layers[k];
         const bool biased = layer.input_bias >= 0;
         fold_biases(config.cell, H, H, biased ? at(kWeight, layer.input_bias) : nullptr,
-                    biased ? at(kWeight, layer.recurrent_bias) : nullptr, to.bias[k].room(G * H), nullptr);
+                    biased ? at(kWeight, layer.recurrent_bias) : nullptr, to.bias[k].room(G * H), nullptr,
+                    config.gate_norm);
     }
     if (context >= 0) return kOk;
     const float* rows = embedded ? embedded : embedding < 0 ? nullptr : at(kWeight, embedding);
-    return fold_table(V, G * H, D, at(kWeight, layers[0].input), rows, config.gate_norm ? nullptr : to.bias[0].data(),
+    return fold_table(V, G * H, D, at(kWeight, layers[0].input), rows, to.bias[0].data(),
                       to.table.room(V * G * H), to.packed, threads);
 }
 
@@ -249,7 +250,7 @@ Recurrence Model::recurrence(Layer& layer) {
     a.hidden = layer.hidden.data(), a.saved = layer.gates.data();
     if (config.cell == kLstm) a.cell_state = layer.cells.data();
     if (config.gate_norm) {
-        a.gate_bias = folded.bias[static_cast<size_t>(&layer - layers.data())].data(), a.real_units = config.units;
+        a.gate_bias = at(kWeight, layer.input_bias), a.real_units = config.units;
         a.normalised = layer.normalised.room(elements(T * B * G * H)), a.mean_squares = layer.mean_squares.room(T * B * G);
     }
     return a;
@@ -284,8 +285,7 @@ Status Model::forward(int64_t k, const Chunk& chunk) {
         const int64_t in = k ? H : D;
         const float* read = k ? layers[static_cast<size_t>(k - 1)].outputs : read_vectors.data();
         const Product p{precision, T * B, in, G * H, read, in, layer.packed_input.data(),
-                        config.gate_norm ? nullptr : folded.bias[static_cast<size_t>(k)].data(),
-                        projected.room(T * B * G * H), 0};
+                        folded.bias[static_cast<size_t>(k)].data(), projected.room(T * B * G * H), 0};
         TRY(storycell_product(&p, threads));
         a.projected = projected.data();
     }
@@ -384,12 +384,12 @@ Status Model::backward(int64_t k, const Chunk& chunk) {
         TRY(drop(0, G * H * H, storycell_model_seed(chunk.seed, 1 + k), config.weight_dropout, grad, grad, threads));
     if (layer.input_bias >= 0) {
         float *in = at(kGradient, layer.input_bias), *back = at(kGradient, layer.recurrent_bias);
-        for (int64_t b = 0, at = 0; config.gate_norm && b < B; b += streams_together(B), at += G * H)
-            for (int64_t j = 0; j < G * H; ++j) all[j] = (b ? all[j] : 0) + grad_gates.data()[at + j];
         for (int64_t j = 0; j < G * H; ++j) {
             back[j] = all[j];
             in[j] = gru && j >= 2 * H ? last[j - 2 * H] : all[j];
         }
+        for (int64_t b = 0, at = 0; config.gate_norm && b < B; b += streams_together(B), at += G * H)
+            for (int64_t j = 0; j < G * H; ++j) in[j] = (b ? in[j] : 0) + grad_gates.data()[at + j];
     }
     return kOk;
 }

@@ -30,11 +30,11 @@ struct Parameter {
     int64_t width() const { return columns ? columns : 1; }
 };
 
-// Weights as the kernels read them: all biases of a layer in one (gru's without b_hn, which `reset_bias` gives), and
-// what each character adds to the first layer's gates. float32.
+// Weights as the kernels read them: all biases of a layer in one (gru's without b_hn, which `reset_bias` gives, and that of
+// normalised gates without b_ih), and what each character adds to the first layer's gates. float32.
 struct Folded {
     std::vector<Buffer> bias;  // of each layer, [G*H]
-    Buffer table;              // [V, G*H], with the first layer's bias, but for normalised gates
+    Buffer table;              // [V, G*H], with the first layer's bias
     Buffer packed;
 };
 

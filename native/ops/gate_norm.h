@@ -1,6 +1,6 @@
 // An lstm's layer whose gates are normalised: each is opened by
 //
-//     (W x + U h) / sqrt(mean over the units of (W x + U h)^2 + kNormEpsilon) + bias
+//     s / sqrt(mean over the units of s^2 + kNormEpsilon) + b_x   where s = W x + U h + b_h
 //
 // with a mean of its own, which is RMS normalisation (Zhang & Sennrich 2019, arXiv:1910.07467) inside the gates (as layer
 // normalisation in Ba, Kiros & Hinton 2016, arXiv:1607.06450). A step needs the products of all units before the first

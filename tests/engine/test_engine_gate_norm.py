@@ -86,15 +86,15 @@ def logits_of(
     every: dict[str, list[torch.Tensor]] = {"h": [], "c": []}
     for k in range(L):
         W, U = w[f"recurrent.weight_ih_l{k}"], w[f"recurrent.weight_hh_l{k}"]
-        bias = w[f"recurrent.bias_ih_l{k}"] + w[f"recurrent.bias_hh_l{k}"]
+        b_x, b_h = w[f"recurrent.bias_ih_l{k}"], w[f"recurrent.bias_hh_l{k}"]
         if weight_dropout:
             U = U * tensor(mask((4, wide, wide), weight_dropout, seed, 1 + k)[:, :H, :H].reshape(4 * H, H))
         h, c = (torch.zeros(B, H, dtype=torch.float64) if state is None else state[name][k] for name in "hc")
         hs, cs = [], []
         for t in range(T):
-            sums = (x[:, t] @ W.T + h @ U.T).view(B, 4, H)
+            sums = (x[:, t] @ W.T + h @ U.T + b_h).view(B, 4, H)
             normalised = sums / torch.sqrt(sums.square().mean(-1, keepdim=True) + 1e-5)
-            i, f, g, o = (normalised.reshape(B, 4 * H) + bias).chunk(4, -1)
+            i, f, g, o = (normalised.reshape(B, 4 * H) + b_x).chunk(4, -1)
             c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
             h = torch.sigmoid(o) * torch.tanh(c)
             hs.append(h)

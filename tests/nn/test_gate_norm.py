@@ -41,15 +41,16 @@ def by_hand(lm: CharLM, read: list[int]) -> list[list[float]]:
         x = [float(v) for v in w["embedding.weight"][k]]
         for n in range(L):
             W, U = w[f"recurrent.weight_ih_l{n}"], w[f"recurrent.weight_hh_l{n}"]
-            b = w[f"recurrent.bias_ih_l{n}"] + w[f"recurrent.bias_hh_l{n}"]
+            b_x, b_h = w[f"recurrent.bias_ih_l{n}"], w[f"recurrent.bias_hh_l{n}"]
             pre = []
             for gate in range(4):
                 rows = range(gate * H, (gate + 1) * H)
                 s = [
-                    sum(W[r, j] * x[j] for j in range(len(x))) + sum(U[r, j] * h[n][j] for j in range(H)) for r in rows
+                    sum(W[r, j] * x[j] for j in range(len(x))) + sum(U[r, j] * h[n][j] for j in range(H)) + b_h[r]
+                    for r in rows
                 ]
                 root = math.sqrt(sum(v * v for v in s) / H + 1e-5)
-                pre.append([v / root + b[r] for v, r in zip(s, rows, strict=True)])
+                pre.append([v / root + b_x[r] for v, r in zip(s, rows, strict=True)])
             i, f, o = ([1 / (1 + math.exp(-v)) for v in pre[gate]] for gate in (0, 1, 3))
             c[n] = [f[u] * c[n][u] + i[u] * math.tanh(pre[2][u]) for u in range(H)]
             h[n] = x = [o[u] * math.tanh(c[n][u]) for u in range(H)]
@@ -85,10 +86,10 @@ def test_the_size_of_the_weights_does_not_matter_but_their_direction() -> None:
     small, large = model(), model()
     with torch.no_grad():
         for name, weight in large.named_parameters():
-            if "recurrent.weight" in name:
+            if "recurrent.weight" in name or "bias_hh" in name:
                 weight.mul_(1e4)
         for name, weight in small.named_parameters():
-            if "recurrent.weight" in name:
+            if "recurrent.weight" in name or "bias_hh" in name:
                 weight.mul_(1e3)
     (a, _), (b, _) = small(ids(3, 8)), large(ids(3, 8))
     assert (a - b).abs().max() < 1e-9  # what is left of the 1e-5 under the root

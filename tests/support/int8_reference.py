@@ -59,9 +59,11 @@ class Int8Reference:
             h = product(in_bytes(state["h"][k]), self.recurrent[k])
             zero = np.zeros(len(self.recurrent[k].whole), np.float32)
             if self.gate_norm:
-                sums = (x + h).reshape(len(x), 4, -1)
-                x, h = (sums / np.sqrt((sums * sums).mean(-1, keepdims=True) + np.float32(1e-5))).reshape(x.shape), zero
-            x, h = x + w.get("bias_ih", zero), h + w.get("bias_hh", zero)
+                sums = (x + h + w["bias_hh"]).reshape(len(x), 4, -1)
+                root = np.sqrt((sums * sums).mean(-1, keepdims=True) + np.float32(1e-5))
+                x, h = (sums / root).reshape(x.shape) + w["bias_ih"], zero
+            else:
+                x, h = x + w.get("bias_ih", zero), h + w.get("bias_hh", zero)
             for name, value in self._cell(x, h, {name: value[k] for name, value in state.items()}).items():
                 after[name].append(value)
         logits = product(in_bytes(after["h"][-1]), self.output) + self.output_bias

@@ -110,7 +110,7 @@ def test_it_learns_alike_by_engine_and_torch(text: Path, tmp_path: Path, precisi
         found = storycell.train(text, out=tmp_path / f"{backend}", quiet=True, **how)
         assert (found.settings.training.backend, found.settings.training.precision) == (backend, precision)
         ended[backend] = found.summary["valid_nats"]
-    assert ended["native"] < 2.4  # from 3.7
+    assert ended["native"] < 2.5  # from 3.7
     assert ended["native"] == pytest.approx(ended["torch"], abs=2e-3 if precision == "fp32" else 5e-2)
 
 
@@ -265,7 +265,7 @@ def test_held_units_are_held_alike_by_engine_and_torch(model: storycell.Model, b
     held = model.generate("Once", 60, greedy=True, hold=HELD)
     assert held == by_torch.generate("Once", 60, greedy=True, hold=HELD)
     assert held != model.generate("Once", 60, greedy=True)
-    assert model.generate("Once", 60, greedy=True, hold={("c", 0, 3): 0.0, ("c", 0, 4): 0.0}) != held
+    assert model.generate("Once", 60, greedy=True, hold={("c", 1, 3): 4.0, ("h", 1, 4): -1.0}) != held
 
 
 def test_exchanged_states_are_read_on_alike(model: storycell.Model, by_torch: storycell.Model) -> None:

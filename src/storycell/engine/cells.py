@@ -104,16 +104,17 @@ class LSTM(Cell):
 class NormalisedLSTM(LSTM):
     """An LSTM whose gates are normalised: each of i, f, g and o is opened by
 
-        (W x + U h) / sqrt(mean over the units of (W x + U h)^2 + 1e-5) + b
+        s / sqrt(mean over the units of s^2 + 1e-5) + b_x    where s = W x + U h + b_h
 
     with a mean of its own: RMS normalisation (Zhang & Sennrich 2019, arXiv:1910.07467) inside the gates (as layer
-    normalisation in Ba, Kiros & Hinton 2016, arXiv:1607.06450). It has the weights of the LSTM, and needs its biases.
+    normalisation in Ba, Kiros & Hinton 2016, arXiv:1607.06450). It has the weights of the LSTM, and needs its biases, of
+    which `bias_hh` stands inside.
     """
 
     def open(self, x: Array, h: Array, w: Weights) -> Array:
         """What the gates are opened by, `[N 4H]`."""
         n, _ = self._normalise(x, h, w)
-        opened: Array = n.reshape(len(n), -1) + w["bias_ih"] + w["bias_hh"]
+        opened: Array = n.reshape(len(n), -1) + w["bias_ih"]
         return opened
 
     def open_back(self, d: Array, x: Array, h: Array, w: Weights) -> Array:
@@ -126,7 +127,7 @@ class NormalisedLSTM(LSTM):
     @staticmethod
     def _normalise(x: Array, h: Array, w: Weights) -> tuple[Array, Array]:
         """Each gate over its root mean square, `[N 4 H]`, and that, `[N 4 1]`."""
-        sums = (x @ w["weight_ih"].T + h @ w["weight_hh"].T).reshape(len(h), 4, -1)
+        sums = (x @ w["weight_ih"].T + affine(h, w, "hh")).reshape(len(h), 4, -1)
         rms = np.sqrt((sums * sums).mean(-1, keepdims=True) + NORM_EPSILON)
         return sums / rms, rms
 

@@ -10,10 +10,10 @@ gate: Gers, Schmidhuber & Cummins 2000, https://doi.org/10.1162/0899766003000150
 
 Weights stack the gates in the order `i f g o` along their first axis, as torch.nn.LSTM does.
 
-With normalised gates W x + U h of each gate is divided by its root mean square over the units, before its biases are
-added (Zhang & Sennrich 2019, arXiv:1910.07467, in the place of Ba, Kiros & Hinton 2016, arXiv:1607.06450):
+With normalised gates W x + U h + `bias_hh` of each gate is divided by its root mean square over the units, before
+`bias_ih` is added (Zhang & Sennrich 2019, arXiv:1910.07467, in the place of Ba, Kiros & Hinton 2016, arXiv:1607.06450):
 
-    i = sigmoid(s / sqrt(mean(s^2) + 1e-5) + b_i)   where s = W_xi x + W_hi h; likewise f, g, o
+    i = sigmoid(s / sqrt(mean(s^2) + 1e-5) + b_xi)   where s = W_xi x + W_hi h + b_hi; likewise f, g, o
 """
 
 import torch
@@ -62,8 +62,8 @@ class NormalisedLSTM(LSTM):
 
     def sums(self, x: torch.Tensor, h: torch.Tensor, w: Weights) -> tuple[torch.Tensor, ...]:
         """As `LSTM.sums`; products may be bf16, what is made of them is in the type of the state."""
-        both = F.linear(x, w["weight_ih"]).to(h.dtype) + F.linear(h, w["weight_hh"]).to(h.dtype)
+        both = F.linear(x, w["weight_ih"]).to(h.dtype) + F.linear(h, w["weight_hh"]).to(h.dtype) + w["bias_hh"]
         gates = both.reshape(len(both), self.gates, -1)  # [B 4 H]
         root_mean_square = (gates.square().mean(-1, keepdim=True) + NORM_EPSILON).sqrt()
         s: torch.Tensor = (gates / root_mean_square).reshape(both.shape)
-        return (s + w["bias_ih"] + w["bias_hh"]).chunk(4, dim=-1)
+        return (s + w["bias_ih"]).chunk(4, dim=-1)
