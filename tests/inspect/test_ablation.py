@@ -22,17 +22,19 @@ FLOAT32 = 2e-5  # sums of some hundred products
 CHANCE = 0.06  # that AUCs of a few thousand characters stray from one half
 
 
-def engine(cell: str, gate_bias: bool = True) -> EngineNetwork:
+def engine(cell: str, gate_bias: bool = True, gate_norm: bool = False) -> EngineNetwork:
     lm = CharLM(len(VOCAB), 12, 2, cell, embedding_size=5, seed=3, gate_bias=gate_bias)
     weights = {name: 1.3 * value.detach().numpy() for name, value in lm.state_dict().items()}
-    return EngineNetwork(weights, cell)
+    return EngineNetwork(weights, cell, gate_norm=gate_norm)
 
 
-@pytest.mark.parametrize("gate_bias", [True, False])
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_a_silenced_unit_is_one_held_at_that_value(cell: str, gate_bias: bool) -> None:
+@pytest.mark.parametrize(
+    ("cell", "gate_bias", "gate_norm"),
+    [*((cell, bias, False) for cell in ("lstm", "gru", "rnn") for bias in (True, False)), ("lstm", True, True)],
+)
+def test_a_silenced_unit_is_one_held_at_that_value(cell: str, gate_bias: bool, gate_norm: bool) -> None:
     """The changed weights against the cells' own lines with h held, from a state that shows the value already."""
-    model, ids = engine(cell, gate_bias), np.array(ids_of(TEXT[:60])).astype(np.int64)
+    model, ids = engine(cell, gate_bias, gate_norm), np.array(ids_of(TEXT[:60])).astype(np.int64)
     for layer in range(2):
         step, state = held_step(model, {("h", layer, 4): 0.37}), model.zero_state(1)
         state["h"][layer, :, 4] = 0.37
@@ -45,10 +47,10 @@ def test_a_silenced_unit_is_one_held_at_that_value(cell: str, gate_bias: bool) -
         assert np.abs(found - model.logits(ids[None])[0][0]).max() > 100 * FLOAT32
 
 
-@pytest.mark.parametrize("cell", ["lstm", "rnn"])
-def test_a_steered_layer_shows_the_direction_on_top_at_every_step(cell: str) -> None:
+@pytest.mark.parametrize(("cell", "gate_norm"), [("lstm", False), ("rnn", False), ("lstm", True)])
+def test_a_steered_layer_shows_the_direction_on_top_at_every_step(cell: str, gate_norm: bool) -> None:
     """Step by step in numpy, the addition put on what is read: by the layer itself, the layer above, the output."""
-    model, ids = engine(cell), np.array(ids_of(TEXT[:60])).astype(np.int64)
+    model, ids = engine(cell, gate_norm=gate_norm), np.array(ids_of(TEXT[:60])).astype(np.int64)
     addition = np.random.default_rng(0).standard_normal(12).astype(np.float32) / 4
     for layer in range(2):
         state = [{n: np.zeros((1, 12), np.float32) for n in model.state_names} for _ in range(2)]

@@ -20,12 +20,12 @@ from storycell.types import BOUNDARY
 CLOSE = 1e-5  # of float32 sums of a few hundred terms
 
 
-def drawn(cell: str, embedding: int, ngrams: int = 0, matches: int = 0) -> LanguageModel:
+def drawn(cell: str, embedding: int, ngrams: int = 0, matches: int = 0, gate_norm: bool = False) -> LanguageModel:
     shapes = weight_shapes(20, 12, 2, cell, embedding, True, (64 if ngrams else 0) + matches * 20)
     weights = draw_weights(shapes, cell, 12, 1, -1.0)
     random = np.random.default_rng(1)
     weights = {name: (w + random.normal(0, 0.3, w.shape)).astype(np.float32) for name, w in weights.items()}
-    return EngineNetwork(weights, cell, ngrams=ngrams, matches=matches)
+    return EngineNetwork(weights, cell, ngrams=ngrams, matches=matches, gate_norm=gate_norm)
 
 
 def squashed(step: UnitStep, cell: str) -> dict[str, float]:
@@ -37,12 +37,12 @@ def squashed(step: UnitStep, cell: str) -> dict[str, float]:
     return found
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize(("cell", "gate_norm"), [("lstm", False), ("gru", False), ("rnn", False), ("lstm", True)])
 @pytest.mark.parametrize(("embedding", "ngrams", "matches"), [(0, 0, 0), (6, 0, 0), (6, 3, 0), (6, 0, 5), (6, 3, 5)])
 def test_the_sums_of_a_step_make_its_gates_and_it_is_a_row_of_the_trace(
-    cell: str, embedding: int, ngrams: int, matches: int
+    cell: str, gate_norm: bool, embedding: int, ngrams: int, matches: int
 ) -> None:
-    model, ids = drawn(cell, embedding, ngrams, matches), np.array([BOUNDARY, 3, 7, 2, 19, 3, 7, 2])
+    model, ids = drawn(cell, embedding, ngrams, matches, gate_norm), np.array([BOUNDARY, 3, 7, 2, 19, 3, 7, 2])
     vocab = storycell.load("demo").vocab
     path = trace(model, ids, vocab)
     for layer in range(2):

@@ -107,8 +107,8 @@ class NormalisedLSTM(LSTM):
         s / sqrt(mean over the units of s^2 + 1e-5) + b_x    where s = W x + U h + b_h
 
     with a mean of its own: RMS normalisation (Zhang & Sennrich 2019, arXiv:1910.07467) inside the gates (as layer
-    normalisation in Ba, Kiros & Hinton 2016, arXiv:1607.06450). It has the weights of the LSTM, and needs its biases, of
-    which `bias_hh` stands inside.
+    normalisation in Ba, Kiros & Hinton 2016, arXiv:1607.06450). It has the weights of the LSTM, and needs its biases:
+    `bias_hh` is b_h, `bias_ih` b_x.
     """
 
     def open(self, x: Array, h: Array, w: Weights) -> Array:

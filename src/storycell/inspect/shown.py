@@ -16,7 +16,6 @@ from storycell.engine.cells import CELLS
 from storycell.engine.inference import EngineNetwork
 from storycell.errors import SettingsError
 from storycell.language_model import Floats, LanguageModel
-from storycell.runs.network import refuse_gate_norm
 
 
 def silenced(model: LanguageModel, layer: int, units: Any, values: Any) -> LanguageModel:
@@ -32,24 +31,20 @@ def steered(model: LanguageModel, layer: int, addition: Any) -> LanguageModel:
 
 
 def can_change(model: LanguageModel) -> bool:
-    """Whether what a layer shows can be changed by weights: of lstm, gru and rnn, whose gates are not normalised.
-
-    What is added to a normalised gate's sums is divided with them, and no bias stands for that.
-    """
-    return model.cell in CELLS and not model.gate_norm
+    """Whether what a layer shows can be changed by weights: of lstm, gru and rnn, whose readers are known."""
+    return model.cell in CELLS
 
 
 def changed(model: LanguageModel, layer: int, scale: Any, shift: Any) -> LanguageModel:
     """The model with `scale * h + shift`, both `[H]`, in place of the h of a layer.
 
     `SettingsError` for a layer that it does not have, numbers that are not `[H]` or not finite, and for cells other
-    than lstm, gru and rnn, whose readers are not known, and normalised gates. A model without gate biases is given
-    some, and then computed by the engine.
+    than lstm, gru and rnn, whose readers are not known. A model without gate biases is given some, and then computed by
+    the engine.
     """
     H = model.hidden_size
     scale, shift = np.asarray(scale, np.float64), np.asarray(shift, np.float64)
-    refuse_gate_norm(model, "steering or silencing, which changes biases and weights,")
-    if model.cell not in CELLS:
+    if not can_change(model):
         raise SettingsError(f"what a {model.cell!r} shows can not be changed; {', '.join(CELLS)} can")
     if not 0 <= layer < model.num_layers:
         raise SettingsError(f"layer {layer}: layers count from 0 to {model.num_layers - 1}")
@@ -65,11 +60,12 @@ def changed(model: LanguageModel, layer: int, scale: Any, shift: Any) -> Languag
             for k in range(model.num_layers)
             for source in ("ih", "hh")
         }
+    added = "hh" if model.gate_norm else "ih"  # the bias of a normalised gate that is divided with its sums
     readers = [(f"recurrent.weight_hh_l{layer}", f"recurrent.bias_hh_l{layer}")]
     readers += (
         [("output.weight", "output.bias")]
         if layer == model.num_layers - 1
-        else [(f"recurrent.weight_ih_l{layer + 1}", f"recurrent.bias_ih_l{layer + 1}")]
+        else [(f"recurrent.weight_ih_l{layer + 1}", f"recurrent.bias_{added}_l{layer + 1}")]
     )
     for weight, bias in readers:
         W: Floats = weights[weight].astype(np.float64)

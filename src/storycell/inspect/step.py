@@ -1,7 +1,8 @@
 """One step of one unit, with all its numbers: what it was fed, what each gate added up, what became of its memory.
 
 A gate is a squashed sum: of its bias, of what the input x adds (a row of weights times x) and of what the hidden state
-before adds. In a GRU's candidate `n` the part of the hidden state is multiplied by the reset gate before it is added.
+before adds. In a GRU's candidate `n` the part of the hidden state is multiplied by the reset gate before it is added;
+in a normalised gate what x, h and the inner bias add is divided by the root mean square of their sums over the layer.
 The pages show the same numbers, computed by their own script; a test holds them to these, and these to `inspect.trace`.
 """
 
@@ -12,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell.context import PAST
-from storycell.engine.cells import CELLS
+from storycell.engine.cells import CELLS, NORM_EPSILON
 from storycell.errors import SettingsError
 from storycell.language_model import LanguageModel
-from storycell.runs.network import refuse_gate_norm
 from storycell.types import BOUNDARY, Ids
 
 Floats = npt.NDArray[np.float64]
@@ -47,9 +47,8 @@ class UnitStep:
 def unit_step(model: LanguageModel, read: Ids | Sequence[int], layer: int, unit: int) -> UnitStep:
     """The step in which the last of some ids `[N]` is read, the first of which is a boundary.
 
-    `SettingsError` where there is no such unit, or for cells other than lstm, gru and rnn, and normalised gates.
+    `SettingsError` where there is no such unit, or for cells other than lstm, gru and rnn.
     """
-    refuse_gate_norm(model, "the view of a step")
     if model.cell not in CELLS:
         raise SettingsError(f"a step of a {model.cell!r} cannot be shown; {', '.join(CELLS)} can")
     if not 0 <= layer < model.num_layers or not 0 <= unit < model.hidden_size:
@@ -84,13 +83,20 @@ def _sums(
     W_x, W_h = (weights[f"recurrent.weight_{source}_l{layer}"] for source in ("ih", "hh"))
     none = np.zeros(len(W_x))
     b_x, b_h = (weights.get(f"recurrent.bias_{source}_l{layer}", none) for source in ("ih", "hh"))
-    found, cell = [], CELLS[model.cell]
+    found, cell, H = [], CELLS[model.cell], model.hidden_size
     for k, name in enumerate(cell.value_names[: cell.gates]):  # the squashed sums, as the weights have their rows
-        row = k * model.hidden_size + unit
-        of_h, bias = float(W_h[row].astype(np.float64) @ h), float(b_x[row])
+        row = k * H + unit
+        of_x, of_h, bias = (
+            float(W_x[row].astype(np.float64) @ x),
+            float(W_h[row].astype(np.float64) @ h),
+            float(b_h[row]),
+        )
         if name == "n":
-            of_h += float(b_h[row])  # inside the product with r
-        else:
-            bias += float(b_h[row])
-        found.append(Sum(name, bias, float(W_x[row].astype(np.float64) @ x), of_h, float(values[name][0, unit])))
+            of_h, bias = of_h + bias, 0.0  # inside the product with r
+        if model.gate_norm:
+            gate = slice(k * H, (k + 1) * H)
+            all_units = W_x[gate].astype(np.float64) @ x + W_h[gate].astype(np.float64) @ h + b_h[gate]
+            root = float(np.sqrt(np.mean(all_units**2) + NORM_EPSILON))
+            of_x, of_h, bias = of_x / root, of_h / root, bias / root
+        found.append(Sum(name, float(b_x[row]) + bias, of_x, of_h, float(values[name][0, unit])))
     return found

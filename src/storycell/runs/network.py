@@ -148,15 +148,6 @@ def torch_module(network: LanguageModel, model: ModelSettings) -> Any:
     return lm.write_in(network.generates_in)
 
 
-def refuse_gate_norm(network: LanguageModel, what: str) -> None:
-    """`SettingsError` where a network has normalised gates, which `what` would take for a plain LSTM's."""
-    if network.gate_norm:
-        raise SettingsError(
-            f"{what} knows no normalised gates, which this model has; train one without --gate-norm for it, or "
-            "generate with this one by `storycell sample` and `storycell serve`"
-        )
-
-
 def demo_folder() -> Path:
     """The run folder of the model in the package."""
     return Path(str(resources.files("storycell") / "demo"))

@@ -17,7 +17,6 @@ from storycell.generation.sampler import Sampling
 from storycell.generation.text_stream import Pieces
 from storycell.inspect.step import UnitStep, unit_step
 from storycell.inspect.trace import trace
-from storycell.runs.network import refuse_gate_norm
 from storycell.server.errors import ApiError
 from storycell.server.jobs import (
     DIGITS,
@@ -79,7 +78,6 @@ async def following(service: Service, asked: NextRequest) -> dict[str, Any]:
 async def step(service: Service, asked: StepRequest) -> dict[str, Any]:
     """One step of one unit, in which the last character of a text is read."""
     lm = service.model.network
-    refuse_gate_norm(lm, "the view of a step")
     if lm.cell not in CELLS:
         raise ApiError(400, f"prompt: steps are shown of {', '.join(CELLS)}, and this model is a {lm.cell}")
     _check(service, asked.layer, asked.name, asked.unit, "unit")

@@ -216,7 +216,7 @@ class Service:
             "max_prompt": self.settings.max_prompt,
             "max_traced": self.settings.max_traced,
             "steers": None if self._direction is None else show_name(self._direction.about),
-            "steps": lm.cell in CELLS and not lm.gate_norm,
+            "steps": lm.cell in CELLS,
         }
 
     async def network(self, asked: Steer | None) -> LanguageModel:
