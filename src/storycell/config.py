@@ -170,6 +170,8 @@ class Settings(StrictModel):
             overrides = {**dict.fromkeys(BUDGETS), **overrides}
         if overrides.get("embedding") == 0:  # rows of a context are added to an embedding
             overrides = {"ngrams": 0, "matches": 0, **overrides}
+        if overrides.get("cell", "lstm") != "lstm" or overrides.get("gate_bias") is False:
+            overrides = {"gate_norm": False, **overrides}
         groups = {"model": self.model.model_dump(), "training": self.training.model_dump()}
         for name, value in overrides.items():
             group = next((g for g, fields in groups.items() if name in fields), None)

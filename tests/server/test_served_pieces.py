@@ -12,6 +12,7 @@ import pytest
 from support.browser import needs_chromium, open_browser
 from support.live_server import Answer, in_this_process, serving
 from support.piece_models import WITHIN_A_STORY, train_pieces
+from support.tiny_runs import endless
 
 import storycell
 from storycell import Sampling
@@ -330,10 +331,10 @@ def test_metrics_count_characters(model: storycell.Model) -> None:
 
 
 @needs_chromium
-def test_the_page_goes_on_with_pieces_and_colours_characters(model: storycell.Model) -> None:
+def test_the_page_goes_on_with_pieces_and_colours_characters(model: storycell.Model, tmp_path: Path) -> None:
     prompt = "Once upon a ti"
     text = "() => document.querySelector('#text').value"
-    with serving(model.path) as served, open_browser() as browser:
+    with serving(endless(model.path, tmp_path)) as served, open_browser() as browser:
         page, troubles = browser.new_page(reduced_motion="reduce"), list[str]()
         page.on("console", lambda message: troubles.append(message.text))
         page.on("pageerror", lambda error: troubles.append(str(error)))

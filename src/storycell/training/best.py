@@ -55,6 +55,7 @@ PASSES = (2.5, 6.5, 20)  # how often the text is read: up to the first the first
 DROPOUTS = (0.0, 0.05, 0.1, 0.2)
 WEIGHT_DECAYS = (0.05, 0.1, 0.3, 0.3)
 RATES = (5 / 7, 1.0, 1.0, 1.0)  # of the learning rate that a single layer has, for two
+GATE_NORMS = (True, True, False, False)
 NGRAMS = (8, 0, 0, 0)  # the longest, for a text that is not read often enough to learn it by heart
 NGRAM_ROWS, WIDE_NGRAM_ROWS = 131_072, 98_304  # so that what is saved stays below 16 MB
 TRAINS = 0.95  # of a budget in minutes, at least; the rest is evaluations
@@ -71,28 +72,44 @@ class Plan:
     reason: str
 
 
-def plan(settings: Settings, train_chars: int, speeds: Mapping[Network, float]) -> Plan:
-    """The best of the networks in `speeds` (characters a second of each) for a text of `train_chars` characters."""
+def plan(
+    settings: Settings, train_chars: int, speeds: Mapping[Network, float], asked: Mapping[str, Any] | None = None
+) -> Plan:
+    """The best of the networks in `speeds` (characters a second of each) for a text of `train_chars` characters.
+
+    `asked` are settings by name that stay as they are.
+    """
     training = settings.training
     unit, amount = training.budget
     streams = choose_streams(settings, train_chars)
     if unit == "minutes":
         chars = {network: speed * 60 * amount * TRAINS for network, speed in speeds.items()}
     else:  # the same characters for each; which is worth its time is asked of the time that narrow layers take
-        asked = amount * (streams * training.chunk if unit == "steps" else 1)
-        chars = {network: asked * speed / speeds.get(NARROW, speed) for network, speed in speeds.items()}
+        asked_chars = amount * (streams * training.chunk if unit == "steps" else 1)
+        chars = {network: asked_chars * speed / speeds.get(NARROW, speed) for network, speed in speeds.items()}
     if len(speeds) == 1:  # it was asked for, or comes with the weights
         chosen, expected = next(iter(speeds)), {}
     else:
         expected = {network: expected_nats(network, n, train_chars) for network, n in chars.items()}
         chosen = min(expected, key=lambda network: expected[network])
-    reads = chars[chosen] if unit == "minutes" else asked
+    reads = chars[chosen] if unit == "minutes" else asked_chars
     often = bisect_right(PASSES, reads / train_chars)
-    rate = training.lr * (RATES[often] if chosen.layers > 1 else 1.0)
-    changes = {"streams": streams, "dropout": DROPOUTS[often], "weight_decay": WEIGHT_DECAYS[often], "lr": rate}
+    changes: dict[str, Any] = {
+        "layers": chosen.layers,
+        "hidden": chosen.hidden,
+        "streams": streams,
+        "lr": training.lr * (RATES[often] if chosen.layers > 1 else 1.0),
+        "dropout": DROPOUTS[often],
+        "weight_decay": WEIGHT_DECAYS[often],
+        "gate_norm": settings.model.gate_norm and GATE_NORMS[often],
+        "ngrams": NGRAMS[often] if settings.model.embedding else 0,
+        "ngram_rows": NGRAM_ROWS if chosen.hidden <= NARROW.hidden else WIDE_NGRAM_ROWS,
+    }
+    changes |= {name: value for name, value in (asked or {}).items() if name in changes}
     said = (
-        f"best: an LSTM of {chosen}, {streams} streams, learning rate {rate:g}, dropout {DROPOUTS[often]:g}, weight "
-        f"decay {WEIGHT_DECAYS[often]:g}: about {reads / 1e6:.2g} million characters"
+        f"best: an LSTM of {chosen}{' with normalised gates' if changes['gate_norm'] else ''}, {changes['streams']} "
+        f"streams, learning rate {changes['lr']:g}, dropout {changes['dropout']:g}, weight decay "
+        f"{changes['weight_decay']:g}: about {reads / 1e6:.2g} million characters"
     )
     if unit == "minutes":
         said += f" ({speeds[chosen]:,.0f} characters/s measured here, {amount:g} minutes)"
@@ -100,10 +117,7 @@ def plan(settings: Settings, train_chars: int, speeds: Mapping[Network, float]) 
     if expected:
         said += "; expected " + ", ".join(f"{network} {nats:.2f}" for network, nats in expected.items())
         said += " nats per character, were the text like those that this was learnt from"
-    ngrams = NGRAMS[often] if settings.model.embedding else 0
-    rows = NGRAM_ROWS if chosen.hidden <= NARROW.hidden else WIDE_NGRAM_ROWS
-    network = {"layers": chosen.layers, "hidden": chosen.hidden, "ngrams": ngrams, "ngram_rows": rows}
-    return Plan({**changes, **network}, said)
+    return Plan(changes, said)
 
 
 def choose_streams(settings: Settings, train_chars: int) -> int:

@@ -12,7 +12,7 @@ others, they start again at zero.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -149,13 +149,9 @@ def train(
         prepared = _prepare_in_turn(group, record, donor.vocab if donor else None, progress)
         reason = ""
         if recipe == "best":
-            planned = plan_best(
-                group, chosen, prepared, keeps_network=donor is not None or not _NETWORK.isdisjoint(settings)
-            )
-            changes = {
-                k: v for k, v in planned.changes.items() if donor is None or not k.startswith(("ngram", "matches"))
-            }
-            chosen = resolve_settings(group, _choose_settings(recipe, donor, {**changes, **settings}))
+            given = {} if donor is None else chosen.model.model_dump(exclude=set(DROPOUTS))
+            planned = plan_best(group, chosen, {**given, **settings}, prepared)
+            chosen = resolve_settings(group, _choose_settings(recipe, donor, {**planned.changes, **settings}))
             reason = planned.reason
         elif recipe == "items":
             fitted = fit_items(prepared.train.chars, keeps_network=donor is not None)
@@ -189,17 +185,18 @@ def _kind_of(words: list[str], vocab: str | None) -> str | None:
 _NETWORK = {"layers", "hidden"}
 
 
-def plan_best(group: ProcessGroup, settings: Settings, prepared: Prepared, *, keeps_network: bool) -> best.Plan:
-    """What the recipe `best` makes of a text, a budget and this machine; `keeps_network` where there is no choice."""
+def plan_best(group: ProcessGroup, settings: Settings, asked: Mapping[str, Any], prepared: Prepared) -> best.Plan:
+    """What the recipe `best` makes of a text, a budget and this machine, and of the settings that are `asked`."""
+    keeps_network = not _NETWORK.isdisjoint(asked)
     given = Network(settings.model.layers, settings.model.hidden)
     networks = [given] if keeps_network else list(best.CANDIDATES)
     train_chars = prepared.train.chars
     if settings.training.minutes is None:
-        return best.plan(settings, train_chars, {given: 1.0} if keeps_network else best.NOMINAL)
+        return best.plan(settings, train_chars, {given: 1.0} if keeps_network else best.NOMINAL, asked)
     tried = settings.with_changes(streams=best.choose_streams(settings, train_chars), soft_targets=0.0)
     with _threads(group, settings):
         speeds = best.measure(tried, networks, lambda one: build_trainer(one, prepared, group))
-    return best.plan(settings, train_chars, speeds)
+    return best.plan(settings, train_chars, speeds, asked)
 
 
 def resume(
@@ -264,9 +261,15 @@ def _load_donor(init: str | Path, vocab: str) -> LoadedRun:
 
 
 def _choose_settings(recipe: str, donor: LoadedRun | None, settings: dict[str, Any]) -> Settings:
-    """Defaults < recipe < settings; with a donor the network is the donor's and the learning rate a quarter."""
+    """Defaults < recipe < settings; with a donor the network is the donor's and the learning rate a quarter.
+
+    A recipe's normalised gates are for the engine: torch has no layer for them, and computes them step by step.
+    """
     if donor is None:
-        return config.resolve(recipe, **settings)
+        chosen = config.resolve(recipe, **settings)
+        if "gate_norm" in settings or uses_engine(chosen, best_device(chosen.training.device)):
+            return chosen
+        return chosen.with_changes(gate_norm=False)
     network = donor.config.settings.model
     given = {name: settings[name] for name in config.ModelSettings.model_fields if name in settings}
     for name, value in given.items():
