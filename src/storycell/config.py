@@ -157,6 +157,9 @@ class TrainSettings(StrictModel):
         return "minutes", 1.0
 
 
+NORMALISED_RATE = 3.0  # normalised gates stand, and want, so many times the learning rate of others (LOG.md)
+
+
 class Settings(StrictModel):
     """Everything a run was made with, apart from its text."""
 
@@ -203,8 +206,15 @@ def recipe(name: str) -> Settings:
 
 
 def resolve(name: str = "quick", /, **overrides: Any) -> Settings:
-    """Defaults < recipe `name` < `overrides`, which are flat names (`hidden=512`) and win wherever they are given."""
-    return recipe(name).with_changes(**overrides)
+    """Defaults < recipe `name` < `overrides`, which are flat names (`hidden=512`) and win wherever they are given.
+
+    The learning rate of a recipe with normalised gates is divided by `NORMALISED_RATE` where it has to do without them.
+    """
+    found = recipe(name)
+    settings = found.with_changes(**overrides)
+    if "lr" in overrides or settings.model.gate_norm or not found.model.gate_norm:
+        return settings
+    return settings.with_changes(lr=settings.training.lr / NORMALISED_RATE)
 
 
 M = TypeVar("M", bound=BaseModel)

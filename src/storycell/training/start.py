@@ -269,7 +269,7 @@ def _choose_settings(recipe: str, donor: LoadedRun | None, settings: dict[str, A
         chosen = config.resolve(recipe, **settings)
         if "gate_norm" in settings or uses_engine(chosen, best_device(chosen.training.device)):
             return chosen
-        return chosen.with_changes(gate_norm=False)
+        return config.resolve(recipe, **settings, gate_norm=False)
     network = donor.config.settings.model
     given = {name: settings[name] for name in config.ModelSettings.model_fields if name in settings}
     for name, value in given.items():
