@@ -58,7 +58,7 @@ class ModelSettings(StrictModel):
     gate_bias: bool = Field(True, description="biases inside the gates")
     forget_bias: float = Field(-1.0, ge=-100, le=100, description="where the LSTM's forget-gate biases start")
     gate_norm: bool = Field(
-        False, description="what goes into each gate of an LSTM is divided by its root mean square before the biases"
+        False, description="what goes into each gate of an LSTM is divided by its root mean square before its last bias"
     )
 
     @model_validator(mode="after")

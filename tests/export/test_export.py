@@ -33,6 +33,26 @@ def test_a_network_is_the_run(kind: str) -> None:
     assert network.as_model().logits([IDS])[0][0] == pytest.approx(expected, abs=EXACT)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "gate norm" in kind])
+def test_a_normalised_gate_has_one_bias_that_is_divided_and_one_that_is_not(kind: str) -> None:
+    """And these models tell them apart."""
+    run = model(kind)
+    network, weights = Network.of(run), run.weights()
+    back = network.as_model().weights()
+    for k in range(run.num_layers):
+        inside, after = weights[f"recurrent.bias_hh_l{k}"], weights[f"recurrent.bias_ih_l{k}"]
+        assert np.array_equal(network.tensors[f"bias_l{k}"], inside)
+        assert np.array_equal(network.tensors[f"gate_bias_l{k}"], after)
+        assert np.array_equal(back[f"recurrent.bias_hh_l{k}"], inside)
+        assert np.array_equal(back[f"recurrent.bias_ih_l{k}"], after)
+        weights |= {
+            f"recurrent.bias_hh_l{k}": np.zeros_like(inside),
+            f"recurrent.bias_ih_l{k}": inside + after,  # both after the division
+        }
+    expected = run.logits([IDS])[0]
+    assert np.abs(run.with_weights(weights).logits([IDS])[0] - expected).max() > 100 * EXACT
+
+
 def test_an_embedding_is_multiplied_out_where_that_is_smaller() -> None:
     sizes = {D: Network.of(model(f"lstm-L{L}-H{H}-D{D}-{b}")) for L, H, D, b in
              ((1, 5, 2, "bias"), (3, 16, 40, "bias"), (2, 7, 0, "no bias"))}  # fmt: skip

@@ -146,12 +146,22 @@ def test_a_header_is_read_back_as_it_was_written(kind: str) -> None:
     expected = header.stored(network)
     assert back.shape == expected.shape
     shape, bias = expected.shape, expected.tensors["bias_l0"]
-    is_added = not shape.context and not shape.gate_norm  # to the first table
+    is_added = not shape.context  # to the first table
     for name, array in expected.tensors.items():
         wanted = array
         if is_added and name in ("bias_l0", "weight_ih_l0"):
             wanted = np.zeros_like(bias) if name == "bias_l0" else array + bias[:, None]
         assert back.tensors[name] == pytest.approx(wanted, rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+def test_the_size_that_a_header_states_is_that_of_its_arrays(kind: str) -> None:
+    text = header.write(Network.of(model(kind)), CHARACTERS, "a model", "story.h")
+    stated = re.search(r"Weights: ([\d,]+) bytes", text)
+    arrays = re.findall(r"^static const (int8_t|float) \w+[^=]+= \{\n(.*?)\n\};$", text, re.MULTILINE | re.DOTALL)
+    numbers = [(kind, len(re.findall(r"[^{},\s]+", body))) for kind, body in arrays]
+    assert stated is not None
+    assert int(stated[1].replace(",", "")) == sum(count * {"int8_t": 1, "float": 4}[kind] for kind, count in numbers)
 
 
 def test_a_damaged_header_is_no_model_and_other_roundings_are_refused(tmp_path: Path) -> None:

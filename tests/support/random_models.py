@@ -53,7 +53,10 @@ def context_of(kind: str) -> tuple[int, int]:
 
 
 def model(kind: str, vocab: Vocabulary = CHARACTERS) -> LanguageModel:
-    """A model with weights wide enough that its gates open and close, and not so wide that it is chaotic."""
+    """A model with weights wide enough that its gates open and close, and not so wide that it is chaotic.
+
+    Both biases of normalised gates are as large as what they are added to, so that neither passes for the other.
+    """
     cell, L, H, D, bias = KINDS[kind]
     ngrams, matches = context_of(kind)
     sizes = ModelSettings(
@@ -68,7 +71,10 @@ def model(kind: str, vocab: Vocabulary = CHARACTERS) -> LanguageModel:
         gate_norm="gate norm" in kind,
     )
     drawn, random = new_model(len(vocab), sizes), np.random.default_rng(5)
-    return drawn.with_weights({n: random.normal(0, 1.5 * H**-0.5, w.shape) for n, w in drawn.weights().items()})
+    weights = {n: random.normal(0, 1.5 * H**-0.5, w.shape) for n, w in drawn.weights().items()}
+    if drawn.gate_norm:
+        weights |= {n: random.normal(0, 1, w.shape) for n, w in weights.items() if n.startswith("recurrent.bias")}
+    return drawn.with_weights(weights)
 
 
 def logits_after(run: LanguageModel, prompt: str, vocab: Vocabulary = CHARACTERS) -> npt.NDArray[np.float32]:

@@ -192,6 +192,9 @@ def test_a_network_generates_and_scores_as_pythons_does(
     model.initialise(5)
     if model.context:
         model.write({TABLE: np.random.default_rng(6).normal(0, 1, (model.context.rows, 8))})
+    if gate_norm:  # two biases, neither of which passes for the other
+        biases = [name for name in model.read() if name.startswith("recurrent.bias")]
+        model.write({name: np.random.default_rng(k).normal(0, 1, 4 * H) for k, name in enumerate(biases)})
     network = model.network(generates_in=precision)
     weights = {name: weight.ravel().tolist() for name, weight in model.read().items()}
     program = """

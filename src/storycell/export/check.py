@@ -40,11 +40,12 @@ def logits(network: Network, ids: list[int]) -> Float:
         for layer, state in enumerate(states):
             own = {name: w[f"{name}_l{layer}"] for name in ("weight_ih", "weight_hh", "bias")}
             own["bias_hn"] = w.get(f"bias_hn_l{layer}", np.zeros(0))
-            x, y = own["weight_ih"] @ x, own["weight_hh"] @ state["h"]
+            x, y = own["weight_ih"] @ x + own["bias"], own["weight_hh"] @ state["h"]
             if shape.gate_norm:
                 gates = (x + y).reshape(shape.G, shape.H)
-                x, y = (gates / np.sqrt((gates**2).mean(1, keepdims=True) + NORM_EPSILON)).ravel(), np.zeros(len(y))
-            x = _STEPS[shape.cell](x + own["bias"], y, state, own)
+                x = (gates / np.sqrt((gates**2).mean(1, keepdims=True) + NORM_EPSILON)).ravel()
+                y = w[f"gate_bias_l{layer}"]
+            x = _STEPS[shape.cell](x, y, state, own)
         rows.append(w["output"] @ x + w["output_bias"])
     return np.array(rows)
 

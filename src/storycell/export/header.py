@@ -60,28 +60,31 @@ def write(network: Network, vocab: Vocabulary, about: str, file_name: str) -> st
             _array("int8_t story_context", whole, "[STORY_ROWS][STORY_D]", context.rows),
             _floats("story_context_scales", scaled.scales, "[STORY_ROWS]"),
             _floats("story_first", tensors["weight_ih_l0"].T, "[STORY_D][STORY_GH]"),
+            _floats("story_first_bias", tensors["bias_l0"], "[STORY_GH]"),
         ]
-        if not shape.gate_norm:
-            arrays.append(_floats("story_first_bias", tensors["bias_l0"], "[STORY_GH]"))
         flash = (shape.V + shape.G * shape.H) * shape.D * 4 + context.rows * (shape.D + 4) + shape.G * shape.H * 4
     else:
-        bias = 0 if shape.gate_norm else tensors["bias_l0"]
-        arrays.append(_floats("story_first", tensors["weight_ih_l0"].T + bias, "[STORY_V][STORY_GH]"))
+        first = tensors["weight_ih_l0"].T + tensors["bias_l0"]
+        arrays.append(_floats("story_first", first, "[STORY_V][STORY_GH]"))
         flash = shape.V * shape.G * shape.H * 4
-    later, own = range(1, shape.L), range(0 if shape.gate_norm else 1, shape.L)
-    if own:
-        biases = np.stack([tensors[f"bias_l{k}"] for k in own])
-        arrays.append(_floats("story_bias", biases, f"[STORY_L - {own.start}][STORY_GH]"))
+    later = range(1, shape.L)
     if later:
+        biases = np.stack([tensors[f"bias_l{k}"] for k in later])
+        arrays.append(_floats("story_bias", biases, "[STORY_L - 1][STORY_GH]"))
         arrays += _matrices("input", [tensors[f"weight_ih_l{k}"] for k in later], "[STORY_L - 1]", "STORY_GH")
     arrays += _matrices("recurrent", [tensors[f"weight_hh_l{k}"] for k in range(shape.L)], "[STORY_L]", "STORY_GH")
     if shape.cell == "gru":
         hidden = np.stack([tensors[f"bias_hn_l{k}"] for k in range(shape.L)])
         arrays.append(_floats("story_bias_hn", hidden, "[STORY_L][STORY_H_UNITS]"))
+        flash += hidden.nbytes
+    if shape.gate_norm:
+        after = np.stack([tensors[f"gate_bias_l{k}"] for k in range(shape.L)])
+        arrays.append(_floats("story_gate_bias", after, "[STORY_L][STORY_GH]"))
+        flash += after.nbytes
     arrays += _matrices("output", [tensors["output"]], "", "STORY_V")
     arrays.append(_floats("story_output_bias", tensors["output_bias"], "[STORY_V]"))
     products = (2 * shape.L - 1) * shape.G * shape.H**2 + shape.V * shape.H
-    flash += products + 4 * ((2 * shape.L - 1 + shape.gate_norm) * shape.G * shape.H + 2 * shape.V)
+    flash += products + 4 * ((3 * shape.L - 2) * shape.G * shape.H + 2 * shape.V)  # factors and biases
     constants = {"CELL": f"STORY_{shape.cell.upper()}", "V": shape.V, "H_UNITS": shape.H, "L": shape.L, "G": shape.G}
     constants |= {"D": shape.D, "MATCHES": shape.M, "BYTES": int(vocab.kind == "bytes")}
     constants |= {"GATE_NORM": int(shape.gate_norm), "EPSILON": f"{NORM_EPSILON:g}f"}
@@ -157,9 +160,7 @@ def _tensors(shape: Shape, found: dict[str, Any]) -> dict[str, Array]:
         whole = found[f"story_{name}"].reshape(count, rows, H).astype(np.float32)
         return whole * factors.reshape(count, rows, 1)
 
-    biases = [*(found["story_bias"].reshape(-1, GH) if "story_bias" in found else [])]
-    if not shape.gate_norm:
-        biases = [found.get("story_first_bias", np.zeros(GH)), *biases]
+    biases = [found.get("story_first_bias", np.zeros(GH)), *(found["story_bias"].reshape(L - 1, GH) if L > 1 else [])]
     inputs = [found["story_first"].reshape(shape.D or shape.V, GH).T, *(matrices("input", L - 1, GH) if L > 1 else [])]
     tensors: dict[str, Any] = {}
     if context := shape.context:
@@ -171,5 +172,7 @@ def _tensors(shape: Shape, found: dict[str, Any]) -> dict[str, Array]:
         tensors |= {f"weight_ih_l{k}": inputs[k], f"weight_hh_l{k}": recurrent, f"bias_l{k}": biases[k]}
         if shape.cell == "gru":
             tensors[f"bias_hn_l{k}"] = found["story_bias_hn"].reshape(L, H)[k]
+        if shape.gate_norm:
+            tensors[f"gate_bias_l{k}"] = found["story_gate_bias"].reshape(L, GH)[k]
     tensors |= {"output": matrices("output", 1, shape.V)[0], "output_bias": found["story_output_bias"]}
     return {name: np.ascontiguousarray(tensors[name], np.float32) for name in shape.tensors()}

@@ -1,9 +1,10 @@
 """`Network`: a model as the arrays that an exported file stores, in one fixed order.
 
-The tensors of a model are simplified without changing what they compute: two biases that are only ever added become
-one, and an embedding is multiplied by the first layer's weights, which leaves one-hot characters, where the product is
-smaller than the two and no context is added to it. Every runtime computes with the product, and multiplying takes
-milliseconds; it is size that decides, since a file is kept and sent for longer than it takes to open.
+The tensors of a model are simplified without changing what they compute: two biases that are only ever added become one
+(those of a normalised gate stay two, as one is divided and one is not), and an embedding is multiplied by the first
+layer's weights, which leaves one-hot characters, where the product is smaller than the two and no context is added to
+it. Every runtime computes with the product, and multiplying takes milliseconds; it is size that decides, since a file
+is kept and sent for longer than it takes to open.
 """
 
 from dataclasses import dataclass, replace
@@ -26,7 +27,8 @@ class Shape:
     """The sizes of a network; D is 0 where characters enter as one-hot vectors.
 
     N is the longest n-gram, of R rows, and M the longest match that add a row to the embedding (`storycell.context`), 0
-    where none does. With `gate_norm` what goes into a gate is divided by its root mean square before the bias.
+    where none does. With `gate_norm` what goes into a gate, `bias` included, is divided by its root mean square, and
+    `gate_bias` is added.
     """
 
     cell: str
@@ -61,6 +63,8 @@ class Shape:
             shapes[f"bias_l{k}"] = (rows,)
             if self.cell == "gru":
                 shapes[f"bias_hn_l{k}"] = (self.H,)
+            if self.gate_norm:
+                shapes[f"gate_bias_l{k}"] = (rows,)
         return shapes | {"output": (self.V, self.H), "output_bias": (self.V,)}
 
 
@@ -127,17 +131,22 @@ class Network:
         if shape.context:
             weights[TABLE] = self.tensors["context"]
         for k in range(shape.L):
-            bias_hh = np.zeros_like(self.tensors[f"bias_l{k}"])
+            bias_ih = self.tensors[f"bias_l{k}"]
+            bias_hh = np.zeros_like(bias_ih)
+            if shape.gate_norm:
+                bias_ih, bias_hh = self.tensors[f"gate_bias_l{k}"], bias_ih
             if shape.cell == "gru":
                 bias_hh[2 * shape.H :] = self.tensors[f"bias_hn_l{k}"]
             for name in ("weight_ih", "weight_hh"):
                 weights[f"recurrent.{name}_l{k}"] = self.tensors[f"{name}_l{k}"]
-            weights |= {f"recurrent.bias_ih_l{k}": self.tensors[f"bias_l{k}"], f"recurrent.bias_hh_l{k}": bias_hh}
+            weights |= {f"recurrent.bias_ih_l{k}": bias_ih, f"recurrent.bias_hh_l{k}": bias_hh}
         return new_model(shape.V, sizes, backend=backend).with_weights(weights)
 
 
 def _layer(shape: Shape, k: int, weights: dict[str, npt.NDArray[np.float64]]) -> dict[str, npt.NDArray[np.float64]]:
-    """The tensors of one layer: its biases as one, but for the GRU's, of which `r` multiplies a part."""
+    """The tensors of one layer: its biases as one, but for the GRU's, of which `r` multiplies a part, and those of
+    normalised gates, of which `bias_ih` is added after the division.
+    """
     H, none = shape.H, np.zeros(shape.G * shape.H)
     bias = weights.get(f"recurrent.bias_ih_l{k}", none).copy()
     bias_hh = weights.get(f"recurrent.bias_hh_l{k}", none)
@@ -145,4 +154,6 @@ def _layer(shape: Shape, k: int, weights: dict[str, npt.NDArray[np.float64]]) ->
     if shape.cell == "gru":
         bias[: 2 * H] += bias_hh[: 2 * H]
         return layer | {f"bias_l{k}": bias, f"bias_hn_l{k}": bias_hh[2 * H :]}
+    if shape.gate_norm:
+        return layer | {f"bias_l{k}": bias_hh, f"gate_bias_l{k}": bias}
     return layer | {f"bias_l{k}": bias + bias_hh}

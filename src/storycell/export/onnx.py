@@ -98,13 +98,13 @@ def write(network: Network, weights: Weights, facts: dict[str, str]) -> bytes:
     for k in range(shape.L):
         weight, bias = names[f"weight_ih_l{k}"], names[f"bias_l{k}"]
         if x:
-            a = graph.linear(x, weight, None if eps else bias)
+            a = graph.linear(x, weight, bias)
         else:  # one-hot: the column of a character
             a = graph.op("Transpose", graph.op("Gather", weight, "ids", axis=1), perm=[1, 0])
-            a = a if eps else graph.op("Add", a, bias)
+            a = graph.op("Add", a, bias)
         b = graph.linear(old["h"][k], names[f"weight_hh_l{k}"], None)
         if eps:
-            a, b = _normalised(graph, a, b, shape.G, eps), bias
+            a, b = _normalised(graph, a, b, shape.G, eps), names[f"gate_bias_l{k}"]
         values = _CELLS[shape.cell](graph, a, b, {s: old[s][k] for s in states}, names.get(f"bias_hn_l{k}", ""))
         for state in states:
             new[state].append(values[state])

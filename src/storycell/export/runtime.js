@@ -76,6 +76,9 @@ const storycell = (() => {
     // characters it remembers (see context.py of storycell).
     const N = model.N || 0, R = model.R || 0, M = model.M || 0, P = M ? 1024 : Math.max(0, N - 1);
     const context = P ? reader.matrix(R + M * V, D) : null;
+    // Normalised gates: what goes into one, its bias included, is divided by its root mean square (this is added to the
+    // mean), and another bias is added.
+    const eps = model.gateNorm || 0;
     const stored = [];
     for (let l = 0; l < L; l++) {
       stored.push({
@@ -83,11 +86,10 @@ const storycell = (() => {
         hh: reader.matrix(GH, H),
         bias: reader.vector(GH),
         hn: cell === "gru" ? reader.vector(H) : null, // the candidate's bias inside the product with r
+        gate: eps ? reader.vector(GH) : null, // added after the division
       });
     }
     const output = reader.matrix(V, H), outputBias = reader.vector(V);
-    // Normalised gates: what goes into one is divided by its root mean square (this is added to the mean), then the bias.
-    const eps = model.gateNorm || 0, nothing = new Float32Array(GH), startOf = (l) => (eps ? nothing : stored[l].bias);
 
     // All matrices in one array, four rows interleaved: each number of x meets four neighbouring weights.
     const W = new Float32Array(rows(GH) * ((D || 0) + H) * 1 + rows(GH) * 2 * H * (L - 1) + rows(V) * H);
@@ -142,7 +144,7 @@ const storycell = (() => {
       }
       if (M) add(R + longestMatch());
       a.fill(0);
-      a.set(startOf(0));
+      a.set(stored[0].bias);
       addProduct(a, inputs[0], GH, D);
     }
 
@@ -166,7 +168,7 @@ const storycell = (() => {
     function firstInput(id) {
       if (!table[id]) {
         a.fill(0);
-        a.set(startOf(0));
+        a.set(stored[0].bias);
         if (D) {
           for (let k = 0; k < D; k++) x[k] = embedding[id * D + k];
           addProduct(a, inputs[0], GH, D);
@@ -187,7 +189,7 @@ const storycell = (() => {
           squares += a[j] * a[j];
         }
         const by = 1 / Math.sqrt(squares / H + eps);
-        for (let j = n; j < n + H; j++) a[j] = a[j] * by + stored[l].bias[j];
+        for (let j = n; j < n + H; j++) a[j] = a[j] * by + stored[l].gate[j];
       }
     }
 
@@ -227,7 +229,7 @@ const storycell = (() => {
       for (let l = 0; l < L; l++) {
         const at = l * layer;
         if (l) {
-          a.set(startOf(l));
+          a.set(stored[l].bias);
           for (let k = 0; k < H; k++) x[k] = after[at - layer + hidden + k];
           addProduct(a, inputs[l], GH, H);
         } else if (P) {
@@ -280,9 +282,10 @@ const storycell = (() => {
     }
 
     // What the gates of a unit add up in the step from `before` to `after` that read `id`; x is null where a character
-    // enters as a row of weights. Of a GRU's candidate n the part of h is still to be multiplied by r.
+    // enters as a row of weights. Of a GRU's candidate n the part of h is still to be multiplied by r. Of a normalised gate
+    // they are the parts after the division.
     function sums(l, unit, id, before, after) {
-      const { ih, hh, bias, hn } = stored[l], at = l * layer;
+      const { ih, hh, bias, hn, gate } = stored[l], at = l * layer;
       if (!l && P) metInput(id, before, after);
       const fed = l ? after.slice(at - layer + hidden, at) : P ? x.slice(0, D) : D ? embedding.slice(id * D, (id + 1) * D) : null;
       const h = before ? before.slice(at + hidden, at + layer) : new Float32Array(H);
@@ -290,25 +293,26 @@ const storycell = (() => {
       const ofX = (row) => (fed ? product(ih, row, fed) : ih[row * V + id]), ofH = (row) => product(hh, row, h);
       const parts = values.slice(0, G).map((name, n) => {
         const row = n * H + unit;
-        let by = 1; // what both are multiplied by
+        let by = 1; // what all that goes in is multiplied by
         if (eps) {
-          const all = Array.from({ length: H }, (_, j) => ofX(n * H + j) + ofH(n * H + j));
+          const all = Array.from({ length: H }, (_, j) => ofX(n * H + j) + ofH(n * H + j) + bias[n * H + j]);
           by = 1 / Math.sqrt(all.reduce((total, one) => total + one * one, 0) / H + eps);
         }
-        return { name, bias: bias[row], x: by * ofX(row), h: by * ofH(row) + (name === "n" ? hn[unit] : 0), value: after[at + row] };
+        const added = by * bias[row] + (gate ? gate[row] : 0);
+        return { name, bias: added, x: by * ofX(row), h: by * ofH(row) + (name === "n" ? hn[unit] : 0), value: after[at + row] };
       });
       return { x: fed, h, sums: parts };
     }
 
-    // All tensors by the names that the engine (engine.js) knows them by; biases have been added to one another.
+    // All tensors by the names that the engine (engine.js) knows them by; biases that are only ever added are one.
     function weights() {
       const out = embedding ? { "embedding.weight": embedding } : {};
       if (context) out["context_table.weight"] = context;
-      stored.forEach(({ ih, hh, bias, hn }, l) => {
-        const other = new Float32Array(GH);
+      stored.forEach(({ ih, hh, bias, hn, gate }, l) => {
+        const other = gate ? bias : new Float32Array(GH);
         if (hn) other.set(hn, 2 * H);
         Object.assign(out, { [`recurrent.weight_ih_l${l}`]: ih, [`recurrent.weight_hh_l${l}`]: hh });
-        Object.assign(out, { [`recurrent.bias_ih_l${l}`]: bias, [`recurrent.bias_hh_l${l}`]: other });
+        Object.assign(out, { [`recurrent.bias_ih_l${l}`]: gate ?? bias, [`recurrent.bias_hh_l${l}`]: other });
       });
       return { ...out, "output.weight": output, "output.bias": outputBias };
     }

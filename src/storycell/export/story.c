@@ -23,8 +23,8 @@
 
 /* The model: V characters, D numbers of embedding (0: one-hot), H units in each of L layers, G gates. NGRAMS is the
    longest n-gram of characters, of ROWS rows, and MATCHES the longest match of the latest characters with earlier ones,
-   that add a row of `context` to the embedding (0: none). GATE_NORM: what goes into a gate is divided by its root mean
-   square before the bias is added. */
+   that add a row of `context` to the embedding (0: none). GATE_NORM: what goes into a gate, `bias` included, is
+   divided by its root mean square, and `gate_bias` is added. */
 #define LSTM 0
 #define GRU 1
 #define RNN 2
@@ -49,13 +49,14 @@ static float embedding[D ? V : 1][D ? D : 1];
 static float context[CONTEXT_ROWS][D];
 static int line[PAST + 1]; /* the latest characters, the last one first; 0 from the last boundary on */
 #else
-static float table[V][GH]; /* what each character adds to the gates of the first layer, their start included */
+static float table[V][GH]; /* what each character adds to the gates of the first layer, their bias included */
 static char is_in_table[V];
 #endif
 static float input[L][X > H ? X : H][GH];
 static float recurrent[L][H][GH];
 static float bias[L][GH];
 static float bias_n[L][H]; /* of the GRU's candidate: inside the product with r */
+static float gate_bias[L][GH]; /* of normalised gates: after the division */
 static float output[H][V_PADDED];
 static float output_bias[V_PADDED];
 
@@ -139,6 +140,7 @@ static void load(void) {
         take_matrix(&recurrent[l][0][0], GH, H, GH, 1);
         take_vector(bias[l], GH);
         if (CELL == GRU) take_vector(bias_n[l], H);
+        if (GATE_NORM) take_vector(gate_bias[l], GH);
     }
     take_matrix(&output[0][0], V, H, V_PADDED, 1);
     take_vector(output_bias, V);
@@ -159,12 +161,6 @@ static inline void add_product(float *restrict y, const float *restrict x, const
 
 static void add_gates(float *restrict y, const float *restrict x, const float *restrict M, int K) {
     add_product(y, x, M, K, GH);
-}
-
-/* Where the sums of a layer's gates begin: at the bias, or at 0 where it is added behind GATE_NORM. */
-static const float *start(int l) {
-    static const float zeros[GH];
-    return GATE_NORM ? zeros : bias[l];
 }
 
 /* 1 / (1 + e^-x) to about one unit in the last place; no branch and no call, so that compilers vectorise it.
@@ -229,7 +225,7 @@ static const float *first_input(int id) {
 #if MATCHES
     add_row(x, (uint64_t)(ROWS + longest_match()));
 #endif
-    memcpy(a, start(0), sizeof a);
+    memcpy(a, bias[0], sizeof a);
     add_gates(a, x, &input[0][0][0], D);
     return a;
 }
@@ -237,7 +233,7 @@ static const float *first_input(int id) {
 static const float *first_input(int id) {
     if (!is_in_table[id]) {
         is_in_table[id] = 1;
-        memcpy(table[id], start(0), sizeof table[id]);
+        memcpy(table[id], bias[0], sizeof table[id]);
         if (D) add_gates(table[id], embedding[D ? id : 0], &input[0][0][0], D);
         else for (int j = 0; j < GH; ++j) table[id][j] += input[0][D ? 0 : id][j];
     }
@@ -245,22 +241,22 @@ static const float *first_input(int id) {
 }
 #endif
 
-/* Divides the sums of each gate by their root mean square, and adds the bias. */
-static void normalise(float *restrict a, const float *restrict bias) {
-    for (int g = 0; g < G; ++g, a += H, bias += H) {
+/* Divides the sums of each gate by their root mean square, and adds `after`. */
+static void normalise(float *restrict a, const float *restrict after) {
+    for (int g = 0; g < G; ++g, a += H, after += H) {
         double squares = 0;
         for (int j = 0; j < H; ++j) squares += (double)a[j] * a[j];
         float by = (float)(1 / sqrt(squares / H + @EPSILON@));
-        for (int j = 0; j < H; ++j) a[j] = a[j] * by + bias[j];
+        for (int j = 0; j < H; ++j) a[j] = a[j] * by + after[j];
     }
 }
 
-/* What a layer makes of its gates: a from the input, b from its own last output, their start in a. */
+/* What a layer makes of its gates: a from the input, b from its own last output, their bias in a. */
 static void update(int l, float *restrict a, const float *restrict b) {
     float *restrict hidden = h[l], *restrict memory = c[l];
     if (CELL == LSTM) {
         for (int j = 0; j < GH; ++j) a[j] += b[j];
-        if (GATE_NORM) normalise(a, bias[l]);
+        if (GATE_NORM) normalise(a, gate_bias[l]);
         for (int j = 0; j < 2 * H; ++j) a[j] = sigmoid(a[j]);
         for (int j = 2 * H; j < 3 * H; ++j) a[j] = hyperbolic_tangent(a[j]);
         for (int j = 3 * H; j < GH; ++j) a[j] = sigmoid(a[j]);
@@ -279,7 +275,7 @@ static void update(int l, float *restrict a, const float *restrict b) {
 static void step(int id) {
     static float a[GH], b[GH];
     for (int l = 0; l < L; ++l) {
-        memcpy(a, l ? start(l) : first_input(id), sizeof a);
+        memcpy(a, l ? bias[l] : first_input(id), sizeof a);
         if (l) add_gates(a, h[l - 1], &input[l][0][0], H);
         memset(b, 0, sizeof b);
         add_gates(b, h[l], &recurrent[l][0][0], H);

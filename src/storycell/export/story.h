@@ -27,7 +27,8 @@
 
 /* The model: V ids, H units in each of L layers, G gates of each unit. MATCHES is the longest match of the latest
    characters with earlier ones, that adds a row of `story_context` to the D numbers of the embedding (0: none).
-   GATE_NORM: what goes into a gate is divided by its root mean square before the bias is added. */
+   GATE_NORM: what goes into a gate, its bias included, is divided by its root mean square, and `story_gate_bias` is
+   added. */
 #define STORY_LSTM 0
 #define STORY_GRU 1
 #define STORY_RNN 2
@@ -102,7 +103,7 @@ static inline void story_normalise(struct story *s, int l) {
         for (int j = g; j < g + STORY_H_UNITS; ++j) {
             s->a[j] += s->b[j];
             squares += s->a[j] * s->a[j];
-            s->b[j] = story_bias[l][j];
+            s->b[j] = story_gate_bias[l][j];
         }
         float by = 1.0f / sqrtf(squares / STORY_H_UNITS + STORY_EPSILON);
         for (int j = g; j < g + STORY_H_UNITS; ++j) s->a[j] *= by;
@@ -149,18 +150,14 @@ static inline int story_longest_match(const struct story *s) {
 }
 #endif
 
-/* What a character adds to the gates of the first layer, their start included. */
+/* What a character adds to the gates of the first layer, their bias included. */
 static inline void story_first_gates(struct story *s, int id) {
 #if STORY_MATCHES
     if (id) memmove(s->line + 1, s->line, sizeof s->line - sizeof *s->line);
     else memset(s->line, 0, sizeof s->line);
     s->line[0] = (STORY_ID)id;
     int row = story_longest_match(s);
-#if STORY_GATE_NORM
-    memset(s->a, 0, sizeof s->a);
-#else
     memcpy(s->a, story_first_bias, sizeof s->a);
-#endif
     for (int k = 0; k < STORY_D; ++k) {
         float x = story_embedding[id][k] + (float)story_context[row][k] * story_context_scales[row];
         for (int j = 0; j < STORY_GH; ++j) s->a[j] += x * story_first[k][j];
@@ -176,11 +173,7 @@ static inline void story_step(struct story *s, int id) {
         if (l == 0) story_first_gates(s, id);
 #if STORY_L > 1
         else {
-#if STORY_GATE_NORM
-            memset(s->a, 0, sizeof s->a);
-#else
             memcpy(s->a, story_bias[l - 1], sizeof s->a);
-#endif
             story_add_product(s, s->a, story_input[l - 1], story_input_factors[l - 1], STORY_GH); /* bytes: layer below */
         }
 #endif
