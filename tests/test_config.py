@@ -210,11 +210,22 @@ def test_normalised_gates_are_those_of_an_lstm_with_biases(changes: dict[str, An
 
 
 @pytest.mark.parametrize("name", config.recipes())
-def test_no_recipe_normalises_gates_and_those_of_an_lstm_with_biases_can(name: str) -> None:
+def test_gates_of_an_lstm_with_biases_can_be_normalised_or_not_by_every_recipe(name: str) -> None:
     model = config.recipe(name).model
-    assert not model.gate_norm
     if model.cell == "lstm" and model.gate_bias:
         assert config.resolve(name, gate_norm=True).model.gate_norm
+        assert not config.resolve(name, gate_norm=False).model.gate_norm
+
+
+@pytest.mark.parametrize("without", [{"cell": "gru"}, {"gate_bias": False}, {"gate_norm": False}])
+def test_a_recipe_does_without_normalised_gates_where_there_can_be_none_and_learns_slower(
+    without: dict[str, Any],
+) -> None:
+    recipe, found = config.recipe("base"), config.resolve("base", **without)
+    assert recipe.model.gate_norm
+    assert not found.model.gate_norm
+    assert found.training.lr < recipe.training.lr / 2
+    assert config.resolve("base", lr=0.02, **without).training.lr == 0.02
 
 
 def test_a_config_from_before_there_were_normalised_gates_has_none() -> None:

@@ -157,7 +157,7 @@ class TrainSettings(StrictModel):
         return "minutes", 1.0
 
 
-NORMALISED_RATE = 3.0  # normalised gates stand, and want, so many times the learning rate of others (LOG.md)
+NORMALISED_RATE = 2.5  # normalised gates stand, and want, so many times the learning rate of others (LOG.md)
 
 
 class Settings(StrictModel):

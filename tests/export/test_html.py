@@ -484,7 +484,7 @@ SHOWN = """([layer, addition, prompt]) => {
     "kind",
     [
         *("lstm-L2-H7-D3-ngrams", "lstm-L2-H7-D3-ngrams-matches", "rnn-L2-H7-D3-matches"),
-        *("gru-L2-H7-D0-no bias", "rnn-L3-H16-D40-bias", "lstm-L1-H5-D2-bias"),
+        *("gru-L2-H7-D0-no bias", "rnn-L3-H16-D40-bias", "lstm-L1-H5-D2-bias", "lstm-L3-H16-D40-gate norm"),
     ],
 )
 def test_a_steered_page_computes_what_the_steered_run_does(

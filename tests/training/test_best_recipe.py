@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ MB = 1_000_000
 ZEN_5 = {SHALLOW: 205_000.0, **NOMINAL}  # two cores of it
 
 
-def fitted(train_chars: int, speed: float = 1.0, **budget: float) -> dict[str, float]:
+def fitted(train_chars: int, speed: float = 1.0, **budget: float) -> dict[str, Any]:
     speeds = {network: speed * nominal for network, nominal in (ZEN_5 if "minutes" in budget else NOMINAL).items()}
     return best.plan(config.resolve("best", **budget), train_chars, speeds).changes
 
@@ -48,12 +49,29 @@ def test_long_budgets_and_short_texts_get_wide_layers() -> None:
     assert fitted(10 * MB, minutes=3)["hidden"] < fitted(MB, minutes=3)["hidden"]
 
 
-def test_two_layers_learn_as_fast_as_those_of_base_where_the_text_is_hardly_read_twice() -> None:
-    base, own = config.resolve("base").training.lr, config.resolve("best").training.lr
-    assert (fitted(10 * MB, chars=20 * MB)["lr"], fitted(MB, chars=6 * MB)["lr"]) == pytest.approx((base, own))
-    assert base < own
-    shallow = best.plan(config.resolve("best", chars=20 * MB), 10 * MB, {SHALLOW: 1.0}).changes
-    assert shallow["lr"] == own
+def rate(train_chars: int, passes: float, network: Network, **given: Any) -> float:
+    settings = config.resolve("best", chars=round(passes * train_chars), **given)
+    return float(best.plan(settings, train_chars, {network: 1.0}, given).changes["lr"])
+
+
+def test_a_text_that_is_hardly_read_twice_is_learnt_by_normalised_gates_at_their_rate() -> None:
+    own, base = (config.resolve(name).training.lr for name in ("best", "base"))
+    for train_chars in (MB, 10 * MB):
+        assert [fitted(train_chars, chars=passes * train_chars)["gate_norm"] for passes in (2, 30)] == [True, False]
+        assert rate(train_chars, 2, NARROW) == rate(train_chars, 2, SHALLOW) == own == base
+        assert rate(train_chars, 30, NARROW) < own / 2
+        assert rate(train_chars, 30, NARROW, gate_norm=True) == own
+
+
+def test_two_layers_of_plain_gates_learn_slower_where_the_text_is_hardly_read_twice() -> None:
+    plain = {"gate_norm": False}
+    assert rate(10 * MB, 2, NARROW, **plain) < rate(10 * MB, 2, SHALLOW, **plain) == rate(10 * MB, 30, NARROW)
+    assert fitted(10 * MB, chars=20 * MB, **plain)["lr"] == rate(10 * MB, 2, NARROW, **plain)
+
+
+def test_a_small_text_is_held_back_after_fewer_readings() -> None:
+    for passes in (5, 18):
+        assert fitted(MB, chars=passes * MB)["dropout"] > fitted(10 * MB, chars=passes * 10 * MB)["dropout"]
 
 
 def test_n_grams_are_learnt_where_the_text_is_not_read_too_often() -> None:
@@ -216,7 +234,9 @@ def test_measuring_leaves_the_training_as_it_is(tmp_path: Path, text: Path, monk
             **settings,
             "streams": told.training.streams,
             "weight_decay": told.training.weight_decay,
+            "lr": told.training.lr,
             "dropout": told.model.dropout,
+            "gate_norm": told.model.gate_norm,
             "ngrams": told.model.ngrams,
             "ngram_rows": told.model.ngram_rows,
         },

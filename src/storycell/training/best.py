@@ -16,9 +16,10 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from storycell.config import Settings
+from storycell.config import NORMALISED_RATE, Settings
 from storycell.training.trainer import Trainer
 
 
@@ -51,10 +52,12 @@ LEARNT: dict[int, dict[Network, Curve]] = {  # by the characters of the text
 }
 
 SMALL_TEXT = 4_000_000  # characters: a smaller text is read in smaller steps
-PASSES = (2.5, 6.5, 20)  # how often the text is read: up to the first the first dropout and decay, and so on
+PASSES, SMALL_PASSES = (2.5, 6.5, 20), (2.5, 4.5, 15)  # how often a text, or a small one, is read: up to the first the
+# first dropout and decay, and so on
 DROPOUTS = (0.0, 0.05, 0.1, 0.2)
 WEIGHT_DECAYS = (0.05, 0.1, 0.3, 0.3)
-RATES = (5 / 7, 1.0, 1.0, 1.0)  # of the learning rate that a single layer has, for two
+PLAIN_RATES = (5 / 6, 7 / 6, 7 / 6, 7 / 6)  # of the recipe's learning rate for plain gates, of two layers
+PLAIN_RATE_OF_ONE = 7 / 6
 GATE_NORMS = (True, True, False, False)
 NGRAMS = (8, 0, 0, 0)  # the longest, for a text that is not read often enough to learn it by heart
 NGRAM_ROWS, WIDE_NGRAM_ROWS = 131_072, 98_304  # so that what is saved stays below 16 MB
@@ -73,7 +76,10 @@ class Plan:
 
 
 def plan(
-    settings: Settings, train_chars: int, speeds: Mapping[Network, float], asked: Mapping[str, Any] | None = None
+    settings: Settings,
+    train_chars: int,
+    speeds: Mapping[Network, float],
+    asked: Mapping[str, Any] = MappingProxyType({}),
 ) -> Plan:
     """The best of the networks in `speeds` (characters a second of each) for a text of `train_chars` characters.
 
@@ -93,19 +99,22 @@ def plan(
         expected = {network: expected_nats(network, n, train_chars) for network, n in chars.items()}
         chosen = min(expected, key=lambda network: expected[network])
     reads = chars[chosen] if unit == "minutes" else asked_chars
-    often = bisect_right(PASSES, reads / train_chars)
+    often = bisect_right(PASSES if train_chars >= SMALL_TEXT else SMALL_PASSES, reads / train_chars)
+    gate_norm = asked.get("gate_norm", settings.model.gate_norm and GATE_NORMS[often])
+    plain = training.lr / (NORMALISED_RATE if settings.model.gate_norm else 1.0)
+    share = PLAIN_RATES[often] if chosen.layers > 1 else PLAIN_RATE_OF_ONE
     changes: dict[str, Any] = {
         "layers": chosen.layers,
         "hidden": chosen.hidden,
         "streams": streams,
-        "lr": training.lr * (RATES[often] if chosen.layers > 1 else 1.0),
+        "lr": training.lr if gate_norm else plain * share,
         "dropout": DROPOUTS[often],
         "weight_decay": WEIGHT_DECAYS[often],
-        "gate_norm": settings.model.gate_norm and GATE_NORMS[often],
+        "gate_norm": gate_norm,
         "ngrams": NGRAMS[often] if settings.model.embedding else 0,
         "ngram_rows": NGRAM_ROWS if chosen.hidden <= NARROW.hidden else WIDE_NGRAM_ROWS,
     }
-    changes |= {name: value for name, value in (asked or {}).items() if name in changes}
+    changes |= {name: value for name, value in asked.items() if name in changes}
     said = (
         f"best: an LSTM of {chosen}{' with normalised gates' if changes['gate_norm'] else ''}, {changes['streams']} "
         f"streams, learning rate {changes['lr']:g}, dropout {changes['dropout']:g}, weight decay "

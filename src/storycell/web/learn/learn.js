@@ -79,7 +79,7 @@ async function takeFile(file) {
 const chosen = () => ({
   cell: $("cell").value, hidden: Number($("hidden").value), layers: Number($("layers").value), ngrams: Number($("ngrams").value), ngram_rows: NGRAM_ROWS,
   matches: Number($("matches").value), steps: Math.max(10, Number($("steps").value) || 10),
-  lr: 10 ** Number($("rate").value),
+  ...($("rate").dataset.moved ? { lr: 10 ** Number($("rate").value) } : {}), // else what suits the network
 });
 
 function train() {
@@ -88,8 +88,7 @@ function train() {
   if (state.isDone) return ask("run", { steps: 2 * curve.steps });
   if (state.exists) return ask("run");
   if (!$("text").value.trim() && !rest) return trouble("Give it a text first: paste one, drop a file, or take the stories.");
-  const startsFromDonor = $("donor").value !== "", { lr, ...settings } = chosen();
-  ask("begin", { text: wholeText(), settings: startsFromDonor && !$("rate").dataset.moved ? settings : { ...settings, lr }, startsFromDonor });
+  ask("begin", { text: wholeText(), settings: chosen(), startsFromDonor: $("donor").value !== "" });
 }
 
 function showButtons() {

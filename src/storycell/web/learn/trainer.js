@@ -12,9 +12,11 @@ const SAMPLE_CHARS = 240;
 const BEGINNING = "Once upon a";
 
 export const DEFAULTS = {
-  cell: "lstm", layers: 1, hidden: 128, embedding: 64, ngrams: 0, ngram_rows: 65_536, matches: 16, streams: 16, chunk: 64, lr: 7e-3,
+  cell: "lstm", layers: 1, hidden: 128, embedding: 64, ngrams: 0, ngram_rows: 65_536, matches: 16, streams: 16, chunk: 64, lr: 16e-3,
   steps: 4000, seed: 1, reset: 0.03, warmup: 0.02, final_lr: 0.02, weight_decay: 0.05, clip: 1, optimizer: "normuon", schedule: "cosine",
 };
+
+const NORMALISED_RATE = 2.5; // gates that are normalised, as an lstm's are here, stand so many times the rate of others
 
 // The learning rate when the share `spent` of the budget is used up.
 export function learningRate({ lr, warmup, final_lr, schedule }, spent) {
@@ -53,13 +55,15 @@ export function transferWeights({ shapes, matches }, fresh, vocab, given, givenV
 }
 
 export class Trainer {
-  // A new model for a text. `settings` are some of DEFAULTS; `donor` is {weights, vocab, shape} to start from.
+  // A new model for a text. `settings` are some of DEFAULTS, and gate_norm; `donor` is {weights, vocab, shape} to start from.
   static begin(engine, text, settings = {}, { name = "mine", donor = null } = {}) {
     const data = prepare(text, donor?.vocab ?? null), fitted = { ...DEFAULTS, ...(settings.embedding === 0 ? { matches: 0 } : {}), ...settings };
     if (donor) {
       const { cell, layers, units, embedding, ngrams = 0, ngramRows, matches = 0, gateNorm = false } = donor.shape, gate_bias = "recurrent.bias_ih_l0" in donor.weights;
-      Object.assign(fitted, { cell, layers, hidden: units, embedding, ngrams, ngram_rows: ngramRows || DEFAULTS.ngram_rows, matches, gate_bias, gate_norm: gateNorm, lr: settings.lr ?? DEFAULTS.lr / 4 });
+      Object.assign(fitted, { cell, layers, hidden: units, embedding, ngrams, ngram_rows: ngramRows || DEFAULTS.ngram_rows, matches, gate_bias, gate_norm: gateNorm });
     }
+    fitted.gate_norm ??= fitted.cell === "lstm";
+    fitted.lr = settings.lr ?? DEFAULTS.lr / (fitted.gate_norm ? 1 : NORMALISED_RATE) / (donor ? 4 : 1);
     const trainer = new Trainer(engine, data, fitted, name);
     const fresh = drawWeights(trainer.model, fitted.seed);
     trainer.model.write(donor ? transferWeights(trainer.model, fresh, data.vocab, donor.weights, donor.vocab) : fresh);
