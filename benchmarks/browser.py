@@ -272,15 +272,15 @@ def train_in_turns(page: Page, rounds: int) -> dict[str, Any]:
 def run_engine() -> None:
     """The same training in this process: a rate of processor time for each line that comes in."""
     print(isa(), flush=True)
-    sizes = {"embedding_size": EMBEDDING, "matches": MATCHES}
-    model = EngineModel(V, HIDDEN, 1, "lstm", **sizes, precision="fp32", threads=1)
+    network = {"embedding_size": EMBEDDING, "matches": MATCHES, "gate_norm": True}
+    model = EngineModel(V, HIDDEN, 1, "lstm", **network, precision="fp32", threads=1)
     model.initialise(1)
     ids = np.random.default_rng(1).integers(0, V, (B, T + 1))
     for _ in sys.stdin:
         began = time.process_time()
         for _ in range(ENGINE_STEPS):
             model.gradient(ids[:, :-1], ids[:, 1:], carries=True)
-            model.apply(1e-4, clip=1.0, decay=0.05)
+            model.apply(1e-4, optimizer="normuon", clip=1.0, decay=0.05)
         print(ENGINE_STEPS * B * T / (time.process_time() - began), flush=True)
 
 
