@@ -145,6 +145,19 @@ def test_the_recipe_best_plans_for_it(text: Path, tmp_path: Path) -> None:
     assert made.model.network.gate_norm
 
 
+def test_recipes_have_it_by_the_engine_and_by_torch_where_it_is_asked_for(text: Path, tmp_path: Path) -> None:
+    how = {name: SMALL[name] for name in ("streams", "chunk", "threads")}
+    for name in ("quick", "best"):
+        for backend in ("native", "torch"):
+            for asked in ({}, {"gate_norm": True}):
+                out = tmp_path / f"{name}-{backend}-{len(asked)}"
+                made = storycell.train(
+                    text, out=out, recipe=name, quiet=True, steps=2, hidden=8, layers=1, backend=backend, **how, **asked
+                ).settings
+                assert made.model.gate_norm == (backend == "native" or bool(asked)), out
+                assert (made.training.lr > 0.01) == made.model.gate_norm, out
+
+
 def test_soft_targets_teach_it(text: Path, tmp_path: Path) -> None:
     for backend in ("native", "torch"):
         how = {**SMALL, "backend": backend, "soft_targets": 0.8, "steps": 12}
