@@ -86,7 +86,7 @@ def test_greedy_text_of_the_demo_is_the_reference_s_to_the_character(isa: str) -
     state = lm.state_after(prompt[None, :-1])
     written = write(lm, state, prompt[-1:], 1000, GREEDY)
     weights, fed, expected = lm.weights(), prompt[-1:].astype(np.int64), []
-    reference, past = Int8Reference(weights, lm.cell), state.pop(PAST)[0]
+    reference, past = Int8Reference(weights, lm.cell, gate_norm=lm.gate_norm), state.pop(PAST)[0]
     for _ in range(1000):
         added = lm.context.vectors(weights[TABLE], fed[:, None], past)[:, 0]
         past = lm.context.past_after(fed[:, None], past)

@@ -30,6 +30,7 @@ TINY: dict[str, Any] = {
     "embedding": 5,
     "layers": 2,
     "optimizer": "muon",
+    "gate_norm": False,
     "streams": 4,
     "chunk": 16,
     "evaluations": 3,

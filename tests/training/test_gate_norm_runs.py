@@ -34,6 +34,7 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 ROUNDING = 2e-5  # of losses and values of about 1, float32
 HELD = {("c", 0, 3): 1.0, ("h", 1, 2): -0.5}
+GOLDEN = Path(__file__).parents[1] / "golden"
 READ = TEXT.split("<|endoftext|>")[0] + "Ben had a red cat.\n"
 
 
@@ -73,14 +74,15 @@ def test_the_run_says_that_its_gates_are_normalised(
     assert model.network.gate_norm
     assert model.lm.gate_norm
     assert "normalised gates" in json.loads(command(capsys, "info", run, "--json").out)["run"]["network"]
-    assert "normalised" not in json.loads(command(capsys, "info", "demo", "--json").out)["run"]["network"]
+    older = command(capsys, "info", GOLDEN / "older-run", "--json").out
+    assert "normalised" not in json.loads(older)["run"]["network"]
 
 
 def test_a_run_from_before_there_were_normalised_gates_has_none() -> None:
-    older = Path(__file__).parents[1] / "golden" / "older-run"
+    older = GOLDEN / "older-run"
     assert "gate_norm" not in (older / "config.json").read_text()
     assert not RunFolder(older).config().settings.model.gate_norm
-    assert not storycell.load().network.gate_norm
+    assert not storycell.load(older).network.gate_norm
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "normuon"])
@@ -122,7 +124,8 @@ def test_what_starts_from_a_run_takes_it_over_and_may_not_change_it(run: Path, t
     how = {name: SMALL[name] for name in ("streams", "chunk", "threads")}
     on = storycell.train(text, out=tmp_path / "on", init=run, quiet=True, steps=2, **how)
     assert on.settings.model.gate_norm
-    for donor, asked in ((run, False), ("demo", True)):
+    storycell.train(text, out=tmp_path / "plain", quiet=True, steps=2, hidden=8, gate_norm=False, **how)
+    for donor, asked in ((run, False), (tmp_path / "plain", True)):
         with pytest.raises(SettingsError, match=f"gate_norm = {asked}: .* gate_norm = {not asked}; leave --gate-norm"):
             storycell.train(text, out=tmp_path / "no", init=donor, gate_norm=asked, steps=2, **how)
     assert not (tmp_path / "no").exists()

@@ -35,6 +35,7 @@ TINY: dict[str, Any] = {
     "hidden": 24,
     "embedding": 16,
     "layers": 1,
+    "gate_norm": False,
     "streams": 4,
     "chunk": 16,
     "evaluations": 3,
@@ -315,7 +316,8 @@ def test_a_text_prepared_as_pieces_is_trained_on_as_such(text: Path, tmp_path: P
 
 
 def test_standard_input_is_read_once(tmp_path: Path) -> None:
-    flags = [f"--{name}={value}" for name, value in TINY.items() if name not in ("vocab", "recipe")]
+    flags = ["--no-gate-norm"]
+    flags += [f"--{name}={value}" for name, value in TINY.items() if name not in ("vocab", "recipe", "gate_norm")]
     words = ["train", "-", "--vocab=pieces", "--pieces=100", "--steps=1", *flags, "--out", tmp_path / "run"]
     done = process(*words, input=SHORT.encode())
     assert done.code == 0, done.err
@@ -353,7 +355,8 @@ def test_a_prompt_may_hold_a_character_that_counts_as_unknown(model: storycell.M
 def test_the_command_trains_samples_and_evaluates(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = [f"--{name}={value}" for name, value in TINY.items() if name not in ("vocab", "recipe")]
+    flags = ["--no-gate-norm"]
+    flags += [f"--{name}={value}" for name, value in TINY.items() if name not in ("vocab", "recipe", "gate_norm")]
     done = command(
         capsys, "train", text, "--vocab=pieces", "--pieces=200", *flags, "--steps=4", "--out", tmp_path / "run"
     )

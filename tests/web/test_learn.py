@@ -284,7 +284,7 @@ def test_the_demo_learns_a_text_of_ones_own(folder: Path, tmp_path: Path) -> Non
 import { Characters } from "./learn/corpus.js";
 const weights = Object.fromEntries(Object.entries(given.weights).map(([name, text]) =>
   [name, new Float32Array(Uint8Array.from(Buffer.from(text, "base64")).buffer)]));
-const shape = { cell: "lstm", layers: 2, units: 352, embedding: 64, matches: 16 };
+const shape = { cell: "lstm", layers: 2, units: 352, embedding: 64, matches: 16, gateNorm: true };
 const donor = { weights, vocab: new Characters(given.characters), shape };
 const trainer = Trainer.begin(engine, given.text, { streams: 2, chunk: 16, steps: 10 }, { donor });
 const before = trainer.evaluate(2000);
