@@ -28,7 +28,16 @@ pytestmark = pytest.mark.skipif(not hasattr(sys.modules["os"], "fork"), reason="
 SAME = 1e-5  # nats: sums of the same numbers in another order, over the steps compared here
 GONE = "the connection to another one is gone"
 NETWORK = ["--hidden=20", "--embedding=6", "--layers=2", "--chunk=16", "--threads=1", "--precision=fp32"]
-FLAGS = [*NETWORK, "--streams=6", "--reset=0.1", "--schedule=constant", "--warmup=0", "--evaluations=3"]
+FLAGS = [
+    *NETWORK,
+    "--no-gate-norm",
+    "--lr=7e-3",
+    "--streams=6",
+    "--reset=0.1",
+    "--schedule=constant",
+    "--warmup=0",
+    "--evaluations=3",
+]
 STEPS = 24  # fewer than there are log lines, so that every step has one
 
 
@@ -138,7 +147,7 @@ def test_every_process_of_the_engine_has_the_same_weights_to_the_bit(
     ranks: Ranks, training_text: Path, tmp_path: Path
 ) -> None:
     """Though each drew others, has streams of its own and drops what it likes: after every step they are one model."""
-    more = ["--ngrams=3", "--matches=6", "--dropout=0.2", "--optimizer=normuon", f"--steps={STEPS}"]
+    more = ["--gate-norm", "--ngrams=3", "--matches=6", "--dropout=0.2", "--optimizer=normuon", f"--steps={STEPS}"]
     faults = {rank: {"digests": str(tmp_path / f"digests{rank}")} for rank in range(3)}
     ended = ranks.run(3, "train", training_text, "--out", tmp_path / "run", *FLAGS, *more, faults=faults)
     assert ended.codes == [0] * 3, ended.said
