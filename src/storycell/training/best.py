@@ -52,8 +52,8 @@ LEARNT: dict[int, dict[Network, Curve]] = {  # by the characters of the text
 }
 
 SMALL_TEXT = 4_000_000  # characters: a smaller text is read in smaller steps
-PASSES, SMALL_PASSES = (2.5, 6.5, 20), (2.5, 4.5, 15)  # how often a text, or a small one, is read: up to the first the
-# first dropout and decay, and so on
+PASSES = (2.5, 6.5, 20)  # how often the text is read: up to the first the first dropout and decay, and so on
+SMALL_PASSES = (2.5, 4.5, 15)  # a small one
 DROPOUTS = (0.0, 0.05, 0.1, 0.2)
 WEIGHT_DECAYS = (0.05, 0.1, 0.3, 0.3)
 PLAIN_RATES = (5 / 6, 7 / 6, 7 / 6, 7 / 6)  # of the recipe's learning rate for plain gates, of two layers
