@@ -79,7 +79,7 @@ def test_the_best_weights_are_kept_not_the_last(story_file: Path, tmp_path: Path
         story_file,
         valid=other,
         out=tmp_path / "run",
-        **TINY | {"steps": 300, "evaluations": 15, "schedule": "constant", "gate_norm": False, "lr": 7e-3},
+        **TINY | {"steps": 300, "evaluations": 15, "schedule": "constant"},
     )
     curve = {m["step"]: m["valid_nats"] for m in run.metrics if m["valid_nats"] is not None}
     best = min(curve, key=lambda step: curve[step])

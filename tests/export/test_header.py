@@ -113,17 +113,17 @@ def test_greedy_text_of_the_demo_is_that_of_precision_int8(tmp_path: Path) -> No
     demo.export(tmp_path / "story.h")
     program, run = compiled(tmp_path), storycell.load(precision="int8")
     same = []
-    for prompt in ("One day", "Mia saw a", "The dog"):
+    for prompt in ("Once there was", "Anna", "At the park"):
         told = prompt + said(program, prompt, 1000).decode()
         expected = run.generate(prompt, 1000, greedy=True)
         same.append(told == expected)
         if told != expected:
             at = next(k for k, (a, b) in enumerate(zip(told, expected, strict=False)) if a != b)
-            assert at > 100
+            assert at > 200
             ids, _ = demo.vocab.prompt_ids(told[:at])
             second, first = np.sort(reference_logits(Network.of(demo.network), [BOUNDARY, *ids]))[-2:]
             assert first - second < 10 * RARE
-    assert any(same)
+    assert sum(same) >= 2
 
 
 @needs_compiler

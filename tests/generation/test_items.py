@@ -366,7 +366,7 @@ def test_a_list_that_cannot_be_had_is_given_as_far_as_it_goes(named: Path, capsy
 def test_a_text_of_one_story_knows_all_that_stands_in_it(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("abcabcabd " * 300)
     run = storycell.train(
-        tmp_path / "text.txt", out=tmp_path / "run", steps=120, hidden=16, streams=4, chunk=16, threads=1
+        tmp_path / "text.txt", out=tmp_path / "run", steps=60, hidden=16, streams=4, chunk=16, threads=1
     )
     found = run.model.items(5, new=True, chars=3, prompt="a", seed=1)
     assert found.refused["known"] > 0

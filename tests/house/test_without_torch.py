@@ -239,7 +239,7 @@ def test_what_only_torch_can_do_says_so_in_one_sentence(made: Path, tmp_path: Pa
     for name in ("config.json", "vocab.json", "model.safetensors"):
         (run / name).write_bytes((made / name).read_bytes())
     config = json.loads((run / "config.json").read_text())
-    config["settings"]["model"] |= {"cell": "mlstm", "gate_norm": False}
+    config["settings"]["model"]["cell"] = "mlstm"
     (run / "config.json").write_text(json.dumps(config))
     program = f"""
 import storycell

@@ -30,7 +30,6 @@ TINY: dict[str, Any] = {
     "embedding": 5,
     "layers": 2,
     "optimizer": "muon",
-    "gate_norm": False,
     "streams": 4,
     "chunk": 16,
     "evaluations": 3,

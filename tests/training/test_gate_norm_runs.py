@@ -107,11 +107,11 @@ def test_it_resumes_to_the_bit(text: Path, tmp_path: Path, backend: str, optimiz
 def test_it_learns_alike_by_engine_and_torch(text: Path, tmp_path: Path, precision: str) -> None:
     ended = {}
     for backend in ("native", "torch"):
-        how = {**SMALL, "backend": backend, "precision": precision, "steps": 80, "lr": 1e-2}
+        how = {**SMALL, "backend": backend, "precision": precision, "steps": 100, "lr": 1e-2}
         found = storycell.train(text, out=tmp_path / f"{backend}", quiet=True, **how)
         assert (found.settings.training.backend, found.settings.training.precision) == (backend, precision)
         ended[backend] = found.summary["valid_nats"]
-    assert ended["native"] < 2.5  # from 3.7
+    assert ended["native"] < 2.4  # from 3.7
     assert ended["native"] == pytest.approx(ended["torch"], abs=2e-3 if precision == "fp32" else 5e-2)
 
 
@@ -150,7 +150,7 @@ def test_the_recipe_best_plans_for_it(text: Path, tmp_path: Path) -> None:
 
 def test_recipes_have_it_by_the_engine_and_by_torch_where_it_is_asked_for(text: Path, tmp_path: Path) -> None:
     how = {name: SMALL[name] for name in ("streams", "chunk", "threads")}
-    for name in ("quick", "best"):
+    for name in ("small", "best"):
         for backend in ("native", "torch"):
             for asked in ({}, {"gate_norm": True}):
                 out = tmp_path / f"{name}-{backend}-{len(asked)}"

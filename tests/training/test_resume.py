@@ -196,7 +196,6 @@ def test_a_run_that_one_learner_began_goes_on_with_the_other(
 ) -> None:
     """Not to the bit, for they add in another order, but to the loss; and nothing about the run has to be changed."""
     settings = TINY | {"steps": 30, "save_every": 1e-6, "dropout": 0.0, "precision": "fp32", "average": 0.5}
-    settings |= {"gate_norm": False}  # which the native layers in torch do not know
     choices = {"engine": start.uses_engine, "torch": lambda *_: False}
     monkeypatch.setattr(start, "uses_engine", choices.pop(begun))
     whole = storycell.train(story_file, out=tmp_path / "whole", **settings)

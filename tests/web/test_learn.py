@@ -164,6 +164,7 @@ def python_settings() -> dict[str, Any]:
     return {
         **{**SETTINGS, "layers": 1, "cell": "lstm", "reset": 0.03, "warmup": 0.02, "final_lr": 0.02, "dropout": 0.0},
         **{"optimizer": "normuon", "weight_decay": 0.05, "clip": 1.0, "precision": "fp32", "evaluations": 4},
+        "gate_norm": True,
     }
 
 
@@ -172,7 +173,7 @@ def test_the_page_learns_as_storycell_train_does(folder: Path, tmp_path: Path, m
     program = LEARN + RATES
     said = in_node(folder, program, text=STORIES, settings=SETTINGS | more, until=40)
     (tmp_path / "text.txt").write_text(STORIES, encoding="utf-8")
-    run = storycell.train(str(tmp_path / "text.txt"), out=tmp_path / "run", **python_settings(), **more)
+    run = storycell.train(str(tmp_path / "text.txt"), out=tmp_path / "run", **python_settings() | more)
     assert said["all"] == pytest.approx(run.summary["valid_nats"], abs=rounding(more, 1e-3))
     settings = run.settings.training
     assert said["rates"] == pytest.approx([learning_rate(settings, spent) for spent in (0, 0.01, 0.5, 1)])
@@ -198,7 +199,7 @@ say({ same: same(whole, again), other: same(whole, half), metrics: again.metrics
 def test_a_python_run_goes_on_in_the_page(folder: Path, tmp_path: Path, more: dict[str, Any]) -> None:
     text = tmp_path / "text.txt"
     text.write_text(STORIES, encoding="utf-8")
-    run = storycell.train(str(text), out=tmp_path / "run", **python_settings(), **more)
+    run = storycell.train(str(text), out=tmp_path / "run", **python_settings() | more)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in run.path.iterdir():

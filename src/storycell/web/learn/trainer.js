@@ -62,7 +62,7 @@ export class Trainer {
       const { cell, layers, units, embedding, ngrams = 0, ngramRows, matches = 0, gateNorm = false } = donor.shape, gate_bias = "recurrent.bias_ih_l0" in donor.weights;
       Object.assign(fitted, { cell, layers, hidden: units, embedding, ngrams, ngram_rows: ngramRows || DEFAULTS.ngram_rows, matches, gate_bias, gate_norm: gateNorm });
     }
-    fitted.gate_norm ??= fitted.cell === "lstm";
+    fitted.gate_norm ??= fitted.cell === "lstm" && (fitted.gate_bias ?? true);
     fitted.lr = settings.lr ?? DEFAULTS.lr / (fitted.gate_norm ? 1 : NORMALISED_RATE) / (donor ? 4 : 1);
     const trainer = new Trainer(engine, data, fitted, name);
     const fresh = drawWeights(trainer.model, fitted.seed);
