@@ -113,20 +113,20 @@ class NormalisedLSTM(LSTM):
 
     def open(self, x: Array, h: Array, w: Weights) -> Array:
         """What the gates are opened by, `[N 4H]`."""
-        n, _ = self._normalise(x, h, w)
+        n, _ = self.normalise(x, h, w)
         opened: Array = n.reshape(len(n), -1) + w["bias_ih"]
         return opened
 
     def open_back(self, d: Array, x: Array, h: Array, w: Weights) -> Array:
         """(d - n mean(n d)) / rms of each gate, n being what is normalised."""
-        n, rms = self._normalise(x, h, w)
+        n, rms = self.normalise(x, h, w)
         each = d.reshape(n.shape)
         through: Array = ((each - n * (n * each).mean(-1, keepdims=True)) / rms).reshape(d.shape)
         return through
 
     @staticmethod
-    def _normalise(x: Array, h: Array, w: Weights) -> tuple[Array, Array]:
-        """Each gate over its root mean square, `[N 4 H]`, and that, `[N 4 1]`."""
+    def normalise(x: Array, h: Array, w: Weights) -> tuple[Array, Array]:
+        """What goes into each gate over its root mean square, `[N 4 H]`, and that, `[N 4 1]`."""
         sums = (x @ w["weight_ih"].T + affine(h, w, "hh")).reshape(len(h), 4, -1)
         rms = np.sqrt((sums * sums).mean(-1, keepdims=True) + NORM_EPSILON)
         return sums / rms, rms

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storycell.context import PAST
-from storycell.engine.cells import CELLS, NORM_EPSILON
+from storycell.engine.cells import CELLS, NORMALISED_LSTM, layer_weights
 from storycell.errors import SettingsError
 from storycell.language_model import LanguageModel
 from storycell.types import BOUNDARY, Ids
@@ -79,24 +79,16 @@ def unit_step(model: LanguageModel, read: Ids | Sequence[int], layer: int, unit:
 def _sums(
     model: LanguageModel, layer: int, unit: int, x: Floats, h: Floats, values: Mapping[str, npt.NDArray[np.floating]]
 ) -> list[Sum]:
-    weights = model.weights()
-    W_x, W_h = (weights[f"recurrent.weight_{source}_l{layer}"] for source in ("ih", "hh"))
-    none = np.zeros(len(W_x))
-    b_x, b_h = (weights.get(f"recurrent.bias_{source}_l{layer}", none) for source in ("ih", "hh"))
-    found, cell, H = [], CELLS[model.cell], model.hidden_size
+    w = {name: weight.astype(np.float64) for name, weight in layer_weights(model.weights(), layer).items()}
+    cell, H, found = CELLS[model.cell], model.hidden_size, []
+    none = np.zeros(cell.gates * H)
+    b_x, b_h = w.get("bias_ih", none), w.get("bias_hh", none)
+    roots = NORMALISED_LSTM.normalise(x[None], h[None], w)[1].ravel() if model.gate_norm else np.ones(cell.gates)
     for k, name in enumerate(cell.value_names[: cell.gates]):  # the squashed sums, as the weights have their rows
-        row = k * H + unit
-        of_x, of_h, bias = (
-            float(W_x[row].astype(np.float64) @ x),
-            float(W_h[row].astype(np.float64) @ h),
-            float(b_h[row]),
-        )
+        row, root = k * H + unit, roots[k]
+        of_x, of_h, inner = w["weight_ih"][row] @ x, w["weight_hh"][row] @ h, b_h[row]
         if name == "n":
-            of_h, bias = of_h + bias, 0.0  # inside the product with r
-        if model.gate_norm:
-            gate = slice(k * H, (k + 1) * H)
-            all_units = W_x[gate].astype(np.float64) @ x + W_h[gate].astype(np.float64) @ h + b_h[gate]
-            root = float(np.sqrt(np.mean(all_units**2) + NORM_EPSILON))
-            of_x, of_h, bias = of_x / root, of_h / root, bias / root
-        found.append(Sum(name, float(b_x[row]) + bias, of_x, of_h, float(values[name][0, unit])))
+            of_h, inner = of_h + inner, 0.0  # inside the product with r
+        bias, value = b_x[row] + inner / root, values[name][0, unit]
+        found.append(Sum(name, float(bias), float(of_x / root), float(of_h / root), float(value)))
     return found
