@@ -9,22 +9,10 @@
 namespace storycell {
 namespace {
 
-constexpr int64_t kBlockRows = 64;  // rows whose squares are one sum
 constexpr float kTinySum = 1e-20f;  // keeps a gradient of zero from being divided by
 
 void add(const float* from, float* to, int64_t count) {
     for (int64_t i = 0; i < count; ++i) to[i] += from[i];
-}
-
-// Rows lie all over a table that no cache holds: asked for some characters ahead, they are there when they are read.
-constexpr int64_t kAhead = 8;
-
-void fetch(const float* row, int64_t count, bool to_write) {
-#if defined(__GNUC__) || defined(__clang__)
-    for (int64_t i = 0; i < count; i += 16) to_write ? __builtin_prefetch(row + i, 1) : __builtin_prefetch(row + i, 0);
-#else
-    (void)row, (void)count, (void)to_write;
-#endif
 }
 
 }  // namespace
@@ -72,7 +60,7 @@ Status ContextTable::look_up(int64_t streams, int64_t steps, const int64_t* ids,
             const int32_t* place = places.data() + r * N;
             if (r + kAhead < last)
                 for (int64_t n = 0; n < N; ++n)
-                    fetch(weight.data() + met[place[kAhead * N + n]] * width, width, false);
+                    fetch_row(weight.data() + met[place[kAhead * N + n]] * width, width, false);
             std::copy_n(embedding + ids[r % B * T + r / B] * width, width, to + r * width);
             for (int64_t n = 0; n < N; ++n) add(weight.data() + met[place[n]] * width, to + r * width, width);
         }
@@ -92,7 +80,7 @@ Status ContextTable::spread(const float* from, int64_t characters, float* embedd
             const int32_t* place = places.data() + r * N;
             const float* row = from + r * width + at;
             if (r + kAhead < T * B)
-                for (int64_t n = 0; n < N; ++n) fetch(to + place[kAhead * N + n] * width + at, count, true);
+                for (int64_t n = 0; n < N; ++n) fetch_row(to + place[kAhead * N + n] * width + at, count, true);
             add(row, embedding + ids_[r % B * T + r / B] * width + at, count);
             for (int64_t n = 0; n < N; ++n) add(row, to + place[n] * width + at, count);
         }
@@ -101,20 +89,21 @@ Status ContextTable::spread(const float* from, int64_t characters, float* embedd
 }
 
 Status ContextTable::squares(double& sum_of_squares, int threads) {
-    const auto all = static_cast<int64_t>(met.size()) * width, block = kBlockRows * width;
-    sums.reserve(met.capacity() / kBlockRows + 1);
-    sums.assign(static_cast<size_t>((all + block - 1) / block), 0.0);
-    const Status status = split(static_cast<int64_t>(sums.size()), 4, threads, [&](int64_t first, int64_t last) {
-        for (int64_t b = first; b < last; ++b) {
+    sums.reserve(met.capacity());
+    sums.resize(met.size());
+    const Status status = split(static_cast<int64_t>(met.size()), 256, threads, [&](int64_t first, int64_t last) {
+        for (int64_t m = first; m < last; ++m) {
             float lanes[16] = {};
-            const float* from = gradient.data();
-            for (int64_t i = b * block; i < std::min(all, (b + 1) * block); i += 16)
+            const float* from = gradient.data() + m * width;
+            for (int64_t i = 0; i < width; i += 16)
                 for (int j = 0; j < 16; ++j) lanes[j] += from[i + j] * from[i + j];
-            for (float lane : lanes) sums[static_cast<size_t>(b)] += lane;
+            float sum = 0;
+            for (float lane : lanes) sum += lane;
+            sums[static_cast<size_t>(m)] = sum;
         }
         return kOk;
     });
-    for (double sum : sums) sum_of_squares += sum;
+    for (float sum : sums) sum_of_squares += sum;
     return status;
 }
 
@@ -151,16 +140,14 @@ Status ContextTable::move(double factor, double rate, bool descends, int threads
             const float* from = gradient.data() + m * width;
             if (m + kAhead < last) {
                 const int64_t next = met[static_cast<size_t>(m + kAhead)];
-                fetch(weight.data() + next * width, width, true);
-                if (!descends) fetch(sum.data() + next, 1, true);
+                fetch_row(weight.data() + next * width, width, true);
+                if (!descends) fetch_row(sum.data() + next, 1, true);
             }
             float* row = weight.data() + met[static_cast<size_t>(m)] * width;
             double by = rate * factor;
             if (!descends) {
-                float squares = 0;
-                for (int64_t i = 0; i < width; ++i) squares += from[i] * from[i];
                 float& all = sum.data()[met[static_cast<size_t>(m)]];
-                all += squares * static_cast<float>(factor * factor / static_cast<double>(columns));
+                all += sums[static_cast<size_t>(m)] * static_cast<float>(factor * factor / static_cast<double>(columns));
                 by *= kRate / std::sqrt(static_cast<double>(std::max(all, kTinySum)));
             }
             const auto step = static_cast<float>(by);

@@ -239,13 +239,18 @@ private:
             if (id < 0 || id >= V) return kBadCharacter;
         }
         return split(B, 8, threads, [&](int64_t first, int64_t last) {
-            std::vector<int64_t> met(static_cast<size_t>(context.met()));
-            for (int64_t b = first; b < last; ++b)
+            const int64_t N = context.met();
+            std::vector<int64_t> met(static_cast<size_t>(n * N));
+            for (int64_t b = first; b < last; ++b) {
+                const int64_t* const ids = a.ids + b * a.steps + t;
+                for (int64_t i = 0; i < n; ++i) contexts[static_cast<size_t>(b)].meet(ids[i], met.data() + i * N);
                 for (int64_t i = 0; i < n; ++i) {
-                    const int64_t id = a.ids[b * a.steps + t + i];
-                    contexts[static_cast<size_t>(b)].meet(id, met.data());
-                    add_rows(context, met.data(), D, embedding.data(), context_table.data(), id, to + (i * B + b) * D);
+                    for (int64_t k = 0; k < N && i + kAhead < n; ++k)
+                        fetch_row(context_table.data() + met[static_cast<size_t>((i + kAhead) * N + k)] * D, D, false);
+                    add_rows(context, met.data() + i * N, D, embedding.data(), context_table.data(), ids[i],
+                             to + (i * B + b) * D);
                 }
+            }
             return kOk;
         });
     }

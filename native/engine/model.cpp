@@ -14,6 +14,7 @@ namespace storycell {
 namespace {
 
 constexpr double kEpsilon = 1e-8, kTiny = 1e-6;  // torch's: AdamW's, and what is added to a norm
+constexpr int64_t kCachedFloats = int64_t{1} << 18;  // a megabyte, as a core's second-level cache
 constexpr int64_t kMostNumbers = int64_t{1} << 40;
 
 Status drop(int64_t precision, int64_t count, uint64_t seed, double share, const float* from, float* to, int threads) {
@@ -256,6 +257,26 @@ Recurrence Model::recurrence(Layer& layer) {
     return a;
 }
 
+// How many steps the layer below is read for at a time: what it adds to the gates is to stay in a core's cache.
+int64_t Model::steps_together() const {
+    return std::clamp<int64_t>(kCachedFloats * threads / (B * G * H), 1, T);
+}
+
+// The steps [begin, end) of a run forward through time; `projected` is theirs alone.
+Recurrence Model::of_steps(const Recurrence& whole, int64_t begin, int64_t end) {
+    const int64_t rows = begin * B;
+    Recurrence a = whole;
+    a.steps = end - begin;
+    a.hidden = element(static_cast<float*>(whole.hidden), rows * H);
+    a.saved = element(static_cast<float*>(whole.saved), rows * S * H);
+    if (whole.cell_state) a.cell_state = whole.cell_state + rows * H;
+    if (whole.gate_bias) {
+        a.normalised = element(static_cast<float*>(whole.normalised), rows * G * H);
+        a.mean_squares = whole.mean_squares + rows * G;
+    }
+    return a;
+}
+
 // The carried state, or zeros, before the first step.
 Status Model::start(Layer& layer, const Chunk& chunk) {
     const bool carries = chunk.carries && carried_streams;
@@ -278,20 +299,24 @@ Status Model::forward(int64_t k, const Chunk& chunk) {
     if (config.cell == kLstm) layer.cells.room((T + 1) * BH);
     TRY(start(layer, chunk));
     Recurrence a = recurrence(layer);
+    a.packed = layer.packed_recurrent.data();
+    if (config.cell == kGru) a.carry = layer.carry.data(), a.reset_bias = reset_bias(layer);
     if (k == 0 && context < 0) {
         a.characters = V, a.ids = chunk.ids, a.ids_stream_stride = T, a.ids_step_stride = 1;
         a.table = folded.table.data();
+        TRY(storycell_forward(&a, threads));
     } else {
-        const int64_t in = k ? H : D;
+        const int64_t in = k ? H : D, together = steps_together();
         const float* read = k ? layers[static_cast<size_t>(k - 1)].outputs : read_vectors.data();
-        const Product p{precision, T * B, in, G * H, read, in, layer.packed_input.data(),
-                        folded.bias[static_cast<size_t>(k)].data(), projected.room(T * B * G * H), 0};
-        TRY(storycell_product(&p, threads));
-        a.projected = projected.data();
+        a.projected = projected.room(together * B * G * H);
+        for (int64_t t = 0; t < T; t += together) {
+            const Recurrence some = of_steps(a, t, std::min(T, t + together));
+            const Product p{precision, some.steps * B, in, G * H, element(read, t * B * in), in, layer.packed_input.data(),
+                            folded.bias[static_cast<size_t>(k)].data(), projected.data(), 0};
+            TRY(storycell_product(&p, threads));
+            TRY(storycell_forward(&some, threads));
+        }
     }
-    a.packed = layer.packed_recurrent.data();
-    if (config.cell == kGru) a.carry = layer.carry.data(), a.reset_bias = reset_bias(layer);
-    TRY(storycell_forward(&a, threads));
 
     const float* last = element(layer.hidden.data(), T * BH);
     float* next = layer.next_state.room(BH);

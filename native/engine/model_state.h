@@ -118,10 +118,13 @@ private:
     bool rounds() const { return config.precision == 1; }
     int64_t elements(int64_t count) const { return rounds() ? (count + 1) / 2 : count; }  // in floats
     float* element(float* from, int64_t index) const { return from + (rounds() ? index / 2 : index); }
+    const float* element(const float* from, int64_t index) const { return from + (rounds() ? index / 2 : index); }
     Status prepare(const Chunk& chunk);
     Status look_up(const Chunk& chunk);
     Status start(Layer& layer, const Chunk& chunk);
     Recurrence recurrence(Layer& layer);
+    int64_t steps_together() const;
+    Recurrence of_steps(const Recurrence& whole, int64_t begin, int64_t end);
     Status forward(int64_t k, const Chunk& chunk);
     Status loss(Chunk& chunk);
     Status input_gradient(Layer& layer, const float* read, int64_t width, float* to, float* all, float* last);

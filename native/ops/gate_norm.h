@@ -75,6 +75,17 @@ storycell::Status forward_normalised(const storycell::Recurrence& a, const story
     float* const sums = scratch.floats();
     if (!tiles.ready() || !sums) return storycell::kNoMemory;
 
+    // What a stream's row will be written to; asked for a row ahead, for a step's would not fit the cache.
+    const auto fetch_opened = [&](int64_t t, int64_t b) {
+        const int64_t row = t * B + b;
+        if (a.saved) {
+            fetch(static_cast<const typename P::Gate*>(a.saved) + row * 4 * H, 4 * H, true);
+            fetch(normalised + row * 4 * H, 4 * H, true);
+        }
+        if (a.cell_state) fetch(a.cell_state + (row + B) * H, H, true);
+        fetch(hidden + (row + B) * H, H, true);
+    };
+
     for (int64_t t = part.begin; t < part.end; ++t) {
         tiles.take(hidden + (t * B + first) * H, H, count);
         for (int64_t nth = 0; nth < shape.panels(); ++nth) {
@@ -83,9 +94,8 @@ storycell::Status forward_normalised(const storycell::Recurrence& a, const story
                 const int64_t b0 = blocks.start(block);
                 const int rows = static_cast<int>(blocks.start(block + 1) - b0);
                 for (int r = 0; r < rows; ++r) {
-                    fetch_forward<Lstm, P>(a, t, first + b0 + r, unit, w);
-                    for (int k = 0; a.saved && k < 4; ++k)
-                        fetch(normalised + (t * B + first + b0 + r) * 4 * H + k * H + unit, w, true);
+                    const float* input = input_row<Lstm>(a, t, first + b0 + r) + unit;
+                    for (int k = 0; k < 4; ++k) fetch(input + k * H, w, false);
                 }
                 const float* tile = tiles.of(panel, b0, rows);
                 for (int r = 0; r < rows; ++r) {
@@ -98,9 +108,11 @@ storycell::Status forward_normalised(const storycell::Recurrence& a, const story
         }
         const float* before = a.cell_state ? a.cell_state + t * B * H : a.carry;
         float* after = a.cell_state ? a.cell_state + (t + 1) * B * H : a.carry;
-        for (int64_t b = first; b < part.last; ++b)
+        for (int64_t b = first; b < part.last; ++b) {
+            if (b + 1 < part.last) fetch_opened(t, b + 1);
             forward_normalised_row<P>(a, t * B + b, sums + (b - first) * 4 * H, before + b * H, after + b * H,
                                       hidden + ((t + 1) * B + b) * H);
+        }
     }
     return storycell::kOk;
 }
@@ -161,13 +173,8 @@ storycell::Status backward_normalised(const storycell::Recurrence& a, const stor
         if (t + 1 < T) tiles.take(saved + ((t + 1) * B + first) * 4 * H, 4 * H, count);
         for (int64_t panel = 0; panel < shape.panels(); ++panel)
             for (int64_t block = 0; block < blocks.count; ++block) {
-                const int64_t b0 = blocks.start(block), unit = shape.column(panel, 0);
+                const int64_t b0 = blocks.start(block);
                 const int rows = static_cast<int>(blocks.start(block + 1) - b0), vectors = shape.vectors(panel);
-                for (int r = 0; r < rows && t >= 0; ++r) {
-                    fetch_backward<Lstm, P>(a, t, first + b0 + r, unit, vectors * w);
-                    for (int k = 0; k < 4; ++k)
-                        fetch(normalised + (t * B + first + b0 + r) * 4 * H + k * H + unit, vectors * w, false);
-                }
                 const float* tile = t + 1 < T ? tiles.of(panel, b0, rows) : nullptr;
                 for (int r = 0; r < rows; ++r)
                     for (int v = 0; v < vectors; ++v) {
@@ -178,8 +185,13 @@ storycell::Status backward_normalised(const storycell::Recurrence& a, const stor
                         S::store(t < 0 ? a.grad_initial + at : grads + (b0 + r) * H + j, grad);
                     }
             }
-        for (int64_t b = first; b < part.last && t >= 0; ++b)
+        for (int64_t b = first; b < part.last && t >= 0; ++b) {
+            if (b + 1 < part.last) {
+                fetch_backward<Lstm, P>(a, t, b + 1, 0, H);
+                fetch(normalised + (t * B + b + 1) * 4 * H, 4 * H, false);
+            }
             backward_normalised_row<P>(a, t * B + b, b, grads + (b - first) * H, a.grad_gates + b / together * 4 * H, one);
+        }
     }
     return storycell::kOk;
 }
