@@ -4,7 +4,7 @@ A run's `model.safetensors` may hold any matrix so: `…weight… [R D]` as int8
 the table of a context like that; the model in the package is stored so as a whole.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from storycell.context import TABLE
 
 BYTE = 127  # whole numbers from -127 to 127 where a file stores bytes
 _KEPT, _LARGEST = np.uint32(0xFFE00000), np.float32(125.7)  # of a float32: sign, exponent and 3 significant bits
+_ROWS = 1024
 
 Floats = npt.NDArray[np.float32]
 
@@ -29,7 +30,7 @@ class Scaled:
     @classmethod
     def of(cls, matrix: npt.NDArray[np.floating[Any]], largest: int) -> "Scaled":
         """The nearest such matrix, with whole numbers from `-largest` to `largest`."""
-        return cls._rounded(matrix, (np.abs(matrix).max(axis=1, initial=0) / largest).astype(np.float32), largest)
+        return cls._rounded(matrix, (_largest(matrix) / largest).astype(np.float32), largest)
 
     @classmethod
     def in_float16(cls, matrix: npt.NDArray[np.floating[Any]]) -> "Scaled":
@@ -38,24 +39,38 @@ class Scaled:
         Of what it stands for it finds the same again: with these two constants a largest weight never rounds so far
         down that a smaller scale would do for it.
         """
-        scales = (np.abs(matrix).max(axis=1, initial=0) / _LARGEST).astype(np.float32)
+        scales = (_largest(matrix) / _LARGEST).astype(np.float32)
         return cls._rounded(matrix, ((scales.view(np.uint32) + ~_KEPT) & _KEPT).view(np.float32), int(_LARGEST))
 
     @classmethod
     def stored(cls, matrix: npt.NDArray[np.floating[Any]]) -> "Scaled":
         """In bytes: what `in_float16` gave to the bit, the nearest of any other matrix."""
-        found = cls.in_float16(matrix)
-        return found if np.array_equal(found.matrix(), matrix) else cls.of(matrix, BYTE)
+        if all(np.array_equal(cls.in_float16(matrix[at]).matrix(), matrix[at]) for at in _parts(matrix)):
+            return cls.in_float16(matrix)
+        return cls.of(matrix, BYTE)
 
     @classmethod
     def _rounded(cls, matrix: npt.NDArray[np.floating[Any]], scales: Floats, largest: int) -> "Scaled":
         scales[scales == 0] = 1
-        whole = np.rint(matrix.astype(np.float64) / scales[:, None])
-        return cls(np.clip(whole, -largest, largest).astype(np.int8), scales)
+        whole = np.empty(matrix.shape, np.int8)
+        for at in _parts(matrix):
+            numbers = np.rint(matrix[at].astype(np.float64) / scales[at, None])
+            whole[at] = np.clip(numbers, -largest, largest, out=numbers)
+        return cls(whole, scales)
 
     def matrix(self) -> Floats:
         """What it stands for, float32."""
         return self.whole.astype(np.float32) * self.scales[:, None]
+
+
+def _largest(matrix: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
+    """The largest absolute value of each row."""
+    return np.maximum(matrix.max(axis=1, initial=0), -matrix.min(axis=1, initial=0))
+
+
+def _parts(matrix: npt.NDArray[np.floating[Any]]) -> Iterator[slice]:
+    """Rows of a matrix, so few at a time that what is made of them is never large."""
+    return (slice(first, first + _ROWS) for first in range(0, len(matrix), _ROWS))
 
 
 def in_bytes(weights: Mapping[str, Any], names: Iterable[str] = (TABLE,)) -> dict[str, Any]:

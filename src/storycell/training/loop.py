@@ -35,7 +35,7 @@ from storycell.errors import ResumeError, SettingsError
 from storycell.evaluation import evaluator
 from storycell.evaluation.texts import evaluate_split
 from storycell.generation.generate import generate_text
-from storycell.language_model import Floats
+from storycell.language_model import Floats, LanguageModel
 from storycell.runs.default_prompt import default_prompt
 from storycell.runs.folder import LOGS, RunConfig, RunFolder, is_checkpoint, most_checkpoints
 from storycell.runs.tensors import Array
@@ -329,14 +329,14 @@ class TrainLoop:
     def _evaluate(self, report: Report) -> Report:
         """The report with its validation loss and a sample; the weights are kept if they are the best so far."""
         with self.learner.averaged():
-            nats = self._valid_nats(report)
+            model = self.learner.model
+            nats = self._valid_nats(report, model)
             if nats is None or nats < self.best_nats:
                 self.best_nats = self.best_nats if nats is None else nats
-                weights = self.learner.model.weights()
-                self.folder.save_weights(weights, {"step": report.step, "valid_nats": nats})
+                self.folder.save_weights(model.weights(), {"step": report.step, "valid_nats": nats})
             vocab, seed = self.prepared.vocab, self.settings.seed
             prompt = default_prompt(vocab, self.config.text)
-            sample = generate_text(self.learner.model, vocab, prompt, SAMPLE_CHARS, seed=seed)
+            sample = generate_text(model, vocab, prompt, SAMPLE_CHARS, seed=seed)
         said = f"step {report.step:,}" + (f", validation {nats:.4f} nats per character" if nats is not None else "")
         self.folder.add_sample(said, sample)
         advice = (
@@ -347,7 +347,7 @@ class TrainLoop:
         notice = "; ".join(filter(None, (report.notice, advice)))
         return dataclasses.replace(report, valid_nats=nats, sample=sample, notice=notice)
 
-    def _valid_nats(self, report: Report) -> float | None:
+    def _valid_nats(self, report: Report, model: LanguageModel) -> float | None:
         ids = self.prepared.valid_ids
         if ids is None:
             return None
@@ -360,7 +360,7 @@ class TrainLoop:
             ]
             self.part_chars = int(chars * EVALUATION_SHARE / self.settings.evaluations)
         part = evaluator.take_part(ids, max(1, int(self.part_chars / self.prepared.train.chars_per_id)))
-        result = evaluator.evaluate(self.learner.model, part, self.prepared.vocab)
+        result = evaluator.evaluate(model, part, self.prepared.vocab)
         self.unknown_chars = result.unknown_chars
         return result.loss_nats
 
