@@ -54,12 +54,17 @@ def rate(train_chars: int, passes: float, network: Network, **given: Any) -> flo
     return float(best.plan(settings, train_chars, {network: 1.0}, given).changes["lr"])
 
 
-def test_normalised_gates_have_the_rate_of_the_recipe_however_often_the_text_is_read() -> None:
+def test_gates_are_normalised_at_the_rate_of_the_recipe_until_the_text_is_read_very_often() -> None:
     own = config.resolve("best").training.lr
     assert own == config.resolve("base").training.lr
-    for train_chars, passes, network in itertools.product((MB, 10 * MB), (2, 30), (NARROW, SHALLOW)):
-        assert rate(train_chars, passes, network) == own
-        assert rate(train_chars, passes, network, gate_norm=False) < own / 2
+    for train_chars, network in itertools.product((MB, 10 * MB), (NARROW, SHALLOW)):
+        for passes in (2, 5, 12):
+            assert fitted(train_chars, chars=passes * train_chars)["gate_norm"]
+            assert rate(train_chars, passes, network) == own
+        assert not fitted(train_chars, chars=30 * train_chars)["gate_norm"]
+        assert rate(train_chars, 30, network) == pytest.approx(rate(train_chars, 30, network, gate_norm=False))
+        assert rate(train_chars, 30, network) < own / 2
+        assert rate(train_chars, 30, network, gate_norm=True) == own
 
 
 def test_two_layers_of_plain_gates_learn_slower_where_the_text_is_hardly_read_twice() -> None:

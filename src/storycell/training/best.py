@@ -7,8 +7,8 @@ steps on this machine (`measure`), before the budget begins, and the one with th
 budget in characters or steps needs no measurement: it counts as the time that the two cores of the table took for it,
 so it makes the same network everywhere.
 
-How often the text will be read then says how fast and with how much dropout and decay it is learnt, and whether n-grams
-are.
+How often the text will be read then says how fast and with how much dropout and decay it is learnt, whether its gates are
+normalised, and whether it learns n-grams.
 """
 
 import math
@@ -19,7 +19,7 @@ from statistics import median
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from storycell.config import Settings
+from storycell.config import NORMALISED_RATE, Settings
 from storycell.training.trainer import Trainer
 
 
@@ -58,6 +58,7 @@ DROPOUTS = (0.0, 0.05, 0.1, 0.2)
 WEIGHT_DECAYS = (0.05, 0.1, 0.3, 0.3)
 PLAIN_RATES = (5 / 6, 7 / 6, 7 / 6, 7 / 6)  # of the recipe's learning rate for plain gates, of two layers
 PLAIN_RATE_OF_ONE = 7 / 6
+NORMALISED = (True, True, True, False)  # gates; plain ones learn less in few readings, and less by heart in many
 NGRAMS = (8, 0, 0, 0)  # the longest, for a text that is not read often enough to learn it by heart
 NGRAM_ROWS, WIDE_NGRAM_ROWS = 131_072, 98_304  # so that what is saved stays below 16 MB
 TRAINS = 0.95  # of a budget in minutes, at least; the rest is evaluations
@@ -99,19 +100,24 @@ def plan(
         chosen = min(expected, key=lambda network: expected[network])
     reads = chars[chosen] if unit == "minutes" else asked_chars
     often = bisect_right(PASSES if train_chars >= SMALL_TEXT else SMALL_PASSES, reads / train_chars)
-    plain_rate = PLAIN_RATES[often] if chosen.layers > 1 else PLAIN_RATE_OF_ONE
+    normalised = asked.get("gate_norm", settings.model.gate_norm and NORMALISED[often])
+    rate = training.lr
+    if not normalised:
+        rate *= PLAIN_RATES[often] if chosen.layers > 1 else PLAIN_RATE_OF_ONE
+        rate /= NORMALISED_RATE if settings.model.gate_norm else 1.0
     changes: dict[str, Any] = {
         "layers": chosen.layers,
         "hidden": chosen.hidden,
         "streams": streams,
-        "lr": training.lr * (1.0 if settings.model.gate_norm else plain_rate),
+        "gate_norm": normalised,
+        "lr": rate,
         "dropout": DROPOUTS[often],
         "weight_decay": WEIGHT_DECAYS[often],
         "ngrams": NGRAMS[often] if settings.model.embedding else 0,
         "ngram_rows": NGRAM_ROWS if chosen.hidden <= NARROW.hidden else WIDE_NGRAM_ROWS,
     }
     changes |= {name: value for name, value in asked.items() if name in changes}
-    gates = " with normalised gates" if settings.model.gate_norm else ""
+    gates = " with normalised gates" if normalised else ""
     said = (
         f"best: an LSTM of {chosen}{gates}, {changes['streams']} streams, learning rate {changes['lr']:g}, "
         f"dropout {changes['dropout']:g}, weight decay {changes['weight_decay']:g}: about {reads / 1e6:.2g} million "
