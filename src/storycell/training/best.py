@@ -7,8 +7,8 @@ steps on this machine (`measure`), before the budget begins, and the one with th
 budget in characters or steps needs no measurement: it counts as the time that the two cores of the table took for it,
 so it makes the same network everywhere.
 
-How often the text will be read then says how fast and with how much dropout and decay it is learnt, whether its gates are
-normalised, and whether it learns n-grams.
+How often the text will be read then says how fast and with how much dropout and decay it is learnt, and whether its
+gates are normalised and n-grams are learnt.
 """
 
 import math
