@@ -1,4 +1,4 @@
-// Memory that is asked for once and used again and again.
+// Memory that is asked for once and used again and again, and a sum over some of it.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -44,5 +44,15 @@ private:
     float* data_ = nullptr;
     int64_t size_ = 0;
 };
+
+// The sum of the squares; count: a multiple of 16.
+inline float sum_of_squares(const float* numbers, int64_t count) {
+    float lanes[16] = {};  // several sums, which the compiler can keep in vectors
+    for (int64_t i = 0; i < count; i += 16)
+        for (int64_t l = 0; l < 16; ++l) lanes[l] += numbers[i + l] * numbers[i + l];
+    for (int64_t half = 8; half; half /= 2)
+        for (int64_t l = 0; l < half; ++l) lanes[l] += lanes[l + half];
+    return lanes[0];
+}
 
 }  // namespace storycell

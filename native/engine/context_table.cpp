@@ -9,6 +9,7 @@
 namespace storycell {
 namespace {
 
+constexpr int64_t kBlockRows = 64;  // rows whose squares are one sum
 constexpr float kTinySum = 1e-20f;  // keeps a gradient of zero from being divided by
 
 void add(const float* from, float* to, int64_t count) {
@@ -88,22 +89,16 @@ Status ContextTable::spread(const float* from, int64_t characters, float* embedd
     });
 }
 
-Status ContextTable::squares(double& sum_of_squares, int threads) {
-    sums.reserve(met.capacity());
-    sums.resize(met.size());
-    const Status status = split(static_cast<int64_t>(met.size()), 256, threads, [&](int64_t first, int64_t last) {
-        for (int64_t m = first; m < last; ++m) {
-            float lanes[16] = {};
-            const float* from = gradient.data() + m * width;
-            for (int64_t i = 0; i < width; i += 16)
-                for (int j = 0; j < 16; ++j) lanes[j] += from[i + j] * from[i + j];
-            float sum = 0;
-            for (float lane : lanes) sum += lane;
-            sums[static_cast<size_t>(m)] = sum;
-        }
+Status ContextTable::squares(double& all_squares, int threads) {
+    const auto all = static_cast<int64_t>(met.size()) * width, block = kBlockRows * width;
+    sums.reserve(met.capacity() / kBlockRows + 1);
+    sums.assign(static_cast<size_t>((all + block - 1) / block), 0.0);
+    const Status status = split(static_cast<int64_t>(sums.size()), 4, threads, [&](int64_t first, int64_t last) {
+        for (int64_t b = first; b < last; ++b)
+            sums[static_cast<size_t>(b)] = sum_of_squares(gradient.data() + b * block, std::min(block, all - b * block));
         return kOk;
     });
-    for (float sum : sums) sum_of_squares += sum;
+    for (double sum : sums) all_squares += sum;
     return status;
 }
 
@@ -147,7 +142,7 @@ Status ContextTable::move(double factor, double rate, bool descends, int threads
             double by = rate * factor;
             if (!descends) {
                 float& all = sum.data()[met[static_cast<size_t>(m)]];
-                all += sums[static_cast<size_t>(m)] * static_cast<float>(factor * factor / static_cast<double>(columns));
+                all += sum_of_squares(from, width) * static_cast<float>(factor * factor / static_cast<double>(columns));
                 by *= kRate / std::sqrt(static_cast<double>(std::max(all, kTinySum)));
             }
             const auto step = static_cast<float>(by);

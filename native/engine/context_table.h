@@ -33,7 +33,7 @@ public:
                    const float* embedding, float* to, int threads);
     // The gradient [T*B, width] of what `look_up` gave, to that of the rows it met and of `embedding` [V, width].
     Status spread(const float* gradient, int64_t characters, float* embedding, int threads);
-    Status squares(double& sum_of_squares, int threads);  // of the whole gradient; `move` goes by them
+    Status squares(double& all_squares, int threads);
     void dense_gradient(float* to) const;  // [rows, width]
     // The rows that have a gradient, in rising order, and their gradients [met, columns], out and in.
     int64_t met_rows() const { return static_cast<int64_t>(met.size()); }
@@ -51,7 +51,7 @@ private:
     std::vector<int32_t> places; // [T*B, met]: slots
     std::vector<int64_t> met;    // rows, in the order in which they were met
     std::vector<int64_t> next_past;
-    std::vector<float> sums;     // [met]: of the squares of its gradient
+    std::vector<double> sums;
     Buffer gradient;             // [met, width]
 };
 

@@ -30,16 +30,6 @@ void* at(float* elements, int64_t precision, int64_t from) {
     return reinterpret_cast<char*>(elements) + from * (precision ? 2 : 4);
 }
 
-// count: a multiple of 16.
-float sum_of_squares(const float* numbers, int64_t count) {
-    float lanes[16] = {};  // several sums, which the compiler can keep in vectors
-    for (int64_t i = 0; i < count; i += 16)
-        for (int64_t l = 0; l < 16; ++l) lanes[l] += numbers[i + l] * numbers[i + l];
-    double sum = 0;
-    for (float lane : lanes) sum += lane;
-    return static_cast<float>(sum);
-}
-
 }  // namespace
 
 // part(matrix, its work, first, last) over the shares of all matrices' counts as if they were one range.
