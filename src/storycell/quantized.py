@@ -65,7 +65,8 @@ class Scaled:
 
 def _largest(matrix: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
     """The largest absolute value of each row."""
-    return np.maximum(matrix.max(axis=1, initial=0), -matrix.min(axis=1, initial=0))
+    largest: npt.NDArray[np.floating[Any]] = np.maximum(matrix.max(axis=1, initial=0), -matrix.min(axis=1, initial=0))
+    return largest
 
 
 def _parts(matrix: npt.NDArray[np.floating[Any]]) -> Iterator[slice]:
