@@ -153,7 +153,9 @@ def connected() -> Iterator[DistributedGroup]:
     try:
         if ours:
             dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
-        yield DistributedGroup()
+        group = DistributedGroup()
+        group.exchange(0.0)  # who refuses at once may not be gone before the others are connected: they are to say why
+        yield group
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             rank, count = os.environ["RANK"], os.environ["WORLD_SIZE"]
