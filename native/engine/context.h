@@ -137,16 +137,8 @@ private:
     }
 };
 
-// Rows lie all over a table that no cache holds: asked for some characters ahead, they are there when they are read.
+// Rows lie all over a table that no cache holds: asked for so many characters ahead, they are there when they are read.
 constexpr int64_t kAhead = 8;
-
-inline void fetch_row(const float* row, int64_t count, bool to_write) {
-#if defined(__GNUC__) || defined(__clang__)
-    for (int64_t i = 0; i < count; i += 16) to_write ? __builtin_prefetch(row + i, 1) : __builtin_prefetch(row + i, 0);
-#else
-    (void)row, (void)count, (void)to_write;
-#endif
-}
 
 // Adds the rows [shape.met()] of a table [rows, width] to the embedding of `id`: to[width].
 inline void add_rows(const ContextShape& shape, const int64_t* met, int64_t width, const float* embedding,

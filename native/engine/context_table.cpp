@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "engine/pool.h"
+#include "ops/prefetch.h"
 
 namespace storycell {
 namespace {
@@ -61,7 +62,7 @@ Status ContextTable::look_up(int64_t streams, int64_t steps, const int64_t* ids,
             const int32_t* place = places.data() + r * N;
             if (r + kAhead < last)
                 for (int64_t n = 0; n < N; ++n)
-                    fetch_row(weight.data() + met[place[kAhead * N + n]] * width, width, false);
+                    fetch(weight.data() + met[place[kAhead * N + n]] * width, width, false);
             std::copy_n(embedding + ids[r % B * T + r / B] * width, width, to + r * width);
             for (int64_t n = 0; n < N; ++n) add(weight.data() + met[place[n]] * width, to + r * width, width);
         }
@@ -81,7 +82,7 @@ Status ContextTable::spread(const float* from, int64_t characters, float* embedd
             const int32_t* place = places.data() + r * N;
             const float* row = from + r * width + at;
             if (r + kAhead < T * B)
-                for (int64_t n = 0; n < N; ++n) fetch_row(to + place[kAhead * N + n] * width + at, count, true);
+                for (int64_t n = 0; n < N; ++n) fetch(to + place[kAhead * N + n] * width + at, count, true);
             add(row, embedding + ids_[r % B * T + r / B] * width + at, count);
             for (int64_t n = 0; n < N; ++n) add(row, to + place[n] * width + at, count);
         }
@@ -135,8 +136,8 @@ Status ContextTable::move(double factor, double rate, bool descends, int threads
             const float* from = gradient.data() + m * width;
             if (m + kAhead < last) {
                 const int64_t next = met[static_cast<size_t>(m + kAhead)];
-                fetch_row(weight.data() + next * width, width, true);
-                if (!descends) fetch_row(sum.data() + next, 1, true);
+                fetch(weight.data() + next * width, width, true);
+                if (!descends) fetch(sum.data() + next, 1, true);
             }
             float* row = weight.data() + met[static_cast<size_t>(m)] * width;
             double by = rate * factor;

@@ -11,6 +11,7 @@
 #include "engine/model_state.h"
 #include "engine/context.h"
 #include "engine/pool.h"
+#include "ops/prefetch.h"
 
 namespace storycell {
 namespace {
@@ -246,7 +247,7 @@ private:
                 for (int64_t i = 0; i < n; ++i) contexts[static_cast<size_t>(b)].meet(ids[i], met.data() + i * N);
                 for (int64_t i = 0; i < n; ++i) {
                     for (int64_t k = 0; k < N && i + kAhead < n; ++k)
-                        fetch_row(context_table.data() + met[static_cast<size_t>((i + kAhead) * N + k)] * D, D, false);
+                        fetch(context_table.data() + met[static_cast<size_t>((i + kAhead) * N + k)] * D, D, false);
                     add_rows(context, met.data() + i * N, D, embedding.data(), context_table.data(), ids[i],
                              to + (i * B + b) * D);
                 }

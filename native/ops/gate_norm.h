@@ -75,17 +75,6 @@ storycell::Status forward_normalised(const storycell::Recurrence& a, const story
     float* const sums = scratch.floats();
     if (!tiles.ready() || !sums) return storycell::kNoMemory;
 
-    // What a stream's row will be written to; asked for a row ahead, for a step's would not fit the cache.
-    const auto fetch_opened = [&](int64_t t, int64_t b) {
-        const int64_t row = t * B + b;
-        if (a.saved) {
-            fetch(static_cast<const typename P::Gate*>(a.saved) + row * 4 * H, 4 * H, true);
-            fetch(normalised + row * 4 * H, 4 * H, true);
-        }
-        if (a.cell_state) fetch(a.cell_state + (row + B) * H, H, true);
-        fetch(hidden + (row + B) * H, H, true);
-    };
-
     for (int64_t t = part.begin; t < part.end; ++t) {
         tiles.take(hidden + (t * B + first) * H, H, count);
         for (int64_t nth = 0; nth < shape.panels(); ++nth) {
@@ -93,10 +82,7 @@ storycell::Status forward_normalised(const storycell::Recurrence& a, const story
             for (int64_t block = 0; block < blocks.count; ++block) {
                 const int64_t b0 = blocks.start(block);
                 const int rows = static_cast<int>(blocks.start(block + 1) - b0);
-                for (int r = 0; r < rows; ++r) {
-                    const float* input = input_row<Lstm>(a, t, first + b0 + r) + unit;
-                    for (int k = 0; k < 4; ++k) fetch(input + k * H, w, false);
-                }
+                for (int r = 0; r < rows; ++r) fetch_input<Lstm>(a, t, first + b0 + r, unit, w);
                 const float* tile = tiles.of(panel, b0, rows);
                 for (int r = 0; r < rows; ++r) {
                     const float* input = input_row<Lstm>(a, t, first + b0 + r) + unit;
@@ -109,7 +95,10 @@ storycell::Status forward_normalised(const storycell::Recurrence& a, const story
         const float* before = a.cell_state ? a.cell_state + t * B * H : a.carry;
         float* after = a.cell_state ? a.cell_state + (t + 1) * B * H : a.carry;
         for (int64_t b = first; b < part.last; ++b) {
-            if (b + 1 < part.last) fetch_opened(t, b + 1);
+            if (b + 1 < part.last) {  // a row ahead: those of all streams would push each other out
+                fetch_written<Lstm, P>(a, t, b + 1, 0, H);
+                if (a.saved) fetch(normalised + (t * B + b + 1) * 4 * H, 4 * H, true);
+            }
             forward_normalised_row<P>(a, t * B + b, sums + (b - first) * 4 * H, before + b * H, after + b * H,
                                       hidden + ((t + 1) * B + b) * H);
         }

@@ -35,12 +35,15 @@ inline const float* input_row(const storycell::Recurrence& a, int64_t t, int64_t
 // What the cell will touch after the next tile, `count` units from j on, comes from beyond the
 // second-level cache in strides that no processor foresees; asked for before the product, it is
 // there after it.
-template <class C, class P>
-STORYCELL_INLINE void fetch_forward(const storycell::Recurrence& a, int64_t t, int64_t b, int64_t j,
-                          int64_t count) {
-    const int64_t H = a.units, row = t * a.streams + b;
+template <class C>
+STORYCELL_INLINE void fetch_input(const storycell::Recurrence& a, int64_t t, int64_t b, int64_t j, int64_t count) {
     const float* input = input_row<C>(a, t, b) + j;
-    for (int gate = 0; gate < C::gates; ++gate) fetch(input + gate * H, count, false);
+    for (int gate = 0; gate < C::gates; ++gate) fetch(input + gate * a.units, count, false);
+}
+
+template <class C, class P>
+STORYCELL_INLINE void fetch_written(const storycell::Recurrence& a, int64_t t, int64_t b, int64_t j, int64_t count) {
+    const int64_t H = a.units, row = t * a.streams + b;
     auto* saved = static_cast<const typename P::Gate*>(a.saved);
     for (int vector = 0; saved && vector < C::saved; ++vector)
         fetch(saved + (row * C::saved + vector) * H + j, count, true);
@@ -88,8 +91,10 @@ storycell::Status forward_part(const storycell::Recurrence& a, const storycell::
             for (int64_t block = 0; block < blocks.count; ++block) {
                 const int64_t b0 = first + blocks.start(block);
                 const int rows = static_cast<int>(first + blocks.start(block + 1) - b0);
-                for (int r = 0; r < rows; ++r)
-                    fetch_forward<C, P>(a, t, b0 + r, shape.column(panel, 0), units_here * w);
+                for (int r = 0; r < rows; ++r) {
+                    fetch_input<C>(a, t, b0 + r, shape.column(panel, 0), units_here * w);
+                    fetch_written<C, P>(a, t, b0 + r, shape.column(panel, 0), units_here * w);
+                }
                 const float* tile = tiles.of(panel, b0 - first, rows);
                 for (int r = 0; r < rows; ++r) {
                     const int64_t b = b0 + r, row = t * B + b;

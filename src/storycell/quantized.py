@@ -15,7 +15,7 @@ from storycell.context import TABLE
 
 BYTE = 127  # whole numbers from -127 to 127 where a file stores bytes
 _KEPT, _LARGEST = np.uint32(0xFFE00000), np.float32(125.7)  # of a float32: sign, exponent and 3 significant bits
-_ROWS = 1024
+_ROWS = 1024  # of a matrix that are rounded at a time
 
 Floats = npt.NDArray[np.float32]
 
@@ -30,7 +30,7 @@ class Scaled:
     @classmethod
     def of(cls, matrix: npt.NDArray[np.floating[Any]], largest: int) -> "Scaled":
         """The nearest such matrix, with whole numbers from `-largest` to `largest`."""
-        return cls._rounded(matrix, (_largest(matrix) / largest).astype(np.float32), largest)
+        return cls._rounded(matrix, (_row_maxima(matrix) / largest).astype(np.float32), largest)
 
     @classmethod
     def in_float16(cls, matrix: npt.NDArray[np.floating[Any]]) -> "Scaled":
@@ -39,7 +39,7 @@ class Scaled:
         Of what it stands for it finds the same again: with these two constants a largest weight never rounds so far
         down that a smaller scale would do for it.
         """
-        scales = (_largest(matrix) / _LARGEST).astype(np.float32)
+        scales = (_row_maxima(matrix) / _LARGEST).astype(np.float32)
         return cls._rounded(matrix, ((scales.view(np.uint32) + ~_KEPT) & _KEPT).view(np.float32), int(_LARGEST))
 
     @classmethod
@@ -63,10 +63,10 @@ class Scaled:
         return self.whole.astype(np.float32) * self.scales[:, None]
 
 
-def _largest(matrix: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
-    """The largest absolute value of each row."""
-    largest: npt.NDArray[np.floating[Any]] = np.maximum(matrix.max(axis=1, initial=0), -matrix.min(axis=1, initial=0))
-    return largest
+def _row_maxima(matrix: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
+    """The largest absolute value of each row, `[rows]`."""
+    maxima: npt.NDArray[np.floating[Any]] = np.maximum(matrix.max(axis=1, initial=0), -matrix.min(axis=1, initial=0))
+    return maxima
 
 
 def _parts(matrix: npt.NDArray[np.floating[Any]]) -> Iterator[slice]:

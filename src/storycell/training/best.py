@@ -58,7 +58,7 @@ DROPOUTS = (0.0, 0.05, 0.1, 0.2)
 WEIGHT_DECAYS = (0.05, 0.1, 0.3, 0.3)
 PLAIN_RATES = (5 / 6, 7 / 6, 7 / 6, 7 / 6)  # of the recipe's learning rate for plain gates, of two layers
 PLAIN_RATE_OF_ONE = 7 / 6
-NORMALISED = (True, True, True, False)  # gates; plain ones learn less in few readings, and less by heart in many
+GATES_NORMALISED = (True, True, True, False)  # plain ones learn less in few readings, and less by heart in many
 NGRAMS = (8, 0, 0, 0)  # the longest, for a text that is not read often enough to learn it by heart
 NGRAM_ROWS, WIDE_NGRAM_ROWS = 131_072, 98_304  # so that what is saved stays below 16 MB
 TRAINS = 0.95  # of a budget in minutes, at least; the rest is evaluations
@@ -100,7 +100,7 @@ def plan(
         chosen = min(expected, key=lambda network: expected[network])
     reads = chars[chosen] if unit == "minutes" else asked_chars
     often = bisect_right(PASSES if train_chars >= SMALL_TEXT else SMALL_PASSES, reads / train_chars)
-    normalised = asked.get("gate_norm", settings.model.gate_norm and NORMALISED[often])
+    normalised = asked.get("gate_norm", settings.model.gate_norm and GATES_NORMALISED[often])
     rate = training.lr
     if not normalised:
         rate *= PLAIN_RATES[often] if chosen.layers > 1 else PLAIN_RATE_OF_ONE
