@@ -68,6 +68,7 @@ def parts_of(stories: list[bytes], in_bytes: bool) -> list[bytes]:
 @given(text=ANY_TEXT, vocab=st.sampled_from(["characters", "bytes"]))
 @example(text="\ufeff\ufeff<|endoftext|>\r\na\r", vocab="characters")
 @example(text="\ud83d" + "\ude00", vocab="bytes")
+@example(text="<|endoftext|>\0" * 3 + "\0", vocab="characters")
 def test_any_text_comes_back_from_its_tokens(tmp_path: Path, text: str, vocab: str) -> None:
     expected = [s for s in naive(well_formed(text)).split(BOUNDARY_BYTE) if s.decode().strip()]
     if "\0" in text or not expected:

@@ -20,6 +20,7 @@ CONTROLS_UTF8 = re.compile(b"\xc2[\x80-\x84\x86-\x9f]")  # a next line, U+0085, 
 _SAMPLE_BYTES = 1 << 14
 _IN_A_ROW = re.compile(b"[\x80-\xff]{3,}")
 _FEW_NULS = 4  # in what is otherwise UTF-8 may be an accident
+_CONTROL_BYTES = re.compile(b"[\x01-\x08\x0b\x0e-\x1f]")  # halves of many a character in UTF-16, and in no plain text
 _SPARSE = 0.2  # of the bytes beyond ASCII stand three or more in a row, where the alphabet is Latin
 _TURKISH = re.compile(b"[\xdd\xf0\xfd\xfe]")  # İ ğ ı ş of cp1254, and in cp1252 Ý ð ý þ
 _ICELANDIC = re.compile(b"[\xe1\xe6\xf3]")  # á æ ó in both
@@ -37,7 +38,9 @@ def find_byte_order_mark(data: bytes) -> str | None:
 def guess_utf16_or_32(data: bytes) -> str | None:
     """UTF-16 or UTF-32 of a text that begins without a mark, as its NUL bytes show."""
     data = data[:_SAMPLE_BYTES]
-    if not data.count(b"\0") or (data.count(b"\0") < _FEW_NULS and _is_utf8(data)):
+    nuls = data.count(b"\0")
+    few = nuls < _FEW_NULS or (4 * nuls < len(data) and not _CONTROL_BYTES.search(data))
+    if not nuls or (few and _is_utf8(data)):
         return None
     plausible = [(_plainness(data, encoding), encoding) for encoding in ("utf-32-le", "utf-32-be")]
     if not any(plainness for plainness, _ in plausible):
